@@ -1,0 +1,78 @@
+# Each target works on a bare machine with cargo, make and Python >= 3.11: it makes .venv, builds a wheel, installs that
+# wheel with what it needs, and runs.
+#
+#   make demo    SciFact from text to ranked results, one table
+#   make test    the tests of both languages
+#   make lint    format, clippy, ruff, mypy, stubtest, wording
+#   make bench   kernels, then the API on real token vectors
+#   make clean
+#
+# TORCH=...    another torch, e.g. TORCH=torch or TORCH="torch==2.13.0+cpu" with PIP_EXTRA_INDEX_URL set
+# PYTHON=...   another interpreter
+
+PYTHON ?= python3
+TORCH ?= torch==2.13.0
+CARGO ?= cargo
+VENV ?= .venv
+BIN := $(VENV)/bin
+WHEELS := build/wheels
+
+SOURCES := $(shell find rust python -type f \( -name '*.rs' -o -name '*.toml' -o -name '*.py' -o -name '*.pyi' -o -name 'py.typed' \)) \
+	Cargo.toml Cargo.lock pyproject.toml README.md LICENSE
+NEXTEST := $(shell $(CARGO) nextest --version >/dev/null 2>&1 && echo yes)
+
+.PHONY: demo test test-rust test-python lint bench clean wheel
+
+demo: $(VENV)/installed
+	$(BIN)/latewood demo
+
+test: test-rust test-python
+
+test-rust:
+ifeq ($(NEXTEST),yes)
+	$(CARGO) nextest run --locked
+	$(CARGO) test --locked --doc
+else
+	$(CARGO) test --locked
+endif
+
+test-python: $(VENV)/installed
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/installed
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/python -m mypy
+	$(BIN)/python -m mypy.stubtest latewood._core --allowlist tests/stubtest_allowlist.txt
+	.ci/wording
+
+bench: $(VENV)/installed
+	$(CARGO) bench --locked --package latewood-benches
+	$(BIN)/python benches/accuracy.py
+	$(BIN)/python benches/search.py
+
+wheel: $(WHEELS)/built
+
+$(VENV)/created:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "latewood needs Python 3.11 or later")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet 'maturin>=1.9,<2'
+	touch $@
+
+$(WHEELS)/built: $(SOURCES) | $(VENV)/created
+	rm -rf $(WHEELS)
+	$(BIN)/maturin build --release --out $(WHEELS)
+	touch $@
+
+# The first line is quick once the extras are there; the second puts a rebuilt wheel of the same version in.
+$(VENV)/installed: $(WHEELS)/built
+	@echo 'installing latewood and its development dependencies into $(VENV) (torch is the large one)'
+	$(BIN)/python -m pip install --quiet "$$(ls $(WHEELS)/latewood-*.whl)[dev]" $(TORCH)
+	$(BIN)/python -m pip install --quiet --no-deps --force-reinstall $(WHEELS)/latewood-*.whl
+	touch $@
+
+clean:
+	rm -rf $(VENV) build target dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find python tests benches -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,170 @@
+"""Stub of the extension module; `stubtest` holds it to the binary."""
+
+from collections.abc import Sequence
+from typing import Any, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+__version__: str
+
+type Ids = list[str] | NDArray[np.int64]
+
+class LatewoodError(Exception): ...
+class InvalidInputError(LatewoodError, ValueError): ...
+class DimensionError(InvalidInputError): ...
+class DuplicateIdError(InvalidInputError): ...
+class UnknownIdError(LatewoodError, KeyError): ...
+class IndexNotFoundError(LatewoodError, FileNotFoundError): ...
+class IndexExistsError(LatewoodError, FileExistsError): ...
+class IndexLockedError(LatewoodError): ...
+class CorruptIndexError(LatewoodError): ...
+class FormatVersionError(LatewoodError): ...
+class WriterError(LatewoodError): ...
+class StorageError(LatewoodError, OSError): ...
+class InternalError(LatewoodError): ...
+
+def simd_levels() -> list[str]: ...
+def simd_level() -> str: ...
+def maxsim(
+    query_values: NDArray[np.float32],
+    query_offsets: NDArray[np.int64],
+    document_values: NDArray[np.float32],
+    document_offsets: NDArray[np.int64],
+    threads: int | None = None,
+) -> NDArray[np.float32]:
+    """Exact MaxSim, `[queries, documents]`; a document without tokens scores -inf."""
+
+def maxsim_pairs(
+    query_values: NDArray[np.float32],
+    query_offsets: NDArray[np.int64],
+    document_values: NDArray[np.float32],
+    document_offsets: NDArray[np.int64],
+    threads: int | None = None,
+) -> NDArray[np.float32]:
+    """Exact MaxSim of query i with document i."""
+
+@final
+class Index:
+    @staticmethod
+    def create(
+        path: str,
+        dim: int,
+        *,
+        codec: str = "residual",
+        bits: int = 4,
+        centroids: int | None = None,
+        seed: int = 42,
+        encoder: str | None = None,
+        mmap: bool = True,
+    ) -> Index:
+        """`encoder` is a JSON object (the fingerprint), kept as data and never run."""
+
+    @staticmethod
+    def open(path: str, *, mmap: bool = True) -> Index: ...
+    @property
+    def path(self) -> str: ...
+    @property
+    def dim(self) -> int: ...
+    @property
+    def encoder(self) -> str | None: ...
+    def __len__(self) -> int:
+        """Number of live documents."""
+
+    def writer(self) -> Writer: ...
+    def refresh(self) -> bool:
+        """Take up the newest commit; True if there was a newer one."""
+
+    def info(self) -> dict[str, Any]: ...
+    def check(self) -> list[str]:
+        """Verify every checksum and count; the problems found, empty if none."""
+
+    def compact(self, threads: int | None = None) -> None: ...
+    def contains(self, ids: Sequence[str] | Sequence[int] | NDArray[np.int64]) -> NDArray[np.bool_]: ...
+    def ids(self) -> Ids: ...
+    def documents(
+        self, ids: Sequence[str] | Sequence[int] | NDArray[np.int64]
+    ) -> list[tuple[str | None, str | None]]:
+        """(text, metadata as JSON) of each id."""
+
+    def vectors(
+        self, ids: Sequence[str] | Sequence[int] | NDArray[np.int64]
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """Decoded token vectors, flat with offsets."""
+
+    def search(
+        self,
+        query_values: NDArray[np.float32],
+        query_offsets: NDArray[np.int64],
+        *,
+        k: int = 10,
+        weights: NDArray[np.float32] | None = None,
+        gather: str | None = None,
+        candidates: int | None = None,
+        probes: int | None = None,
+        threshold: float | None = None,
+        filter: str | None = None,
+        ids: Sequence[str] | Sequence[int] | NDArray[np.int64] | None = None,
+        threads: int | None = None,
+    ) -> Results:
+        """`gather`: "exact", "flood", "postings" or None to choose; `filter`: JSON; `ids`: search only among these."""
+
+    def rerank(
+        self,
+        query_values: NDArray[np.float32],
+        query_offsets: NDArray[np.int64],
+        candidate_ids: Sequence[str] | Sequence[int] | NDArray[np.int64],
+        candidate_offsets: NDArray[np.int64],
+        *,
+        scores: NDArray[np.float32] | None = None,
+        weights: NDArray[np.float32] | None = None,
+        k: int | None = None,
+        alpha: float | None = None,
+        beta: int | None = None,
+        missing: str = "error",
+        threads: int | None = None,
+    ) -> Results:
+        """`k=None` returns every candidate; `missing`: "error" or "skip"."""
+
+    def explain(
+        self, query_values: NDArray[np.float32], id: str | int, weights: NDArray[np.float32] | None = None
+    ) -> NDArray[np.float32]:
+        """Weighted dot products as the score counts them, `[query tokens, document tokens]`."""
+
+@final
+class Results:
+    """CSR: hits of query i are rows `offsets[i]` to `offsets[i + 1]`, best first."""
+
+    @property
+    def ids(self) -> Ids: ...
+    @property
+    def scores(self) -> NDArray[np.float32]: ...
+    @property
+    def offsets(self) -> NDArray[np.int64]: ...
+    @property
+    def stats(self) -> dict[str, float]:
+        """Counts (`queries`, `gathered`, `pruned`, `scored`, `scored_tokens`) and seconds by stage (`prepare_s`, ...)."""
+
+@final
+class Writer:
+    """One commit, all or nothing; holds the index's writer lock until closed."""
+
+    def add(
+        self,
+        ids: Sequence[str] | Sequence[int] | NDArray[np.int64],
+        values: NDArray[np.float32],
+        offsets: NDArray[np.int64],
+        *,
+        texts: Sequence[str | None] | None = None,
+        metadata: Sequence[str | None] | None = None,
+        upsert: bool = False,
+        threads: int | None = None,
+    ) -> None:
+        """`metadata`: a JSON object for each document."""
+
+    def delete(self, ids: Sequence[str] | Sequence[int] | NDArray[np.int64], *, missing: str = "error") -> int: ...
+    def commit(self) -> int:
+        """Make the changes durable and visible; the new generation."""
+
+    def close(self) -> None:
+        """Give up uncommitted changes and release the lock."""

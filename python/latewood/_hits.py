@@ -1,0 +1,80 @@
+"""The core's flat results → lists of `Hit`."""
+
+import json
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from latewood import _core
+from latewood._typing import FloatArray, Id, IdSequence, OffsetArray, ResultIds, ScoreKind
+from latewood.errors import InvalidInputError, UnknownIdError
+from latewood.results import Document, Explanation, Hit, SearchArrays
+
+
+def documents_of(core: _core.Index, ids: IdSequence) -> list[Document]:
+    """Text and metadata of documents, in the order of `ids`."""
+    keys: Sequence[Id] = ids.tolist() if isinstance(ids, np.ndarray) else ids
+    return [
+        Document(key, text, json.loads(metadata) if metadata is not None else None)
+        for key, (text, metadata) in zip(keys, core.documents(ids), strict=True)
+    ]
+
+
+def to_arrays(results: _core.Results, lengths: OffsetArray, score: ScoreKind) -> SearchArrays:
+    """The core's results, with mean scores divided by the number of query tokens."""
+    scores = results.scores
+    if score == "mean":
+        per_hit = np.repeat(lengths, np.diff(results.offsets)).astype(np.float32)
+        scores = scores / per_hit
+    elif score != "sum":
+        message = f"score={score!r}; it is 'sum' or 'mean'"
+        raise InvalidInputError(message)
+    return SearchArrays(results.ids, scores, results.offsets)
+
+
+def build_hits(
+    core: _core.Index,
+    arrays: SearchArrays,
+    explain: Callable[[int, Id], Explanation],
+    *,
+    with_documents: bool,
+) -> list[list[Hit]]:
+    """Hits of each query; `explain` takes the query's position and the id."""
+    unique: dict[Id, Document] = {}
+    if with_documents and len(arrays.ids):
+        distinct = _distinct(arrays.ids)
+        try:
+            found = documents_of(core, distinct)
+        except UnknownIdError:
+            # Another thread moved this index to a newer commit since the search: what is gone has no text any more.
+            held = core.contains(distinct)
+            kept: Any = distinct[held] if isinstance(distinct, np.ndarray) else _select(distinct, held)
+            found = documents_of(core, kept)
+        unique = {document.id: document for document in found}
+    batches: list[list[Hit]] = []
+    for position, (ids, scores) in enumerate(arrays):
+        keys: Sequence[Id] = ids.tolist() if isinstance(ids, np.ndarray) else ids
+        hits = []
+        for rank, (key, score) in enumerate(zip(keys, scores.tolist(), strict=True), start=1):
+            document = unique.get(key)
+            text, metadata = (document.text, document.metadata) if document is not None else (None, None)
+            hits.append(Hit(key, score, rank, text, metadata, partial(explain, position, key)))
+        batches.append(hits)
+    return batches
+
+
+def scaled(matrix: FloatArray, score: ScoreKind) -> FloatArray:
+    """A matrix of dot products as the kind of score counts them."""
+    return matrix / np.float32(len(matrix)) if score == "mean" else matrix
+
+
+def _distinct(ids: ResultIds) -> IdSequence:
+    if isinstance(ids, np.ndarray):
+        return np.unique(ids)
+    return list(dict.fromkeys(ids))
+
+
+def _select(ids: IdSequence, held: Any) -> list[Any]:
+    return [key for key, keep in zip(ids, held.tolist(), strict=True) if keep]

@@ -1,0 +1,65 @@
+"""Identifiers of documents: strings or 64-bit integers, one kind for each index."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from latewood._typing import Id, IdSequence
+from latewood.errors import InvalidInputError
+
+
+def one_id(value: Any) -> Id:
+    """Turn `value` into a plain `str` or `int`; anything else is an error."""
+    if isinstance(value, str):
+        return str(value)
+    if isinstance(value, (int, np.integer)) and not isinstance(value, bool):
+        return int(value)
+    message = f"an id is a str or an int, not {type(value).__name__}: {value!r}"
+    raise InvalidInputError(message)
+
+
+def normalise_ids(ids: Iterable[Any], *, what: str = "ids") -> IdSequence:
+    """Turn ids into a list of str, or an int64 array.
+
+    Parameters
+    ----------
+    ids : iterable of str or int, or integer array
+        All of one kind.
+    what : str
+        How messages call them.
+
+    Raises
+    ------
+    InvalidInputError
+        A single string, mixed kinds, other types, or integers outside 64 bits.
+    """
+    if isinstance(ids, (str, bytes)):
+        message = f"{what} is one string, {ids!r}; pass a list: [{ids!r}]"
+        raise InvalidInputError(message)
+    if isinstance(ids, np.ndarray) and ids.dtype.kind in "iu":
+        if ids.ndim != 1:
+            message = f"{what} has {ids.ndim} dimensions; ids are a one-dimensional array"
+            raise InvalidInputError(message)
+        if ids.dtype.kind == "u" and ids.size and int(ids.max()) > np.iinfo(np.int64).max:
+            message = f"{what} contains {int(ids.max())}, which does not fit 64 bits with a sign"
+            raise InvalidInputError(message)
+        return np.ascontiguousarray(ids, dtype=np.int64)
+    try:
+        items = list(ids)
+    except TypeError as error:
+        message = f"{what} is a {type(ids).__name__}; pass a list of str or of int"
+        raise InvalidInputError(message) from error
+    plain = [one_id(item) for item in items]
+    strings = [item for item in plain if isinstance(item, str)]
+    if len(strings) == len(plain):
+        return strings
+    integers = [item for item in plain if isinstance(item, int)]
+    if strings:
+        message = f"{what} mixes strings (such as {strings[0]!r}) and integers (such as {integers[0]}); use one kind"
+        raise InvalidInputError(message)
+    try:
+        return np.array(integers, dtype=np.int64)
+    except OverflowError as error:
+        message = f"{what} contains an integer that does not fit 64 bits with a sign"
+        raise InvalidInputError(message) from error

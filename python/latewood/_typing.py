@@ -1,0 +1,23 @@
+"""Aliases of the array types that cross the library's functions."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+FloatArray: TypeAlias = NDArray[np.float32]
+OffsetArray: TypeAlias = NDArray[np.int64]
+Id: TypeAlias = str | int
+IdSequence: TypeAlias = Sequence[str] | Sequence[int] | NDArray[np.int64]
+ResultIds: TypeAlias = list[str] | NDArray[np.int64]
+
+VectorInput: TypeAlias = Any
+"""Token vectors in any form that `latewood.ragged.to_ragged` takes: arrays, tensors, lists of them, Arrow, `Ragged`."""
+
+Metadata: TypeAlias = Mapping[str, Any]
+ScoreKind: TypeAlias = Literal["sum", "mean"]
+MissingRule: TypeAlias = Literal["error", "skip"]
+Gather: TypeAlias = Literal["exact", "flood", "postings"]
+Run: TypeAlias = dict[str, dict[str, float]]
+"""Query id → document id → score: the form that BEIR, ranx and ir-measures share."""

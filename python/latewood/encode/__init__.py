@@ -1,0 +1,21 @@
+"""From text to token vectors: the encoder protocol, and sentence-transformers behind it.
+
+torch and sentence-transformers are imported when an encoder is first used.
+"""
+
+from latewood.encode.fingerprint import check_fingerprint, fingerprint
+from latewood.encode.protocol import Encoder, as_encoder, encode_documents, encode_queries
+from latewood.encode.sentence_transformers import SentenceTransformersEncoder
+from latewood.encode.token_outputs import minilm_token_outputs, token_outputs
+
+__all__ = [
+    "Encoder",
+    "SentenceTransformersEncoder",
+    "as_encoder",
+    "check_fingerprint",
+    "encode_documents",
+    "encode_queries",
+    "fingerprint",
+    "minilm_token_outputs",
+    "token_outputs",
+]

@@ -1,0 +1,81 @@
+"""An encoder's fingerprint: what an index remembers of the encoder that filled it. It is data and is never run."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from latewood.errors import EncoderMismatchError
+
+_COMPARED = ("name", "revision", "dim", "prompts", "pooling")
+
+
+def fingerprint(encoder: Any, *, dim: int | None = None) -> dict[str, Any]:
+    """Give name, revision, dim, prompts, pooling and class of an encoder; None where it does not say.
+
+    Parameters
+    ----------
+    encoder : Encoder
+    dim : int, optional
+        Used when the encoder does not tell its own.
+    """
+    own_dim = getattr(encoder, "dim", None)
+    return {
+        "name": _plain(getattr(encoder, "name", None)) or type(encoder).__name__,
+        "revision": _plain(getattr(encoder, "revision", None)),
+        "dim": int(own_dim) if own_dim is not None else dim,
+        "prompts": _plain(getattr(encoder, "prompts", None)),
+        "pooling": _plain(getattr(encoder, "pooling", None)),
+        "class": f"{type(encoder).__module__}.{type(encoder).__qualname__}",
+    }
+
+
+def check_fingerprint(stored: str | None, encoder: Any, *, path: str) -> None:
+    """Refuse an encoder that differs from the one an index was built with.
+
+    A property counts only when both sides know it; the class is not compared, since wrappers come and go.
+
+    Parameters
+    ----------
+    stored : str or None
+        The index's fingerprint as JSON; an index built from vectors alone has none, and takes any encoder.
+    encoder : Encoder
+    path : str
+        The index's path, for the message.
+
+    Raises
+    ------
+    EncoderMismatchError
+    """
+    if stored is None:
+        return
+    theirs = json.loads(stored)
+    ours = fingerprint(encoder)
+    for key in _COMPARED:
+        old, new = theirs.get(key), ours.get(key)
+        if old is None or new is None or old == new or (key == "name" and _same_folder(old, new)):
+            continue
+        message = (
+            f"the index {path!r} was built with encoder {theirs.get('name')!r}, and {ours['name']!r} differs in {key}: "
+            f"{old!r} in the index, {new!r} now. Open the index with the encoder that built it, or build a new index; "
+            "check_encoder=False overrides this if you know that their vectors are the same"
+        )
+        raise EncoderMismatchError(message)
+
+
+def dumps(encoder: Any, *, dim: int | None = None) -> str:
+    """Give the fingerprint as JSON."""
+    return json.dumps(fingerprint(encoder, dim=dim), sort_keys=True, ensure_ascii=False)
+
+
+def _same_folder(old: str, new: str) -> bool:
+    # The same model may lie in another folder on another machine: of paths, only the last part counts.
+    is_path = any(os.path.isabs(name) or os.path.isdir(name) for name in (old, new))
+    return is_path and Path(old).name == Path(new).name
+
+
+def _plain(value: Any) -> Any:
+    if value is None or callable(value):
+        return None
+    # A round trip makes tuples lists, so that a stored and a fresh fingerprint compare equal.
+    return json.loads(json.dumps(value, default=str))

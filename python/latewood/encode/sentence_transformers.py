@@ -1,0 +1,164 @@
+"""sentence-transformers' `MultiVectorEncoder` behind the encoder protocol, loaded on first use."""
+
+import sys
+from threading import Lock
+from typing import Any
+
+from latewood._optional import import_optional
+from latewood.errors import EncoderError
+
+
+def is_multi_vector_encoder(candidate: Any) -> bool:
+    """Whether `candidate` is a `MultiVectorEncoder`, without importing sentence-transformers for the question."""
+    package = sys.modules.get("sentence_transformers")
+    return package is not None and isinstance(candidate, getattr(package, "MultiVectorEncoder", ()))
+
+
+class SentenceTransformersEncoder:
+    """A multi-vector model of sentence-transformers 6.2 or newer.
+
+    Parameters
+    ----------
+    model : str or MultiVectorEncoder
+        A model's name or path, loaded when first needed and never with `trust_remote_code`, or a loaded model.
+    revision : str, optional
+        Revision of a named model.
+    device : str, optional
+        As sentence-transformers chooses by default.
+    batch_size : int
+        Texts encoded together.
+    show_progress : bool
+        Whether encoding shows sentence-transformers' own bar.
+    **load_options
+        Passed on to `MultiVectorEncoder` when a name is loaded.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        *,
+        revision: str | None = None,
+        device: str | None = None,
+        batch_size: int = 32,
+        show_progress: bool = False,
+        **load_options: Any,
+    ) -> None:
+        if load_options.pop("trust_remote_code", False):
+            message = "trust_remote_code is not supported; load the model yourself and pass the MultiVectorEncoder"
+            raise EncoderError(message)
+        self._model = None if isinstance(model, str) else model
+        self._given_name = model if isinstance(model, str) else None
+        self._given_revision = revision
+        self._device = device
+        self._load_options = load_options
+        self._lock = Lock()
+        self.batch_size = batch_size
+        self.show_progress = show_progress
+
+    @property
+    def model(self) -> Any:
+        """The `MultiVectorEncoder`, loaded now if it was not yet."""
+        with self._lock:
+            if self._model is None:
+                package = import_optional("sentence_transformers", extra="encode", purpose="encoding text")
+                if not hasattr(package, "MultiVectorEncoder"):
+                    message = f"sentence-transformers {package.__version__} has no MultiVectorEncoder; install 6.2 or newer"
+                    raise EncoderError(message)
+                try:
+                    self._model = package.MultiVectorEncoder(
+                        self._given_name,
+                        revision=self._given_revision,
+                        device=self._device,
+                        trust_remote_code=False,
+                        **self._load_options,
+                    )
+                except (OSError, ValueError) as error:
+                    message = f"the encoder {self._given_name!r} could not be loaded: {error}"
+                    raise EncoderError(message) from error
+            return self._model
+
+    @property
+    def name(self) -> str:
+        """The model's name or path as it was loaded."""
+        if self._given_name is not None:
+            return self._given_name
+        card = getattr(self.model, "model_card_data", None)
+        named = getattr(self.model, "latewood_name", None) or getattr(card, "model_id", None)
+        if named:
+            return str(named)
+        for module in self.model:
+            config = getattr(getattr(module, "model", None), "config", None)
+            if getattr(config, "_name_or_path", None):
+                return str(config._name_or_path)
+        return type(self.model).__name__
+
+    @property
+    def revision(self) -> str | None:
+        """The revision asked for, or the commit the weights came from."""
+        if self._given_revision is not None:
+            return self._given_revision
+        for module in self.model:
+            config = getattr(getattr(module, "model", None), "config", None)
+            if getattr(config, "_commit_hash", None):
+                return str(config._commit_hash)
+        return None
+
+    @property
+    def dim(self) -> int | None:
+        """Dimensions of a token vector."""
+        size = self.model.get_embedding_dimension()
+        return None if size is None else int(size)
+
+    @property
+    def prompts(self) -> dict[str, str]:
+        """What is put before queries and documents."""
+        return {str(key): str(value) for key, value in self.model.prompts.items() if value}
+
+    @property
+    def pooling(self) -> list[str]:
+        """The modules that text passes through, with the settings that shape its vectors."""
+        stages = []
+        for module in self.model:
+            settings = {
+                key: getattr(module, key)
+                for key in getattr(module, "config_keys", ())
+                if key not in _UNIMPORTANT and isinstance(getattr(module, key, None), (bool, int, float, str, list, dict))
+            }
+            stages.append(type(module).__name__ + "".join(f" {key}={settings[key]}" for key in sorted(settings)))
+        return stages
+
+    def encode_query(self, inputs: list[str], /) -> list[Any]:
+        """Token vectors of each query, `[tokens, dim]` arrays."""
+        return self._encode(self.model.encode_query, inputs)
+
+    def encode_document(self, inputs: list[str], /) -> list[Any]:
+        """Token vectors of each document, `[tokens, dim]` arrays."""
+        return self._encode(self.model.encode_document, inputs)
+
+    def query_tokens(self, text: str) -> list[str]:
+        """Tokens that the query's vectors stand for."""
+        return self._tokens(self.model.encode_query, text)
+
+    def document_tokens(self, text: str) -> list[str]:
+        """Tokens that the document's vectors stand for."""
+        return self._tokens(self.model.encode_document, text)
+
+    def _encode(self, method: Any, inputs: list[str]) -> list[Any]:
+        if not inputs:
+            return []
+        vectors = method(
+            inputs, batch_size=self.batch_size, show_progress_bar=self.show_progress, convert_to_numpy=True
+        )
+        return list(vectors)
+
+    def _tokens(self, method: Any, text: str) -> list[str]:
+        features = method([text], output_value=None, show_progress_bar=False)[0]
+        counted = features["attention_mask"].bool()
+        return [str(token) for token in self.model.tokenizer.convert_ids_to_tokens(features["input_ids"][counted])]
+
+    def __repr__(self) -> str:
+        """Give the name, without loading anything."""
+        return f"SentenceTransformersEncoder({self._given_name or self._model!r})"
+
+
+_UNIMPORTANT = frozenset({"transformer_task", "modality_config", "module_input_name", "module_output_name", "architecture"})

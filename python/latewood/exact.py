@@ -1,0 +1,90 @@
+"""Exact MaxSim in float32, on anyone's vectors, without an index."""
+
+from typing import Any
+
+from latewood import _core
+from latewood._typing import FloatArray, VectorInput
+from latewood.errors import DimensionError, InvalidInputError
+from latewood.ragged import Ragged, to_ragged
+
+
+def maxsim(
+    queries: VectorInput,
+    documents: VectorInput,
+    *,
+    query_mask: Any = None,
+    document_mask: Any = None,
+    length_normalize: bool = False,
+    threads: int | None = None,
+) -> FloatArray:
+    """MaxSim of every query with every document: sum over query tokens of the largest dot product.
+
+    Parameters
+    ----------
+    queries, documents : list of [tokens, dim] arrays, padded [items, tokens, dim] array, [tokens, dim] array, or Ragged
+        Any form that `latewood.ragged.to_ragged` takes; a single two-dimensional array is one query or document.
+    query_mask, document_mask : array [items, tokens], optional
+        Tokens whose entry is False or 0 do not count.
+    length_normalize : bool
+        Divide by the number of query tokens.
+    threads : int, optional
+        All processors by default. The scores do not depend on it.
+
+    Returns
+    -------
+    float32 array [queries, documents]
+        As `sentence_transformers.util.maxsim`, except that a document without tokens scores `-inf`. A query without
+        tokens scores 0 with every other document.
+
+    Raises
+    ------
+    DimensionError
+        The queries and documents differ in dimensions.
+    InvalidInputError
+        Vectors that are not finite floats of a fitting shape.
+    """
+    query, document = _pair(queries, documents, query_mask, document_mask)
+    scores = _core.maxsim(query.values, query.offsets, document.values, document.offsets, threads)
+    if length_normalize:
+        scores = scores / query.lengths.clip(min=1).astype("float32")[:, None]
+    return scores
+
+
+def maxsim_pairs(
+    queries: VectorInput,
+    documents: VectorInput,
+    *,
+    query_mask: Any = None,
+    document_mask: Any = None,
+    length_normalize: bool = False,
+    threads: int | None = None,
+) -> FloatArray:
+    """MaxSim of query i with document i; parameters and errors as for `maxsim`.
+
+    Returns
+    -------
+    float32 array [pairs]
+    """
+    query, document = _pair(queries, documents, query_mask, document_mask)
+    if len(query) != len(document):
+        message = f"{len(query)} queries and {len(document)} documents; pairs need as many of both"
+        raise InvalidInputError(message)
+    scores = _core.maxsim_pairs(query.values, query.offsets, document.values, document.offsets, threads)
+    if length_normalize:
+        scores = scores / query.lengths.clip(min=1).astype("float32")
+    return scores
+
+
+def _pair(queries: VectorInput, documents: VectorInput, query_mask: Any, document_mask: Any) -> tuple[Ragged, Ragged]:
+    query = to_ragged(queries, mask=query_mask, kind="query", allow_empty=True)
+    document = to_ragged(documents, mask=document_mask, allow_empty=True)
+    if query.dim != document.dim:
+        # A side without a single token has no dimensions of its own to disagree with.
+        if len(query.values) == 0:
+            query = Ragged(query.values.reshape(0, document.dim), query.offsets)
+        elif len(document.values) == 0:
+            document = Ragged(document.values.reshape(0, query.dim), document.offsets)
+        else:
+            message = f"the queries have {query.dim} dimensions and the documents {document.dim}; they must agree"
+            raise DimensionError(message)
+    return query, document

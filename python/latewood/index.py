@@ -1,0 +1,306 @@
+"""The index: token vectors of documents, compressed on disk, to search and to rerank with."""
+
+import json
+import os
+from collections.abc import Iterable, Sequence
+from types import TracebackType
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from latewood import _core
+from latewood._hits import documents_of
+from latewood._ids import normalise_ids, one_id
+from latewood._typing import Id, Metadata, MissingRule, ResultIds, VectorInput
+from latewood.encode.fingerprint import check_fingerprint, dumps
+from latewood.encode.protocol import Encoder, as_encoder, encode_queries
+from latewood.errors import EncoderError, EncoderRequiredError, InvalidInputError, LatewoodError
+from latewood.ragged import Ragged
+from latewood.results import Document
+from latewood.search import Searcher
+from latewood.writer import Writer
+
+RECORDED = "recorded"
+"""As `encoder=`, this word asks for the encoder that the index itself names."""
+
+
+class Index(Searcher):
+    """A folder of compressed token vectors; make one with `Index.create` or `Index.open`.
+
+    Reading goes on while another process writes: an index object sees one snapshot, and moves to the newest commit with
+    `refresh`, or after a commit of its own. It can be used from several threads. Pickling keeps the path only.
+    """
+
+    def __init__(self, core: _core.Index, *, encoder: Encoder | None, mmap: bool) -> None:
+        self._core_or_none: _core.Index | None = core
+        self._encoder = encoder
+        self._mmap = mmap
+
+    # ── life ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    @classmethod
+    def create(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        dim: int | None = None,
+        encoder: Any = None,
+        codec: Literal["residual", "flat"] = "residual",
+        bits: Literal[1, 2, 4, 8] = 4,
+        centroids: int | None = None,
+        seed: int = 42,
+        mmap: bool = True,
+    ) -> "Index":
+        """Create an empty index in a new or empty folder.
+
+        Parameters
+        ----------
+        path : path-like
+        dim : int, optional
+            Dimensions of a token vector; the encoder's, if there is one.
+        encoder : Encoder, MultiVectorEncoder or str, optional
+            Turns texts into token vectors; a str is a model's name or path. The index records its fingerprint.
+        codec : {"residual", "flat"}
+            "residual" for search; "flat", which needs no training, for reranking only.
+        bits : {4, 1, 2, 8}
+            Bits for each dimension.
+        centroids : int, optional
+            A power of two; chosen from the amount of data by default.
+        seed : int
+            Of the codec's training: the same data and seed give the same index.
+        mmap : bool
+            False reads files into memory instead of mapping them, for media that may fail or change under a reader.
+
+        Raises
+        ------
+        IndexExistsError
+            There is an index at `path`.
+        InvalidInputError
+            Neither `dim` nor `encoder`, or settings that do not exist.
+        """
+        own = as_encoder(encoder) if encoder is not None else None
+        if own is not None:
+            known = getattr(own, "dim", None)
+            if dim is None and known is None:
+                known = encode_queries(own, ["dimensions"]).dim
+            if dim is not None and known is not None and dim != known:
+                message = f"dim={dim} is asked for and the encoder gives {known} dimensions; leave dim out"
+                raise InvalidInputError(message)
+            dim = dim if dim is not None else known
+        if dim is None:
+            message = "an index needs the dimensions of its token vectors: pass dim= or encoder="
+            raise InvalidInputError(message)
+        core = _core.Index.create(
+            os.fspath(path),
+            int(dim),
+            codec=codec,
+            bits=bits,
+            centroids=centroids,
+            seed=seed,
+            encoder=dumps(own, dim=dim) if own is not None else None,
+            mmap=mmap,
+        )
+        return cls(core, encoder=own, mmap=mmap)
+
+    @classmethod
+    def open(
+        cls, path: str | os.PathLike[str], *, encoder: Any = None, check_encoder: bool = True, mmap: bool = True
+    ) -> "Index":
+        """Open the newest commit of an index.
+
+        Parameters
+        ----------
+        path : path-like
+        encoder : Encoder, MultiVectorEncoder or str, optional
+            Needed only for text. "recorded" loads the encoder that the index names; nothing is loaded without being asked.
+        check_encoder : bool
+            False accepts an encoder whose fingerprint differs from the recorded one.
+        mmap : bool
+            As for `create`.
+
+        Raises
+        ------
+        IndexNotFoundError, CorruptIndexError, FormatVersionError
+        EncoderMismatchError
+            The encoder is not the one that the index was built with.
+        """
+        core = _core.Index.open(os.fspath(path), mmap=mmap)
+        index = cls(core, encoder=None, mmap=mmap)
+        if encoder is not None:
+            index.use_encoder(encoder, check_encoder=check_encoder)
+        return index
+
+    def use_encoder(self, encoder: Any, *, check_encoder: bool = True) -> None:
+        """Set the encoder for text; parameters and errors as for `open`."""
+        if encoder == RECORDED:
+            recorded = self.recorded_encoder
+            if recorded is None:
+                message = f"the index {self.path!r} records no encoder; pass the one that made its vectors"
+                raise EncoderError(message)
+            encoder = str(recorded["name"])
+        own = as_encoder(encoder)
+        if check_encoder:
+            check_fingerprint(self._core.encoder, own, path=self.path)
+        self._encoder = own
+
+    def close(self) -> None:
+        """Let go of the files. Any further use is an error."""
+        self._core_or_none = None
+
+    def __enter__(self) -> "Index":
+        """Return the index itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Close the index."""
+        self.close()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle the path only."""
+        return (_reopen, (self.path, self._mmap))
+
+    @property
+    def _core(self) -> _core.Index:
+        if self._core_or_none is None:
+            message = "the index is closed; open it again with Index.open(path)"
+            raise LatewoodError(message)
+        return self._core_or_none
+
+    # ── what it is and holds ─────────────────────────────────────────────────────────────────────────────────────────
+
+    @property
+    def path(self) -> str:
+        """The folder."""
+        return self._core.path
+
+    @property
+    def dim(self) -> int:
+        """Dimensions of a token vector."""
+        return self._core.dim
+
+    @property
+    def encoder(self) -> Encoder | None:
+        """What turns text into token vectors here, if anything."""
+        return self._encoder
+
+    @property
+    def recorded_encoder(self) -> dict[str, Any] | None:
+        """Fingerprint of the encoder that the index was built with."""
+        stored = self._core.encoder
+        if stored is None:
+            return None
+        fingerprint: dict[str, Any] = json.loads(stored)
+        return fingerprint
+
+    def require_encoder(self, purpose: str) -> Encoder:
+        """Give the encoder, or raise `EncoderRequiredError` with the remedy."""
+        if self._encoder is None:
+            recorded = self.recorded_encoder
+            remedy = (
+                f"open it with Index.open(path, encoder='{RECORDED}') to load {recorded['name']!r}, which it was built with"
+                if recorded
+                else "pass encoder= to Index.open, or vectors instead of text"
+            )
+            message = f"{purpose} needs an encoder, and the index {self.path!r} was opened without one; {remedy}"
+            raise EncoderRequiredError(message)
+        return self._encoder
+
+    def __len__(self) -> int:
+        """Number of documents."""
+        return len(self._core)
+
+    def __contains__(self, key: object) -> bool:
+        """Whether a document with this id is in the index."""
+        if not isinstance(key, (str, int, np.integer)) or isinstance(key, bool):
+            return False
+        return bool(self.contains([one_id(key)])[0])
+
+    def contains(self, ids: Iterable[Id]) -> NDArray[np.bool_]:
+        """Whether each of `ids` is in the index: bool array."""
+        return self._core.contains(normalise_ids(ids))
+
+    def ids(self) -> ResultIds:
+        """Ids of all documents, an int64 array or a list of str."""
+        return self._core.ids()
+
+    def documents(self, ids: Iterable[Id]) -> list[Document]:
+        """Stored text and metadata of documents; `UnknownIdError` names an id that is not there."""
+        return documents_of(self._core, normalise_ids(ids))
+
+    def vectors(self, ids: Iterable[Id]) -> Ragged:
+        """Token vectors of documents as the index keeps them: decoded, so close to those that were added and not equal."""
+        values, offsets = self._core.vectors(normalise_ids(ids))
+        return Ragged(values, offsets)
+
+    def info(self) -> dict[str, Any]:
+        """Counts, sizes in bytes, codec, format and the recorded encoder."""
+        return {**self._core.info(), "encoder": self.recorded_encoder}
+
+    def check(self) -> list[str]:
+        """Verify every checksum and count; the problems found, empty if there are none."""
+        return self._core.check()
+
+    def refresh(self) -> bool:
+        """Move to the newest commit; True if there was a newer one."""
+        return self._core.refresh()
+
+    def __repr__(self) -> str:
+        """Path, dimensions and number of documents."""
+        if self._core_or_none is None:
+            return "Index(closed)"
+        return f"Index({self.path!r}, dim={self.dim}, documents={len(self)})"
+
+    # ── changes ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def writer(self, *, show_progress: bool | None = None) -> Writer:
+        """Start a set of changes that become visible together; `IndexLockedError` if another writer is at work.
+
+        Parameters
+        ----------
+        show_progress : bool, optional
+            A bar on standard error while texts are encoded; None shows it on a terminal where tqdm is installed.
+        """
+        return Writer(self._core.writer(), self, show_progress=show_progress)
+
+    def add(
+        self,
+        ids: Iterable[Id],
+        *,
+        texts: Sequence[str | None] | None = None,
+        vectors: VectorInput | None = None,
+        metadata: Sequence[Metadata | None] | None = None,
+        **options: Any,
+    ) -> None:
+        """Add documents in a commit of their own; parameters and errors as for `Writer.add`."""
+        with self.writer() as writer:
+            writer.add(ids, texts=texts, vectors=vectors, metadata=metadata, **options)
+
+    def upsert(
+        self,
+        ids: Iterable[Id],
+        *,
+        texts: Sequence[str | None] | None = None,
+        vectors: VectorInput | None = None,
+        metadata: Sequence[Metadata | None] | None = None,
+        **options: Any,
+    ) -> None:
+        """Add or replace documents in a commit of their own; parameters and errors as for `Writer.add`."""
+        with self.writer() as writer:
+            writer.upsert(ids, texts=texts, vectors=vectors, metadata=metadata, **options)
+
+    def delete(self, ids: Iterable[Id], *, missing: MissingRule = "error") -> int:
+        """Delete documents in a commit of their own; parameters and errors as for `Writer.delete`."""
+        with self.writer() as writer:
+            return writer.delete(ids, missing=missing)
+
+    def compact(self, *, threads: int | None = None) -> None:
+        """Rewrite all segments as one, without the deleted documents. Takes time and space in proportion to the index."""
+        self._core.compact(threads)
+        self.refresh()
+
+
+def _reopen(path: str, mmap: bool) -> Index:
+    return Index.open(path, mmap=mmap)

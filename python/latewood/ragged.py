@@ -1,0 +1,313 @@
+"""Token vectors in any form → one flat float32 array `[tokens, dim]` and int64 offsets.
+
+Nothing is copied when the input is already float32, contiguous and flat (or one array, or padded without a mask).
+torch, pyarrow and other array libraries are recognised by what their objects can do and are never imported for it.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from latewood._arrow import from_arrow, is_arrow
+from latewood._typing import FloatArray, OffsetArray
+from latewood.errors import DimensionError, InvalidInputError
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Ragged:
+    """Token vectors of several documents or queries, flat.
+
+    Attributes
+    ----------
+    values : float32 array [tokens, dim]
+    offsets : int64 array [items + 1]
+        Item i is `values[offsets[i]:offsets[i + 1]]`.
+    """
+
+    values: FloatArray
+    offsets: OffsetArray
+
+    @property
+    def dim(self) -> int:
+        """Dimensions of a token vector."""
+        return int(self.values.shape[1])
+
+    @property
+    def lengths(self) -> OffsetArray:
+        """Tokens of each item."""
+        return np.diff(self.offsets)
+
+    def __len__(self) -> int:
+        """Number of items."""
+        return len(self.offsets) - 1
+
+    def __getitem__(self, position: int) -> FloatArray:
+        """Vectors of one item, a view."""
+        if not -len(self) <= position < len(self):
+            message = f"position {position} is outside the {len(self)} items"
+            raise IndexError(message)
+        position %= len(self)
+        return self.values[self.offsets[position] : self.offsets[position + 1]]
+
+    def __iter__(self) -> Iterator[FloatArray]:
+        """Vectors of each item in turn."""
+        return (self[position] for position in range(len(self)))
+
+
+def to_ragged(
+    data: Any,
+    *,
+    mask: Any = None,
+    offsets: Any = None,
+    lengths: Any = None,
+    dim: int | None = None,
+    names: Sequence[Any] | None = None,
+    kind: str = "document",
+    allow_empty: bool = False,
+) -> Ragged:
+    """Turn token vectors in any accepted form into a `Ragged`.
+
+    Parameters
+    ----------
+    data : array, tensor, sequence of them, Arrow list array, or Ragged
+        A sequence of `[tokens, dim]` arrays; one padded `[items, tokens, dim]` array with `mask` or `lengths`; one flat
+        `[tokens, dim]` array with `offsets` or `lengths`; one `[tokens, dim]` array alone, which is a single item.
+        float16, bfloat16, float32 or float64; torch tensors may be on any device. Integers are refused.
+    mask : array, optional
+        True (or non-zero) where a token counts: `[items, tokens]`, or for a sequence one mask for each item.
+    offsets : integer array [items + 1], optional
+    lengths : integer array [items], optional
+    dim : int, optional
+        The dimensions that are expected.
+    names : sequence, optional
+        Ids of the items, for messages.
+    kind : str
+        What an item is called in messages.
+    allow_empty : bool
+        Whether an item may have no tokens.
+
+    Raises
+    ------
+    DimensionError
+        A wrong number of dimensions, or different ones in different items.
+    InvalidInputError
+        Anything else that does not fit, with the item's id or position.
+    """
+    if offsets is not None and lengths is not None:
+        message = "both offsets and lengths are given; pass one of them"
+        raise InvalidInputError(message)
+    naming = _Naming(kind, names)
+    if isinstance(data, Ragged):
+        ragged = data
+        if mask is not None or offsets is not None or lengths is not None:
+            message = "a Ragged has its own offsets; mask, offsets and lengths do not go with it"
+            raise InvalidInputError(message)
+    elif is_arrow(data):
+        values, arrow_offsets = from_arrow(data, naming.whole)
+        ragged = _flat(_float32(values, naming.whole), arrow_offsets, naming)
+    elif isinstance(data, (list, tuple)):
+        if offsets is not None or lengths is not None:
+            message = f"{naming.whole}: offsets and lengths go with one array, not with a {type(data).__name__} of arrays"
+            raise InvalidInputError(message)
+        ragged = _from_sequence(data, mask, dim, naming)
+    else:
+        ragged = _from_array(_float32(data, naming.whole), mask, offsets, lengths, naming)
+    if names is not None and len(names) != len(ragged):
+        message = f"{len(names)} ids for vectors of {len(ragged)} {kind}s; give one id for each"
+        raise InvalidInputError(message)
+    if dim is not None and len(ragged) and ragged.dim != dim:
+        message = f"{naming.whole} {naming.have} {ragged.dim} dimensions, {dim} are expected"
+        raise DimensionError(message)
+    if not allow_empty and len(ragged):
+        empty = np.flatnonzero(ragged.lengths == 0)
+        if empty.size:
+            message = f"{naming(int(empty[0]))} has no tokens; leave it out, or check what encoded it"
+            raise InvalidInputError(message)
+    return ragged
+
+
+def split_weights(weights: Any, queries: Ragged) -> FloatArray | None:
+    """Weights of query tokens, flat as the queries are: one array, or a sequence with one array for each query."""
+    if weights is None:
+        return None
+    if isinstance(weights, (list, tuple)) and weights and not isinstance(weights[0], (int, float, np.number)):
+        parts = [_numeric(part, f"weights of query {position}").reshape(-1) for position, part in enumerate(weights)]
+        counts = [part.size for part in parts]
+        if counts != queries.lengths.tolist():
+            message = f"weights have {counts} entries for queries of {queries.lengths.tolist()} tokens"
+            raise InvalidInputError(message)
+        flat = np.concatenate(parts)
+    else:
+        flat = _numeric(weights, "weights").reshape(-1)
+    if flat.size != len(queries.values):
+        message = f"{flat.size} weights for {len(queries.values)} query tokens; give one weight for each token"
+        raise InvalidInputError(message)
+    return np.ascontiguousarray(flat, dtype=np.float32)
+
+
+class _Naming:
+    """How messages call an item: by its id if there is one, else by its position."""
+
+    def __init__(self, kind: str, names: Sequence[Any] | None) -> None:
+        self._kind = kind
+        self._names = names
+        self.whole = f"the {kind} vectors"
+        self.have = "have"
+
+    def __call__(self, position: int) -> str:
+        if self._names is not None and position < len(self._names):
+            return f"{self._kind} {self._names[position]!r}"
+        return f"{self._kind} at position {position}"
+
+
+def _numeric(data: Any, where: str) -> np.ndarray[Any, Any]:
+    """Bring `data` to numpy: tensors leave their graph and device, bfloat16 becomes float32."""
+    if isinstance(data, np.ndarray):
+        return data
+    if all(hasattr(data, name) for name in ("detach", "cpu", "numpy", "dtype")):
+        tensor = data.detach().cpu()
+        if "bfloat16" in str(tensor.dtype):
+            tensor = tensor.float()
+        try:
+            return np.asarray(tensor.numpy())
+        except (RuntimeError, TypeError) as error:
+            message = f"{where}: a tensor that numpy cannot read ({error}); pass a dense tensor"
+            raise InvalidInputError(message) from error
+    try:
+        return np.asarray(data)
+    except (ValueError, TypeError) as error:
+        message = f"{where}: not an array ({error}); pass a list of [tokens, dim] arrays"
+        raise InvalidInputError(message) from error
+
+
+def _float32(data: Any, where: str) -> FloatArray:
+    array = _numeric(data, where)
+    if array.dtype == np.float32 and array.dtype.isnative:
+        return array
+    if array.dtype.kind == "f" or array.dtype.name == "bfloat16":
+        # A float64 too large for float32 becomes infinite, which is reported as such with its place.
+        with np.errstate(over="ignore"):
+            return array.astype(np.float32)
+    if array.dtype.kind in "iub":
+        message = f"{where}: {array.dtype} values; token vectors are floats, convert them with .astype('float32')"
+    else:
+        message = f"{where}: {array.dtype} values; pass float16, bfloat16, float32 or float64 arrays of [tokens, dim]"
+    raise InvalidInputError(message)
+
+
+def _from_array(array: FloatArray, mask: Any, offsets: Any, lengths: Any, naming: _Naming) -> Ragged:
+    if array.ndim == 3:
+        if offsets is not None:
+            message = f"{naming.whole}: offsets go with a flat [tokens, dim] array; a padded one takes mask or lengths"
+            raise InvalidInputError(message)
+        return _from_padded(array, mask, lengths, naming)
+    if array.ndim != 2:
+        message = (
+            f"{naming.whole}: shape {array.shape}; pass [tokens, dim] for one, [items, tokens, dim] with a mask, "
+            "or a list of [tokens, dim] arrays"
+        )
+        raise InvalidInputError(message)
+    if lengths is not None:
+        offsets = _lengths_to_offsets(lengths, naming)
+    if offsets is None:
+        offsets = np.array([0, len(array)], dtype=np.int64)
+        if mask is not None:
+            return _from_padded(array[None], np.asarray(_numeric(mask, "mask"))[None], None, naming)
+    elif mask is not None:
+        message = f"{naming.whole}: a mask goes with a padded array, not with offsets or lengths of a flat one"
+        raise InvalidInputError(message)
+    return _flat(array, offsets, naming)
+
+
+def _from_padded(array: FloatArray, mask: Any, lengths: Any, naming: _Naming) -> Ragged:
+    items, width, dim = array.shape
+    if mask is not None and lengths is not None:
+        message = f"{naming.whole}: both mask and lengths are given; pass one of them"
+        raise InvalidInputError(message)
+    if lengths is not None:
+        counts = np.diff(_lengths_to_offsets(lengths, naming))
+        if len(counts) != items or (counts > width).any():
+            message = f"{naming.whole}: lengths do not fit a padded array of shape {array.shape}"
+            raise InvalidInputError(message)
+        mask = np.arange(width) < counts[:, None]
+    if mask is None:
+        offsets = np.arange(items + 1, dtype=np.int64) * width
+        return Ragged(np.ascontiguousarray(array).reshape(items * width, dim), offsets)
+    keep = np.asarray(_numeric(mask, "mask")).astype(bool)
+    if keep.shape != (items, width):
+        message = f"{naming.whole}: the mask has shape {keep.shape}, the padded array needs {(items, width)}"
+        raise InvalidInputError(message)
+    offsets = np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(keep.sum(axis=1, dtype=np.int64))])
+    return Ragged(np.ascontiguousarray(array[keep]), offsets)
+
+
+def _from_sequence(data: Sequence[Any], mask: Any, dim: int | None, naming: _Naming) -> Ragged:
+    if mask is not None and len(mask) != len(data):
+        message = f"{len(mask)} masks for {len(data)} items"
+        raise InvalidInputError(message)
+    parts: list[FloatArray] = []
+    for position, item in enumerate(data):
+        if isinstance(item, str):
+            message = f"{naming(position)} is text; vectors are expected here"
+            raise InvalidInputError(message)
+        if isinstance(item, (list, tuple)) and not len(item):
+            item = np.zeros((0, dim or 0), dtype=np.float32)
+        part = _float32(item, naming(position))
+        if part.ndim == 1 and part.size == 0:
+            part = part.reshape(0, dim or 0)
+        if part.ndim != 2:
+            message = f"{naming(position)}: shape {part.shape}; each item of a list is one [tokens, dim] array"
+            if part.ndim == 1:
+                message += "; for one item alone pass the [tokens, dim] array itself"
+            raise InvalidInputError(message)
+        if mask is not None:
+            keep = np.asarray(_numeric(mask[position], "mask")).astype(bool).reshape(-1)
+            if keep.size != len(part):
+                message = f"{naming(position)}: a mask of {keep.size} entries for {len(part)} tokens"
+                raise InvalidInputError(message)
+            part = part[keep]
+        parts.append(part)
+    dims = [part.shape[1] for part in parts if len(part) or part.shape[1]]
+    width = dim if dim is not None else (dims[0] if dims else 0)
+    for position, part in enumerate(parts):
+        if part.shape[1] != width and len(part):
+            message = f"{naming(position)} has {part.shape[1]} dimensions, {width} are expected"
+            raise DimensionError(message)
+    offsets = np.zeros(len(parts) + 1, dtype=np.int64)
+    np.cumsum([len(part) for part in parts], out=offsets[1:])
+    filled = [part for part in parts if len(part)]
+    if not filled:
+        return Ragged(np.zeros((0, width), dtype=np.float32), offsets)
+    values = filled[0] if len(filled) == 1 else np.concatenate(filled)
+    return Ragged(np.ascontiguousarray(values), offsets)
+
+
+def _flat(values: FloatArray, offsets: Any, naming: _Naming) -> Ragged:
+    bounds = _integers(offsets, "offsets")
+    if bounds.size == 0 or bounds[0] != 0 or bounds[-1] != len(values) or (np.diff(bounds) < 0).any():
+        message = (
+            f"{naming.whole}: offsets must start at 0, never fall and end at the number of tokens, {len(values)}"
+            + (f"; they go from {bounds[0]} to {bounds[-1]}" if bounds.size else "; they are empty")
+        )
+        raise InvalidInputError(message)
+    return Ragged(np.ascontiguousarray(values), bounds)
+
+
+def _lengths_to_offsets(lengths: Any, naming: _Naming) -> OffsetArray:
+    counts = _integers(lengths, "lengths")
+    if (counts < 0).any():
+        message = f"{naming.whole}: a length is negative"
+        raise InvalidInputError(message)
+    return np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(counts, dtype=np.int64)])
+
+
+def _integers(data: Any, what: str) -> OffsetArray:
+    array = _numeric(data, what)
+    if array.size == 0:
+        return np.zeros(0, dtype=np.int64)
+    if array.ndim != 1 or array.dtype.kind not in "iu":
+        message = f"{what} must be a one-dimensional integer array, not {array.dtype} of shape {array.shape}"
+        raise InvalidInputError(message)
+    return np.ascontiguousarray(array, dtype=np.int64)

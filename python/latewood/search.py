@@ -1,0 +1,472 @@
+"""The asking half of an index: search, rerank, explain, and how much of the exact answer a search finds."""
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Literal, overload
+
+import numpy as np
+
+from latewood import _core
+from latewood._hits import build_hits, scaled, to_arrays
+from latewood._ids import normalise_ids, one_id
+from latewood._queries import Candidates, is_text_batch, many_lists, one_list
+from latewood._typing import FloatArray, Gather, Id, MissingRule, ScoreKind, VectorInput
+from latewood.encode.protocol import Encoder, encode_queries
+from latewood.errors import InvalidInputError
+from latewood.ragged import Ragged, split_weights, to_ragged
+from latewood.results import Explanation, Hit, SearchArrays
+
+Stats = dict[str, float]
+
+
+class Searcher(ABC):
+    """Search and rerank on the core's snapshot. `Index` is the one implementation."""
+
+    _encoder: Encoder | None
+
+    @property
+    @abstractmethod
+    def _core(self) -> _core.Index: ...
+
+    @property
+    @abstractmethod
+    def dim(self) -> int:
+        """Dimensions of a token vector."""
+
+    @abstractmethod
+    def require_encoder(self, purpose: str) -> Encoder:
+        """Give the encoder, or raise `EncoderRequiredError` with the remedy."""
+
+    # ── search ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    @overload
+    def search(
+        self, query: str | VectorInput, k: int = 10, *, return_stats: Literal[False] = False, **options: Any
+    ) -> list[Hit]: ...
+
+    @overload
+    def search(
+        self, query: str | VectorInput, k: int = 10, *, return_stats: Literal[True], **options: Any
+    ) -> tuple[list[Hit], Stats]: ...
+
+    def search(
+        self,
+        query: str | VectorInput,
+        k: int = 10,
+        *,
+        filter: Mapping[str, Any] | None = None,  # noqa: A002  the word that every search library uses
+        ids: Iterable[Id] | None = None,
+        weights: Any = None,
+        gather: Gather | None = None,
+        candidates: int | None = None,
+        probes: int | None = None,
+        threshold: float | None = None,
+        score: ScoreKind = "sum",
+        with_documents: bool = True,
+        return_stats: bool = False,
+        threads: int | None = None,
+    ) -> list[Hit] | tuple[list[Hit], Stats]:
+        """Find the k documents with the highest MaxSim for one query.
+
+        Parameters
+        ----------
+        query : str or [tokens, dim] array
+            Text needs an encoder; vectors never do.
+        k : int
+            How many hits at most; fewer where fewer documents match.
+        filter : mapping, optional
+            Conditions on metadata, all of which must hold: `{"lang": "en"}`, `{"lang": ["en", "de"]}`,
+            `{"year": {"gte": 2020, "lt": 2025}}`.
+        ids : sequence of str or int, optional
+            Search only among these; those the index does not hold are passed over.
+        weights : array [query tokens], optional
+            Not negative; multiplies what each query token adds.
+        gather : {"exact", "flood", "postings"}, optional
+            How candidates are found; chosen by the size of the index by default. "exact" scores every document.
+        candidates : int, optional
+            How many gathered documents are scored on their codes.
+        probes : int, optional
+            Of "postings": cells visited for each query token.
+        threshold : float, optional
+            Of "postings": least centroid score of a visited cell.
+        score : {"sum", "mean"}
+            "mean" divides by the number of query tokens.
+        with_documents : bool
+            Whether hits carry stored text and metadata.
+        return_stats : bool
+            Also give counts and seconds by stage.
+        threads : int, optional
+            All processors by default. The hits do not depend on it.
+
+        Returns
+        -------
+        list of Hit, best first; or (hits, stats)
+
+        Raises
+        ------
+        InvalidInputError
+            k below 1, a query without tokens or with NaN, an unknown option.
+        DimensionError, EncoderRequiredError
+        """
+        queries = self._one_query(query)
+        arrays, stats = self._search(
+            queries, k, filter, ids, weights, gather, candidates, probes, threshold, score, threads
+        )
+        text = [query] if isinstance(query, str) else None
+        hits = self._hits(arrays, queries, text, weights, score, with_documents)[0]
+        return (hits, stats) if return_stats else hits
+
+    def search_batch(
+        self,
+        queries: Sequence[str] | VectorInput,
+        k: int = 10,
+        *,
+        filter: Mapping[str, Any] | None = None,  # noqa: A002
+        ids: Iterable[Id] | None = None,
+        weights: Any = None,
+        gather: Gather | None = None,
+        candidates: int | None = None,
+        probes: int | None = None,
+        threshold: float | None = None,
+        score: ScoreKind = "sum",
+        as_arrays: bool = False,
+        with_documents: bool = True,
+        return_stats: bool = False,
+        threads: int | None = None,
+    ) -> Any:
+        """Search for several queries at once, over all threads.
+
+        Parameters
+        ----------
+        queries : sequence of str, or vectors in any form of `latewood.ragged.to_ragged`
+        as_arrays : bool
+            Give `SearchArrays` instead of lists of `Hit`.
+        **others
+            As for `search`; `weights` is flat over all query tokens, or has one array for each query.
+
+        Returns
+        -------
+        list of list of Hit, or SearchArrays; or (that, stats) with `return_stats`
+        """
+        vectors, texts = self._many_queries(queries)
+        arrays, stats = self._search(
+            vectors, k, filter, ids, weights, gather, candidates, probes, threshold, score, threads
+        )
+        found: Any = arrays if as_arrays else self._hits(arrays, vectors, texts, weights, score, with_documents)
+        return (found, stats) if return_stats else found
+
+    # ── rerank ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def rerank(
+        self,
+        query: str | VectorInput,
+        candidates: Any,
+        scores: Any = None,
+        *,
+        k: int | None = None,
+        alpha: float | None = None,
+        beta: int | None = None,
+        missing: MissingRule = "error",
+        weights: Any = None,
+        score: ScoreKind = "sum",
+        with_documents: bool = True,
+        return_stats: bool = False,
+        threads: int | None = None,
+    ) -> Any:
+        """Order somebody else's candidates by MaxSim on the stored vectors.
+
+        Parameters
+        ----------
+        query : str or [tokens, dim] array
+        candidates : sequence of ids, mapping id → first-stage score, or sequence of (id, score)
+        scores : sequence of float, optional
+            First-stage scores of the candidates, the higher the better.
+        k : int, optional
+            How many to give back; all of them by default.
+        alpha : float, optional
+            Candidate pruning: drop candidates whose first-stage score is below `s_k - alpha * |s_k|`, `s_k` being the
+            k-th first-stage score. Smaller prunes more. Needs `scores` and `k`.
+        beta : int, optional
+            Early exit: in first-stage order, stop after this many candidates in a row that do not enter the top k. Needs `k`.
+        missing : {"error", "skip"}
+            What to do about candidates that the index does not hold.
+        weights, score, with_documents, return_stats, threads
+            As for `search`.
+
+        Returns
+        -------
+        list of Hit, best first; or (hits, stats)
+
+        Raises
+        ------
+        UnknownIdError
+            A candidate that the index does not hold, unless `missing` is "skip".
+        InvalidInputError, DimensionError, EncoderRequiredError
+
+        Notes
+        -----
+        Candidate pruning and early exit are those of "Multivector Reranking in the Era of Strong First-Stage
+        Retrievers", defined for negative scores and short lists too.
+        """
+        queries = self._one_query(query)
+        chosen = one_list(candidates, scores)
+        arrays, stats = self._rerank(queries, chosen, k, alpha, beta, missing, weights, score, threads)
+        text = [query] if isinstance(query, str) else None
+        hits = self._hits(arrays, queries, text, weights, score, with_documents)[0]
+        return (hits, stats) if return_stats else hits
+
+    def rerank_batch(
+        self,
+        queries: Sequence[str] | Mapping[str, Any] | VectorInput,
+        candidates: Any,
+        scores: Any = None,
+        *,
+        offsets: Any = None,
+        k: int | None = None,
+        alpha: float | None = None,
+        beta: int | None = None,
+        missing: MissingRule = "error",
+        weights: Any = None,
+        score: ScoreKind = "sum",
+        as_arrays: bool = False,
+        with_documents: bool = True,
+        return_stats: bool = False,
+        threads: int | None = None,
+    ) -> Any:
+        """Rerank the candidates of several queries at once.
+
+        Parameters
+        ----------
+        queries : sequence of str, vectors, or mapping of query id to either
+        candidates : one list (or mapping, or pairs) for each query; flat ids with `offsets`; or, where `queries` is a
+            mapping, a run: a mapping of query id to {document id: first-stage score}
+        scores : sequence of sequences, or flat array, optional
+        offsets : int64 array [queries + 1], optional
+            Bounds of each query's candidates in flat `candidates`.
+        as_arrays : bool
+            Give `SearchArrays` instead of lists of `Hit`.
+        **others
+            As for `rerank`.
+
+        Returns
+        -------
+        list of list of Hit, or SearchArrays, or for a run a mapping of query id to list of Hit; or (that, stats)
+        """
+        keys: list[str] | None = None
+        if isinstance(queries, Mapping):
+            keys = [key for key in queries if key in candidates]
+            if len(keys) != len(candidates):
+                unknown = next(key for key in candidates if key not in queries)
+                message = f"the run has candidates for query {unknown!r}, and there is no such query"
+                raise InvalidInputError(message)
+            queries, candidates = [queries[key] for key in keys], [candidates[key] for key in keys]
+        vectors, texts = self._many_queries(queries)
+        chosen = many_lists(candidates, scores, offsets, len(vectors))
+        arrays, stats = self._rerank(vectors, chosen, k, alpha, beta, missing, weights, score, threads)
+        found: Any = arrays
+        if not as_arrays:
+            hits = self._hits(arrays, vectors, texts, weights, score, with_documents)
+            found = dict(zip(keys, hits, strict=True)) if keys is not None else hits
+        return (found, stats) if return_stats else found
+
+    # ── explain and measure ──────────────────────────────────────────────────────────────────────────────────────────
+
+    def explain(
+        self, query: str | VectorInput, id: Id, *, weights: Any = None, score: ScoreKind = "sum"  # noqa: A002
+    ) -> Explanation:
+        """Show how a document's score comes about, token by token.
+
+        Parameters
+        ----------
+        query : str or [tokens, dim] array
+        id : str or int
+            `UnknownIdError` if the index does not hold it.
+        weights, score
+            As for `search`.
+        """
+        queries = self._one_query(query)
+        return self._explain(
+            queries.values, one_id(id), split_weights(weights, queries), query if isinstance(query, str) else None, score
+        )
+
+    def measure_recall(self, queries: Sequence[str] | VectorInput, k: int = 10, **options: Any) -> float:
+        """Share of the exact top k that a search with `options` finds, on average over the queries.
+
+        Parameters
+        ----------
+        queries : sequence of str, or vectors
+        k : int
+        **options
+            As for `search_batch`; both searches share `filter`, `ids` and `weights`.
+
+        Returns
+        -------
+        float
+            1.0 if nothing is lost. Among documents with equal scores, the exact search's choice counts.
+        """
+        vectors, _ = self._many_queries(queries)
+        shared = {name: options[name] for name in ("filter", "ids", "weights", "threads") if name in options}
+        exact = self.search_batch(vectors, k, gather="exact", as_arrays=True, **shared)
+        found = self.search_batch(vectors, k, as_arrays=True, **options)
+        shares = [
+            len(set(wanted) & set(got)) / len(wanted)
+            for (wanted, _), (got, _) in zip(exact, found, strict=True)
+            if len(wanted)
+        ]
+        return float(np.mean(shares)) if shares else 1.0
+
+    # ── shared steps ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _one_query(self, query: str | VectorInput) -> Ragged:
+        if isinstance(query, str):
+            return encode_queries(self.require_encoder("a text query"), [query], dim=self.dim)
+        if is_text_batch(query):
+            message = f"{len(query)} query texts are given where one is expected; use the batch form of the call"
+            raise InvalidInputError(message)
+        ragged = to_ragged(query, dim=self.dim, kind="query")
+        if len(ragged) != 1:
+            message = f"{len(ragged)} queries are given where one is expected; use the batch form of the call"
+            raise InvalidInputError(message)
+        return ragged
+
+    def _many_queries(self, queries: Any) -> tuple[Ragged, list[str] | None]:
+        if isinstance(queries, str):
+            message = "one query text is given where several are expected; pass [text], or use the single form of the call"
+            raise InvalidInputError(message)
+        if is_text_batch(queries):
+            texts = list(queries)
+            return encode_queries(self.require_encoder("text queries"), texts, dim=self.dim), texts
+        ragged = to_ragged(queries, dim=self.dim, kind="query")
+        if len(ragged) == 0:
+            ragged = Ragged(np.zeros((0, self.dim), dtype=np.float32), np.zeros(1, dtype=np.int64))
+        return ragged, None
+
+    def _search(
+        self,
+        queries: Ragged,
+        k: int,
+        condition: Mapping[str, Any] | None,
+        ids: Iterable[Id] | None,
+        weights: Any,
+        gather: Gather | None,
+        candidates: int | None,
+        probes: int | None,
+        threshold: float | None,
+        score: ScoreKind,
+        threads: int | None,
+    ) -> tuple[SearchArrays, Stats]:
+        results = self._core.search(
+            queries.values,
+            queries.offsets,
+            k=_count(k, "k"),
+            weights=split_weights(weights, queries),
+            gather=gather,
+            candidates=_count(candidates, "candidates") if candidates is not None else None,
+            probes=_count(probes, "probes") if probes is not None else None,
+            threshold=threshold,
+            filter=_filter_json(condition),
+            ids=normalise_ids(ids) if ids is not None else None,
+            threads=_threads(threads),
+        )
+        return to_arrays(results, queries.lengths, score), results.stats
+
+    def _rerank(
+        self,
+        queries: Ragged,
+        candidates: Candidates,
+        k: int | None,
+        alpha: float | None,
+        beta: int | None,
+        missing: MissingRule,
+        weights: Any,
+        score: ScoreKind,
+        threads: int | None,
+    ) -> tuple[SearchArrays, Stats]:
+        if alpha is not None and candidates.scores is None and len(candidates.ids):
+            message = "alpha prunes by first-stage scores, and there are none; pass scores=, or leave alpha out"
+            raise InvalidInputError(message)
+        if k is None and (alpha is not None or beta is not None):
+            message = "alpha and beta work towards a top k; pass k="
+            raise InvalidInputError(message)
+        results = self._core.rerank(
+            queries.values,
+            queries.offsets,
+            candidates.ids,
+            candidates.offsets,
+            scores=candidates.scores,
+            weights=split_weights(weights, queries),
+            k=_count(k, "k") if k is not None else None,
+            alpha=alpha,
+            beta=_count(beta, "beta") if beta is not None else None,
+            missing=missing,
+            threads=_threads(threads),
+        )
+        return to_arrays(results, queries.lengths, score), results.stats
+
+    def _hits(
+        self,
+        arrays: SearchArrays,
+        queries: Ragged,
+        texts: list[str] | None,
+        weights: Any,
+        score: ScoreKind,
+        with_documents: bool,
+    ) -> list[list[Hit]]:
+        flat = split_weights(weights, queries)
+
+        def explain(position: int, key: Id) -> Explanation:
+            rows = slice(int(queries.offsets[position]), int(queries.offsets[position + 1]))
+            own = flat[rows] if flat is not None else None
+            return self._explain(queries[position], key, own, texts[position] if texts else None, score)
+
+        return build_hits(self._core, arrays, explain, with_documents=with_documents)
+
+    def _explain(
+        self, query: FloatArray, key: Id, weights: FloatArray | None, query_text: str | None, score: ScoreKind
+    ) -> Explanation:
+        matrix = scaled(self._core.explain(query, key, weights), score)
+        query_tokens = self._tokens("query_tokens", query_text, matrix.shape[0])
+        text, _ = self._core.documents(normalise_ids([key]))[0]
+        return Explanation(key, matrix, query_tokens, self._tokens("document_tokens", text, matrix.shape[1]))
+
+    def _tokens(self, method: str, text: str | None, count: int) -> tuple[str, ...] | None:
+        label = getattr(self._encoder, method, None)
+        if text is None or label is None:
+            return None
+        tokens = tuple(label(text))
+        # Vectors that came from elsewhere, or were pooled, have no one-to-one tokens: better no labels than wrong ones.
+        return tokens if len(tokens) == count else None
+
+
+def _count(value: Any, what: str) -> int:
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
+        message = f"{what} must be an integer of at least 1, not {value!r}"
+        raise InvalidInputError(message)
+    return int(value)
+
+
+def _threads(threads: int | None) -> int | None:
+    return None if threads is None else _count(threads, "threads")
+
+
+def _filter_json(condition: Mapping[str, Any] | None) -> str | None:
+    if condition is None:
+        return None
+    if not isinstance(condition, Mapping):
+        message = f"filter is a {type(condition).__name__}; pass a mapping such as {{'lang': 'en'}}"
+        raise InvalidInputError(message)
+    try:
+        return json.dumps(dict(condition), allow_nan=False, default=_json_scalar)
+    except (TypeError, ValueError) as error:
+        message = f"the filter is not JSON: {error}"
+        raise InvalidInputError(message) from error
+
+
+def _json_scalar(value: Any) -> Any:
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, (set, frozenset, range)):
+        return sorted(value)
+    message = f"{type(value).__name__} is not a value of JSON"
+    raise TypeError(message)

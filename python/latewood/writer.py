@@ -1,0 +1,268 @@
+"""The writer: changes to an index that become visible together."""
+
+import json
+from collections.abc import Iterable, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from latewood._ids import normalise_ids
+from latewood._optional import chunks, progress_bar
+from latewood._typing import Id, IdSequence, Metadata, MissingRule, VectorInput
+from latewood.encode.protocol import encode_documents
+from latewood.errors import DuplicateIdError, InvalidInputError, WriterError
+from latewood.ragged import Ragged, to_ragged
+
+if TYPE_CHECKING:
+    from latewood import _core
+    from latewood.index import Index
+
+ENCODE_CHUNK = 1024
+"""Documents that are encoded before their vectors are handed on: bounds memory, and is the step of the progress bar."""
+
+
+class Writer:
+    """Adds and deletes documents; all of it becomes durable and visible at `commit`, or none.
+
+    Used as a context manager it commits at the end, and gives everything up if an exception leaves the block. There is one
+    writer at a time for each index, on all processes; it holds the lock until it is closed.
+    """
+
+    def __init__(self, core: "_core.Writer", index: "Index", *, show_progress: bool | None = None) -> None:
+        self._core = core
+        self._index = index
+        self._show_progress = show_progress
+        self._changed = False
+        self._closed = False
+        self._failed: BaseException | None = None
+
+    def add(
+        self,
+        ids: Iterable[Id],
+        *,
+        texts: Sequence[str | None] | None = None,
+        vectors: VectorInput | None = None,
+        metadata: Sequence[Metadata | None] | None = None,
+        mask: Any = None,
+        offsets: Any = None,
+        lengths: Any = None,
+        store_texts: bool = True,
+        threads: int | None = None,
+    ) -> None:
+        """Add documents whose ids are new.
+
+        Parameters
+        ----------
+        ids : sequence of str, or of int
+            One kind throughout an index.
+        texts : sequence of str, optional
+            Encoded by the index's encoder unless `vectors` are given, and stored.
+        vectors : array, tensor, list of [tokens, dim] arrays, Arrow array or Ragged, optional
+            Token vectors, one item for each id, in any form that `latewood.ragged.to_ragged` takes.
+        metadata : sequence of mappings, optional
+            What JSON can hold; search filters look at it.
+        mask, offsets, lengths : array, optional
+            What padded or flat `vectors` need.
+        store_texts : bool
+            False encodes the texts without keeping them.
+        threads : int, optional
+            All processors by default; the codes do not depend on it.
+
+        Raises
+        ------
+        DuplicateIdError
+            An id occurs twice, or is in the index already.
+        DimensionError, InvalidInputError
+            Vectors or metadata that do not fit, with the document's id. Nothing of this call is added.
+        EncoderRequiredError
+            Texts without vectors, and no encoder.
+        """
+        self._add(ids, texts, vectors, metadata, (mask, offsets, lengths), store_texts, threads, upsert=False)
+
+    def upsert(
+        self,
+        ids: Iterable[Id],
+        *,
+        texts: Sequence[str | None] | None = None,
+        vectors: VectorInput | None = None,
+        metadata: Sequence[Metadata | None] | None = None,
+        mask: Any = None,
+        offsets: Any = None,
+        lengths: Any = None,
+        store_texts: bool = True,
+        threads: int | None = None,
+    ) -> None:
+        """Add documents, replacing those whose ids exist; otherwise as `add`."""
+        self._add(ids, texts, vectors, metadata, (mask, offsets, lengths), store_texts, threads, upsert=True)
+
+    def delete(self, ids: Iterable[Id], *, missing: MissingRule = "error") -> int:
+        """Delete documents.
+
+        Parameters
+        ----------
+        ids : sequence of str or int
+        missing : {"error", "skip"}
+            What to do about an id that the index does not hold.
+
+        Returns
+        -------
+        int
+            How many were deleted.
+
+        Raises
+        ------
+        UnknownIdError
+            An id is missing and `missing` is "error". Nothing is deleted.
+        """
+        self._check_usable()
+        deleted = self._core.delete(normalise_ids(ids), missing=missing)
+        self._changed = self._changed or deleted > 0
+        return deleted
+
+    def commit(self) -> int:
+        """Make the changes durable and visible.
+
+        Returns
+        -------
+        int
+            The generation of the index that now holds.
+        """
+        self._check_usable()
+        try:
+            generation = self._core.commit()
+        except BaseException as error:
+            self._failed = error
+            raise
+        self._changed = False
+        self._index.refresh()
+        return generation
+
+    def close(self) -> None:
+        """Give up what is not committed and release the lock. Closing twice is harmless."""
+        if not self._closed:
+            self._closed = True
+            self._core.close()
+
+    def __enter__(self) -> "Writer":
+        """Return the writer itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Commit if no exception left the block, and close in either case."""
+        try:
+            if kind is None and not self._closed and (self._changed or self._failed is not None):
+                self.commit()
+        finally:
+            self.close()
+
+    def _check_usable(self) -> None:
+        if self._closed:
+            message = "the writer is closed; open another one with index.writer()"
+            raise WriterError(message)
+        if self._failed is not None:
+            message = f"an earlier step of this writer failed ({self._failed}); close it and start again with index.writer()"
+            raise WriterError(message)
+
+    def _add(
+        self,
+        ids: Iterable[Id],
+        texts: Sequence[str | None] | None,
+        vectors: VectorInput | None,
+        metadata: Sequence[Metadata | None] | None,
+        layout: tuple[Any, Any, Any],
+        store_texts: bool,
+        threads: int | None,
+        *,
+        upsert: bool,
+    ) -> None:
+        self._check_usable()
+        keys = normalise_ids(ids)
+        _check_duplicates(keys)
+        text_list = _aligned(texts, len(keys), "texts")
+        json_list = _metadata_json(_aligned(metadata, len(keys), "metadata"), keys)
+        stored = text_list if store_texts else None
+        options: dict[str, Any] = {"upsert": upsert, "threads": threads}
+        if vectors is not None:
+            mask, offsets, lengths = layout
+            ragged = to_ragged(vectors, mask=mask, offsets=offsets, lengths=lengths, dim=self._index.dim, names=keys)
+            self._send(keys, ragged, stored, json_list, options)
+            return
+        if any(part is not None for part in layout):
+            message = "mask, offsets and lengths describe vectors, and no vectors are given"
+            raise InvalidInputError(message)
+        if text_list is None:
+            message = "give texts or vectors to add"
+            raise InvalidInputError(message)
+        encoder = self._index.require_encoder("adding texts")
+        with progress_bar(len(keys), "encoding", show_progress=self._show_progress) as bar:
+            for rows in chunks(len(keys), ENCODE_CHUNK):
+                try:
+                    encoded = encode_documents(encoder, text_list[rows], dim=self._index.dim, names=keys[rows])
+                    self._send(
+                        keys[rows],
+                        encoded,
+                        stored[rows] if stored is not None else None,
+                        json_list[rows] if json_list is not None else None,
+                        options,
+                    )
+                except BaseException as error:
+                    if rows.start:
+                        # Earlier chunks of this call are pending: committing them would add half of what was asked.
+                        self._failed = error
+                    raise
+                bar.update(rows.stop - rows.start)
+
+    def _send(
+        self,
+        keys: IdSequence,
+        ragged: Ragged,
+        texts: list[Any] | None,
+        metadata: list[str | None] | None,
+        options: dict[str, Any],
+    ) -> None:
+        if len(keys) == 0:
+            return
+        self._core.add(keys, ragged.values, ragged.offsets, texts=texts, metadata=metadata, **options)
+        self._changed = True
+
+
+def _check_duplicates(keys: IdSequence) -> None:
+    seen: set[Any] = set()
+    for key in keys:
+        if key in seen:
+            message = f"id {key!r} occurs twice in one call; each id names one document"
+            raise DuplicateIdError(message)
+        seen.add(key)
+
+
+def _aligned(items: Any, count: int, what: str) -> list[Any] | None:
+    if items is None:
+        return None
+    if isinstance(items, (str, bytes, dict)):
+        message = f"{what} is one {type(items).__name__}; pass a list with one entry for each id"
+        raise InvalidInputError(message)
+    result = list(items)
+    if len(result) != count:
+        message = f"{len(result)} {what} for {count} ids; give one for each"
+        raise InvalidInputError(message)
+    return result
+
+
+def _metadata_json(metadata: list[Any] | None, keys: IdSequence) -> list[str | None] | None:
+    if metadata is None:
+        return None
+    result: list[str | None] = []
+    for key, entry in zip(keys, metadata, strict=True):
+        if entry is None:
+            result.append(None)
+            continue
+        if not hasattr(entry, "keys"):
+            message = f"the metadata of document {key!r} is a {type(entry).__name__}; a mapping is expected"
+            raise InvalidInputError(message)
+        try:
+            result.append(json.dumps(dict(entry), ensure_ascii=False, allow_nan=False))
+        except (TypeError, ValueError) as error:
+            message = f"the metadata of document {key!r} is not JSON: {error}"
+            raise InvalidInputError(message) from error
+    return result

@@ -1,0 +1,125 @@
+//! The exception tree and the one map from the core's errors to it.
+
+use latewood_core::Error;
+use pyo3::exceptions::{PyException, PyFileExistsError, PyFileNotFoundError, PyKeyError, PyKeyboardInterrupt, PyOSError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyDict, PyTuple, PyType};
+
+/// The exceptions, in the order of [`register`].
+#[derive(Clone, Copy)]
+enum Kind {
+    Latewood,
+    InvalidInput,
+    Dimension,
+    DuplicateId,
+    UnknownId,
+    IndexNotFound,
+    IndexExists,
+    IndexLocked,
+    CorruptIndex,
+    FormatVersion,
+    Writer,
+    Storage,
+    Internal,
+}
+
+static TYPES: PyOnceLock<Vec<Py<PyType>>> = PyOnceLock::new();
+
+/// Makes the exception types and adds them to the module.
+///
+/// They are made here and not by a macro because most have two bases: the library's and the one that Python users
+/// already catch.
+pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    let py = module.py();
+    let types = TYPES.get_or_try_init(py, || make_types(py))?;
+    for exception in types {
+        let exception = exception.bind(py);
+        module.add(exception.name()?.extract::<String>()?.as_str(), exception)?;
+    }
+    Ok(())
+}
+
+fn make_types(py: Python<'_>) -> PyResult<Vec<Py<PyType>>> {
+    let make = |name: &str, doc: &str, bases: Vec<Bound<'_, PyType>>| -> PyResult<Bound<'_, PyType>> {
+        let namespace = PyDict::new(py);
+        namespace.set_item("__doc__", doc)?;
+        namespace.set_item("__module__", "latewood._core")?;
+        // KeyError prints the repr of its message; these are sentences.
+        namespace.set_item("__str__", py.get_type::<PyException>().getattr("__str__")?)?;
+        let made = py.get_type::<PyType>().call1((name, PyTuple::new(py, bases)?, namespace))?;
+        Ok(made.cast_into::<PyType>()?)
+    };
+    let root = make("LatewoodError", "Base of every error of this library.", vec![py.get_type::<PyException>()])?;
+    let child = |name: &str, doc: &str, other: Option<Bound<'_, PyType>>| {
+        make(name, doc, std::iter::once(root.clone()).chain(other).collect())
+    };
+    let value_error = Some(py.get_type::<PyValueError>());
+    let invalid = child("InvalidInputError", "Input that cannot be used; the message names it.", value_error)?;
+    let under_invalid = |name: &str, doc: &str| make(name, doc, vec![invalid.clone()]);
+    let types = [
+        root.clone(),
+        invalid.clone(),
+        under_invalid("DimensionError", "Vectors of another dimension than the index's.")?,
+        under_invalid("DuplicateIdError", "An id given twice, or added although the index has it.")?,
+        child("UnknownIdError", "An id that the index does not have.", Some(py.get_type::<PyKeyError>()))?,
+        child("IndexNotFoundError", "No index at this path.", Some(py.get_type::<PyFileNotFoundError>()))?,
+        child("IndexExistsError", "An index is already at this path.", Some(py.get_type::<PyFileExistsError>()))?,
+        child("IndexLockedError", "Another writer holds the index.", None)?,
+        child("CorruptIndexError", "A file contradicts its checksum or its own counts.", None)?,
+        child("FormatVersionError", "A file of a newer format than this build reads.", None)?,
+        child("WriterError", "A writer that failed or was closed; the last commit stands.", None)?,
+        child("StorageError", "The operating system refused to read or write.", Some(py.get_type::<PyOSError>()))?,
+        child("InternalError", "A defect of this library; please report it.", None)?,
+    ];
+    Ok(types.into_iter().map(Bound::unbind).collect())
+}
+
+fn raise(py: Python<'_>, kind: Kind, arguments: impl pyo3::PyErrArguments + Send + Sync + 'static) -> PyErr {
+    match TYPES.get(py) {
+        Some(types) => PyErr::from_type(types[kind as usize].bind(py).clone(), arguments),
+        None => PyErr::new::<PyException, _>(arguments),
+    }
+}
+
+/// The exception for an error of the core.
+pub(crate) fn to_python(py: Python<'_>, error: &Error) -> PyErr {
+    let message = error.to_string();
+    let kind = match error {
+        Error::NotFinite { .. } | Error::NormTooLarge { .. } | Error::Invalid(_) | Error::IdKind { .. } => Kind::InvalidInput,
+        Error::Dimension { .. } => Kind::Dimension,
+        Error::DuplicateId { .. } | Error::IdExists { .. } => Kind::DuplicateId,
+        Error::UnknownId { .. } => Kind::UnknownId,
+        Error::NotAnIndex { .. } => Kind::IndexNotFound,
+        Error::AlreadyExists { .. } => Kind::IndexExists,
+        Error::Locked { .. } => Kind::IndexLocked,
+        Error::Corrupt { .. } => Kind::CorruptIndex,
+        Error::FormatVersion { .. } => Kind::FormatVersion,
+        Error::WriterPoisoned { .. } => Kind::Writer,
+        Error::Io { source, .. } => {
+            return match source.raw_os_error() {
+                Some(number) => raise(py, Kind::Storage, (number, message)),
+                None => raise(py, Kind::Storage, message),
+            };
+        }
+        Error::Interrupted => return PyErr::new::<PyKeyboardInterrupt, _>(message),
+        // The core's enum is open to new variants; until one is mapped it is still the library's error.
+        _ => Kind::Latewood,
+    };
+    raise(py, kind, message)
+}
+
+/// An `InternalError`.
+pub(crate) fn internal(py: Python<'_>, message: &str) -> PyErr {
+    raise(py, Kind::Internal, format!("internal error: {message}; please report it with the call that led here"))
+}
+
+/// An `InvalidInputError`.
+pub(crate) fn invalid(py: Python<'_>, message: impl Into<String>) -> PyErr {
+    raise(py, Kind::InvalidInput, message.into())
+}
+
+/// A `WriterError`.
+pub(crate) fn writer_closed(py: Python<'_>) -> PyErr {
+    raise(py, Kind::Writer, "this writer is closed; open a new one with index.writer()")
+}

@@ -1,0 +1,310 @@
+//! The index: each method is one call of the core.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use latewood_core::codec::{CodecKind, CodecOptions};
+use latewood_core::index::{Filter, Index, IndexOptions, Snapshot};
+use latewood_core::parallel::Execution;
+use latewood_core::search::{self, Candidates, GatherKind, Location, RerankOptions, SearchOptions};
+use latewood_core::storage::FileStorage;
+use latewood_core::tokens::TokenMatrix;
+use latewood_core::{Error, Result};
+use numpy::{IntoPyArray, PyArray1, PyArray2, PyArrayMethods, PyReadonlyArray1, PyReadonlyArray2};
+use pyo3::prelude::*;
+
+use crate::arrays::{self, Ragged};
+use crate::detach::{detached, interruptible};
+use crate::errors::{invalid, to_python};
+use crate::results::{PyResults, ids_to_python};
+use crate::writer::PyWriter;
+
+/// Decoded vectors: flat values `[tokens, dim]` and offsets `[documents + 1]`.
+type Vectors<'py> = (Bound<'py, PyArray2<f32>>, Bound<'py, PyArray1<i64>>);
+
+/// An index on disk, at the newest commit that was read.
+#[pyclass(frozen, name = "Index", module = "latewood._core")]
+pub(crate) struct PyIndex {
+    index: Arc<Index>,
+    path: PathBuf,
+}
+
+impl PyIndex {
+    fn run<R: Send>(&self, py: Python<'_>, work: impl FnOnce(&Index, &Snapshot) -> Result<R> + Send) -> PyResult<R> {
+        detached(py, || work(&self.index, &self.index.snapshot()))
+    }
+}
+
+#[pymethods]
+impl PyIndex {
+    /// Create an index in an empty or missing folder.
+    #[staticmethod]
+    #[pyo3(signature = (path, dim, *, codec="residual", bits=4, centroids=None, seed=42, encoder=None, mmap=true))]
+    #[expect(clippy::too_many_arguments, reason = "keyword arguments of a constructor")]
+    fn create(
+        py: Python<'_>,
+        path: PathBuf,
+        dim: usize,
+        codec: &str,
+        bits: u8,
+        centroids: Option<usize>,
+        seed: u64,
+        encoder: Option<&str>,
+        mmap: bool,
+    ) -> PyResult<Self> {
+        let kind = match codec {
+            "residual" => CodecKind::Residual,
+            "flat" => CodecKind::Flat,
+            other => return Err(invalid(py, format!("codec {other:?} is unknown; choose \"residual\" or \"flat\""))),
+        };
+        let encoder = encoder
+            .map(serde_json::from_str)
+            .transpose()
+            .map_err(|error| invalid(py, format!("the encoder's fingerprint is not JSON: {error}")))?;
+        let options = IndexOptions { dim, codec: CodecOptions { kind, bits, centroids, seed }, encoder };
+        let index = detached(py, || Index::create(Arc::new(FileStorage::create(&path, mmap)?), options))?;
+        Ok(Self { index: Arc::new(index), path })
+    }
+
+    /// Open the newest commit of an existing index.
+    #[staticmethod]
+    #[pyo3(signature = (path, *, mmap=true))]
+    fn open(py: Python<'_>, path: PathBuf, mmap: bool) -> PyResult<Self> {
+        let index = detached(py, || Index::open(Arc::new(FileStorage::open(&path, mmap)?)))?;
+        Ok(Self { index: Arc::new(index), path })
+    }
+
+    /// The index's folder.
+    #[getter]
+    fn path(&self) -> PathBuf {
+        self.path.clone()
+    }
+
+    /// Components of a token vector.
+    #[getter]
+    fn dim(&self) -> usize {
+        self.index.snapshot().dim()
+    }
+
+    /// The encoder's fingerprint as JSON.
+    #[getter]
+    fn encoder(&self) -> Option<String> {
+        self.index.snapshot().encoder().map(ToString::to_string)
+    }
+
+    fn __len__(&self) -> usize {
+        self.index.snapshot().live_documents() as usize
+    }
+
+    /// Begin a commit.
+    fn writer(&self, py: Python<'_>) -> PyResult<PyWriter> {
+        Ok(PyWriter::new(detached(py, || self.index.writer())?))
+    }
+
+    /// Take up the newest commit.
+    fn refresh(&self, py: Python<'_>) -> PyResult<bool> {
+        detached(py, || self.index.refresh())
+    }
+
+    /// What the index holds.
+    fn info<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let info = self.run(py, |index, _| index.info())?;
+        let text = serde_json::to_string(&info).map_err(|error| invalid(py, error.to_string()))?;
+        py.import("json")?.call_method1("loads", (text,))
+    }
+
+    /// Verify every checksum and count.
+    fn check(&self, py: Python<'_>) -> PyResult<Vec<String>> {
+        let execution = Execution::new(None).map_err(|error| to_python(py, &error))?;
+        interruptible(py, &execution, |_| self.index.check())
+    }
+
+    /// Merge all segments, leaving out deleted documents.
+    #[pyo3(signature = (threads=None))]
+    fn compact(&self, py: Python<'_>, threads: Option<usize>) -> PyResult<()> {
+        let execution = Execution::new(threads).map_err(|error| to_python(py, &error))?;
+        interruptible(py, &execution, |execution| self.index.compact(execution))?;
+        Ok(())
+    }
+
+    /// Which of these ids the index has.
+    fn contains<'py>(&self, py: Python<'py>, ids: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyArray1<bool>>> {
+        let ids = arrays::ids(ids)?;
+        let known = self.run(py, |_, snapshot| Ok(ids.iter().map(|id| snapshot.find(id).is_some()).collect::<Vec<_>>()))?;
+        Ok(known.into_pyarray(py))
+    }
+
+    /// Ids of all live documents, in the order in which they were added.
+    fn ids<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let ids = self.run(py, |_, snapshot| Ok(snapshot.ids()))?;
+        ids_to_python(py, &ids)
+    }
+
+    /// Text and metadata of each id.
+    fn documents(&self, py: Python<'_>, ids: &Bound<'_, PyAny>) -> PyResult<Vec<(Option<String>, Option<String>)>> {
+        let ids = arrays::ids(ids)?;
+        self.run(py, |_, snapshot| {
+            let document = |at: Location| {
+                let segment = &snapshot.segments[at.segment as usize];
+                let owned = |text: Option<&str>| text.map(str::to_owned);
+                (owned(segment.text(at.ordinal)), owned(segment.metadata(at.ordinal)))
+            };
+            ids.iter().map(|id| snapshot.locate(id).map(document)).collect()
+        })
+    }
+
+    /// Decoded token vectors of each id.
+    fn vectors<'py>(&self, py: Python<'py>, ids: &Bound<'py, PyAny>) -> PyResult<Vectors<'py>> {
+        let ids = arrays::ids(ids)?;
+        let (values, offsets, dim) = self.run(py, |_, snapshot| {
+            let (mut values, mut offsets) = (Vec::new(), vec![0_i64]);
+            for id in &ids {
+                values.extend(snapshot.decode(snapshot.locate(id)?));
+                offsets.push((values.len() / snapshot.dim()) as i64);
+            }
+            Ok((values, offsets, snapshot.dim()))
+        })?;
+        Ok((values.into_pyarray(py).reshape([*offsets.last().unwrap_or(&0) as usize, dim])?, offsets.into_pyarray(py)))
+    }
+
+    /// The k best documents for each query.
+    #[pyo3(signature = (query_values, query_offsets, *, k=10, weights=None, gather=None, candidates=None, probes=None,
+                        threshold=None, filter=None, ids=None, threads=None))]
+    #[expect(clippy::too_many_arguments, reason = "keyword arguments of a search")]
+    fn search(
+        &self,
+        py: Python<'_>,
+        query_values: PyReadonlyArray2<'_, f32>,
+        query_offsets: PyReadonlyArray1<'_, i64>,
+        k: i64,
+        weights: Option<PyReadonlyArray1<'_, f32>>,
+        gather: Option<&str>,
+        candidates: Option<i64>,
+        probes: Option<i64>,
+        threshold: Option<f32>,
+        filter: Option<&str>,
+        ids: Option<&Bound<'_, PyAny>>,
+        threads: Option<usize>,
+    ) -> PyResult<PyResults> {
+        let named = |name: &str| {
+            let kind = GatherKind::NAMES.iter().find(|(known, _)| *known == name).map(|(_, kind)| *kind);
+            let known = GatherKind::NAMES.map(|(known, _)| known).join(", ");
+            kind.ok_or_else(|| invalid(py, format!("gather {name:?} is unknown; choose one of {known}")))
+        };
+        let options = SearchOptions {
+            k: positive(py, "k", k)?,
+            gather: gather.map(named).transpose()?,
+            candidates: candidates.map(|value| positive(py, "candidates", value)).transpose()?,
+            probes: probes.map(|value| positive(py, "probes", value)).transpose()?,
+            threshold,
+            filter: filter.map(Filter::from_json).transpose().map_err(|error| to_python(py, &error))?,
+            ids: ids.map(arrays::ids).transpose()?,
+        };
+        let queries = Ragged::new(query_values, query_offsets);
+        self.rank(py, &queries, weights.as_ref(), threads, |snapshot, queries, weights, execution| {
+            search::search(snapshot, queries, weights, &options, execution)
+        })
+    }
+
+    /// Each query's candidates, best first.
+    #[pyo3(signature = (query_values, query_offsets, candidate_ids, candidate_offsets, *, scores=None, weights=None,
+                        k=None, alpha=None, beta=None, missing="error", threads=None))]
+    #[expect(clippy::too_many_arguments, reason = "keyword arguments of a rerank")]
+    fn rerank(
+        &self,
+        py: Python<'_>,
+        query_values: PyReadonlyArray2<'_, f32>,
+        query_offsets: PyReadonlyArray1<'_, i64>,
+        candidate_ids: &Bound<'_, PyAny>,
+        candidate_offsets: PyReadonlyArray1<'_, i64>,
+        scores: Option<PyReadonlyArray1<'_, f32>>,
+        weights: Option<PyReadonlyArray1<'_, f32>>,
+        k: Option<i64>,
+        alpha: Option<f32>,
+        beta: Option<i64>,
+        missing: &str,
+        threads: Option<usize>,
+    ) -> PyResult<PyResults> {
+        let options = RerankOptions {
+            k: k.map(|value| positive(py, "k", value)).transpose()?,
+            alpha,
+            beta: beta.map(|value| positive(py, "beta", value)).transpose()?,
+            skip_missing: skip_missing(py, missing)?,
+        };
+        let ids = arrays::ids(candidate_ids)?;
+        let scores = scores.as_ref().map(|scores| arrays::slice(scores, "scores")).transpose()?;
+        let candidates = Candidates { ids: &ids, offsets: arrays::slice(&candidate_offsets, "candidate offsets")?, scores };
+        let queries = Ragged::new(query_values, query_offsets);
+        self.rank(py, &queries, weights.as_ref(), threads, |snapshot, queries, weights, execution| {
+            search::rerank(snapshot, queries, weights, candidates, &options, execution)
+        })
+    }
+
+    /// Weighted dot products of every query token with every token of one document.
+    #[pyo3(signature = (query_values, id, weights=None))]
+    fn explain<'py>(
+        &self,
+        py: Python<'py>,
+        query_values: PyReadonlyArray2<'py, f32>,
+        id: &Bound<'py, PyAny>,
+        weights: Option<PyReadonlyArray1<'py, f32>>,
+    ) -> PyResult<Bound<'py, PyArray2<f32>>> {
+        let id = arrays::id(id)?;
+        let tokens = query_values.as_array().nrows();
+        let offsets = PyArray1::from_vec(py, vec![0, tokens as i64]);
+        let query = Ragged::new(query_values, offsets.readonly());
+        let (values, offsets, dim) = (query.values()?, query.offsets()?, query.dim());
+        let weights = weights.as_ref().map(|weights| arrays::slice(weights, "weights")).transpose()?;
+        let matrix = self.run(py, |_, snapshot| {
+            let query = TokenMatrix::new(values, offsets, dim, |_| "the query".to_owned())?;
+            search::explain(snapshot, &query, weights, snapshot.locate(&id)?)
+        })?;
+        let columns = matrix.len().checked_div(tokens).unwrap_or(0);
+        matrix.into_pyarray(py).reshape([tokens, columns])
+    }
+}
+
+impl PyIndex {
+    /// What search and rerank share: check the queries, leave the interpreter, wrap the rankings.
+    fn rank(
+        &self,
+        py: Python<'_>,
+        queries: &Ragged<'_>,
+        weights: Option<&PyReadonlyArray1<'_, f32>>,
+        threads: Option<usize>,
+        work: impl FnOnce(
+            &Snapshot,
+            &TokenMatrix<'_>,
+            Option<&[f32]>,
+            &Execution,
+        ) -> Result<(Vec<search::Ranking>, search::Stats)>
+        + Send,
+    ) -> PyResult<PyResults> {
+        let (values, offsets, dim) = (queries.values()?, queries.offsets()?, queries.dim());
+        let weights = weights.map(|weights| arrays::slice(weights, "weights")).transpose()?;
+        let execution = Execution::new(threads).map_err(|error| to_python(py, &error))?;
+        let run = |execution: &Execution| {
+            let snapshot = self.index.snapshot();
+            let queries = TokenMatrix::new(values, offsets, dim, |item| format!("query {item}"))?;
+            let (rankings, stats) = work(&snapshot, &queries, weights, execution)?;
+            Ok(PyResults::new(&snapshot, &rankings, stats))
+        };
+        if offsets.len() <= 2 { detached(py, || run(&execution)) } else { interruptible(py, &execution, run) }
+    }
+}
+
+fn positive(py: Python<'_>, name: &str, value: i64) -> PyResult<usize> {
+    usize::try_from(value)
+        .ok()
+        .filter(|&value| value > 0)
+        .ok_or_else(|| invalid(py, format!("{name} must be at least 1, not {value}")))
+}
+
+/// What `missing` says about ids that the index does not have.
+pub(crate) fn skip_missing(py: Python<'_>, missing: &str) -> PyResult<bool> {
+    match missing {
+        "error" => Ok(false),
+        "skip" => Ok(true),
+        other => Err(to_python(py, &Error::invalid(format!("missing must be \"error\" or \"skip\", not {other:?}")))),
+    }
+}

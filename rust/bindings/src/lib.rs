@@ -1,0 +1,45 @@
+//! The Python extension module `latewood._core`: arrays in and out, one door out of the interpreter, one error map.
+//!
+//! Nothing is computed here. The public API, with its defaults and documentation, is the Python package.
+
+mod arrays;
+mod detach;
+mod errors;
+mod index;
+mod maxsim;
+mod results;
+mod writer;
+
+/// The module's list of names.
+#[pyo3::pymodule(gil_used = false)]
+mod _core {
+    use latewood_kernels::Level;
+    use pyo3::prelude::*;
+
+    #[pymodule_export]
+    use crate::index::PyIndex;
+    #[pymodule_export]
+    use crate::maxsim::{maxsim, maxsim_pairs};
+    #[pymodule_export]
+    use crate::results::PyResults;
+    #[pymodule_export]
+    use crate::writer::PyWriter;
+
+    /// Names of the SIMD levels that this CPU runs, slowest first.
+    #[pyfunction]
+    fn simd_levels() -> Vec<&'static str> {
+        Level::available().map(Level::name).collect()
+    }
+
+    /// Name of the SIMD level in use.
+    #[pyfunction]
+    fn simd_level() -> &'static str {
+        Level::current().name()
+    }
+
+    #[pymodule_init]
+    fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        module.add("__version__", env!("CARGO_PKG_VERSION"))?;
+        crate::errors::register(module)
+    }
+}

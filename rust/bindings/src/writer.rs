@@ -1,0 +1,94 @@
+//! The writer: one commit, all or nothing.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use latewood_core::index::{Batch, Writer};
+use latewood_core::parallel::Execution;
+use latewood_core::tokens::TokenMatrix;
+use numpy::{PyReadonlyArray1, PyReadonlyArray2};
+use pyo3::prelude::*;
+
+use crate::arrays::{self, Ragged};
+use crate::detach::interruptible;
+use crate::errors::{invalid, to_python, writer_closed};
+use crate::index::skip_missing;
+
+/// Collects changes and commits them; holds the index's writer lock until closed.
+#[pyclass(frozen, name = "Writer", module = "latewood._core")]
+pub(crate) struct PyWriter {
+    writer: Mutex<Option<Writer>>,
+}
+
+impl PyWriter {
+    pub(crate) fn new(writer: Writer) -> Self {
+        Self { writer: Mutex::new(Some(writer)) }
+    }
+
+    /// Taken without waiting: a thread that waited here while holding the interpreter would stop the one that works.
+    fn lock(&self, py: Python<'_>) -> PyResult<MutexGuard<'_, Option<Writer>>> {
+        match self.writer.try_lock() {
+            Ok(guard) => Ok(guard),
+            Err(std::sync::TryLockError::Poisoned(poisoned)) => Ok(PoisonError::into_inner(poisoned)),
+            Err(std::sync::TryLockError::WouldBlock) => {
+                Err(invalid(py, "this writer is at work in another thread; use one writer from one thread at a time"))
+            }
+        }
+    }
+
+    fn run<R: Send>(
+        &self,
+        py: Python<'_>,
+        threads: Option<usize>,
+        work: impl FnOnce(&mut Writer, &Execution) -> latewood_core::Result<R> + Send,
+    ) -> PyResult<R> {
+        let mut guard = self.lock(py)?;
+        let writer = guard.as_mut().ok_or_else(|| writer_closed(py))?;
+        let execution = Execution::new(threads).map_err(|error| to_python(py, &error))?;
+        interruptible(py, &execution, |execution| work(writer, execution))
+    }
+}
+
+#[pymethods]
+impl PyWriter {
+    /// Add documents, or with `upsert` add or replace them.
+    #[pyo3(signature = (ids, values, offsets, *, texts=None, metadata=None, upsert=false, threads=None))]
+    #[expect(clippy::too_many_arguments, reason = "keyword arguments of an add")]
+    fn add(
+        &self,
+        py: Python<'_>,
+        ids: &Bound<'_, PyAny>,
+        values: PyReadonlyArray2<'_, f32>,
+        offsets: PyReadonlyArray1<'_, i64>,
+        texts: Option<Vec<Option<String>>>,
+        metadata: Option<Vec<Option<String>>>,
+        upsert: bool,
+        threads: Option<usize>,
+    ) -> PyResult<()> {
+        let ids = arrays::ids(ids)?;
+        let ragged = Ragged::new(values, offsets);
+        let (values, offsets, dim) = (ragged.values()?, ragged.offsets()?, ragged.dim());
+        self.run(py, threads, |writer, execution| {
+            let name = |item: usize| ids.get(item).map_or_else(|| format!("document {item}"), |id| format!("document {id}"));
+            let tokens = TokenMatrix::new(values, offsets, dim, name)?;
+            writer.add(Batch { ids: ids.clone(), tokens, texts, metadata }, upsert, execution)
+        })
+    }
+
+    /// Delete documents; the number that were there.
+    #[pyo3(signature = (ids, *, missing="error"))]
+    fn delete(&self, py: Python<'_>, ids: &Bound<'_, PyAny>, missing: &str) -> PyResult<usize> {
+        let (ids, skip) = (arrays::ids(ids)?, skip_missing(py, missing)?);
+        self.run(py, Some(1), |writer, _| writer.delete(&ids, skip))
+    }
+
+    /// Make the changes durable and visible; the new generation.
+    fn commit(&self, py: Python<'_>) -> PyResult<u64> {
+        self.run(py, None, |writer, execution| writer.commit(execution))
+    }
+
+    /// Give up what is not committed and release the lock.
+    fn close(&self, py: Python<'_>) -> PyResult<()> {
+        self.lock(py)?.take();
+        Ok(())
+    }
+}

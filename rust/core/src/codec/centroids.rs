@@ -1,0 +1,237 @@
+//! Spherical k-means in the rotated space: seeded, sampled, bounded in memory, and the same on any number of threads.
+//!
+//! Tokens are assigned by exact integer dot products with int8 centroids, each centroid is summed by one task in token
+//! order, and only then normalised; so neither threads nor the CPU change a bit of the result.
+
+use latewood_kernels::{Level, QueryLanes};
+use rayon::prelude::*;
+
+use crate::error::Result;
+use crate::parallel::Execution;
+
+/// Token vectors sampled for each centroid: more moves centroids by less than their int8 step.
+const SAMPLE_PER_CENTROID: usize = 32;
+const ITERATIONS: usize = 6;
+/// A cell that holds this many times the mean gives one of its tokens to an empty cell.
+const GIANT: usize = 4;
+const BLOCK_TOKENS: usize = 1024;
+
+/// What one training run needs.
+pub(super) struct Training<'a> {
+    pub(super) dim: usize,
+    pub(super) depth: usize,
+    /// `[dim, depth]`.
+    pub(super) rotation: &'a [f32],
+    pub(super) count: usize,
+    pub(super) seed: u64,
+}
+
+impl Training<'_> {
+    /// Centroids `[count, depth]` as int8 and the unit that turns them into floats. `sample` is `[tokens, dim]`.
+    pub(super) fn run(&self, sample: &[f32], execution: &Execution) -> Result<(Vec<i8>, f32)> {
+        let mut random = Random::new(self.seed);
+        let tokens = sample.len() / self.dim;
+        if tokens == 0 {
+            return Ok((vec![0; self.depth], 1.0));
+        }
+        let chosen = random.sample(tokens, self.count * SAMPLE_PER_CENTROID);
+        let points = self.rotate_chosen(sample, &chosen);
+        let starts = random.sample(chosen.len(), self.count);
+        let mut centroids: Vec<f32> = starts.iter().flat_map(|&at| &points[at * self.depth..][..self.depth]).copied().collect();
+        let mut assigned = vec![0_u32; chosen.len()];
+        for _ in 0..ITERATIONS {
+            let (units, _) = to_units(&centroids);
+            self.assign(&points, &units, &mut assigned, execution)?;
+            let cells = Cells::new(&assigned, self.count);
+            self.update(&points, &cells, &mut centroids);
+            self.reseed(&points, &cells, &mut centroids, &mut random);
+        }
+        Ok(to_units(&centroids))
+    }
+
+    fn rotate_chosen(&self, sample: &[f32], chosen: &[usize]) -> Vec<f32> {
+        let mut points = vec![0.0; chosen.len() * self.depth];
+        let blocks = chosen.par_chunks(BLOCK_TOKENS).zip(points.par_chunks_mut(BLOCK_TOKENS * self.depth));
+        blocks.for_each(|(chosen, points)| {
+            let mut block: Vec<f32> = chosen.iter().flat_map(|&at| &sample[at * self.dim..][..self.dim]).copied().collect();
+            block.chunks_exact_mut(self.dim).for_each(normalize);
+            latewood_kernels::rotate(Level::current(), self.rotation, self.dim, self.depth, &block, points);
+        });
+        points
+    }
+
+    fn assign(&self, points: &[f32], centroids: &[i8], assigned: &mut [u32], execution: &Execution) -> Result<()> {
+        let blocks = points.par_chunks(BLOCK_TOKENS * self.depth).zip(assigned.par_chunks_mut(BLOCK_TOKENS));
+        blocks.try_for_each(|(points, assigned)| {
+            execution.check()?;
+            let lanes = QueryLanes::quantize(points, self.depth);
+            latewood_kernels::nearest_centroids(Level::current(), &lanes, centroids, &[], assigned);
+            Ok(())
+        })
+    }
+
+    fn update(&self, points: &[f32], cells: &Cells, centroids: &mut [f32]) {
+        centroids.par_chunks_exact_mut(self.depth).enumerate().for_each(|(cell, centroid)| {
+            let members = cells.members(cell);
+            if members.is_empty() {
+                return;
+            }
+            centroid.fill(0.0);
+            for &member in members {
+                let point = &points[member as usize * self.depth..][..self.depth];
+                centroid.iter_mut().zip(point).for_each(|(sum, value)| *sum += value);
+            }
+            normalize(centroid);
+        });
+    }
+
+    /// Empty cells start again from tokens of the largest ones, so that no centroid is wasted and none holds half the
+    /// collection's tokens (RepCONC's observation that unbalanced cells cost recall).
+    fn reseed(&self, points: &[f32], cells: &Cells, centroids: &mut [f32], random: &mut Random) {
+        let mut largest: Vec<usize> = (0..self.count).filter(|&cell| cells.members(cell).len() > 1).collect();
+        largest.sort_by_key(|&cell| (std::cmp::Reverse(cells.members(cell).len()), cell));
+        let empty = (0..self.count).filter(|&cell| cells.members(cell).is_empty());
+        // A giant may seed several cells; each other large cell seeds one.
+        let mean = cells.order.len() / self.count + 1;
+        let donors = largest.iter().flat_map(|&cell| std::iter::repeat_n(cell, 1 + cells.members(cell).len() / (GIANT * mean)));
+        for (cell, donor) in empty.zip(donors) {
+            let members = cells.members(donor);
+            let member = members[random.below(members.len())] as usize;
+            centroids[cell * self.depth..][..self.depth].copy_from_slice(&points[member * self.depth..][..self.depth]);
+        }
+    }
+}
+
+/// Tokens grouped by cell, in token order within each.
+struct Cells {
+    order: Vec<u32>,
+    starts: Vec<usize>,
+}
+
+impl Cells {
+    fn new(assigned: &[u32], count: usize) -> Self {
+        let mut starts = vec![0; count + 1];
+        assigned.iter().for_each(|&cell| starts[cell as usize + 1] += 1);
+        (0..count).for_each(|cell| starts[cell + 1] += starts[cell]);
+        let mut next = starts.clone();
+        let mut order = vec![0; assigned.len()];
+        for (token, &cell) in assigned.iter().enumerate() {
+            order[next[cell as usize]] = token as u32;
+            next[cell as usize] += 1;
+        }
+        Self { order, starts }
+    }
+
+    fn members(&self, cell: usize) -> &[u32] {
+        &self.order[self.starts[cell]..self.starts[cell + 1]]
+    }
+}
+
+/// Floats as int8 with one unit for all, so that dot products with different centroids compare.
+fn to_units(centroids: &[f32]) -> (Vec<i8>, f32) {
+    let largest = centroids.iter().fold(0.0_f32, |largest, value| largest.max(value.abs()));
+    let unit = if largest > 0.0 { largest / 127.0 } else { 1.0 };
+    (centroids.iter().map(|value| (value / unit).round_ties_even().clamp(-127.0, 127.0) as i8).collect(), unit)
+}
+
+fn normalize(vector: &mut [f32]) {
+    let norm = vector.iter().map(|value| value * value).sum::<f32>().sqrt();
+    if norm > 0.0 {
+        vector.iter_mut().for_each(|value| *value /= norm);
+    }
+}
+
+/// SplitMix64 (Steele, Lea and Flood 2014): small, seedable, the same everywhere.
+pub(super) struct Random(u64);
+
+impl Random {
+    pub(super) fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    /// A number in `0..bound`.
+    fn below(&mut self, bound: usize) -> usize {
+        ((u128::from(self.next()) * bound as u128) >> 64) as usize
+    }
+
+    /// The sum of twelve uniform numbers less six: close enough to normal, and free of the platform's logarithm.
+    pub(super) fn gaussian(&mut self) -> f64 {
+        (0..12).map(|_| (self.next() >> 11) as f64 / (1_u64 << 53) as f64).sum::<f64>() - 6.0
+    }
+
+    /// At most `wanted` different numbers below `total`, ascending (Knuth's selection sampling).
+    fn sample(&mut self, total: usize, wanted: usize) -> Vec<usize> {
+        let mut left = wanted.min(total);
+        (0..total)
+            .filter(|at| {
+                let taken = self.below(total - at) < left;
+                left -= usize::from(taken);
+                taken
+            })
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Random, Training};
+    use crate::codec::rotation;
+    use crate::parallel::Execution;
+
+    /// Points around a few directions, as token vectors are.
+    fn clustered(tokens: usize, dim: usize, groups: usize) -> Vec<f32> {
+        let mut random = Random::new(3);
+        let directions: Vec<f32> = (0..groups * dim).map(|_| random.gaussian() as f32).collect();
+        (0..tokens)
+            .flat_map(|token| {
+                let direction = &directions[(token * token % groups) * dim..][..dim];
+                direction.iter().map(|value| value + 0.2 * random.gaussian() as f32).collect::<Vec<f32>>()
+            })
+            .collect()
+    }
+
+    #[test]
+    fn threads_do_not_change_the_centroids() {
+        let (dim, depth) = (48, 64);
+        let sample = clustered(3000, dim, 40);
+        let rotation = rotation::draw(dim, depth, 5);
+        let training = Training { dim, depth, rotation: &rotation, count: 64, seed: 9 };
+        let run = |threads| {
+            let execution = Execution::new(Some(threads)).expect("a pool");
+            execution.install(|| training.run(&sample, &execution)).expect("trained")
+        };
+        let one = run(1);
+        assert_eq!(one.0.len(), 64 * depth);
+        assert_eq!(one, run(2));
+        assert_eq!(one, run(5));
+    }
+
+    #[test]
+    fn no_cell_is_wasted_and_clusters_are_found() {
+        let (dim, depth) = (32, 32);
+        let sample = clustered(4000, dim, 25);
+        let rotation = rotation::draw(dim, depth, 5);
+        let training = Training { dim, depth, rotation: &rotation, count: 32, seed: 1 };
+        let execution = Execution::new(Some(1)).expect("a pool");
+        let (centroids, unit) = training.run(&sample, &execution).expect("trained");
+        let chosen: Vec<usize> = (0..4000).collect();
+        let points = training.rotate_chosen(&sample, &chosen);
+        let mut used = vec![0; 32];
+        let mut similarity = 0.0;
+        for point in points.chunks_exact(depth) {
+            let score = |cell: usize| centroids[cell * depth..][..depth].iter().zip(point).map(|(c, x)| f32::from(*c) * unit * x).sum::<f32>();
+            let best = (0..32).max_by(|&a, &b| score(a).total_cmp(&score(b))).expect("cells");
+            used[best] += 1;
+            similarity += score(best) / 4000.0;
+        }
+        assert!(used.iter().all(|&members| members > 0), "{used:?}");
+        assert!(similarity > 0.95, "mean similarity to the nearest centroid {similarity}");
+    }
+}

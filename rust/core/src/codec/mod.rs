@@ -1,0 +1,384 @@
+//! Token vectors to codes and back.
+//!
+//! A token vector `x` is rotated to `y = R x`, its nearest centroid `c` is taken off (residual codec) or not (flat
+//! codec), and what is left over is kept as one small integer per dimension and one gain per token:
+//!
+//! ```text
+//! y  ≈  centroid_unit · c  +  gain · level[code]
+//! ```
+//!
+//! Centroids and levels are small integers, so that a dot product with an int8 query is exact integer arithmetic on
+//! every CPU. The gain follows each residual's own norm, so the levels fit vectors the codec was never trained on, and
+//! nothing but the centroids needs training. What is lost is measured in `benches/record`.
+
+mod centroids;
+mod pack;
+mod residual;
+mod rotation;
+
+use latewood_kernels::{Bits, CodeQuery, Level, QueryLanes};
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+use crate::parallel::Execution;
+use crate::tokens::TokenMatrix;
+
+pub use residual::Quantizer;
+
+/// Tokens that one task encodes: large enough for the kernels, small enough to stay in L2.
+const BLOCK_TOKENS: usize = 1024;
+/// Most centroids that a token's `u16` can name.
+pub const MAX_CENTROIDS: usize = 1 << 16;
+/// Largest dimension. Up to here the dot product of two int8 vectors is below 2^24, so that its float is exact.
+pub const MAX_DIM: usize = 1024;
+
+/// Which codec an index uses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CodecKind {
+    /// Nearest centroid plus quantised residual: the default; trained on the first vectors.
+    Residual,
+    /// Quantised vector without centroids: nothing to train and no gathering by cells; for reranking.
+    Flat,
+}
+
+/// What the user may choose about a codec.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CodecOptions {
+    /// Residual or flat.
+    pub kind: CodecKind,
+    /// Bits per dimension: 1, 2, 4 or 8.
+    pub bits: u8,
+    /// Number of centroids; `None` chooses by the number of token vectors.
+    pub centroids: Option<usize>,
+    /// Seed of the rotation and of k-means.
+    pub seed: u64,
+}
+
+impl Default for CodecOptions {
+    fn default() -> Self {
+        Self { kind: CodecKind::Residual, bits: 4, centroids: None, seed: 42 }
+    }
+}
+
+impl CodecOptions {
+    /// Checks the options against each other.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] naming the option.
+    pub fn validate(&self) -> Result<()> {
+        if Bits::from_u8(self.bits).is_none() {
+            return Err(Error::invalid(format!("bits must be 1, 2, 4 or 8, not {}", self.bits)));
+        }
+        match (self.kind, self.centroids) {
+            (CodecKind::Flat, Some(_)) => Err(Error::invalid("the flat codec has no centroids; leave centroids out")),
+            (_, Some(count)) if count == 0 || count > MAX_CENTROIDS => {
+                Err(Error::invalid(format!("centroids must lie between 1 and {MAX_CENTROIDS}, not {count}")))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// The scalars of a codec, as the codec file holds them.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CodecParameters {
+    /// Residual or flat.
+    pub kind: CodecKind,
+    /// Components of a token vector.
+    pub dim: usize,
+    /// `dim` rounded up to a multiple of 32: components after rotation.
+    pub depth: usize,
+    /// Bits per dimension.
+    pub bits: u8,
+    /// Number of centroids; 0 for the flat codec.
+    pub centroid_count: usize,
+    /// What one unit of an int8 centroid stands for.
+    pub centroid_unit: f32,
+    /// Gain number 1; number 0 is a gain of zero.
+    pub gain_low: f32,
+    /// Quotient of two neighbouring gains.
+    pub gain_ratio: f32,
+    /// Token vectors that the centroids were trained on.
+    pub trained_tokens: u64,
+}
+
+/// Codes of a batch of token vectors.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct EncodedTokens {
+    /// `[tokens, row_bytes]`.
+    pub codes: Vec<u8>,
+    /// `[tokens]`: number of each token's gain.
+    pub gains: Vec<u8>,
+    /// `[tokens]`: centroid of each token; empty for the flat codec.
+    pub centroids: Vec<u16>,
+}
+
+/// A trained codec; immutable.
+#[derive(Clone, Debug)]
+pub struct Codec {
+    parameters: CodecParameters,
+    bits: Bits,
+    quantizer: Quantizer,
+    rotation: Vec<f32>,
+    centroids: Vec<i8>,
+    gains: Box<[f32; 256]>,
+}
+
+impl Codec {
+    /// Draws the rotation and, for the residual codec, trains the centroids on `sample`, `[tokens, dim]`.
+    ///
+    /// The result depends on the sample, the options and nothing else: not on threads, not on the CPU.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for options out of range, [`Error::Interrupted`].
+    pub fn train(sample: &[f32], dim: usize, options: &CodecOptions, execution: &Execution) -> Result<Self> {
+        options.validate()?;
+        if dim == 0 || dim > MAX_DIM {
+            return Err(Error::invalid(format!("dim must lie between 1 and {MAX_DIM}, not {dim}")));
+        }
+        let depth = dim.next_multiple_of(32);
+        let rotation = rotation::draw(dim, depth, options.seed);
+        let tokens = sample.len() / dim;
+        let (centroids, centroid_unit) = match options.kind {
+            CodecKind::Flat => (Vec::new(), 1.0),
+            CodecKind::Residual => {
+                let count = options.centroids.unwrap_or_else(|| default_centroids(tokens)).min(tokens.max(1));
+                let training = centroids::Training { dim, depth, rotation: &rotation, count, seed: options.seed };
+                execution.install(|| training.run(sample, execution))?
+            }
+        };
+        let norms = sample.chunks_exact(dim).map(|token| f64::from(squared_norm(token)).sqrt()).sum::<f64>();
+        let mean_norm = if tokens == 0 || norms == 0.0 { 1.0 } else { (norms / tokens as f64) as f32 };
+        let bits = Bits::from_u8(options.bits).unwrap_or(Bits::Four);
+        let (gain_low, gain_ratio) = Quantizer::new(bits).gain_scale(mean_norm / (dim as f32).sqrt());
+        let parameters = CodecParameters {
+            kind: options.kind,
+            dim,
+            depth,
+            bits: options.bits,
+            centroid_count: centroids.len() / depth,
+            centroid_unit,
+            gain_low,
+            gain_ratio,
+            trained_tokens: tokens as u64,
+        };
+        Self::from_parts(parameters, rotation, centroids).map_err(Error::Invalid)
+    }
+
+    /// A codec from what a file holds.
+    ///
+    /// # Errors
+    /// The contradiction found, in words.
+    pub fn from_parts(
+        parameters: CodecParameters,
+        rotation: Vec<f32>,
+        centroids: Vec<i8>,
+    ) -> std::result::Result<Self, String> {
+        let CodecParameters { dim, depth, centroid_count, centroid_unit, gain_low, gain_ratio, .. } = parameters;
+        let bits = Bits::from_u8(parameters.bits).ok_or_else(|| format!("{} bits per dimension", parameters.bits))?;
+        if dim == 0 || dim > MAX_DIM || depth != dim.next_multiple_of(32) {
+            return Err(format!("dimension {dim} with depth {depth}"));
+        }
+        if rotation.len() != dim * depth || !rotation.iter().all(|value| value.is_finite()) {
+            return Err(format!("a rotation of {} values, or one that is not finite", rotation.len()));
+        }
+        let counted = match parameters.kind {
+            CodecKind::Flat => centroid_count == 0,
+            CodecKind::Residual => (1..=MAX_CENTROIDS).contains(&centroid_count),
+        };
+        if !counted || centroids.len() != centroid_count * depth || centroids.contains(&i8::MIN) {
+            return Err(format!("{} centroid values for {centroid_count} centroids", centroids.len()));
+        }
+        let positive = |value: f32| value.is_finite() && value > 0.0;
+        if !positive(centroid_unit) || !positive(gain_low) || !positive(gain_ratio) {
+            return Err("a unit or gain that is not a positive number".to_owned());
+        }
+        let gains = residual::gain_table(gain_low, gain_ratio);
+        if !gains[255].is_finite() {
+            return Err("gains beyond the range of float32".to_owned());
+        }
+        Ok(Self { parameters, bits, quantizer: Quantizer::new(bits), rotation, centroids, gains })
+    }
+
+    /// The codec's scalars.
+    #[must_use]
+    pub fn parameters(&self) -> &CodecParameters {
+        &self.parameters
+    }
+
+    /// The rotation, `[dim, depth]`: component `j` of a rotated vector is `Σ_i x[i] · rotation[i][j]`.
+    #[must_use]
+    pub fn rotation(&self) -> &[f32] {
+        &self.rotation
+    }
+
+    /// The centroids, `[centroid_count, depth]`, in units of `centroid_unit`.
+    #[must_use]
+    pub fn centroids(&self) -> &[i8] {
+        &self.centroids
+    }
+
+    /// Number of centroids; 0 for the flat codec.
+    #[must_use]
+    pub fn centroid_count(&self) -> usize {
+        self.parameters.centroid_count
+    }
+
+    /// Components of a token vector.
+    #[must_use]
+    pub fn dim(&self) -> usize {
+        self.parameters.dim
+    }
+
+    /// Components of a rotated token vector.
+    #[must_use]
+    pub fn depth(&self) -> usize {
+        self.parameters.depth
+    }
+
+    /// Bytes of a token's codes.
+    #[must_use]
+    pub fn row_bytes(&self) -> usize {
+        self.bits.row_bytes(self.parameters.depth)
+    }
+
+    /// The kernels' view of a prepared query.
+    #[must_use]
+    pub fn query<'a>(
+        &'a self,
+        lanes: &'a QueryLanes,
+        weights: &'a [f32],
+        centroid_scores: &'a [f32],
+    ) -> CodeQuery<'a> {
+        CodeQuery {
+            lanes,
+            weights,
+            bits: self.bits,
+            levels: self.quantizer.levels(),
+            gains: &self.gains,
+            centroid_scores,
+        }
+    }
+
+    /// Rotates `[tokens, dim]` vectors to `[tokens, depth]`.
+    #[must_use]
+    pub fn rotate(&self, vectors: &[f32]) -> Vec<f32> {
+        let CodecParameters { dim, depth, .. } = self.parameters;
+        let mut rotated = vec![0.0; vectors.len() / dim * depth];
+        latewood_kernels::rotate(Level::current(), &self.rotation, dim, depth, vectors, &mut rotated);
+        rotated
+    }
+
+    /// Encodes a batch of documents; `name` tells how the caller calls document `i`.
+    ///
+    /// # Errors
+    /// [`Error::Dimension`], [`Error::NormTooLarge`], [`Error::Interrupted`].
+    pub fn encode(
+        &self,
+        tokens: &TokenMatrix<'_>,
+        name: impl Fn(usize) -> String + Sync,
+        execution: &Execution,
+    ) -> Result<EncodedTokens> {
+        let dim = self.dim();
+        if tokens.dim() != dim {
+            return Err(Error::Dimension { thing: name(0), got: tokens.dim(), expected: dim });
+        }
+        let count = tokens.tokens();
+        let mut encoded = EncodedTokens {
+            codes: vec![0; count * self.row_bytes()],
+            gains: vec![0; count],
+            centroids: vec![0; if self.centroids.is_empty() { 0 } else { count }],
+        };
+        execution.install(|| {
+            // Flat codecs have no centroid slice to share out: empty slices stand in for it.
+            let mut centroid_blocks: Vec<&mut [u16]> = encoded.centroids.chunks_mut(BLOCK_TOKENS).collect();
+            centroid_blocks.resize_with(count.div_ceil(BLOCK_TOKENS), Default::default);
+            let blocks = tokens.values().par_chunks(BLOCK_TOKENS * dim);
+            let codes = encoded.codes.par_chunks_mut(BLOCK_TOKENS * self.row_bytes());
+            let gains = encoded.gains.par_chunks_mut(BLOCK_TOKENS);
+            blocks.zip(codes).zip(gains).zip(centroid_blocks).enumerate().try_for_each(
+                |(block, (((vectors, codes), gains), centroids))| {
+                    execution.check()?;
+                    self.encode_block(vectors, codes, gains, centroids).map_err(|(row, norm)| {
+                        let (item, token) = tokens.locate(block * BLOCK_TOKENS + row);
+                        Error::NormTooLarge { thing: name(item), token, norm, limit: self.largest_norm() }
+                    })
+                },
+            )
+        })?;
+        Ok(encoded)
+    }
+
+    /// Decodes token vectors, `[tokens, dim]`; what every score is computed on, up to the query's own int8 step.
+    #[must_use]
+    pub fn decode(&self, codes: &[u8], gains: &[u8], centroids: &[u16]) -> Vec<f32> {
+        let CodecParameters { dim, depth, centroid_unit, .. } = self.parameters;
+        let mut rotated = vec![0.0; depth];
+        let mut vectors = Vec::with_capacity(gains.len() * dim);
+        for (token, row) in codes.chunks_exact(self.row_bytes()).enumerate() {
+            let gain = self.gains[usize::from(gains[token])];
+            for (at, value) in rotated.iter_mut().enumerate() {
+                *value = gain * f32::from(self.quantizer.level(pack::code(row, at, self.bits)));
+            }
+            if let Some(&centroid) = centroids.get(token) {
+                let centroid = &self.centroids[usize::from(centroid) * depth..][..depth];
+                rotated.iter_mut().zip(centroid).for_each(|(value, &unit)| *value += centroid_unit * f32::from(unit));
+            }
+            let component = |row: &[f32]| row.iter().zip(&rotated).map(|(a, b)| a * b).sum::<f32>();
+            vectors.extend(self.rotation.chunks_exact(depth).map(component));
+        }
+        vectors
+    }
+
+    /// Norm of the largest residual that a gain can stand for.
+    fn largest_norm(&self) -> f32 {
+        self.gains[255] / self.quantizer.unit() * (self.dim() as f32).sqrt()
+    }
+
+    /// Encodes at most [`BLOCK_TOKENS`] vectors; on failure the row that is too large and its norm.
+    fn encode_block(
+        &self,
+        vectors: &[f32],
+        codes: &mut [u8],
+        gains: &mut [u8],
+        centroids: &mut [u16],
+    ) -> std::result::Result<(), (usize, f32)> {
+        let CodecParameters { dim, depth, centroid_unit, .. } = self.parameters;
+        let mut rotated = self.rotate(vectors);
+        if !self.centroids.is_empty() {
+            let mut nearest = vec![0_u32; gains.len()];
+            let lanes = QueryLanes::quantize(&rotated, depth);
+            latewood_kernels::nearest_centroids(Level::current(), &lanes, &self.centroids, &[], &mut nearest);
+            for (token, residual) in rotated.chunks_exact_mut(depth).enumerate() {
+                centroids[token] = nearest[token] as u16;
+                let centroid = &self.centroids[nearest[token] as usize * depth..][..depth];
+                residual.iter_mut().zip(centroid).for_each(|(value, &unit)| *value -= centroid_unit * f32::from(unit));
+            }
+        }
+        let mut row_codes = vec![0_u8; depth];
+        let rows = codes.chunks_exact_mut(self.row_bytes()).zip(gains);
+        for (token, (residual, (row, gain))) in rotated.chunks_exact(depth).zip(rows).enumerate() {
+            *gain = self
+                .quantizer
+                .quantize(&residual[..dim], &self.gains, &mut row_codes)
+                .ok_or_else(|| (token, squared_norm(residual).sqrt()))?;
+            pack::pack(&row_codes, self.bits, row);
+        }
+        Ok(())
+    }
+}
+
+/// K about 16·√tokens (ColBERTv2's rule) as a power of two, with at least eight tokens a cell on average, and capped
+/// so that a query's table of u8 centroid scores (32 bytes a centroid) stays in L2.
+fn default_centroids(tokens: usize) -> usize {
+    const CAP: usize = 1 << 14;
+    let wanted = (16.0 * (tokens as f64).sqrt()).max(1.0).log2().round() as u32;
+    let supported = (tokens / 8).max(1).ilog2();
+    (1 << wanted.min(supported)).min(CAP)
+}
+
+fn squared_norm(vector: &[f32]) -> f32 {
+    vector.iter().map(|value| value * value).sum()
+}

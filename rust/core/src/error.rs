@@ -1,0 +1,161 @@
+//! Every way an operation can fail, as a variant that names the thing, the place and the remedy.
+
+use std::path::PathBuf;
+
+/// The result of every fallible operation of this crate.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// What went wrong. Each variant maps to one Python exception of `latewood.errors`.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A vector holds NaN or an infinity.
+    #[error("{thing} holds {value} at token {token}, dimension {dimension}; every value must be finite")]
+    NotFinite {
+        /// The document or query, as the caller knows it.
+        thing: String,
+        /// Token vector in that document or query.
+        token: usize,
+        /// Component of that token vector.
+        dimension: usize,
+        /// The offending value.
+        value: f32,
+    },
+    /// A token vector is too long for the codec that the index was trained with.
+    #[error(
+        "{thing}, token {token}: its norm {norm} is beyond what the codec represents (at most {limit}); \
+         normalise the vectors, or create a new index from vectors of this scale"
+    )]
+    NormTooLarge {
+        /// The document.
+        thing: String,
+        /// Token vector in that document.
+        token: usize,
+        /// Norm of the vector's residual.
+        norm: f32,
+        /// Largest norm that the codec can store.
+        limit: f32,
+    },
+    /// Vectors do not have the index's dimension.
+    #[error("{thing} has vectors of dimension {got}, the index {expected}; encode it with the encoder of this index")]
+    Dimension {
+        /// The document or query.
+        thing: String,
+        /// Dimension that was given.
+        got: usize,
+        /// Dimension of the index.
+        expected: usize,
+    },
+    /// Arguments that contradict each other or are out of range.
+    #[error("{0}")]
+    Invalid(String),
+    /// An id occurs twice in one batch.
+    #[error("id {id} occurs more than once in this batch (positions {first} and {second}); ids must be unique")]
+    DuplicateId {
+        /// The id.
+        id: String,
+        /// Where it stands first.
+        first: usize,
+        /// Where it stands again.
+        second: usize,
+    },
+    /// `add` met an id that the index already has.
+    #[error("id {id} is already in the index; use upsert to replace it, or delete it first")]
+    IdExists {
+        /// The id.
+        id: String,
+    },
+    /// An id that the index does not have.
+    #[error("id {id} is not in the index{place}; pass missing=\"skip\" to leave such candidates out")]
+    UnknownId {
+        /// The id.
+        id: String,
+        /// Where it was given, with a leading space or comma, or empty.
+        place: String,
+    },
+    /// Integer and string ids were mixed.
+    #[error("id {id} is {got}, but the ids of this index are {expected}; one index holds one kind of id")]
+    IdKind {
+        /// The id.
+        id: String,
+        /// Kind that was given.
+        got: &'static str,
+        /// Kind of the index.
+        expected: &'static str,
+    },
+    /// No index at this path.
+    #[error("{path} holds no latewood index; create one with Index.create")]
+    NotAnIndex {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// An index stands where a new one should be created.
+    #[error("{path} already holds a latewood index; open it with Index.open, or choose another path")]
+    AlreadyExists {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// A file's bytes contradict its checksum or its own counts.
+    #[error("{file} is corrupt in section {section}: {problem}; restore the file from a copy, or rebuild the index")]
+    Corrupt {
+        /// The file.
+        file: PathBuf,
+        /// The section of the file.
+        section: String,
+        /// What was found.
+        problem: String,
+    },
+    /// A file was written by a newer version of the format than this build reads.
+    #[error("{file} needs a reader of format version {needed}; this latewood reads up to version {supported}: update latewood")]
+    FormatVersion {
+        /// The file.
+        file: PathBuf,
+        /// Version that the file asks for.
+        needed: u16,
+        /// Newest version of this build.
+        supported: u16,
+    },
+    /// Another writer holds the index.
+    #[error("another writer holds {path}; an index has one writer at a time: commit or close the other one")]
+    Locked {
+        /// The index's folder.
+        path: PathBuf,
+    },
+    /// The writer failed earlier and must not be used again.
+    #[error("this writer failed at {stage} and takes no more changes; the last commit stands: open a new writer")]
+    WriterPoisoned {
+        /// What it was doing when it failed.
+        stage: String,
+    },
+    /// The operation was interrupted by the caller (Ctrl-C).
+    #[error("interrupted; nothing was committed")]
+    Interrupted,
+    /// The operating system refused.
+    #[error("{action} {path}: {source}")]
+    Io {
+        /// What was attempted, as a verb: "write", "sync".
+        action: &'static str,
+        /// The file or folder.
+        path: PathBuf,
+        /// The operating system's answer.
+        source: std::io::Error,
+    },
+}
+
+impl Error {
+    /// An [`Error::Io`] for `action` on `path`, for use in `map_err`.
+    pub fn io(action: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.into();
+        move |source| Self::Io { action, path, source }
+    }
+
+    /// An [`Error::Corrupt`] naming `file`, `section` and what was found.
+    pub fn corrupt(file: impl Into<PathBuf>, section: impl Into<String>, problem: impl Into<String>) -> Self {
+        Self::Corrupt { file: file.into(), section: section.into(), problem: problem.into() }
+    }
+
+    /// An [`Error::Invalid`].
+    pub fn invalid(message: impl Into<String>) -> Self {
+        Self::Invalid(message.into())
+    }
+}

@@ -1,0 +1,159 @@
+//! The manifest: which files make up one generation of the index.
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::{Map, Value};
+
+use super::container::{Container, SectionData, write_container};
+use super::header::FileKind;
+use super::names::{self, Data};
+use super::section::SectionKind;
+use crate::codec::CodecOptions;
+use crate::error::{Error, Result};
+use crate::ids::IdKind;
+use crate::storage::Storage;
+
+/// Largest dimension that an index takes.
+pub(crate) const LARGEST_DIM: usize = 1 << 16;
+
+/// A file that a manifest names.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileEntry {
+    /// Its name in the folder.
+    pub name: String,
+    /// Its bytes.
+    pub length: u64,
+    /// The checksum in its header, which covers the checksums of all its sections: a file put in its place is noticed.
+    #[serde(serialize_with = "write_hexadecimal", deserialize_with = "read_hexadecimal")]
+    pub checksum: u64,
+}
+
+/// Deleted documents of a segment.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TombstoneEntry {
+    /// The bitmap's file.
+    pub file: FileEntry,
+    /// How many documents it names.
+    pub documents: u32,
+}
+
+/// A segment of a generation.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SegmentEntry {
+    /// The segment's file.
+    pub file: FileEntry,
+    /// Documents, deleted ones included.
+    pub documents: u32,
+    /// Token vectors, those of deleted documents included.
+    pub tokens: u64,
+    /// Which documents are deleted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tombstones: Option<TombstoneEntry>,
+}
+
+/// The content of one generation of the index.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// Number of the commit that made it; its name says the same.
+    pub generation: u64,
+    /// Components of a token vector.
+    pub dim: usize,
+    /// How the codec is, or will be, trained.
+    pub codec_options: CodecOptions,
+    /// What the user wants remembered of the encoder; data only, never code.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub encoder: Option<Value>,
+    /// Kind of the ids, from the first document on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id_kind: Option<IdKind>,
+    /// The codec's file, from the first token vector on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub codec: Option<FileEntry>,
+    /// Segments, in the order of their documents.
+    pub segments: Vec<SegmentEntry>,
+    /// Settings of search that are kept with the index.
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    pub settings: Map<String, Value>,
+}
+
+fn write_hexadecimal<S: Serializer>(value: &u64, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+    serializer.serialize_str(&format!("{value:016x}"))
+}
+
+fn read_hexadecimal<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<u64, D::Error> {
+    let digits = String::deserialize(deserializer)?;
+    u64::from_str_radix(&digits, 16).map_err(|_| serde::de::Error::custom("a checksum must be hexadecimal"))
+}
+
+impl Manifest {
+    /// Reads the manifest of `generation`.
+    pub(crate) fn read(storage: &dyn Storage, generation: u64) -> Result<Self> {
+        let container = Container::open(storage, &names::manifest(generation), FileKind::Manifest)?;
+        let section = SectionKind::Manifest;
+        let bytes = container.required::<u8>(section)?;
+        let manifest: Self =
+            serde_json::from_slice(&bytes).map_err(|error| container.corrupt(section.name(), error.to_string()))?;
+        manifest.check(generation).map_err(|problem| container.corrupt(section.name(), problem))?;
+        Ok(manifest)
+    }
+
+    /// Writes the manifest under its temporary name, renames it and makes the name durable.
+    ///
+    /// The second value is false if it failed before the rename, so that nobody can have seen it.
+    pub(crate) fn publish(&self, storage: &dyn Storage) -> std::result::Result<(), (Error, bool)> {
+        let temporary = names::temporary_manifest(self.generation);
+        let write = || {
+            let json = serde_json::to_vec(self).map_err(|error| Error::invalid(error.to_string()))?;
+            let section = SectionData::new(SectionKind::Manifest, &json);
+            write_container(storage, &temporary, FileKind::Manifest, &[section])
+        };
+        write().map_err(|error| (error, false))?;
+        let publish = || {
+            storage.rename(&temporary, &names::manifest(self.generation))?;
+            storage.sync_folder()
+        };
+        publish().map_err(|error| (error, true))
+    }
+
+    /// All files that the manifest names.
+    pub(crate) fn files(&self) -> impl Iterator<Item = &FileEntry> {
+        let segments = self.segments.iter().flat_map(|segment| {
+            let tombstones = segment.tombstones.as_ref().map(|tombstones| &tombstones.file);
+            [Some(&segment.file), tombstones].into_iter().flatten()
+        });
+        self.codec.iter().chain(segments)
+    }
+
+    fn check(&self, generation: u64) -> std::result::Result<(), String> {
+        if self.generation != generation {
+            return Err(format!("it is the manifest of generation {}", self.generation));
+        }
+        if self.dim == 0 || self.dim > LARGEST_DIM {
+            return Err(format!("dim is {}", self.dim));
+        }
+        if let Some(codec) = self.codec.as_ref().filter(|codec| !Data::Codec.owns(&codec.name)) {
+            return Err(format!("{:?} is no name of a codec", codec.name));
+        }
+        for segment in &self.segments {
+            if !Data::Segment.owns(&segment.file.name) {
+                return Err(format!("{:?} is no name of a segment", segment.file.name));
+            }
+            if let Some(tombstones) = &segment.tombstones {
+                if !Data::Tombstones.owns(&tombstones.file.name) {
+                    return Err(format!("{:?} is no name of tombstones", tombstones.file.name));
+                }
+                if tombstones.documents > segment.documents {
+                    return Err(format!("more documents of {} are deleted than it has", segment.file.name));
+                }
+            }
+        }
+        let mut names: Vec<&str> = self.files().map(|file| file.name.as_str()).collect();
+        names.sort_unstable();
+        if let Some(pair) = names.windows(2).find(|pair| pair[0] == pair[1]) {
+            return Err(format!("{:?} occurs twice", pair[0]));
+        }
+        if !self.segments.is_empty() && self.id_kind.is_none() {
+            return Err("it has segments but no kind of id".to_owned());
+        }
+        Ok(())
+    }
+}

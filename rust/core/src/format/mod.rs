@@ -1,0 +1,18 @@
+//! The bytes of every file. The document is `docs/format.md`; this is its code.
+//!
+//! Every file is one *container*: a header, a table of sections and the sections, with nothing between or behind them.
+//! All byte offsets stand in [`header`].
+
+#[cfg(target_endian = "big")]
+compile_error!("latewood's files are little-endian and are mapped as they are; big-endian targets are not supported");
+
+mod checksum;
+mod container;
+pub mod header;
+mod manifest;
+pub mod names;
+pub mod section;
+
+pub(crate) use checksum::{Hasher, checksum};
+pub(crate) use container::{Container, SectionData, write_container};
+pub use manifest::{FileEntry, Manifest, SegmentEntry, TombstoneEntry};

@@ -1,0 +1,155 @@
+//! The kinds of section.
+
+/// What a section holds. `docs/format.md` says how.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u32)]
+pub enum SectionKind {
+    /// Manifest: JSON.
+    Manifest = 1,
+    /// Codec: its parameters, JSON.
+    CodecParameters = 16,
+    /// Codec: rotation, f32 `[dim, depth]`.
+    Rotation = 17,
+    /// Codec: centroids, i8 `[centroids, depth]`.
+    Centroids = 18,
+    /// Segment: counts, JSON.
+    SegmentParameters = 32,
+    /// Segment: first token of each document, u64 `[documents + 1]`.
+    DocumentOffsets = 33,
+    /// Segment: u8 `[tokens, row_bytes]`.
+    Codes = 34,
+    /// Segment: u8 `[tokens]`.
+    Gains = 35,
+    /// Segment: centroid of each token, u16 `[tokens]`.
+    TokenCentroids = 36,
+    /// Segment: where the cells of each document begin, u32 `[documents + 1]`.
+    CellOffsets = 37,
+    /// Segment: distinct centroids of each document, ascending, u16.
+    Cells = 38,
+    /// Segment: centroids that have a posting list, ascending, u16 `[lists]`.
+    PostingCentroids = 39,
+    /// Segment: documents in each posting list, u32 `[lists]`.
+    PostingLengths = 40,
+    /// Segment: where the bytes of each posting list begin, u64 `[lists + 1]`.
+    PostingOffsets = 41,
+    /// Segment: the bytes of the posting lists.
+    Postings = 42,
+    /// Segment: integer ids, i64 `[documents]`.
+    IntegerIds = 43,
+    /// Segment: where each string id begins, u64 `[documents + 1]`.
+    StringIdOffsets = 44,
+    /// Segment: string ids, UTF-8.
+    StringIds = 45,
+    /// Segment: hash table from id to ordinal, u32.
+    IdTable = 46,
+    /// Segment: a bit for each document: has it a text?
+    TextPresent = 47,
+    /// Segment: where each text begins, u64 `[documents + 1]`.
+    TextOffsets = 48,
+    /// Segment: texts, UTF-8.
+    Texts = 49,
+    /// Segment: where the metadata of each document begins, u64 `[documents + 1]`.
+    MetadataOffsets = 50,
+    /// Segment: metadata, JSON objects.
+    Metadata = 51,
+    /// Tombstones: ordinals of deleted documents, a Roaring bitmap.
+    Tombstones = 64,
+}
+
+impl SectionKind {
+    /// Every kind.
+    pub const ALL: [Self; 25] = [
+        Self::Manifest,
+        Self::CodecParameters,
+        Self::Rotation,
+        Self::Centroids,
+        Self::SegmentParameters,
+        Self::DocumentOffsets,
+        Self::Codes,
+        Self::Gains,
+        Self::TokenCentroids,
+        Self::CellOffsets,
+        Self::Cells,
+        Self::PostingCentroids,
+        Self::PostingLengths,
+        Self::PostingOffsets,
+        Self::Postings,
+        Self::IntegerIds,
+        Self::StringIdOffsets,
+        Self::StringIds,
+        Self::IdTable,
+        Self::TextPresent,
+        Self::TextOffsets,
+        Self::Texts,
+        Self::MetadataOffsets,
+        Self::Metadata,
+        Self::Tombstones,
+    ];
+
+    /// The kind with this number.
+    #[must_use]
+    pub fn from_number(number: u32) -> Option<Self> {
+        Self::ALL.into_iter().find(|&kind| kind as u32 == number)
+    }
+
+    /// The name, as `docs/format.md` has it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Manifest => "manifest",
+            Self::CodecParameters => "codec parameters",
+            Self::Rotation => "rotation",
+            Self::Centroids => "centroids",
+            Self::SegmentParameters => "segment parameters",
+            Self::DocumentOffsets => "document offsets",
+            Self::Codes => "codes",
+            Self::Gains => "gains",
+            Self::TokenCentroids => "token centroids",
+            Self::CellOffsets => "cell offsets",
+            Self::Cells => "cells",
+            Self::PostingCentroids => "posting centroids",
+            Self::PostingLengths => "posting lengths",
+            Self::PostingOffsets => "posting offsets",
+            Self::Postings => "postings",
+            Self::IntegerIds => "integer ids",
+            Self::StringIdOffsets => "string id offsets",
+            Self::StringIds => "string ids",
+            Self::IdTable => "id table",
+            Self::TextPresent => "text present",
+            Self::TextOffsets => "text offsets",
+            Self::Texts => "texts",
+            Self::MetadataOffsets => "metadata offsets",
+            Self::Metadata => "metadata",
+            Self::Tombstones => "tombstones",
+        }
+    }
+
+    /// Whether a reader that does not know this kind may use the file all the same.
+    #[must_use]
+    pub fn optional(self) -> bool {
+        matches!(
+            self,
+            Self::TextPresent | Self::TextOffsets | Self::Texts | Self::MetadataOffsets | Self::Metadata
+        )
+    }
+
+    /// Whether the checksum is left to `check`, because the section is large and no value in it can do harm.
+    #[must_use]
+    pub fn checked_late(self) -> bool {
+        matches!(self, Self::Codes | Self::Gains | Self::Postings | Self::Texts | Self::Metadata)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_and_names_are_unique() {
+        for (position, kind) in SectionKind::ALL.into_iter().enumerate() {
+            assert_eq!(SectionKind::from_number(kind as u32), Some(kind));
+            assert!(SectionKind::ALL[..position].iter().all(|other| other.name() != kind.name()));
+        }
+        assert_eq!(SectionKind::from_number(0), None);
+    }
+}

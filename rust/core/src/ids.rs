@@ -1,0 +1,55 @@
+//! Document ids: the user's own, integers or strings, one kind for each index.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// A document's id.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Id {
+    /// A signed 64-bit integer.
+    Int(i64),
+    /// A UTF-8 string.
+    Str(String),
+}
+
+/// The kind of id that an index holds, fixed by its first document.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum IdKind {
+    /// Signed 64-bit integers.
+    Int,
+    /// UTF-8 strings.
+    Str,
+}
+
+impl Id {
+    /// The kind of this id.
+    #[must_use]
+    pub fn kind(&self) -> IdKind {
+        match self {
+            Self::Int(_) => IdKind::Int,
+            Self::Str(_) => IdKind::Str,
+        }
+    }
+}
+
+impl IdKind {
+    /// The kind in words, for messages.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Int => "integers",
+            Self::Str => "strings",
+        }
+    }
+}
+
+impl fmt::Display for Id {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Int(value) => write!(formatter, "{value}"),
+            Self::Str(value) => write!(formatter, "{value:?}"),
+        }
+    }
+}

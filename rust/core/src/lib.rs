@@ -1,0 +1,22 @@
+//! The engine of latewood: late-interaction retrieval and reranking on compressed token vectors.
+//!
+//! ```text
+//! token vectors ─codec→ codes ─writer→ immutable segment ─manifest→ snapshot
+//! query token vectors ─prepare→ gather → prune → score → top_k → hits (→ explain)
+//! ```
+//!
+//! One folder for each arrow, in this order. The crate knows nothing of Python.
+
+#![deny(unsafe_code)]
+
+mod error;
+pub mod ids;
+pub mod parallel;
+pub mod tokens;
+pub mod codec;
+pub mod format;
+pub mod storage;
+pub mod index;
+pub mod search;
+
+pub use error::{Error, Result};

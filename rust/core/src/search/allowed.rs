@@ -1,0 +1,63 @@
+//! Which documents a search may return: live, matching the filter, among the given ids.
+
+use roaring::RoaringBitmap;
+
+use super::{Location, SearchOptions};
+use crate::error::Result;
+use crate::index::Snapshot;
+
+/// Documents that may be returned, by segment; worked out once for a batch of queries.
+pub(super) struct Allowed {
+    /// `None`: all live documents.
+    chosen: Option<Vec<RoaringBitmap>>,
+}
+
+impl Allowed {
+    pub(super) fn new(snapshot: &Snapshot, options: &SearchOptions) -> Result<Self> {
+        let mut chosen: Option<Vec<RoaringBitmap>> = None;
+        if let Some(filter) = &options.filter {
+            chosen = Some(snapshot.segments.iter().map(|segment| segment.matching(filter)).collect::<Result<_>>()?);
+        }
+        if let Some(ids) = &options.ids {
+            let mut named = vec![RoaringBitmap::new(); snapshot.segments.len()];
+            for (segment, ordinal) in ids.iter().filter_map(|id| snapshot.find(id)) {
+                named[segment].insert(ordinal);
+            }
+            chosen = Some(match chosen {
+                Some(matching) => matching.iter().zip(&named).map(|(a, b)| a & b).collect(),
+                None => named,
+            });
+        }
+        Ok(Self { chosen })
+    }
+
+    /// Documents of one segment that may be returned, ascending; documents without tokens never are.
+    pub(super) fn ordinals<'a>(&'a self, snapshot: &'a Snapshot, segment: usize) -> Box<dyn Iterator<Item = u32> + 'a> {
+        let part = &snapshot.segments[segment];
+        let with_tokens = move |ordinal: &u32| !part.token_range(*ordinal).is_empty();
+        match &self.chosen {
+            Some(chosen) => Box::new(chosen[segment].iter().filter(with_tokens)),
+            None if part.tombstones().is_empty() => Box::new((0..part.documents()).filter(with_tokens)),
+            None => {
+                let live = move |ordinal: &u32| !part.tombstones().contains(*ordinal);
+                Box::new((0..part.documents()).filter(live).filter(with_tokens))
+            }
+        }
+    }
+
+    /// Whether a document that lives in the snapshot may be returned.
+    pub(super) fn contains(&self, snapshot: &Snapshot, at: Location) -> bool {
+        match &self.chosen {
+            Some(chosen) => chosen[at.segment as usize].contains(at.ordinal),
+            None => !snapshot.segments[at.segment as usize].tombstones().contains(at.ordinal),
+        }
+    }
+
+    /// Number of documents that may be returned, counting those without tokens.
+    pub(super) fn documents(&self, snapshot: &Snapshot) -> u64 {
+        match &self.chosen {
+            Some(chosen) => chosen.iter().map(RoaringBitmap::len).sum(),
+            None => snapshot.live_documents(),
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! Candidates for a query: every way to find them, behind one trait, and the choice between them.
+
+mod flood;
+mod postings;
+
+use std::cmp::Ordering;
+
+use super::allowed::Allowed;
+use super::prepare::Prepared;
+use super::{GatherKind, Location, SearchOptions};
+use crate::index::Snapshot;
+
+use flood::Flood;
+use postings::Postings;
+
+/// Documents scored on their codes unless the user says otherwise.
+const CANDIDATES: usize = 256;
+/// At least this many candidates for each hit wanted.
+const CANDIDATES_PER_HIT: usize = 8;
+/// Cells probed for each query token.
+const PROBES: usize = 16;
+/// Above this many token vectors, walking posting lists is cheaper than looking at every document.
+const FLOOD_TOKENS: u64 = 2_000_000;
+
+/// A document that may be a hit, with an estimate of its score.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Candidate {
+    pub(super) at: Location,
+    pub(super) estimate: f32,
+}
+
+impl Candidate {
+    /// Better estimates first, equal ones in document order.
+    pub(super) fn order(&self, other: &Self) -> Ordering {
+        other.estimate.total_cmp(&self.estimate).then(self.at.cmp(&other.at))
+    }
+}
+
+/// What a gatherer found.
+pub(super) struct Gathered {
+    pub(super) candidates: Vec<Candidate>,
+    /// What the estimates are.
+    pub(super) estimate: Estimate,
+}
+
+/// What a candidate's estimate is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Estimate {
+    /// Nothing: every candidate is to be scored.
+    None,
+    /// MaxSim with each token vector replaced by its centroid.
+    CentroidMaxsim,
+    /// The same over probed cells only, with a bound in place of the others.
+    Imputed,
+}
+
+/// A way to find candidates.
+pub(super) trait Gather: Send + Sync {
+    /// Candidates for the query among the allowed documents.
+    fn gather(&self, query: &Prepared<'_>, snapshot: &Snapshot, allowed: &Allowed) -> Gathered;
+}
+
+/// Replaces the estimates of candidates, which are in document order, by MaxSim over all their centroids.
+pub(super) fn estimate_by_centroids(query: &Prepared<'_>, snapshot: &Snapshot, candidates: &mut [Candidate]) {
+    let rows = query.rows();
+    for block in candidates.chunk_by_mut(|a, b| a.at.segment == b.at.segment) {
+        let segment = &snapshot.segments[block[0].at.segment as usize];
+        let ordinals: Vec<u32> = block.iter().map(|candidate| candidate.at.ordinal).collect();
+        let estimates = flood::estimate(&rows, segment, &ordinals);
+        block.iter_mut().zip(estimates).for_each(|(candidate, estimate)| candidate.estimate = estimate);
+    }
+}
+
+/// All allowed documents.
+struct Exact;
+
+impl Gather for Exact {
+    fn gather(&self, _query: &Prepared<'_>, snapshot: &Snapshot, allowed: &Allowed) -> Gathered {
+        let candidates = (0..snapshot.segments.len()).flat_map(|segment| {
+            let at = move |ordinal| Location { segment: segment as u32, ordinal };
+            allowed.ordinals(snapshot, segment).map(move |ordinal| Candidate { at: at(ordinal), estimate: 0.0 })
+        });
+        Gathered { candidates: candidates.collect(), estimate: Estimate::None }
+    }
+}
+
+/// The gatherer of a search and how many of its candidates are scored.
+pub(super) struct Plan {
+    gather: Box<dyn Gather>,
+    candidates: usize,
+}
+
+impl Plan {
+    /// The user's choice, or the cheapest way that the index's size allows.
+    pub(super) fn choose(snapshot: &Snapshot, allowed: &Allowed, options: &SearchOptions) -> Self {
+        let candidates = options.candidates.unwrap_or(CANDIDATES.max(options.k.saturating_mul(CANDIDATES_PER_HIT))).max(options.k);
+        let flat = snapshot.codec.as_ref().is_none_or(|codec| codec.centroid_count() == 0);
+        let few = options.gather.is_none() && allowed.documents(snapshot) <= candidates as u64;
+        let kind = if flat || few {
+            GatherKind::Exact
+        } else {
+            let by_size = if snapshot.tokens() <= FLOOD_TOKENS { GatherKind::Flood } else { GatherKind::Postings };
+            options.gather.unwrap_or(by_size)
+        };
+        let gather: Box<dyn Gather> = match kind {
+            GatherKind::Exact => Box::new(Exact),
+            GatherKind::Flood => Box::new(Flood),
+            GatherKind::Postings => Box::new(Postings {
+                probes: options.probes.unwrap_or(PROBES),
+                threshold: options.threshold.unwrap_or(f32::NEG_INFINITY),
+            }),
+        };
+        Self { gather, candidates }
+    }
+
+    /// Candidates for the query.
+    pub(super) fn gather(&self, query: &Prepared<'_>, snapshot: &Snapshot, allowed: &Allowed) -> Gathered {
+        self.gather.gather(query, snapshot, allowed)
+    }
+
+    /// How many candidates are scored.
+    pub(super) fn candidates(&self) -> usize {
+        self.candidates
+    }
+}

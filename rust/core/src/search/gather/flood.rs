@@ -1,0 +1,45 @@
+//! Every document is estimated by the centroids of its tokens: one 32-byte maximum a cell.
+
+use latewood_kernels::{Level, RowTable, Span};
+
+use super::{Candidate, Estimate, Gather, Gathered};
+use crate::index::{Segment, Snapshot};
+use crate::search::Location;
+use crate::search::allowed::Allowed;
+use crate::search::prepare::Prepared;
+
+/// Documents estimated by one call of the kernel.
+const BLOCK_DOCUMENTS: usize = 1024;
+
+pub(super) struct Flood;
+
+impl Gather for Flood {
+    fn gather(&self, query: &Prepared<'_>, snapshot: &Snapshot, allowed: &Allowed) -> Gathered {
+        let rows = query.rows();
+        let mut candidates = Vec::new();
+        for segment in 0..snapshot.segments.len() {
+            let mut ordinals = allowed.ordinals(snapshot, segment);
+            loop {
+                let block: Vec<u32> = ordinals.by_ref().take(BLOCK_DOCUMENTS).collect();
+                if block.is_empty() {
+                    break;
+                }
+                let at = |ordinal| Location { segment: segment as u32, ordinal };
+                let estimates = estimate(&rows, &snapshot.segments[segment], &block);
+                let found = block.iter().zip(estimates);
+                candidates.extend(found.map(|(&ordinal, estimate)| Candidate { at: at(ordinal), estimate }));
+            }
+        }
+        Gathered { candidates, estimate: Estimate::CentroidMaxsim }
+    }
+}
+
+/// MaxSim of each document with its token vectors replaced by their centroids, to a byte a query token.
+pub(in crate::search) fn estimate(rows: &RowTable, segment: &Segment, ordinals: &[u32]) -> Vec<f32> {
+    let offsets = segment.cell_offsets();
+    let span = |&ordinal: &u32| Span { start: offsets[ordinal as usize], end: offsets[ordinal as usize + 1] };
+    let spans: Vec<Span> = ordinals.iter().map(span).collect();
+    let mut sums = vec![0_u32; spans.len()];
+    latewood_kernels::flood(Level::current(), rows, segment.cells(), &spans, &mut sums);
+    sums.iter().map(|&sum| rows.offset() + rows.step() * sum as f32).collect()
+}

@@ -1,0 +1,150 @@
+//! Documents in the cells nearest to each query token (PLAID, Santhanam et al. 2022, §4.1), summed up with WARP's
+//! imputation (Scheerer et al. 2025, §4.2): where no probed cell of a query token holds the document, the score of the
+//! last cell probed stands in, which no cell left out exceeds.
+
+use std::cell::RefCell;
+
+use latewood_kernels::LANES;
+
+use super::{Candidate, Estimate, Gather, Gathered};
+use crate::index::Snapshot;
+use crate::search::Location;
+use crate::search::allowed::Allowed;
+use crate::search::prepare::Prepared;
+
+pub(super) struct Postings {
+    /// Cells for each query token.
+    pub(super) probes: usize,
+    /// Least dot product of query token and centroid.
+    pub(super) threshold: f32,
+}
+
+/// A cell to visit for one query token, and what a document in it gains over the imputed score.
+struct Probe {
+    token: u32,
+    centroid: u16,
+    gain: f32,
+}
+
+/// Sums by ordinal, kept between queries so that only what was touched is cleared.
+#[derive(Default)]
+struct Sums {
+    gained: Vec<f32>,
+    /// The last query token that added to the document, plus one; 0 for none.
+    last_token: Vec<u32>,
+    touched: Vec<u32>,
+    postings: Vec<u32>,
+}
+
+thread_local! {
+    static SUMS: RefCell<Sums> = RefCell::default();
+}
+
+impl Gather for Postings {
+    fn gather(&self, query: &Prepared<'_>, snapshot: &Snapshot, allowed: &Allowed) -> Gathered {
+        let (probes, imputed) = self.probes(query);
+        let mut candidates = Vec::new();
+        SUMS.with_borrow_mut(|sums| {
+            for (at, segment) in snapshot.segments.iter().enumerate() {
+                let documents = segment.documents() as usize;
+                if sums.gained.len() < documents {
+                    sums.gained.resize(documents, 0.0);
+                    sums.last_token.resize(documents, 0);
+                }
+                for probe in &probes {
+                    sums.postings.clear();
+                    segment.postings(probe.centroid, &mut sums.postings);
+                    for &ordinal in &sums.postings {
+                        let document = ordinal as usize;
+                        if sums.last_token[document] == 0 {
+                            sums.touched.push(ordinal);
+                        }
+                        // Probes of a token come best first, so the first to reach a document is its maximum.
+                        if sums.last_token[document] != probe.token + 1 {
+                            sums.last_token[document] = probe.token + 1;
+                            sums.gained[document] += probe.gain;
+                        }
+                    }
+                }
+                for ordinal in sums.touched.drain(..) {
+                    let place = Location { segment: at as u32, ordinal };
+                    let estimate = imputed + sums.gained[ordinal as usize];
+                    sums.gained[ordinal as usize] = 0.0;
+                    sums.last_token[ordinal as usize] = 0;
+                    if allowed.contains(snapshot, place) {
+                        candidates.push(Candidate { at: place, estimate });
+                    }
+                }
+            }
+        });
+        Gathered { candidates, estimate: Estimate::Imputed }
+    }
+}
+
+impl Postings {
+    /// The probes of all query tokens, best first for each, and the sum of the imputed scores.
+    fn probes(&self, query: &Prepared<'_>) -> (Vec<Probe>, f32) {
+        let wanted = self.probes.min(query.centroid_count());
+        let mut probes = Vec::with_capacity(query.tokens() * wanted);
+        let mut imputed_sum = 0.0;
+        for block in 0..query.tokens().div_ceil(LANES) {
+            let best = best_rows(query.block_scores(block), wanted);
+            for (lane, best) in best.iter().enumerate().take(query.tokens() - block * LANES) {
+                let token = block * LANES + lane;
+                let scale = query.scale(token);
+                let chosen = best.iter().enumerate().take_while(|(rank, (score, _))| *rank == 0 || score * scale >= self.threshold);
+                let chosen: Vec<(f32, u16)> = chosen.map(|(_, &cell)| cell).collect();
+                let imputed = chosen.last().map_or(0.0, |&(score, _)| score);
+                let weight = query.weight(token);
+                imputed_sum += imputed * weight;
+                probes.extend(chosen.iter().map(|&(score, centroid)| Probe {
+                    token: token as u32,
+                    centroid,
+                    gain: (score - imputed) * weight,
+                }));
+            }
+        }
+        (probes, imputed_sum)
+    }
+}
+
+/// For each lane the `wanted` rows with the highest scores, best first, equal ones by row.
+fn best_rows(scores: &[[f32; LANES]], wanted: usize) -> Vec<Vec<(f32, u16)>> {
+    let mut best: Vec<Vec<(f32, u16)>> = vec![Vec::with_capacity(wanted + 1); LANES];
+    let mut bar = [f32::NEG_INFINITY; LANES];
+    for (row, scores) in scores.iter().enumerate() {
+        // Almost every row is below all bars: one vector comparison settles it.
+        if !scores.iter().zip(&bar).fold(false, |any, (score, bar)| any | (score > bar)) {
+            continue;
+        }
+        for (lane, (&score, bar)) in scores.iter().zip(&mut bar).enumerate() {
+            if score > *bar {
+                let best = &mut best[lane];
+                let place = best.partition_point(|&(known, _)| known >= score);
+                best.insert(place, (score, row as u16));
+                best.truncate(wanted);
+                if best.len() == wanted {
+                    *bar = best[wanted - 1].0;
+                }
+            }
+        }
+    }
+    best
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{LANES, best_rows};
+
+    #[test]
+    fn the_best_rows_of_each_lane_in_order() {
+        let score = |row: usize, lane: usize| ((row * 7 + lane * 3) % 11) as f32;
+        let scores: Vec<[f32; LANES]> = (0..40).map(|row| std::array::from_fn(|lane| score(row, lane))).collect();
+        for (lane, best) in best_rows(&scores, 5).into_iter().enumerate() {
+            let mut expected: Vec<(f32, u16)> = (0..40).map(|row| (score(row, lane), row as u16)).collect();
+            expected.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
+            expected.truncate(5);
+            assert_eq!(best, expected, "lane {lane}");
+        }
+    }
+}

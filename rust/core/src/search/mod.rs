@@ -1,0 +1,250 @@
+//! From query token vectors to ranked documents, in five calls, each timed here and nowhere else.
+
+mod prepare;
+mod allowed;
+mod gather;
+mod prune;
+mod score;
+mod top_k;
+mod rerank;
+pub mod exact;
+mod explain;
+
+use std::time::Instant;
+
+use rayon::prelude::*;
+use serde::Serialize;
+
+use crate::error::{Error, Result};
+use crate::ids::Id;
+use crate::index::{Filter, Snapshot};
+use crate::parallel::Execution;
+use crate::tokens::TokenMatrix;
+
+pub use explain::explain;
+pub use rerank::{Candidates, RerankOptions, rerank};
+pub use top_k::Hit;
+
+use allowed::Allowed;
+use gather::Plan;
+use prepare::Prepared;
+
+/// A document's place in a snapshot; the order of locations is the order in which documents were added.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Location {
+    /// Position of the segment in the snapshot.
+    pub segment: u32,
+    /// The document's ordinal in its segment.
+    pub ordinal: u32,
+}
+
+/// How candidates are found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GatherKind {
+    /// Every document is scored on its codes.
+    Exact,
+    /// Every document is estimated by its cells' centroid scores.
+    Flood,
+    /// Documents in the cells nearest to each query token (PLAID), with imputation for cells not probed (WARP).
+    Postings,
+}
+
+impl GatherKind {
+    /// Every kind with the name users give it.
+    pub const NAMES: [(&'static str, Self); 3] =
+        [("exact", Self::Exact), ("flood", Self::Flood), ("postings", Self::Postings)];
+}
+
+/// What a search may choose; `None` leaves the choice to the index's size.
+#[derive(Clone, Debug)]
+pub struct SearchOptions {
+    /// Hits wanted.
+    pub k: usize,
+    /// How candidates are found.
+    pub gather: Option<GatherKind>,
+    /// Documents scored on their codes.
+    pub candidates: Option<usize>,
+    /// Cells probed for each query token by [`GatherKind::Postings`].
+    pub probes: Option<usize>,
+    /// Least dot product of query token and centroid for a cell to be probed; the nearest cell always is.
+    pub threshold: Option<f32>,
+    /// Documents whose metadata match.
+    pub filter: Option<Filter>,
+    /// Only these documents; ids that the index does not have are passed over.
+    pub ids: Option<Vec<Id>>,
+}
+
+impl Default for SearchOptions {
+    fn default() -> Self {
+        Self { k: 10, gather: None, candidates: None, probes: None, threshold: None, filter: None, ids: None }
+    }
+}
+
+impl SearchOptions {
+    fn validate(&self) -> Result<()> {
+        for (name, value) in [("k", Some(self.k)), ("candidates", self.candidates), ("probes", self.probes)] {
+            if value == Some(0) {
+                return Err(Error::invalid(format!("{name} must be at least 1")));
+            }
+        }
+        if self.threshold.is_some_and(|threshold| !threshold.is_finite()) {
+            return Err(Error::invalid("threshold must be a finite number"));
+        }
+        Ok(())
+    }
+}
+
+/// Counts and seconds of a search or rerank, summed over its queries.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+#[expect(missing_docs, reason = "the names are the stages")]
+pub struct Stats {
+    pub queries: u64,
+    pub gathered: u64,
+    pub pruned: u64,
+    pub scored: u64,
+    pub scored_tokens: u64,
+    pub prepare_s: f64,
+    pub gather_s: f64,
+    pub prune_s: f64,
+    pub score_s: f64,
+    pub top_k_s: f64,
+}
+
+impl Stats {
+    fn add(mut self, other: Self) -> Self {
+        self.queries += other.queries;
+        self.gathered += other.gathered;
+        self.pruned += other.pruned;
+        self.scored += other.scored;
+        self.scored_tokens += other.scored_tokens;
+        self.prepare_s += other.prepare_s;
+        self.gather_s += other.gather_s;
+        self.prune_s += other.prune_s;
+        self.score_s += other.score_s;
+        self.top_k_s += other.top_k_s;
+        self
+    }
+}
+
+/// One query's hits, best first, and what finding them took.
+#[derive(Clone, Debug, Default)]
+pub struct Ranking {
+    /// Best first; equal scores in document order.
+    pub hits: Vec<Hit>,
+    /// Counts and seconds.
+    pub stats: Stats,
+}
+
+/// One query: its token vectors `[tokens, dim]` and a weight for each token.
+#[derive(Clone, Copy, Debug)]
+struct Query<'a> {
+    vectors: &'a [f32],
+    weights: Option<&'a [f32]>,
+}
+
+/// Seconds since the last lap.
+struct Clock(Instant);
+
+impl Clock {
+    fn lap(&mut self) -> f64 {
+        let now = Instant::now();
+        let seconds = (now - self.0).as_secs_f64();
+        self.0 = now;
+        seconds
+    }
+}
+
+/// Ranks the snapshot's documents for every query; queries are shared out over the execution's threads.
+///
+/// `weights`, one for each query token of the batch, scale each token's part of the score.
+///
+/// # Errors
+/// [`Error::Dimension`] and [`Error::Invalid`] for queries and options that cannot be searched with,
+/// [`Error::Interrupted`].
+pub fn search(
+    snapshot: &Snapshot,
+    queries: &TokenMatrix<'_>,
+    weights: Option<&[f32]>,
+    options: &SearchOptions,
+    execution: &Execution,
+) -> Result<(Vec<Ranking>, Stats)> {
+    options.validate()?;
+    check_queries(snapshot, queries, weights)?;
+    let allowed = Allowed::new(snapshot, options)?;
+    let plan = Plan::choose(snapshot, &allowed, options);
+    for_each_query(queries, weights, execution, |_, query| Ok(search_one(snapshot, query, &allowed, &plan, options.k)))
+}
+
+fn search_one(snapshot: &Snapshot, query: Query<'_>, allowed: &Allowed, plan: &Plan, k: usize) -> Ranking {
+    let Some(codec) = &snapshot.codec else { return Ranking::default() };
+    let mut clock = Clock(Instant::now());
+    let prepared = Prepared::new(codec, query);
+    let prepare_s = clock.lap();
+    let gathered = plan.gather(&prepared, snapshot, allowed);
+    let (gather_s, found) = (clock.lap(), gathered.candidates.len());
+    let kept = prune::prune(&prepared, snapshot, gathered, plan.candidates());
+    let prune_s = clock.lap();
+    let scored = score::score(&prepared, snapshot, &kept);
+    let score_s = clock.lap();
+    let hits = top_k::top_k(scored, k);
+    let stats = Stats {
+        queries: 1,
+        gathered: found as u64,
+        pruned: (found - kept.len()) as u64,
+        scored: kept.len() as u64,
+        scored_tokens: score::tokens(snapshot, &kept),
+        prepare_s,
+        gather_s,
+        prune_s,
+        score_s,
+        top_k_s: clock.lap(),
+    };
+    Ranking { hits, stats }
+}
+
+/// Runs `one` for every query of a batch, on the calling thread if there is only one query.
+fn for_each_query(
+    queries: &TokenMatrix<'_>,
+    weights: Option<&[f32]>,
+    execution: &Execution,
+    one: impl Fn(usize, Query<'_>) -> Result<Ranking> + Sync,
+) -> Result<(Vec<Ranking>, Stats)> {
+    let run = |item: usize| {
+        execution.check()?;
+        let weights = weights.map(|weights| &weights[queries.item_rows(item)]);
+        one(item, Query { vectors: queries.item(item), weights })
+    };
+    let rankings: Vec<Ranking> = if queries.items() <= 1 || execution.threads() == 1 {
+        (0..queries.items()).map(run).collect::<Result<_>>()?
+    } else {
+        execution.install(|| (0..queries.items()).into_par_iter().map(run).collect::<Result<_>>())?
+    };
+    let stats = rankings.iter().fold(Stats::default(), |sum, ranking| sum.add(ranking.stats));
+    Ok((rankings, stats))
+}
+
+fn check_queries(snapshot: &Snapshot, queries: &TokenMatrix<'_>, weights: Option<&[f32]>) -> Result<()> {
+    let expected = snapshot.dim();
+    if queries.dim() != expected {
+        return Err(Error::Dimension { thing: "the query".to_owned(), got: queries.dim(), expected });
+    }
+    if let Some(item) = (0..queries.items()).find(|&item| queries.item_tokens(item) == 0) {
+        return Err(Error::invalid(format!("query {item} has no token vectors; a query needs at least one")));
+    }
+    if let Some(weights) = weights {
+        if weights.len() != queries.tokens() {
+            return Err(Error::invalid(format!(
+                "{} weights for {} query tokens; give one for each",
+                weights.len(),
+                queries.tokens()
+            )));
+        }
+        if let Some(at) = weights.iter().position(|weight| !weight.is_finite() || *weight < 0.0) {
+            return Err(Error::invalid(format!(
+                "weight {} of query token {at} must be a finite number of at least 0",
+                weights[at]
+            )));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,198 @@
+//! A folder on a disk.
+
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use fs_err::{self as fs, File, OpenOptions};
+
+use super::{Blob, Lock, NewFile, Storage};
+use crate::error::{Error, Result};
+
+/// A folder on a disk, whose files are mapped or read.
+#[derive(Clone, Debug)]
+pub struct FileStorage {
+    folder: PathBuf,
+    mmap: bool,
+}
+
+impl FileStorage {
+    /// The folder at `folder`, which need not exist yet. `mmap: false` reads whole files into memory instead of
+    /// mapping them: for disks on which somebody may shorten files under a reader.
+    #[must_use]
+    pub fn new(folder: impl Into<PathBuf>, mmap: bool) -> Self {
+        Self { folder: folder.into(), mmap }
+    }
+
+    /// The same, making the folder, and those above it, if it is not there.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if it cannot be made.
+    pub fn create(folder: impl Into<PathBuf>, mmap: bool) -> Result<Self> {
+        let storage = Self::new(folder, mmap);
+        if !storage.folder.is_dir() {
+            fs::create_dir_all(&storage.folder).map_err(failed("create the folder", &storage.folder))?;
+            if let Some(parent) = storage.folder.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+                sync_folder(parent)?;
+            }
+        }
+        Ok(storage)
+    }
+}
+
+/// Names the action and the file once: `fs_err` wraps the system's error, which is taken out again so that its number
+/// is not lost.
+fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error {
+    let named = Error::io(action, path);
+    move |error| {
+        let inner = error.get_ref().and_then(std::error::Error::source);
+        let number = inner.and_then(|inner| inner.downcast_ref::<io::Error>()).and_then(io::Error::raw_os_error);
+        named(number.map_or(error, io::Error::from_raw_os_error))
+    }
+}
+
+#[cfg(unix)]
+fn sync_folder(folder: &Path) -> Result<()> {
+    File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed("sync", folder))
+}
+
+/// Windows keeps names durable by itself and opens no folder for syncing.
+#[cfg(not(unix))]
+fn sync_folder(_folder: &Path) -> Result<()> {
+    Ok(())
+}
+
+impl Storage for FileStorage {
+    fn place(&self) -> &Path {
+        &self.folder
+    }
+
+    fn list(&self) -> Result<Vec<String>> {
+        let mut names = Vec::new();
+        for entry in fs::read_dir(&self.folder).map_err(failed("list", &self.folder))? {
+            let entry = entry.map_err(failed("list", &self.folder))?;
+            // A name that is not UTF-8 is none of ours.
+            names.extend(entry.file_name().into_string());
+        }
+        Ok(names)
+    }
+
+    fn open(&self, name: &str) -> Result<Blob> {
+        let path = self.path(name);
+        let file = File::open(&path).map_err(failed("open", &path))?;
+        let length = file.metadata().map_err(failed("open", &path))?.len();
+        let blob = if self.mmap { Blob::map(file.file()) } else { Blob::read(file, length) };
+        blob.map_err(failed("read", &path))
+    }
+
+    fn create(&self, name: &str) -> Result<Box<dyn NewFile>> {
+        let path = self.path(name);
+        let open = || OpenOptions::new().write(true).create_new(true).open(&path);
+        let file = match open() {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                fs::remove_file(&path).map_err(failed("remove", &path))?;
+                open()
+            }
+            other => other,
+        };
+        Ok(Box::new(DiskFile { file: file.map_err(failed("create", &path))? }))
+    }
+
+    fn rename(&self, from: &str, to: &str) -> Result<()> {
+        let to = self.path(to);
+        fs::rename(self.path(from), &to).map_err(failed("rename to", &to))
+    }
+
+    fn remove(&self, name: &str) -> Result<()> {
+        let path = self.path(name);
+        fs::remove_file(&path).map_err(failed("remove", &path))
+    }
+
+    fn sync_folder(&self) -> Result<()> {
+        sync_folder(&self.folder)
+    }
+
+    fn try_lock(&self, name: &str) -> Result<Option<Box<dyn Lock>>> {
+        let path = self.path(name);
+        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
+        let file = file.map_err(failed("lock", &path))?.into_parts().0;
+        match file.try_lock() {
+            Ok(()) => Ok(Some(Box::new(FileLock { file, process: std::process::id() }))),
+            Err(std::fs::TryLockError::WouldBlock) => Ok(None),
+            Err(std::fs::TryLockError::Error(error)) => Err(failed("lock", &path)(error)),
+        }
+    }
+}
+
+struct DiskFile {
+    file: File,
+}
+
+impl NewFile for DiskFile {
+    fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        self.file.write_all(bytes).map_err(|error| failed("write", self.file.path())(error))
+    }
+
+    fn sync(self: Box<Self>) -> Result<()> {
+        self.file.sync_all().map_err(|error| failed("sync", self.file.path())(error))
+    }
+}
+
+#[derive(Debug)]
+struct FileLock {
+    file: std::fs::File,
+    process: u32,
+}
+
+impl Lock for FileLock {}
+
+impl Drop for FileLock {
+    /// Releases the lock even while a forked child still holds a copy of the handle; the child itself, whose copy is
+    /// of the same lock, leaves it alone.
+    fn drop(&mut self) {
+        if std::process::id() == self.process {
+            // Closing the handle releases the lock too, unless a child has it.
+            let _ = self.file.unlock();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_are_written_renamed_listed_and_removed() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let storage = FileStorage::create(folder.path().join("a").join("b"), true).expect("made");
+        for (name, bytes) in [("empty", b"".as_slice()), ("full", b"hello")] {
+            let mut file = storage.create(name).expect("created");
+            file.write(bytes).expect("written");
+            file.sync().expect("synced");
+            for mmap in [true, false] {
+                let blob = FileStorage::new(storage.place(), mmap).open(name).expect("opened");
+                assert_eq!(*blob, *bytes);
+            }
+        }
+        let mapped = storage.open("full").expect("opened");
+        storage.create("full").expect("created again").sync().expect("synced");
+        assert_eq!(*mapped, *b"hello", "a reader keeps what it mapped");
+        storage.rename("full", "other").expect("renamed");
+        storage.sync_folder().expect("synced");
+        let mut names = storage.list().expect("listed");
+        names.sort();
+        assert_eq!(names, ["empty", "other"]);
+        storage.remove("other").expect("removed");
+        let error = storage.open("other").expect_err("gone").to_string();
+        assert_eq!(error.matches("other").count(), 1, "{error}");
+    }
+
+    #[test]
+    fn a_lock_is_held_once() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let storage = FileStorage::new(folder.path(), true);
+        let lock = storage.try_lock("LOCK").expect("works").expect("free");
+        assert!(storage.try_lock("LOCK").expect("works").is_none());
+        drop(lock);
+        assert!(storage.try_lock("LOCK").expect("works").is_some());
+    }
+}

@@ -1,0 +1,89 @@
+//! Ragged token vectors: a flat `[tokens, dim]` array and the offsets at which documents begin.
+
+use crate::error::{Error, Result};
+
+/// A batch of documents or queries as token vectors, checked once on entry.
+///
+/// `values` is `[tokens, dim]`, row-major, float32; document `i` owns rows `offsets[i]..offsets[i + 1]`.
+#[derive(Clone, Copy, Debug)]
+pub struct TokenMatrix<'a> {
+    values: &'a [f32],
+    offsets: &'a [i64],
+    dim: usize,
+}
+
+impl<'a> TokenMatrix<'a> {
+    /// Checks shape, offsets and finiteness.
+    ///
+    /// `name` tells how the caller calls item `i` ("document \"a\"", "query 3"), for messages.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for offsets that do not cover the rows in order, [`Error::NotFinite`] for NaN and infinities.
+    pub fn new(values: &'a [f32], offsets: &'a [i64], dim: usize, name: impl Fn(usize) -> String) -> Result<Self> {
+        if dim == 0 || !values.len().is_multiple_of(dim) {
+            return Err(Error::invalid(format!("{} values do not make rows of dimension {dim}", values.len())));
+        }
+        let tokens = (values.len() / dim) as i64;
+        let ordered = offsets.windows(2).all(|pair| pair[0] <= pair[1]);
+        if !ordered || offsets.first() != Some(&0) || offsets.last() != Some(&tokens) {
+            return Err(Error::invalid(format!(
+                "offsets must start at 0, never fall, and end at the number of token vectors ({tokens})"
+            )));
+        }
+        if let Some(at) = values.iter().position(|value| !value.is_finite()) {
+            let (item, token) = Self { values, offsets, dim }.locate(at / dim);
+            return Err(Error::NotFinite { thing: name(item), token, dimension: at % dim, value: values[at] });
+        }
+        Ok(Self { values, offsets, dim })
+    }
+
+    /// Number of documents or queries.
+    #[must_use]
+    pub fn items(&self) -> usize {
+        self.offsets.len() - 1
+    }
+
+    /// Number of token vectors in all items together.
+    #[must_use]
+    pub fn tokens(&self) -> usize {
+        self.values.len() / self.dim
+    }
+
+    /// Components of a token vector.
+    #[must_use]
+    pub fn dim(&self) -> usize {
+        self.dim
+    }
+
+    /// All token vectors, `[tokens, dim]`.
+    #[must_use]
+    pub fn values(&self) -> &'a [f32] {
+        self.values
+    }
+
+    /// Token vectors of one item, `[its tokens, dim]`.
+    #[must_use]
+    pub fn item(&self, item: usize) -> &'a [f32] {
+        let rows = self.item_rows(item);
+        &self.values[rows.start * self.dim..rows.end * self.dim]
+    }
+
+    /// Rows of one item.
+    #[must_use]
+    pub fn item_rows(&self, item: usize) -> std::ops::Range<usize> {
+        self.offsets[item] as usize..self.offsets[item + 1] as usize
+    }
+
+    /// Number of token vectors of one item.
+    #[must_use]
+    pub fn item_tokens(&self, item: usize) -> usize {
+        self.item_rows(item).len()
+    }
+
+    /// The item that owns row `row`, and the row's place in it.
+    #[must_use]
+    pub fn locate(&self, row: usize) -> (usize, usize) {
+        let item = self.offsets.partition_point(|&offset| offset <= row as i64) - 1;
+        (item, row - self.offsets[item] as usize)
+    }
+}

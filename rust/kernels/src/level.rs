@@ -1,0 +1,181 @@
+//! Which instructions this CPU runs, asked once.
+
+use std::fmt;
+use std::sync::LazyLock;
+
+/// The environment variable that forces a level.
+const VARIABLE: &str = "LATEWOOD_SIMD";
+
+/// A set of instructions that this CPU is known to run.
+///
+/// Values come only from detection, so that holding one is the proof that its kernels may be called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Level(pub(crate) Isa);
+
+/// The levels in order: each may run the kernels of all before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum Isa {
+    Scalar,
+    #[cfg(target_arch = "x86_64")]
+    Avx2,
+    #[cfg(target_arch = "x86_64")]
+    AvxVnni,
+    #[cfg(target_arch = "x86_64")]
+    Avx512Vnni,
+    #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+    Amx,
+}
+
+/// Every name that [`Level::name`] can give on any machine, lowest first.
+const NAMES: [&str; 5] = ["scalar", "avx2", "avxvnni", "avx512vnni", "amx"];
+
+impl Level {
+    /// Every level this CPU can run, lowest first. Tests and benches loop over it.
+    pub fn available() -> impl DoubleEndedIterator<Item = Self> {
+        static AVAILABLE: LazyLock<Vec<Level>> = LazyLock::new(detect);
+        AVAILABLE.iter().copied()
+    }
+
+    /// The level to use: the one that `LATEWOOD_SIMD` names, or the best. Decided once per process.
+    ///
+    /// For the name of a level that this CPU lacks it is the highest one below; for a name that is no level's, the best.
+    /// [`Level::requested`] tells such a case apart.
+    #[must_use]
+    pub fn current() -> Self {
+        static CURRENT: LazyLock<Level> = LazyLock::new(|| match Level::requested() {
+            Ok(Some(level)) => level,
+            Ok(None) => best(),
+            Err(unavailable) => unavailable.used,
+        });
+        *CURRENT
+    }
+
+    /// The level that `LATEWOOD_SIMD` names, or `None` where the variable is unset or empty.
+    ///
+    /// # Errors
+    /// [`LevelUnavailable`] if the name is unknown or this CPU lacks that level.
+    pub fn requested() -> Result<Option<Self>, LevelUnavailable> {
+        match std::env::var(VARIABLE) {
+            Ok(name) if !name.is_empty() => Self::named(&name).map(Some),
+            _ => Ok(None),
+        }
+    }
+
+    /// The available level of that name, upper or lower case.
+    ///
+    /// # Errors
+    /// [`LevelUnavailable`] if the name is unknown or this CPU lacks that level.
+    pub fn named(name: &str) -> Result<Self, LevelUnavailable> {
+        let wanted = NAMES.iter().position(|known| known.eq_ignore_ascii_case(name));
+        let not_above = |level: &Self| wanted.is_none_or(|wanted| level.rank() <= wanted);
+        let used = Self::available().rev().find(not_above).unwrap_or(Self(Isa::Scalar));
+        if wanted == Some(used.rank()) {
+            Ok(used)
+        } else {
+            Err(LevelUnavailable { name: name.to_owned(), used })
+        }
+    }
+
+    /// `scalar`, `avx2`, `avxvnni`, `avx512vnni` or `amx`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        NAMES[self.rank()]
+    }
+
+    fn rank(self) -> usize {
+        match self.0 {
+            Isa::Scalar => 0,
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 => 1,
+            #[cfg(target_arch = "x86_64")]
+            Isa::AvxVnni => 2,
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512Vnni => 3,
+            #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+            Isa::Amx => 4,
+        }
+    }
+}
+
+impl fmt::Display for Level {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.name())
+    }
+}
+
+/// `LATEWOOD_SIMD` names a level that this CPU lacks, or none at all.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LevelUnavailable {
+    /// The name that was asked for.
+    pub name: String,
+    /// The level that [`Level::current`] uses instead.
+    pub used: Level,
+}
+
+impl fmt::Display for LevelUnavailable {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let available: Vec<_> = Level::available().map(Level::name).collect();
+        write!(
+            formatter,
+            "{VARIABLE}={} is not available on this machine (available: {}); using {}",
+            self.name,
+            available.join(", "),
+            self.used
+        )
+    }
+}
+
+impl std::error::Error for LevelUnavailable {}
+
+fn best() -> Level {
+    Level::available().next_back().unwrap_or(Level(Isa::Scalar))
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn detect() -> Vec<Level> {
+    vec![Level(Isa::Scalar)]
+}
+
+#[cfg(target_arch = "x86_64")]
+fn detect() -> Vec<Level> {
+    let avx2 = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
+    let avx512 = avx2
+        && is_x86_feature_detected!("avx512f")
+        && is_x86_feature_detected!("avx512bw")
+        && is_x86_feature_detected!("avx512vl")
+        && is_x86_feature_detected!("avx512vnni");
+    [
+        (true, Isa::Scalar),
+        (avx2, Isa::Avx2),
+        (avx2 && is_x86_feature_detected!("avxvnni"), Isa::AvxVnni),
+        (avx512, Isa::Avx512Vnni),
+        #[cfg(target_os = "linux")]
+        (avx512 && crate::tiles::permitted(), Isa::Amx),
+    ]
+    .into_iter()
+    .filter_map(|(runs, isa)| runs.then_some(Level(isa)))
+    .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scalar_is_always_there_and_the_order_is_that_of_the_names() {
+        let names: Vec<_> = Level::available().map(Level::name).collect();
+        assert_eq!(names[0], "scalar");
+        let ranks: Vec<_> = names.iter().map(|name| NAMES.iter().position(|known| known == name)).collect();
+        assert!(ranks.is_sorted());
+    }
+
+    #[test]
+    fn a_name_finds_its_level_and_an_unknown_one_the_best() {
+        for level in Level::available() {
+            assert_eq!(Level::named(&level.name().to_uppercase()), Ok(level));
+        }
+        let unavailable = Level::named("sse9").expect_err("no such level");
+        assert_eq!(unavailable.used, best());
+        assert!(unavailable.to_string().contains("available: scalar"));
+    }
+}

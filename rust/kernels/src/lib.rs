@@ -1,0 +1,36 @@
+//! The SIMD kernels of latewood, each in a folder of its own with a scalar truth beside its faster twins.
+//!
+//! | kernel | folder | what it computes |
+//! |---|---|---|
+//! | [`centroid_scores()`], [`nearest_centroids`] | `centroid_scores/` | int8 query tokens × int8 centroids |
+//! | [`flood()`] | `flood/` | centroid-row `MaxSim` over u8 rows |
+//! | [`maxsim_codes`], [`token_scores`] | `codes/` | `MaxSim` on 1/2/4/8-bit codes |
+//! | [`maxsim_float`] | `float/` | exact float `MaxSim` |
+//! | [`rotate()`] | `rotate/` | vectors × matrix, the same bits everywhere |
+//!
+//! Every entry point takes a [`Level`], which only detection can make, and dispatches once per call. The integer kernels
+//! and the rotation give the same bits at every level; the float kernel stays within a bound that stands above it.
+//! No function here reads or writes outside the slices it is given, whatever their contents; lengths are asserted.
+
+mod aligned;
+mod level;
+mod lanes;
+mod centroid_scores;
+mod flood;
+mod codes;
+mod float;
+mod rotate;
+#[cfg(target_arch = "x86_64")]
+mod x86;
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+mod tiles;
+#[cfg(test)]
+mod testing;
+
+pub use centroid_scores::{centroid_scores, nearest_centroids, nearest_centroids_with_dots};
+pub use codes::{Bits, CodeQuery, DocumentCodes, maxsim_codes, token_scores, weighted_sum};
+pub use float::{FloatLanes, maxsim_float};
+pub use flood::{RowTable, Span, flood};
+pub use lanes::{LANES, QueryLanes};
+pub use level::{Level, LevelUnavailable};
+pub use rotate::rotate;
