@@ -45,7 +45,7 @@ lint: $(VENV)/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/python -m mypy
-	$(BIN)/python -m mypy.stubtest latewood._core --allowlist tests/stubtest_allowlist.txt
+	$(BIN)/python -m mypy.stubtest latewood._core --allowlist .ci/stubtest-allowlist
 	.ci/wording
 
 bench: $(VENV)/installed

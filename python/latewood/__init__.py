@@ -10,9 +10,9 @@ if TYPE_CHECKING:
     from latewood import encode, errors, evaluate
     from latewood._core import __version__, simd_level, simd_levels
     from latewood.encode import Encoder
+    from latewood.exact import maxsim, maxsim_pairs
     from latewood.fusion import reciprocal_rank_fusion, weighted_fusion
     from latewood.index import Index
-    from latewood.exact import maxsim, maxsim_pairs
     from latewood.ragged import Ragged
     from latewood.reranker import Reranker
     from latewood.results import Document, Explanation, Hit, SearchArrays

@@ -23,14 +23,14 @@ def documents_of(core: _core.Index, ids: IdSequence) -> list[Document]:
 
 
 def to_arrays(results: _core.Results, lengths: OffsetArray, score: ScoreKind) -> SearchArrays:
-    """The core's results, with mean scores divided by the number of query tokens."""
+    """Wrap the core's results; mean scores are divided by the number of query tokens."""
     scores = results.scores
+    if score not in ("sum", "mean"):
+        message = f"score={score!r}; it is 'sum' or 'mean'"
+        raise InvalidInputError(message)
     if score == "mean":
         per_hit = np.repeat(lengths, np.diff(results.offsets)).astype(np.float32)
         scores = scores / per_hit
-    elif score != "sum":
-        message = f"score={score!r}; it is 'sum' or 'mean'"
-        raise InvalidInputError(message)
     return SearchArrays(results.ids, scores, results.offsets)
 
 
@@ -41,7 +41,7 @@ def build_hits(
     *,
     with_documents: bool,
 ) -> list[list[Hit]]:
-    """Hits of each query; `explain` takes the query's position and the id."""
+    """Make the hits of each query; `explain` takes the query's position and the id."""
     unique: dict[Id, Document] = {}
     if with_documents and len(arrays.ids):
         distinct = _distinct(arrays.ids)
@@ -66,7 +66,7 @@ def build_hits(
 
 
 def scaled(matrix: FloatArray, score: ScoreKind) -> FloatArray:
-    """A matrix of dot products as the kind of score counts them."""
+    """Scale a matrix of dot products to what the kind of score counts."""
     return matrix / np.float32(len(matrix)) if score == "mean" else matrix
 
 

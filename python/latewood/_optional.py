@@ -50,7 +50,9 @@ def wants_progress(show_progress: bool | None) -> bool:
 
 
 @contextmanager
-def progress_bar(total: int, description: str, *, show_progress: bool | None, unit: str = "doc") -> Iterator[ProgressBar]:
+def progress_bar(
+    total: int, description: str, *, show_progress: bool | None, unit: str = "doc"
+) -> Iterator[ProgressBar]:
     """Give a tqdm bar on standard error when it is wanted and tqdm is installed, else one that does nothing."""
     bar: Any = _Silent()
     if wants_progress(show_progress):

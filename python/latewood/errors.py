@@ -1,4 +1,7 @@
-"""Every exception of the library. All derive from `LatewoodError`; each message names the thing, the place and the remedy."""
+"""Every exception of the library.
+
+All derive from `LatewoodError`; each message names the thing, the place and the remedy.
+"""
 
 from latewood._core import (
     CorruptIndexError,

@@ -54,9 +54,7 @@ def ranks(scores: ArrayLike) -> NDArray[np.int64]:
     return result
 
 
-def reciprocal_rank_fusion(
-    *runs: Mapping[Id, float] | Sequence[Id], constant: float = 60.0
-) -> list[tuple[Id, float]]:
+def reciprocal_rank_fusion(*runs: Mapping[Id, float] | Sequence[Id], constant: float = 60.0) -> list[tuple[Id, float]]:
     """Fuse ranked lists by the sum of `1 / (constant + rank)`, after Cormack, Clarke and Büttcher (2009).
 
     Parameters

@@ -4,7 +4,7 @@ import json
 import os
 from collections.abc import Iterable, Sequence
 from types import TracebackType
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -113,7 +113,8 @@ class Index(Searcher):
         ----------
         path : path-like
         encoder : Encoder, MultiVectorEncoder or str, optional
-            Needed only for text. "recorded" loads the encoder that the index names; nothing is loaded without being asked.
+            Needed only for text. "recorded" loads the encoder that the index names; nothing is loaded without being
+            asked.
         check_encoder : bool
             False accepts an encoder whose fingerprint differs from the recorded one.
         mmap : bool
@@ -148,7 +149,7 @@ class Index(Searcher):
         """Let go of the files. Any further use is an error."""
         self._core_or_none = None
 
-    def __enter__(self) -> "Index":
+    def __enter__(self) -> Self:
         """Return the index itself."""
         return self
 
@@ -200,7 +201,7 @@ class Index(Searcher):
         if self._encoder is None:
             recorded = self.recorded_encoder
             remedy = (
-                f"open it with Index.open(path, encoder='{RECORDED}') to load {recorded['name']!r}, which it was built with"
+                f"Index.open(path, encoder='{RECORDED}') loads {recorded['name']!r}, which it was built with"
                 if recorded
                 else "pass encoder= to Index.open, or vectors instead of text"
             )
@@ -209,7 +210,7 @@ class Index(Searcher):
         return self._encoder
 
     def __len__(self) -> int:
-        """Number of documents."""
+        """Count the documents."""
         return len(self._core)
 
     def __contains__(self, key: object) -> bool:
@@ -223,20 +224,20 @@ class Index(Searcher):
         return self._core.contains(normalise_ids(ids))
 
     def ids(self) -> ResultIds:
-        """Ids of all documents, an int64 array or a list of str."""
+        """Give the ids of all documents, an int64 array or a list of str."""
         return self._core.ids()
 
     def documents(self, ids: Iterable[Id]) -> list[Document]:
-        """Stored text and metadata of documents; `UnknownIdError` names an id that is not there."""
+        """Give the stored text and metadata of documents; `UnknownIdError` names an id that is not there."""
         return documents_of(self._core, normalise_ids(ids))
 
     def vectors(self, ids: Iterable[Id]) -> Ragged:
-        """Token vectors of documents as the index keeps them: decoded, so close to those that were added and not equal."""
+        """Give token vectors of documents, decoded: close to those that were added, and not equal."""
         values, offsets = self._core.vectors(normalise_ids(ids))
         return Ragged(values, offsets)
 
     def info(self) -> dict[str, Any]:
-        """Counts, sizes in bytes, codec, format and the recorded encoder."""
+        """Give counts, sizes in bytes, codec, format and the recorded encoder."""
         return {**self._core.info(), "encoder": self.recorded_encoder}
 
     def check(self) -> list[str]:
@@ -297,7 +298,7 @@ class Index(Searcher):
             return writer.delete(ids, missing=missing)
 
     def compact(self, *, threads: int | None = None) -> None:
-        """Rewrite all segments as one, without the deleted documents. Takes time and space in proportion to the index."""
+        """Rewrite all segments as one, without the deleted documents: time and space grow with the index."""
         self._core.compact(threads)
         self.refresh()
 

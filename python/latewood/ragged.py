@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from latewood._arrow import from_arrow, is_arrow
+from latewood._ids import one_id
 from latewood._typing import FloatArray, OffsetArray
 from latewood.errors import DimensionError, InvalidInputError
 
@@ -40,11 +42,11 @@ class Ragged:
         return np.diff(self.offsets)
 
     def __len__(self) -> int:
-        """Number of items."""
+        """Count the items."""
         return len(self.offsets) - 1
 
     def __getitem__(self, position: int) -> FloatArray:
-        """Vectors of one item, a view."""
+        """Give the vectors of one item, a view."""
         if not -len(self) <= position < len(self):
             message = f"position {position} is outside the {len(self)} items"
             raise IndexError(message)
@@ -52,7 +54,7 @@ class Ragged:
         return self.values[self.offsets[position] : self.offsets[position + 1]]
 
     def __iter__(self) -> Iterator[FloatArray]:
-        """Vectors of each item in turn."""
+        """Give the vectors of each item in turn."""
         return (self[position] for position in range(len(self)))
 
 
@@ -63,7 +65,7 @@ def to_ragged(
     offsets: Any = None,
     lengths: Any = None,
     dim: int | None = None,
-    names: Sequence[Any] | None = None,
+    names: Sequence[Any] | NDArray[np.int64] | None = None,
     kind: str = "document",
     allow_empty: bool = False,
 ) -> Ragged:
@@ -109,7 +111,9 @@ def to_ragged(
         ragged = _flat(_float32(values, naming.whole), arrow_offsets, naming)
     elif isinstance(data, (list, tuple)):
         if offsets is not None or lengths is not None:
-            message = f"{naming.whole}: offsets and lengths go with one array, not with a {type(data).__name__} of arrays"
+            message = (
+                f"{naming.whole}: offsets and lengths go with one array, not with a {type(data).__name__} of arrays"
+            )
             raise InvalidInputError(message)
         ragged = _from_sequence(data, mask, dim, naming)
     else:
@@ -150,7 +154,7 @@ def split_weights(weights: Any, queries: Ragged) -> FloatArray | None:
 class _Naming:
     """How messages call an item: by its id if there is one, else by its position."""
 
-    def __init__(self, kind: str, names: Sequence[Any] | None) -> None:
+    def __init__(self, kind: str, names: Sequence[Any] | NDArray[np.int64] | None) -> None:
         self._kind = kind
         self._names = names
         self.whole = f"the {kind} vectors"
@@ -158,7 +162,7 @@ class _Naming:
 
     def __call__(self, position: int) -> str:
         if self._names is not None and position < len(self._names):
-            return f"{self._kind} {self._names[position]!r}"
+            return f"{self._kind} {one_id(self._names[position])!r}"
         return f"{self._kind} at position {position}"
 
 
@@ -247,28 +251,9 @@ def _from_sequence(data: Sequence[Any], mask: Any, dim: int | None, naming: _Nam
     if mask is not None and len(mask) != len(data):
         message = f"{len(mask)} masks for {len(data)} items"
         raise InvalidInputError(message)
-    parts: list[FloatArray] = []
-    for position, item in enumerate(data):
-        if isinstance(item, str):
-            message = f"{naming(position)} is text; vectors are expected here"
-            raise InvalidInputError(message)
-        if isinstance(item, (list, tuple)) and not len(item):
-            item = np.zeros((0, dim or 0), dtype=np.float32)
-        part = _float32(item, naming(position))
-        if part.ndim == 1 and part.size == 0:
-            part = part.reshape(0, dim or 0)
-        if part.ndim != 2:
-            message = f"{naming(position)}: shape {part.shape}; each item of a list is one [tokens, dim] array"
-            if part.ndim == 1:
-                message += "; for one item alone pass the [tokens, dim] array itself"
-            raise InvalidInputError(message)
-        if mask is not None:
-            keep = np.asarray(_numeric(mask[position], "mask")).astype(bool).reshape(-1)
-            if keep.size != len(part):
-                message = f"{naming(position)}: a mask of {keep.size} entries for {len(part)} tokens"
-                raise InvalidInputError(message)
-            part = part[keep]
-        parts.append(part)
+    parts = [_item(item, dim, naming(position)) for position, item in enumerate(data)]
+    if mask is not None:
+        parts = [_masked(part, mask[position], naming(position)) for position, part in enumerate(parts)]
     dims = [part.shape[1] for part in parts if len(part) or part.shape[1]]
     width = dim if dim is not None else (dims[0] if dims else 0)
     for position, part in enumerate(parts):
@@ -282,6 +267,32 @@ def _from_sequence(data: Sequence[Any], mask: Any, dim: int | None, naming: _Nam
         return Ragged(np.zeros((0, width), dtype=np.float32), offsets)
     values = filled[0] if len(filled) == 1 else np.concatenate(filled)
     return Ragged(np.ascontiguousarray(values), offsets)
+
+
+def _item(item: Any, dim: int | None, where: str) -> FloatArray:
+    if isinstance(item, str):
+        message = f"{where} is text; vectors are expected here"
+        raise InvalidInputError(message)
+    if isinstance(item, (list, tuple)) and not item:
+        return np.zeros((0, dim or 0), dtype=np.float32)
+    part = _float32(item, where)
+    if part.ndim == 1 and part.size == 0:
+        return part.reshape(0, dim or 0)
+    if part.ndim != 2:
+        message = f"{where}: shape {part.shape}; each item of a list is one [tokens, dim] array"
+        if part.ndim == 1:
+            message += "; for one item alone pass the [tokens, dim] array itself"
+        raise InvalidInputError(message)
+    return part
+
+
+def _masked(part: FloatArray, mask: Any, where: str) -> FloatArray:
+    keep = np.asarray(_numeric(mask, "mask")).astype(bool).reshape(-1)
+    if keep.size != len(part):
+        message = f"{where}: a mask of {keep.size} entries for {len(part)} tokens"
+        raise InvalidInputError(message)
+    kept: FloatArray = part[keep]
+    return kept
 
 
 def _flat(values: FloatArray, offsets: Any, naming: _Naming) -> Ragged:

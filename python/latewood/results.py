@@ -41,12 +41,12 @@ class Explanation:
     @property
     def best(self) -> NDArray[np.intp]:
         """Document token that answers each query token best, by position."""
-        return self.matrix.argmax(axis=1)
+        return np.asarray(self.matrix.argmax(axis=1))
 
     @property
     def contributions(self) -> FloatArray:
         """What each query token adds to the score."""
-        return self.matrix.max(axis=1)
+        return np.asarray(self.matrix.max(axis=1))
 
     @property
     def score(self) -> float:
@@ -72,7 +72,7 @@ class Explanation:
         total = self.score
         lines = [f"{self.id}: score {total:.4f}", f"{'query':<{left}}  {'best answer':<{right}}  {'adds':>8}  share"]
         for query, document, contribution in rows:
-            share = f"{contribution / total:6.1%}" if total else "     –"
+            share = f"{contribution / total:6.1%}" if total else "     -"
             lines.append(f"{query:<{left}}  {document:<{right}}  {contribution:8.4f} {share}")
         return "\n".join(lines)
 
@@ -128,11 +128,11 @@ class SearchArrays:
     offsets: OffsetArray
 
     def __len__(self) -> int:
-        """Number of queries."""
+        """Count the queries."""
         return len(self.offsets) - 1
 
     def __getitem__(self, position: int) -> tuple[ResultIds, FloatArray]:
-        """Ids and scores of one query."""
+        """Give ids and scores of one query."""
         if not -len(self) <= position < len(self):
             message = f"position {position} is outside the {len(self)} queries"
             raise IndexError(message)
@@ -141,11 +141,11 @@ class SearchArrays:
         return self.ids[rows], self.scores[rows]
 
     def __iter__(self) -> Iterator[tuple[ResultIds, FloatArray]]:
-        """Ids and scores of each query in turn."""
+        """Give ids and scores of each query in turn."""
         return (self[position] for position in range(len(self)))
 
     def to_run(self, query_ids: Sequence[str]) -> dict[str, dict[str, float]]:
-        """As a run, query id → document id → score, with all ids as strings."""
+        """Give a run, query id → document id → score, with all ids as strings."""
         return {
             query: {str(document): float(score) for document, score in zip(ids, scores, strict=True)}
             for query, (ids, scores) in zip(query_ids, self, strict=True)

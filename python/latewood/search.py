@@ -3,7 +3,7 @@
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Literal, overload
+from typing import Any, Literal, TypedDict, Unpack, cast, overload
 
 import numpy as np
 
@@ -18,6 +18,21 @@ from latewood.ragged import Ragged, split_weights, to_ragged
 from latewood.results import Explanation, Hit, SearchArrays
 
 Stats = dict[str, float]
+
+
+class SearchOptions(TypedDict, total=False):
+    """Keyword arguments that `search` and `search_batch` share; described at `Searcher.search`."""
+
+    filter: Mapping[str, Any] | None
+    ids: Iterable[Id] | None
+    weights: Any
+    gather: Gather | None
+    candidates: int | None
+    probes: int | None
+    threshold: float | None
+    score: ScoreKind
+    with_documents: bool
+    threads: int | None
 
 
 class Searcher(ABC):
@@ -42,12 +57,17 @@ class Searcher(ABC):
 
     @overload
     def search(
-        self, query: str | VectorInput, k: int = 10, *, return_stats: Literal[False] = False, **options: Any
+        self,
+        query: str | VectorInput,
+        k: int = ...,
+        *,
+        return_stats: Literal[False] = ...,
+        **options: Unpack[SearchOptions],
     ) -> list[Hit]: ...
 
     @overload
     def search(
-        self, query: str | VectorInput, k: int = 10, *, return_stats: Literal[True], **options: Any
+        self, query: str | VectorInput, k: int = ..., *, return_stats: Literal[True], **options: Unpack[SearchOptions]
     ) -> tuple[list[Hit], Stats]: ...
 
     def search(
@@ -188,7 +208,8 @@ class Searcher(ABC):
             Candidate pruning: drop candidates whose first-stage score is below `s_k - alpha * |s_k|`, `s_k` being the
             k-th first-stage score. Smaller prunes more. Needs `scores` and `k`.
         beta : int, optional
-            Early exit: in first-stage order, stop after this many candidates in a row that do not enter the top k. Needs `k`.
+            Early exit: in first-stage order, stop after this many candidates in a row that do not enter the top k.
+            Needs `k`.
         missing : {"error", "skip"}
             What to do about candidates that the index does not hold.
         weights, score, with_documents, return_stats, threads
@@ -273,7 +294,12 @@ class Searcher(ABC):
     # ── explain and measure ──────────────────────────────────────────────────────────────────────────────────────────
 
     def explain(
-        self, query: str | VectorInput, id: Id, *, weights: Any = None, score: ScoreKind = "sum"  # noqa: A002
+        self,
+        query: str | VectorInput,
+        id: Id,  # noqa: A002
+        *,
+        weights: Any = None,
+        score: ScoreKind = "sum",
     ) -> Explanation:
         """Show how a document's score comes about, token by token.
 
@@ -287,11 +313,15 @@ class Searcher(ABC):
         """
         queries = self._one_query(query)
         return self._explain(
-            queries.values, one_id(id), split_weights(weights, queries), query if isinstance(query, str) else None, score
+            queries.values,
+            one_id(id),
+            split_weights(weights, queries),
+            query if isinstance(query, str) else None,
+            score,
         )
 
     def measure_recall(self, queries: Sequence[str] | VectorInput, k: int = 10, **options: Any) -> float:
-        """Share of the exact top k that a search with `options` finds, on average over the queries.
+        """Measure the share of the exact top k that a search with `options` finds, on average over the queries.
 
         Parameters
         ----------
@@ -332,7 +362,9 @@ class Searcher(ABC):
 
     def _many_queries(self, queries: Any) -> tuple[Ragged, list[str] | None]:
         if isinstance(queries, str):
-            message = "one query text is given where several are expected; pass [text], or use the single form of the call"
+            message = (
+                "one query text is given where several are expected; pass [text], or use the single form of the call"
+            )
             raise InvalidInputError(message)
         if is_text_batch(queries):
             texts = list(queries)
@@ -453,7 +485,7 @@ def _threads(threads: int | None) -> int | None:
 def _filter_json(condition: Mapping[str, Any] | None) -> str | None:
     if condition is None:
         return None
-    if not isinstance(condition, Mapping):
+    if not isinstance(cast("object", condition), Mapping):
         message = f"filter is a {type(condition).__name__}; pass a mapping such as {{'lang': 'en'}}"
         raise InvalidInputError(message)
     try:

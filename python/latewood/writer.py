@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterable, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from latewood._ids import normalise_ids
 from latewood._optional import chunks, progress_bar
@@ -23,7 +23,8 @@ ENCODE_CHUNK = 1024
 class Writer:
     """Adds and deletes documents; all of it becomes durable and visible at `commit`, or none.
 
-    Used as a context manager it commits at the end, and gives everything up if an exception leaves the block. There is one
+    Used as a context manager it commits at the end, and gives everything up if an exception leaves the block. There
+    is one
     writer at a time for each index, on all processes; it holds the lock until it is closed.
     """
 
@@ -46,6 +47,7 @@ class Writer:
         offsets: Any = None,
         lengths: Any = None,
         store_texts: bool = True,
+        allow_empty: bool = False,
         threads: int | None = None,
     ) -> None:
         """Add documents whose ids are new.
@@ -64,6 +66,8 @@ class Writer:
             What padded or flat `vectors` need.
         store_texts : bool
             False encodes the texts without keeping them.
+        allow_empty : bool
+            Accept documents without a single token: no search finds them, and a rerank puts them last with `-inf`.
         threads : int, optional
             All processors by default; the codes do not depend on it.
 
@@ -76,7 +80,9 @@ class Writer:
         EncoderRequiredError
             Texts without vectors, and no encoder.
         """
-        self._add(ids, texts, vectors, metadata, (mask, offsets, lengths), store_texts, threads, upsert=False)
+        self._add(
+            ids, texts, vectors, metadata, (mask, offsets, lengths), store_texts, allow_empty, threads, upsert=False
+        )
 
     def upsert(
         self,
@@ -89,10 +95,13 @@ class Writer:
         offsets: Any = None,
         lengths: Any = None,
         store_texts: bool = True,
+        allow_empty: bool = False,
         threads: int | None = None,
     ) -> None:
         """Add documents, replacing those whose ids exist; otherwise as `add`."""
-        self._add(ids, texts, vectors, metadata, (mask, offsets, lengths), store_texts, threads, upsert=True)
+        self._add(
+            ids, texts, vectors, metadata, (mask, offsets, lengths), store_texts, allow_empty, threads, upsert=True
+        )
 
     def delete(self, ids: Iterable[Id], *, missing: MissingRule = "error") -> int:
         """Delete documents.
@@ -142,7 +151,7 @@ class Writer:
             self._closed = True
             self._core.close()
 
-    def __enter__(self) -> "Writer":
+    def __enter__(self) -> Self:
         """Return the writer itself."""
         return self
 
@@ -161,7 +170,9 @@ class Writer:
             message = "the writer is closed; open another one with index.writer()"
             raise WriterError(message)
         if self._failed is not None:
-            message = f"an earlier step of this writer failed ({self._failed}); close it and start again with index.writer()"
+            message = (
+                f"an earlier step of this writer failed ({self._failed}); close it and start again with index.writer()"
+            )
             raise WriterError(message)
 
     def _add(
@@ -172,6 +183,7 @@ class Writer:
         metadata: Sequence[Metadata | None] | None,
         layout: tuple[Any, Any, Any],
         store_texts: bool,
+        allow_empty: bool,
         threads: int | None,
         *,
         upsert: bool,
@@ -185,7 +197,15 @@ class Writer:
         options: dict[str, Any] = {"upsert": upsert, "threads": threads}
         if vectors is not None:
             mask, offsets, lengths = layout
-            ragged = to_ragged(vectors, mask=mask, offsets=offsets, lengths=lengths, dim=self._index.dim, names=keys)
+            ragged = to_ragged(
+                vectors,
+                mask=mask,
+                offsets=offsets,
+                lengths=lengths,
+                dim=self._index.dim,
+                names=keys,
+                allow_empty=allow_empty,
+            )
             self._send(keys, ragged, stored, json_list, options)
             return
         if any(part is not None for part in layout):

@@ -1,7 +1,6 @@
 """An encoder's fingerprint: what an index remembers of the encoder that filled it. It is data and is never run."""
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +69,7 @@ def dumps(encoder: Any, *, dim: int | None = None) -> str:
 
 def _same_folder(old: str, new: str) -> bool:
     # The same model may lie in another folder on another machine: of paths, only the last part counts.
-    is_path = any(os.path.isabs(name) or os.path.isdir(name) for name in (old, new))
+    is_path = any(Path(name).is_absolute() or Path(name).is_dir() for name in (old, new))
     return is_path and Path(old).name == Path(new).name
 
 

@@ -2,8 +2,9 @@
 
 import os
 from collections.abc import Sequence
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, cast, runtime_checkable
 
+from latewood._typing import IdSequence
 from latewood.encode.sentence_transformers import SentenceTransformersEncoder, is_multi_vector_encoder
 from latewood.errors import EncoderError, InvalidInputError
 from latewood.ragged import Ragged, to_ragged
@@ -13,7 +14,8 @@ from latewood.ragged import Ragged, to_ragged
 class Encoder(Protocol):
     """Anything that turns texts into token vectors.
 
-    Both methods take a list of texts and give, for each, a `[tokens, dim]` float array or tensor. The attributes `name`,
+    Both methods take a list of texts and give, for each, a `[tokens, dim]` float array or tensor. The attributes
+    `name`,
     `revision`, `dim`, `prompts` and `pooling` are read for the fingerprint where they exist, and two further methods,
     `query_tokens(text)` and `document_tokens(text)`, label explanations.
     """
@@ -26,7 +28,7 @@ class Encoder(Protocol):
 
 
 def as_encoder(encoder: Any) -> Encoder:
-    """Make an encoder of a model name, a path, a sentence-transformers `MultiVectorEncoder` or any object with both methods.
+    """Make an encoder of a model name, a path, a `MultiVectorEncoder` or any object with both methods.
 
     A name is loaded when it is first used, never with remote code enabled.
     """
@@ -49,17 +51,17 @@ def encode_queries(encoder: Encoder, texts: Sequence[str], *, dim: int | None = 
 
 
 def encode_documents(
-    encoder: Encoder, texts: Sequence[str], *, dim: int | None = None, names: Sequence[Any] | None = None
+    encoder: Encoder, texts: Sequence[str], *, dim: int | None = None, names: IdSequence | None = None
 ) -> Ragged:
     """Encode document texts; `names` are their ids, for messages."""
     return _encode(encoder.encode_document, encoder, texts, dim, "document", names)
 
 
 def _encode(
-    method: Any, encoder: Encoder, texts: Sequence[str], dim: int | None, kind: str, names: Sequence[Any] | None
+    method: Any, encoder: Encoder, texts: Sequence[str], dim: int | None, kind: str, names: IdSequence | None
 ) -> Ragged:
     for position, text in enumerate(texts):
-        if not isinstance(text, str):
+        if not isinstance(cast("object", text), str):
             name = repr(names[position]) if names is not None else f"at position {position}"
             message = f"the text of {kind} {name} is a {type(text).__name__}, not a str"
             raise InvalidInputError(message)

@@ -62,7 +62,9 @@ class SentenceTransformersEncoder:
             if self._model is None:
                 package = import_optional("sentence_transformers", extra="encode", purpose="encoding text")
                 if not hasattr(package, "MultiVectorEncoder"):
-                    message = f"sentence-transformers {package.__version__} has no MultiVectorEncoder; install 6.2 or newer"
+                    message = (
+                        f"sentence-transformers {package.__version__} has no MultiVectorEncoder; install 6.2 or newer"
+                    )
                     raise EncoderError(message)
                 try:
                     self._model = package.MultiVectorEncoder(
@@ -86,22 +88,14 @@ class SentenceTransformersEncoder:
         named = getattr(self.model, "latewood_name", None) or getattr(card, "model_id", None)
         if named:
             return str(named)
-        for module in self.model:
-            config = getattr(getattr(module, "model", None), "config", None)
-            if getattr(config, "_name_or_path", None):
-                return str(config._name_or_path)
-        return type(self.model).__name__
+        return self._from_config("_name_or_path") or type(self.model).__name__
 
     @property
     def revision(self) -> str | None:
         """The revision asked for, or the commit the weights came from."""
         if self._given_revision is not None:
             return self._given_revision
-        for module in self.model:
-            config = getattr(getattr(module, "model", None), "config", None)
-            if getattr(config, "_commit_hash", None):
-                return str(config._commit_hash)
-        return None
+        return self._from_config("_commit_hash")
 
     @property
     def dim(self) -> int | None:
@@ -122,7 +116,8 @@ class SentenceTransformersEncoder:
             settings = {
                 key: getattr(module, key)
                 for key in getattr(module, "config_keys", ())
-                if key not in _UNIMPORTANT and isinstance(getattr(module, key, None), (bool, int, float, str, list, dict))
+                if key not in _UNIMPORTANT
+                and isinstance(getattr(module, key, None), (bool, int, float, str, list, dict))
             }
             stages.append(type(module).__name__ + "".join(f" {key}={settings[key]}" for key in sorted(settings)))
         return stages
@@ -143,6 +138,15 @@ class SentenceTransformersEncoder:
         """Tokens that the document's vectors stand for."""
         return self._tokens(self.model.encode_document, text)
 
+    def _from_config(self, attribute: str) -> str | None:
+        """Read what transformers noted when it loaded the backbone."""
+        for module in self.model:
+            config = getattr(getattr(module, "model", None), "config", None)
+            value = getattr(config, attribute, None)
+            if value:
+                return str(value)
+        return None
+
     def _encode(self, method: Any, inputs: list[str]) -> list[Any]:
         if not inputs:
             return []
@@ -161,4 +165,6 @@ class SentenceTransformersEncoder:
         return f"SentenceTransformersEncoder({self._given_name or self._model!r})"
 
 
-_UNIMPORTANT = frozenset({"transformer_task", "modality_config", "module_input_name", "module_output_name", "architecture"})
+_UNIMPORTANT = frozenset(
+    {"transformer_task", "modality_config", "module_input_name", "module_output_name", "architecture"}
+)

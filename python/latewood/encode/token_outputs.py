@@ -44,7 +44,9 @@ def token_outputs(
     """
     package = import_optional("sentence_transformers", extra="encode", purpose="encoding text")
     modules = import_optional("sentence_transformers.base.modules", extra="encode", purpose="encoding text")
-    masks = import_optional("sentence_transformers.multi_vector_encoder.modules", extra="encode", purpose="encoding text")
+    masks = import_optional(
+        "sentence_transformers.multi_vector_encoder.modules", extra="encode", purpose="encoding text"
+    )
     transformer = modules.Transformer(
         model_name_or_path,
         document_length=document_length,

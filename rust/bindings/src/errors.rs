@@ -40,23 +40,14 @@ pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     Ok(())
 }
 
-fn make_types(py: Python<'_>) -> PyResult<Vec<Py<PyType>>> {
-    let make = |name: &str, doc: &str, bases: Vec<Bound<'_, PyType>>| -> PyResult<Bound<'_, PyType>> {
-        let namespace = PyDict::new(py);
-        namespace.set_item("__doc__", doc)?;
-        namespace.set_item("__module__", "latewood._core")?;
-        // KeyError prints the repr of its message; these are sentences.
-        namespace.set_item("__str__", py.get_type::<PyException>().getattr("__str__")?)?;
-        let made = py.get_type::<PyType>().call1((name, PyTuple::new(py, bases)?, namespace))?;
-        Ok(made.cast_into::<PyType>()?)
-    };
-    let root = make("LatewoodError", "Base of every error of this library.", vec![py.get_type::<PyException>()])?;
-    let child = |name: &str, doc: &str, other: Option<Bound<'_, PyType>>| {
-        make(name, doc, std::iter::once(root.clone()).chain(other).collect())
+fn make_types<'py>(py: Python<'py>) -> PyResult<Vec<Py<PyType>>> {
+    let root = make_type("LatewoodError", "Base of every error of this library.", vec![py.get_type::<PyException>()])?;
+    let child = |name: &str, doc: &str, other: Option<Bound<'py, PyType>>| {
+        make_type(name, doc, std::iter::once(root.clone()).chain(other).collect())
     };
     let value_error = Some(py.get_type::<PyValueError>());
     let invalid = child("InvalidInputError", "Input that cannot be used; the message names it.", value_error)?;
-    let under_invalid = |name: &str, doc: &str| make(name, doc, vec![invalid.clone()]);
+    let under_invalid = |name: &str, doc: &str| make_type(name, doc, vec![invalid.clone()]);
     let types = [
         root.clone(),
         invalid.clone(),
@@ -75,6 +66,17 @@ fn make_types(py: Python<'_>) -> PyResult<Vec<Py<PyType>>> {
     Ok(types.into_iter().map(Bound::unbind).collect())
 }
 
+fn make_type<'py>(name: &str, doc: &str, bases: Vec<Bound<'py, PyType>>) -> PyResult<Bound<'py, PyType>> {
+    let py = bases[0].py();
+    let namespace = PyDict::new(py);
+    namespace.set_item("__doc__", doc)?;
+    namespace.set_item("__module__", "latewood._core")?;
+    // KeyError prints the repr of its message; these are sentences.
+    namespace.set_item("__str__", py.get_type::<PyException>().getattr("__str__")?)?;
+    let made = py.get_type::<PyType>().call1((name, PyTuple::new(py, bases)?, namespace))?;
+    Ok(made.cast_into::<PyType>()?)
+}
+
 fn raise(py: Python<'_>, kind: Kind, arguments: impl pyo3::PyErrArguments + Send + Sync + 'static) -> PyErr {
     match TYPES.get(py) {
         Some(types) => PyErr::from_type(types[kind as usize].bind(py).clone(), arguments),
@@ -86,7 +88,7 @@ fn raise(py: Python<'_>, kind: Kind, arguments: impl pyo3::PyErrArguments + Send
 pub(crate) fn to_python(py: Python<'_>, error: &Error) -> PyErr {
     let message = error.to_string();
     let kind = match error {
-        Error::NotFinite { .. } | Error::NormTooLarge { .. } | Error::Invalid(_) | Error::IdKind { .. } => Kind::InvalidInput,
+        Error::NotFinite { .. } | Error::Invalid(_) | Error::IdKind { .. } => Kind::InvalidInput,
         Error::Dimension { .. } => Kind::Dimension,
         Error::DuplicateId { .. } | Error::IdExists { .. } => Kind::DuplicateId,
         Error::UnknownId { .. } => Kind::UnknownId,

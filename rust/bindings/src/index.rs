@@ -6,7 +6,7 @@ use std::sync::Arc;
 use latewood_core::codec::{CodecKind, CodecOptions};
 use latewood_core::index::{Filter, Index, IndexOptions, Snapshot};
 use latewood_core::parallel::Execution;
-use latewood_core::search::{self, Candidates, GatherKind, Location, RerankOptions, SearchOptions};
+use latewood_core::search::{self, Candidates, GatherKind, RerankOptions, SearchOptions};
 use latewood_core::storage::FileStorage;
 use latewood_core::tokens::TokenMatrix;
 use latewood_core::{Error, Result};
@@ -70,7 +70,7 @@ impl PyIndex {
     #[staticmethod]
     #[pyo3(signature = (path, *, mmap=true))]
     fn open(py: Python<'_>, path: PathBuf, mmap: bool) -> PyResult<Self> {
-        let index = detached(py, || Index::open(Arc::new(FileStorage::open(&path, mmap)?)))?;
+        let index = detached(py, || Index::open(Arc::new(FileStorage::new(&path, mmap))))?;
         Ok(Self { index: Arc::new(index), path })
     }
 
@@ -108,7 +108,7 @@ impl PyIndex {
 
     /// What the index holds.
     fn info<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        let info = self.run(py, |index, _| index.info())?;
+        let info = self.run(py, |index, _| Ok(index.info()))?;
         let text = serde_json::to_string(&info).map_err(|error| invalid(py, error.to_string()))?;
         py.import("json")?.call_method1("loads", (text,))
     }
@@ -144,12 +144,7 @@ impl PyIndex {
     fn documents(&self, py: Python<'_>, ids: &Bound<'_, PyAny>) -> PyResult<Vec<(Option<String>, Option<String>)>> {
         let ids = arrays::ids(ids)?;
         self.run(py, |_, snapshot| {
-            let document = |at: Location| {
-                let segment = &snapshot.segments[at.segment as usize];
-                let owned = |text: Option<&str>| text.map(str::to_owned);
-                (owned(segment.text(at.ordinal)), owned(segment.metadata(at.ordinal)))
-            };
-            ids.iter().map(|id| snapshot.locate(id).map(document)).collect()
+            ids.iter().map(|id| Ok(snapshot.text_and_metadata(snapshot.locate(id)?))).collect()
         })
     }
 

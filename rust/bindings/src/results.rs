@@ -25,7 +25,7 @@ impl PyResults {
             Some(*end)
         }));
         Self {
-            ids: hits().map(|hit| snapshot.segments[hit.at.segment as usize].id(hit.at.ordinal)).collect(),
+            ids: hits().map(|hit| snapshot.id(hit.at)).collect(),
             scores: hits().map(|hit| hit.score).collect(),
             offsets,
             stats,

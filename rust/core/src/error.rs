@@ -21,21 +21,6 @@ pub enum Error {
         /// The offending value.
         value: f32,
     },
-    /// A token vector is too long for the codec that the index was trained with.
-    #[error(
-        "{thing}, token {token}: its norm {norm} is beyond what the codec represents (at most {limit}); \
-         normalise the vectors, or create a new index from vectors of this scale"
-    )]
-    NormTooLarge {
-        /// The document.
-        thing: String,
-        /// Token vector in that document.
-        token: usize,
-        /// Norm of the vector's residual.
-        norm: f32,
-        /// Largest norm that the codec can store.
-        limit: f32,
-    },
     /// Vectors do not have the index's dimension.
     #[error("{thing} has vectors of dimension {got}, the index {expected}; encode it with the encoder of this index")]
     Dimension {

@@ -16,6 +16,7 @@ mod pack;
 mod residual;
 mod rotation;
 
+use half::bf16;
 use latewood_kernels::{Bits, CodeQuery, Level, QueryLanes};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -96,10 +97,6 @@ pub struct CodecParameters {
     pub centroid_count: usize,
     /// What one unit of an int8 centroid stands for.
     pub centroid_unit: f32,
-    /// Gain number 1; number 0 is a gain of zero.
-    pub gain_low: f32,
-    /// Quotient of two neighbouring gains.
-    pub gain_ratio: f32,
     /// Token vectors that the centroids were trained on.
     pub trained_tokens: u64,
 }
@@ -109,8 +106,8 @@ pub struct CodecParameters {
 pub struct EncodedTokens {
     /// `[tokens, row_bytes]`.
     pub codes: Vec<u8>,
-    /// `[tokens]`: number of each token's gain.
-    pub gains: Vec<u8>,
+    /// `[tokens]`: each token's gain as bfloat16, the upper half of its float32 bits.
+    pub gains: Vec<u16>,
     /// `[tokens]`: centroid of each token; empty for the flat codec.
     pub centroids: Vec<u16>,
 }
@@ -123,7 +120,6 @@ pub struct Codec {
     quantizer: Quantizer,
     rotation: Vec<f32>,
     centroids: Vec<i8>,
-    gains: Box<[f32; 256]>,
 }
 
 impl Codec {
@@ -149,10 +145,6 @@ impl Codec {
                 execution.install(|| training.run(sample, execution))?
             }
         };
-        let norms = sample.chunks_exact(dim).map(|token| f64::from(squared_norm(token)).sqrt()).sum::<f64>();
-        let mean_norm = if tokens == 0 || norms == 0.0 { 1.0 } else { (norms / tokens as f64) as f32 };
-        let bits = Bits::from_u8(options.bits).unwrap_or(Bits::Four);
-        let (gain_low, gain_ratio) = Quantizer::new(bits).gain_scale(mean_norm / (dim as f32).sqrt());
         let parameters = CodecParameters {
             kind: options.kind,
             dim,
@@ -160,8 +152,6 @@ impl Codec {
             bits: options.bits,
             centroid_count: centroids.len() / depth,
             centroid_unit,
-            gain_low,
-            gain_ratio,
             trained_tokens: tokens as u64,
         };
         Self::from_parts(parameters, rotation, centroids).map_err(Error::Invalid)
@@ -176,7 +166,7 @@ impl Codec {
         rotation: Vec<f32>,
         centroids: Vec<i8>,
     ) -> std::result::Result<Self, String> {
-        let CodecParameters { dim, depth, centroid_count, centroid_unit, gain_low, gain_ratio, .. } = parameters;
+        let CodecParameters { dim, depth, centroid_count, centroid_unit, .. } = parameters;
         let bits = Bits::from_u8(parameters.bits).ok_or_else(|| format!("{} bits per dimension", parameters.bits))?;
         if dim == 0 || dim > MAX_DIM || depth != dim.next_multiple_of(32) {
             return Err(format!("dimension {dim} with depth {depth}"));
@@ -191,15 +181,10 @@ impl Codec {
         if !counted || centroids.len() != centroid_count * depth || centroids.contains(&i8::MIN) {
             return Err(format!("{} centroid values for {centroid_count} centroids", centroids.len()));
         }
-        let positive = |value: f32| value.is_finite() && value > 0.0;
-        if !positive(centroid_unit) || !positive(gain_low) || !positive(gain_ratio) {
-            return Err("a unit or gain that is not a positive number".to_owned());
+        if !centroid_unit.is_finite() || centroid_unit <= 0.0 {
+            return Err(format!("a centroid unit of {centroid_unit}"));
         }
-        let gains = residual::gain_table(gain_low, gain_ratio);
-        if !gains[255].is_finite() {
-            return Err("gains beyond the range of float32".to_owned());
-        }
-        Ok(Self { parameters, bits, quantizer: Quantizer::new(bits), rotation, centroids, gains })
+        Ok(Self { parameters, bits, quantizer: Quantizer::new(bits), rotation, centroids })
     }
 
     /// The codec's scalars.
@@ -257,7 +242,6 @@ impl Codec {
             weights,
             bits: self.bits,
             levels: self.quantizer.levels(),
-            gains: &self.gains,
             centroid_scores,
         }
     }
@@ -271,19 +255,18 @@ impl Codec {
         rotated
     }
 
-    /// Encodes a batch of documents; `name` tells how the caller calls document `i`.
+    /// Encodes a batch of documents.
     ///
     /// # Errors
-    /// [`Error::Dimension`], [`Error::NormTooLarge`], [`Error::Interrupted`].
+    /// [`Error::Dimension`], [`Error::Interrupted`].
     pub fn encode(
         &self,
         tokens: &TokenMatrix<'_>,
-        name: impl Fn(usize) -> String + Sync,
         execution: &Execution,
     ) -> Result<EncodedTokens> {
         let dim = self.dim();
         if tokens.dim() != dim {
-            return Err(Error::Dimension { thing: name(0), got: tokens.dim(), expected: dim });
+            return Err(Error::Dimension { thing: "the batch".to_owned(), got: tokens.dim(), expected: dim });
         }
         let count = tokens.tokens();
         let mut encoded = EncodedTokens {
@@ -298,27 +281,23 @@ impl Codec {
             let blocks = tokens.values().par_chunks(BLOCK_TOKENS * dim);
             let codes = encoded.codes.par_chunks_mut(BLOCK_TOKENS * self.row_bytes());
             let gains = encoded.gains.par_chunks_mut(BLOCK_TOKENS);
-            blocks.zip(codes).zip(gains).zip(centroid_blocks).enumerate().try_for_each(
-                |(block, (((vectors, codes), gains), centroids))| {
-                    execution.check()?;
-                    self.encode_block(vectors, codes, gains, centroids).map_err(|(row, norm)| {
-                        let (item, token) = tokens.locate(block * BLOCK_TOKENS + row);
-                        Error::NormTooLarge { thing: name(item), token, norm, limit: self.largest_norm() }
-                    })
-                },
-            )
+            blocks.zip(codes).zip(gains).zip(centroid_blocks).try_for_each(|(((vectors, codes), gains), centroids)| {
+                execution.check()?;
+                self.encode_block(vectors, codes, gains, centroids);
+                Ok::<(), Error>(())
+            })
         })?;
         Ok(encoded)
     }
 
     /// Decodes token vectors, `[tokens, dim]`; what every score is computed on, up to the query's own int8 step.
     #[must_use]
-    pub fn decode(&self, codes: &[u8], gains: &[u8], centroids: &[u16]) -> Vec<f32> {
+    pub fn decode(&self, codes: &[u8], gains: &[u16], centroids: &[u16]) -> Vec<f32> {
         let CodecParameters { dim, depth, centroid_unit, .. } = self.parameters;
         let mut rotated = vec![0.0; depth];
         let mut vectors = Vec::with_capacity(gains.len() * dim);
         for (token, row) in codes.chunks_exact(self.row_bytes()).enumerate() {
-            let gain = self.gains[usize::from(gains[token])];
+            let gain = bf16::from_bits(gains[token]).to_f32();
             for (at, value) in rotated.iter_mut().enumerate() {
                 *value = gain * f32::from(self.quantizer.level(pack::code(row, at, self.bits)));
             }
@@ -332,19 +311,8 @@ impl Codec {
         vectors
     }
 
-    /// Norm of the largest residual that a gain can stand for.
-    fn largest_norm(&self) -> f32 {
-        self.gains[255] / self.quantizer.unit() * (self.dim() as f32).sqrt()
-    }
-
-    /// Encodes at most [`BLOCK_TOKENS`] vectors; on failure the row that is too large and its norm.
-    fn encode_block(
-        &self,
-        vectors: &[f32],
-        codes: &mut [u8],
-        gains: &mut [u8],
-        centroids: &mut [u16],
-    ) -> std::result::Result<(), (usize, f32)> {
+    /// Encodes at most [`BLOCK_TOKENS`] vectors.
+    fn encode_block(&self, vectors: &[f32], codes: &mut [u8], gains: &mut [u16], centroids: &mut [u16]) {
         let CodecParameters { dim, depth, centroid_unit, .. } = self.parameters;
         let mut rotated = self.rotate(vectors);
         if !self.centroids.is_empty() {
@@ -359,14 +327,10 @@ impl Codec {
         }
         let mut row_codes = vec![0_u8; depth];
         let rows = codes.chunks_exact_mut(self.row_bytes()).zip(gains);
-        for (token, (residual, (row, gain))) in rotated.chunks_exact(depth).zip(rows).enumerate() {
-            *gain = self
-                .quantizer
-                .quantize(&residual[..dim], &self.gains, &mut row_codes)
-                .ok_or_else(|| (token, squared_norm(residual).sqrt()))?;
+        for (residual, (row, gain)) in rotated.chunks_exact(depth).zip(rows) {
+            *gain = self.quantizer.quantize(&residual[..dim], &mut row_codes);
             pack::pack(&row_codes, self.bits, row);
         }
-        Ok(())
     }
 }
 
@@ -377,8 +341,4 @@ fn default_centroids(tokens: usize) -> usize {
     let wanted = (16.0 * (tokens as f64).sqrt()).max(1.0).log2().round() as u32;
     let supported = (tokens / 8).max(1).ilog2();
     (1 << wanted.min(supported)).min(CAP)
-}
-
-fn squared_norm(vector: &[f32]) -> f32 {
-    vector.iter().map(|value| value * value).sum()
 }

@@ -4,22 +4,19 @@
 //! for a normal distribution rounded to small integers, serves all of them; the gain carries the residual's own norm.
 //! The bound |level| ≤ 32 below 8 bits lets the AVX2 kernel add two byte products in 16 bits.
 
+use half::bf16;
 use latewood_kernels::Bits;
 
 /// Levels of a unit normal variable in steps of `1 / unit`; 8 bits use the integers -127..=127 themselves.
-const LEVELS_1: [i8; 2] = [-32, 32];
-const LEVELS_2: [i8; 4] = [-30, -9, 9, 30];
-const LEVELS_4: [i8; 16] = [-32, -24, -19, -15, -11, -8, -5, -2, 2, 5, 8, 11, 15, 19, 24, 32];
+const LEVELS_1: [i8; 2] = [-1, 1];
+const LEVELS_2: [i8; 4] = [-10, -3, 3, 10];
+const LEVELS_4: [i8; 16] = [-20, -15, -12, -9, -7, -5, -3, -1, 1, 3, 5, 7, 9, 12, 15, 20];
 /// Integer steps per standard deviation at which each table's distortion is least.
-const UNIT_1: f32 = 40.106;
-const UNIT_2: f32 = 19.86;
-const UNIT_4: f32 = 11.7;
+const UNIT_1: f32 = 1.253_31;
+const UNIT_2: f32 = 6.621;
+const UNIT_4: f32 = 7.334;
 /// 127 steps for four standard deviations: beyond lies one component in 16,000.
 const UNIT_8: f32 = 31.75;
-
-/// Octaves that the 255 gains span: residuals from 1/64 to 8 times the mean norm of the training vectors.
-const GAIN_OCTAVES: f32 = 9.0;
-const LARGEST_GAIN: f32 = 8.0;
 
 /// Components to codes, for one number of bits.
 #[derive(Clone, Debug)]
@@ -66,18 +63,11 @@ impl Quantizer {
         if self.bits == Bits::Eight { (code ^ 0x80).cast_signed() } else { self.levels[usize::from(code & 15)] }
     }
 
-    /// The lowest gain and the quotient of neighbours, for vectors whose components have this standard deviation.
-    #[must_use]
-    pub fn gain_scale(&self, deviation: f32) -> (f32, f32) {
-        let highest = LARGEST_GAIN * deviation / self.unit;
-        (highest / GAIN_OCTAVES.exp2(), (GAIN_OCTAVES / 254.0).exp2())
-    }
-
-    /// Writes the code of every component and returns the number of the gain, or `None` if the residual is beyond the
-    /// largest gain. Components of `codes` past the residual get the code of zero.
+    /// Writes the code of every component and returns the gain as the upper half of its float32 bits (bfloat16).
+    /// Components of `codes` past the residual get the code of zero.
     ///
-    /// The gain is the least-squares one, `<r, l> / <l, l>`, rounded to the table.
-    pub fn quantize(&self, residual: &[f32], gains: &[f32; 256], codes: &mut [u8]) -> Option<u8> {
+    /// The gain is the least-squares one, `<r, l> / <l, l>`.
+    pub fn quantize(&self, residual: &[f32], codes: &mut [u8]) -> u16 {
         let deviation = (residual.iter().map(|value| value * value).sum::<f32>() / residual.len() as f32).sqrt();
         let scale = if deviation > 0.0 { self.unit / deviation } else { 0.0 };
         let (mut along, mut squared) = (0.0_f32, 0.0_f32);
@@ -88,17 +78,7 @@ impl Quantizer {
             along += value * level;
             squared += level * level;
         }
-        if deviation == 0.0 || squared == 0.0 {
-            return Some(0);
-        }
-        let gain = along / squared;
-        // Half a step above the last gain still rounds to it.
-        if gain > gains[255] * (gains[255] / gains[254]).sqrt() {
-            return None;
-        }
-        let above = gains.partition_point(|&known| known < gain).clamp(1, 255);
-        let nearer_below = gain - gains[above - 1] < gains[above] - gain;
-        Some((above - usize::from(nearer_below)) as u8)
+        if squared > 0.0 { bf16::from_f32(along / squared).to_bits() } else { 0 }
     }
 
     fn code(&self, value: f32) -> u8 {
@@ -110,22 +90,13 @@ impl Quantizer {
     }
 }
 
-/// The 256 gains: zero, then a geometric series. Repeated multiplication in float64 gives the same table on every CPU.
-pub(super) fn gain_table(low: f32, ratio: f32) -> Box<[f32; 256]> {
-    let mut gains = Box::new([0.0; 256]);
-    let mut gain = f64::from(low);
-    for entry in gains.iter_mut().skip(1) {
-        *entry = gain as f32;
-        gain *= f64::from(ratio);
-    }
-    gains
-}
-
 #[cfg(test)]
 mod tests {
     use latewood_kernels::Bits;
 
-    use super::{Quantizer, gain_table};
+    use half::bf16;
+
+    use super::Quantizer;
 
     /// Mean squared error of quantising a unit normal variable, by numerical integration.
     fn distortion(quantizer: &Quantizer, unit: f32) -> f64 {
@@ -160,18 +131,16 @@ mod tests {
     }
 
     #[test]
-    fn gains_round_to_the_nearest_and_refuse_what_is_too_large() {
+    fn residuals_of_any_size_come_back() {
         let quantizer = Quantizer::new(Bits::Four);
-        let (low, ratio) = quantizer.gain_scale(0.1);
-        let gains = gain_table(low, ratio);
         let mut codes = [0; 32];
-        let residual = |scale: f32| (0..32).map(|i| (i as f32 - 15.5) / 10.0 * scale).collect::<Vec<f32>>();
-        assert_eq!(quantizer.quantize(&residual(0.0), &gains, &mut codes), Some(0));
-        assert_eq!(quantizer.quantize(&residual(1e3), &gains, &mut codes), None);
-        let gain = quantizer.quantize(&residual(0.1), &gains, &mut codes).expect("in range");
-        let decoded: Vec<f32> = codes.iter().map(|&code| gains[usize::from(gain)] * f32::from(quantizer.level(code))).collect();
-        for (value, back) in residual(0.1).iter().zip(decoded) {
-            assert!((value - back).abs() < 0.03, "{value} came back as {back}");
+        for scale in [0.0, 1e-20, 1e-3, 1.0, 1e10] {
+            let residual: Vec<f32> = (0..32).map(|i| (i as f32 - 15.5) / 10.0 * scale).collect();
+            let gain = bf16::from_bits(quantizer.quantize(&residual, &mut codes)).to_f32();
+            for (value, code) in residual.iter().zip(codes) {
+                let back = gain * f32::from(quantizer.level(code));
+                assert!((value - back).abs() <= 0.3 * scale, "{value} came back as {back}");
+            }
         }
     }
 }

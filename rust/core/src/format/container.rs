@@ -142,15 +142,6 @@ impl Container {
         Ok(container)
     }
 
-    pub(crate) fn path(&self) -> &Path {
-        &self.path
-    }
-
-    /// The manifest's entry for this file.
-    pub(crate) fn entry(&self, name: &str) -> FileEntry {
-        FileEntry { name: name.to_owned(), length: self.blob.len() as u64, checksum: self.checksum }
-    }
-
     /// An [`Error::Corrupt`] of this file.
     pub(crate) fn corrupt(&self, section: impl Into<String>, problem: impl Into<String>) -> Error {
         Error::corrupt(&self.path, section, problem)

@@ -7,13 +7,10 @@ use super::container::{Container, SectionData, write_container};
 use super::header::FileKind;
 use super::names::{self, Data};
 use super::section::SectionKind;
-use crate::codec::CodecOptions;
+use crate::codec::{CodecOptions, MAX_DIM};
 use crate::error::{Error, Result};
 use crate::ids::IdKind;
 use crate::storage::Storage;
-
-/// Largest dimension that an index takes.
-pub(crate) const LARGEST_DIM: usize = 1 << 16;
 
 /// A file that a manifest names.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -75,6 +72,14 @@ pub struct Manifest {
     pub settings: Map<String, Value>,
 }
 
+/// Why a manifest was not published for certain.
+#[derive(Debug)]
+pub(crate) struct PublishFailure {
+    pub(crate) error: Error,
+    /// Whether the rename was tried: readers may have seen the manifest, so that its files must stay.
+    pub(crate) visible: bool,
+}
+
 fn write_hexadecimal<S: Serializer>(value: &u64, serializer: S) -> std::result::Result<S::Ok, S::Error> {
     serializer.serialize_str(&format!("{value:016x}"))
 }
@@ -98,20 +103,21 @@ impl Manifest {
 
     /// Writes the manifest under its temporary name, renames it and makes the name durable.
     ///
-    /// The second value is false if it failed before the rename, so that nobody can have seen it.
-    pub(crate) fn publish(&self, storage: &dyn Storage) -> std::result::Result<(), (Error, bool)> {
+    /// # Errors
+    /// A [`PublishFailure`], which tells whether readers may have seen the manifest.
+    pub(crate) fn publish(&self, storage: &dyn Storage) -> std::result::Result<(), PublishFailure> {
         let temporary = names::temporary_manifest(self.generation);
         let write = || {
             let json = serde_json::to_vec(self).map_err(|error| Error::invalid(error.to_string()))?;
             let section = SectionData::new(SectionKind::Manifest, &json);
             write_container(storage, &temporary, FileKind::Manifest, &[section])
         };
-        write().map_err(|error| (error, false))?;
+        write().map_err(|error| PublishFailure { error, visible: false })?;
         let publish = || {
             storage.rename(&temporary, &names::manifest(self.generation))?;
             storage.sync_folder()
         };
-        publish().map_err(|error| (error, true))
+        publish().map_err(|error| PublishFailure { error, visible: true })
     }
 
     /// All files that the manifest names.
@@ -127,9 +133,10 @@ impl Manifest {
         if self.generation != generation {
             return Err(format!("it is the manifest of generation {}", self.generation));
         }
-        if self.dim == 0 || self.dim > LARGEST_DIM {
+        if self.dim == 0 || self.dim > MAX_DIM {
             return Err(format!("dim is {}", self.dim));
         }
+        self.codec_options.validate().map_err(|error| error.to_string())?;
         if let Some(codec) = self.codec.as_ref().filter(|codec| !Data::Codec.owns(&codec.name)) {
             return Err(format!("{:?} is no name of a codec", codec.name));
         }

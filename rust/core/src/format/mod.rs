@@ -13,6 +13,7 @@ mod manifest;
 pub mod names;
 pub mod section;
 
-pub(crate) use checksum::{Hasher, checksum};
+pub(crate) use checksum::checksum;
 pub(crate) use container::{Container, SectionData, write_container};
+pub(crate) use manifest::PublishFailure;
 pub use manifest::{FileEntry, Manifest, SegmentEntry, TombstoneEntry};

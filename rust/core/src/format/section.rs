@@ -18,7 +18,7 @@ pub enum SectionKind {
     DocumentOffsets = 33,
     /// Segment: u8 `[tokens, row_bytes]`.
     Codes = 34,
-    /// Segment: u8 `[tokens]`.
+    /// Segment: gain of each token, bfloat16 `[tokens]`.
     Gains = 35,
     /// Segment: centroid of each token, u16 `[tokens]`.
     TokenCentroids = 36,
@@ -136,7 +136,7 @@ impl SectionKind {
     /// Whether the checksum is left to `check`, because the section is large and no value in it can do harm.
     #[must_use]
     pub fn checked_late(self) -> bool {
-        matches!(self, Self::Codes | Self::Gains | Self::Postings | Self::Texts | Self::Metadata)
+        matches!(self, Self::Codes | Self::Postings | Self::Texts | Self::Metadata)
     }
 }
 

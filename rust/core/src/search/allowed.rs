@@ -2,9 +2,9 @@
 
 use roaring::RoaringBitmap;
 
-use super::{Location, SearchOptions};
+use super::SearchOptions;
 use crate::error::Result;
-use crate::index::Snapshot;
+use crate::index::{Location, Snapshot};
 
 /// Documents that may be returned, by segment; worked out once for a batch of queries.
 pub(super) struct Allowed {

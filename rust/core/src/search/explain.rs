@@ -1,9 +1,9 @@
 //! Why a document scored as it did: every query token's dot product with every document token.
 
 use super::prepare::Prepared;
-use super::{Location, Query, check_queries};
+use super::{Query, check_queries};
 use crate::error::Result;
-use crate::index::Snapshot;
+use crate::index::{Location, Snapshot};
 use crate::tokens::TokenMatrix;
 
 /// Weighted dot products as the score counts them, `[query tokens, document tokens]`: each row's maximum is that query

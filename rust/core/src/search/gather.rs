@@ -7,8 +7,9 @@ use std::cmp::Ordering;
 
 use super::allowed::Allowed;
 use super::prepare::Prepared;
-use super::{GatherKind, Location, SearchOptions};
-use crate::index::Snapshot;
+use super::{GatherKind, SearchOptions};
+use crate::error::Result;
+use crate::index::{Location, Snapshot};
 
 use flood::Flood;
 use postings::Postings;
@@ -57,7 +58,10 @@ pub(super) enum Estimate {
 /// A way to find candidates.
 pub(super) trait Gather: Send + Sync {
     /// Candidates for the query among the allowed documents.
-    fn gather(&self, query: &Prepared<'_>, snapshot: &Snapshot, allowed: &Allowed) -> Gathered;
+    ///
+    /// # Errors
+    /// [`crate::Error::Corrupt`] for posting lists that changed under the reader.
+    fn gather(&self, query: &Prepared<'_>, snapshot: &Snapshot, allowed: &Allowed) -> Result<Gathered>;
 }
 
 /// Replaces the estimates of candidates, which are in document order, by MaxSim over all their centroids.
@@ -75,12 +79,12 @@ pub(super) fn estimate_by_centroids(query: &Prepared<'_>, snapshot: &Snapshot, c
 struct Exact;
 
 impl Gather for Exact {
-    fn gather(&self, _query: &Prepared<'_>, snapshot: &Snapshot, allowed: &Allowed) -> Gathered {
+    fn gather(&self, _query: &Prepared<'_>, snapshot: &Snapshot, allowed: &Allowed) -> Result<Gathered> {
         let candidates = (0..snapshot.segments.len()).flat_map(|segment| {
             let at = move |ordinal| Location { segment: segment as u32, ordinal };
             allowed.ordinals(snapshot, segment).map(move |ordinal| Candidate { at: at(ordinal), estimate: 0.0 })
         });
-        Gathered { candidates: candidates.collect(), estimate: Estimate::None }
+        Ok(Gathered { candidates: candidates.collect(), estimate: Estimate::None })
     }
 }
 
@@ -114,7 +118,7 @@ impl Plan {
     }
 
     /// Candidates for the query.
-    pub(super) fn gather(&self, query: &Prepared<'_>, snapshot: &Snapshot, allowed: &Allowed) -> Gathered {
+    pub(super) fn gather(&self, query: &Prepared<'_>, snapshot: &Snapshot, allowed: &Allowed) -> Result<Gathered> {
         self.gather.gather(query, snapshot, allowed)
     }
 

@@ -29,15 +29,6 @@ use allowed::Allowed;
 use gather::Plan;
 use prepare::Prepared;
 
-/// A document's place in a snapshot; the order of locations is the order in which documents were added.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Location {
-    /// Position of the segment in the snapshot.
-    pub segment: u32,
-    /// The document's ordinal in its segment.
-    pub ordinal: u32,
-}
-
 /// How candidates are found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum GatherKind {
@@ -172,15 +163,15 @@ pub fn search(
     check_queries(snapshot, queries, weights)?;
     let allowed = Allowed::new(snapshot, options)?;
     let plan = Plan::choose(snapshot, &allowed, options);
-    for_each_query(queries, weights, execution, |_, query| Ok(search_one(snapshot, query, &allowed, &plan, options.k)))
+    for_each_query(queries, weights, execution, |_, query| search_one(snapshot, query, &allowed, &plan, options.k))
 }
 
-fn search_one(snapshot: &Snapshot, query: Query<'_>, allowed: &Allowed, plan: &Plan, k: usize) -> Ranking {
-    let Some(codec) = &snapshot.codec else { return Ranking::default() };
+fn search_one(snapshot: &Snapshot, query: Query<'_>, allowed: &Allowed, plan: &Plan, k: usize) -> Result<Ranking> {
+    let Some(codec) = &snapshot.codec else { return Ok(Ranking::default()) };
     let mut clock = Clock(Instant::now());
     let prepared = Prepared::new(codec, query);
     let prepare_s = clock.lap();
-    let gathered = plan.gather(&prepared, snapshot, allowed);
+    let gathered = plan.gather(&prepared, snapshot, allowed)?;
     let (gather_s, found) = (clock.lap(), gathered.candidates.len());
     let kept = prune::prune(&prepared, snapshot, gathered, plan.candidates());
     let prune_s = clock.lap();
@@ -199,7 +190,7 @@ fn search_one(snapshot: &Snapshot, query: Query<'_>, allowed: &Allowed, plan: &P
         score_s,
         top_k_s: clock.lap(),
     };
-    Ranking { hits, stats }
+    Ok(Ranking { hits, stats })
 }
 
 /// Runs `one` for every query of a batch, on the calling thread if there is only one query.

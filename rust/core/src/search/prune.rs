@@ -1,9 +1,8 @@
 //! Fewer candidates: the best by MaxSim over centroids go on to be scored on their codes.
 
-use super::Location;
 use super::gather::{Candidate, Estimate, Gathered, estimate_by_centroids};
 use super::prepare::Prepared;
-use crate::index::Snapshot;
+use crate::index::{Location, Snapshot};
 
 /// Candidates with imputed estimates that are estimated again by all their centroids, for each one that is scored.
 const ESTIMATED_PER_SCORED: usize = 8;

@@ -5,10 +5,10 @@ use std::time::Instant;
 
 use super::prepare::Prepared;
 use super::top_k::{Hit, top_k};
-use super::{Clock, Location, Query, Ranking, Stats, check_queries, for_each_query, score};
+use super::{Clock, Query, Ranking, Stats, check_queries, for_each_query, score};
 use crate::error::{Error, Result};
 use crate::ids::Id;
-use crate::index::Snapshot;
+use crate::index::{Location, Snapshot};
 use crate::parallel::Execution;
 use crate::tokens::TokenMatrix;
 
@@ -155,7 +155,7 @@ fn locate(snapshot: &Snapshot, item: usize, ids: &[Id], scores: Option<&[f32]>, 
     let mut sorted = given.locations.clone();
     sorted.sort_unstable();
     if let Some(pair) = sorted.windows(2).find(|pair| pair[0] == pair[1]) {
-        let id = snapshot.segments[pair[0].segment as usize].id(pair[0].ordinal);
+        let id = snapshot.id(pair[0]);
         let mut positions = (0..ids.len()).filter(|&position| ids[position] == id);
         let (first, second) = (positions.next().unwrap_or(0), positions.next().unwrap_or(0));
         return Err(Error::DuplicateId { id: id.to_string(), first, second });

@@ -2,10 +2,9 @@
 
 use latewood_kernels::{DocumentCodes, Level};
 
-use super::Location;
 use super::prepare::Prepared;
 use super::top_k::Hit;
-use crate::index::Snapshot;
+use crate::index::{Location, Snapshot};
 
 /// Documents handed to the kernel at once.
 const BLOCK_DOCUMENTS: usize = 256;

@@ -2,7 +2,8 @@
 
 use std::cmp::Ordering;
 
-use super::Location;
+use crate::index::Location;
+
 
 /// A scored document.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -38,7 +38,7 @@ impl Blob {
     pub(super) fn read(mut from: impl Read, length: u64) -> io::Result<Self> {
         let length = usize::try_from(length).map_err(|_| io::ErrorKind::OutOfMemory)?;
         let room = length.checked_add(ALIGNMENT).ok_or(io::ErrorKind::OutOfMemory)?;
-        let mut storage = Vec::new();
+        let mut storage: Vec<u8> = Vec::new();
         storage.try_reserve_exact(room).map_err(|_| io::ErrorKind::OutOfMemory)?;
         let start = storage.as_ptr().addr().next_multiple_of(ALIGNMENT) - storage.as_ptr().addr();
         storage.resize(start + length, 0);
@@ -49,7 +49,7 @@ impl Blob {
 
 impl From<&[u8]> for Blob {
     fn from(bytes: &[u8]) -> Self {
-        let mut storage = Vec::with_capacity(bytes.len() + ALIGNMENT);
+        let mut storage: Vec<u8> = Vec::with_capacity(bytes.len() + ALIGNMENT);
         let start = storage.as_ptr().addr().next_multiple_of(ALIGNMENT) - storage.as_ptr().addr();
         storage.resize(start, 0);
         storage.extend_from_slice(bytes);

@@ -3,8 +3,8 @@
 use latewood_kernels::{Level, RowTable, Span};
 
 use super::{Candidate, Estimate, Gather, Gathered};
-use crate::index::{Segment, Snapshot};
-use crate::search::Location;
+use crate::error::Result;
+use crate::index::{Location, Segment, Snapshot};
 use crate::search::allowed::Allowed;
 use crate::search::prepare::Prepared;
 
@@ -14,7 +14,7 @@ const BLOCK_DOCUMENTS: usize = 1024;
 pub(super) struct Flood;
 
 impl Gather for Flood {
-    fn gather(&self, query: &Prepared<'_>, snapshot: &Snapshot, allowed: &Allowed) -> Gathered {
+    fn gather(&self, query: &Prepared<'_>, snapshot: &Snapshot, allowed: &Allowed) -> Result<Gathered> {
         let rows = query.rows();
         let mut candidates = Vec::new();
         for segment in 0..snapshot.segments.len() {
@@ -30,7 +30,7 @@ impl Gather for Flood {
                 candidates.extend(found.map(|(&ordinal, estimate)| Candidate { at: at(ordinal), estimate }));
             }
         }
-        Gathered { candidates, estimate: Estimate::CentroidMaxsim }
+        Ok(Gathered { candidates, estimate: Estimate::CentroidMaxsim })
     }
 }
 

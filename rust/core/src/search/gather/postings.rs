@@ -7,8 +7,8 @@ use std::cell::RefCell;
 use latewood_kernels::LANES;
 
 use super::{Candidate, Estimate, Gather, Gathered};
-use crate::index::Snapshot;
-use crate::search::Location;
+use crate::error::{Error, Result};
+use crate::index::{Location, Segment, Snapshot};
 use crate::search::allowed::Allowed;
 use crate::search::prepare::Prepared;
 
@@ -36,12 +36,32 @@ struct Sums {
     postings: Vec<u32>,
 }
 
+impl Sums {
+    /// Adds one cell's gain to its documents.
+    fn visit(&mut self, segment: &Segment, probe: &Probe) -> Result<()> {
+        self.postings.clear();
+        segment.postings(probe.centroid, &mut self.postings)?;
+        for &ordinal in &self.postings {
+            let document = ordinal as usize;
+            if self.last_token[document] == 0 {
+                self.touched.push(ordinal);
+            }
+            // Probes of a token come best first, so the first to reach a document is its maximum.
+            if self.last_token[document] != probe.token + 1 {
+                self.last_token[document] = probe.token + 1;
+                self.gained[document] += probe.gain;
+            }
+        }
+        Ok(())
+    }
+}
+
 thread_local! {
     static SUMS: RefCell<Sums> = RefCell::default();
 }
 
 impl Gather for Postings {
-    fn gather(&self, query: &Prepared<'_>, snapshot: &Snapshot, allowed: &Allowed) -> Gathered {
+    fn gather(&self, query: &Prepared<'_>, snapshot: &Snapshot, allowed: &Allowed) -> Result<Gathered> {
         let (probes, imputed) = self.probes(query);
         let mut candidates = Vec::new();
         SUMS.with_borrow_mut(|sums| {
@@ -51,21 +71,7 @@ impl Gather for Postings {
                     sums.gained.resize(documents, 0.0);
                     sums.last_token.resize(documents, 0);
                 }
-                for probe in &probes {
-                    sums.postings.clear();
-                    segment.postings(probe.centroid, &mut sums.postings);
-                    for &ordinal in &sums.postings {
-                        let document = ordinal as usize;
-                        if sums.last_token[document] == 0 {
-                            sums.touched.push(ordinal);
-                        }
-                        // Probes of a token come best first, so the first to reach a document is its maximum.
-                        if sums.last_token[document] != probe.token + 1 {
-                            sums.last_token[document] = probe.token + 1;
-                            sums.gained[document] += probe.gain;
-                        }
-                    }
-                }
+                let visited = probes.iter().try_for_each(|probe| sums.visit(segment, probe));
                 for ordinal in sums.touched.drain(..) {
                     let place = Location { segment: at as u32, ordinal };
                     let estimate = imputed + sums.gained[ordinal as usize];
@@ -75,9 +81,12 @@ impl Gather for Postings {
                         candidates.push(Candidate { at: place, estimate });
                     }
                 }
+                // Checked only now, so that a failure leaves the sums clear for the next query.
+                visited?;
             }
-        });
-        Gathered { candidates, estimate: Estimate::Imputed }
+            Ok::<(), Error>(())
+        })?;
+        Ok(Gathered { candidates, estimate: Estimate::Imputed })
     }
 }
 

@@ -1,0 +1,137 @@
+"""Speed of the API on real token vectors: build, search and rerank, at every SIMD level, answers checked.
+
+    python benches/search.py             every level that this machine has, each in a process of its own
+    python benches/search.py --level L   one level, in this process, as JSON
+
+Search and rerank run on one thread; the build on all. Times are the fastest of three rounds for each query, averaged.
+"""
+
+import argparse
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from common import folder_size, milliseconds, write_record
+from latewood import Index, _core
+from vectors import load
+
+GATHERERS = ["exact", "flood", "postings", "default"]
+CANDIDATES = 100
+K = 10
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--level", help="measure one level here and print JSON")
+    parser.add_argument("--index", help="with --level: an index that stands")
+    parser.add_argument("--queries", type=int, default=300)
+    parser.add_argument("--bits", type=int, default=4, choices=(1, 2, 4, 8))
+    parser.add_argument("--no-record", action="store_true", help="print only")
+    options = parser.parse_args()
+    if options.level:
+        print(json.dumps(measure(options.level, Path(options.index), options.queries)))
+        return
+    vectors = load()
+    print(vectors.describe())
+    with tempfile.TemporaryDirectory() as scratch:
+        path = Path(scratch) / "index"
+        started = time.perf_counter()
+        index = Index.create(path, dim=vectors.documents.dim, bits=options.bits)
+        index.add(vectors.ids, vectors=vectors.documents)
+        seconds = time.perf_counter() - started
+        built = {
+            "seconds": round(seconds, 3),
+            "tokens_per_second": round(len(vectors.documents.values) / seconds),
+            "bytes_per_token": round(folder_size(path) / len(vectors.documents.values), 2),
+            "info": index.info(),
+        }
+        rate, size = built["tokens_per_second"], built["bytes_per_token"]
+        print(f"build: {rate:,} tokens/s on {os.cpu_count()} cores, {size} bytes/token")
+        print("\n| level      | exact ms | flood ms | postings ms | default ms | p95 | rerank 100 ms |")
+        print("|------------|---------:|---------:|------------:|-----------:|----:|--------------:|")
+        levels = []
+        for level in _core.simd_levels():
+            result = in_child(level, path, options.queries)
+            levels.append(result)
+            search = result["search_ms"]
+            times = " | ".join(f"{search[gather]['mean']:.3f}" for gather in GATHERERS)
+            print(
+                f"| {level:<10} | {times} | {search['default']['p95']:.3f} | {result['rerank_ms']['mean']:.3f} |",
+                flush=True,
+            )
+        if len({result["answers"] for result in levels}) != 1:
+            message = f"the levels disagree: { {result['level']: result['answers'] for result in levels} }"
+            raise AssertionError(message)
+        print("all levels give the same hits and scores")
+        if not options.no_record:
+            content = {
+                "vectors": vectors.describe(),
+                "bits": options.bits,
+                "threads": 1,
+                "build": built,
+                "levels": levels,
+            }
+            print(f"written: {write_record('search', content)}")
+
+
+def in_child(level: str, path: Path, queries: int) -> dict[str, Any]:
+    """Measure one level in a process of its own, since the level is chosen once."""
+    command = [sys.executable, __file__, "--level", level, "--index", str(path), "--queries", str(queries)]
+    environment = {**os.environ, "LATEWOOD_SIMD": level}
+    done = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
+    result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return result
+
+
+def measure(level: str, path: Path, queries: int) -> dict[str, Any]:
+    """Time search and rerank on one thread, and digest the answers."""
+    if _core.simd_level() != level:
+        message = f"LATEWOOD_SIMD={level} gave {_core.simd_level()}"
+        raise AssertionError(message)
+    vectors = load()
+    index = Index.open(path)
+    asked = [vectors.queries[i] for i in range(min(queries, len(vectors.queries)))]
+    found = index.search_batch(vectors.queries, k=CANDIDATES, gather="exact", as_arrays=True)
+    candidates = [list(ids) for ids, _ in found]
+
+    def search(i: int, gather: Any) -> list[Any]:
+        return index.search(asked[i], k=K, gather=gather, with_documents=False, threads=1)
+
+    times = {
+        gather: milliseconds(lambda i, g=gather: search(i, None if g == "default" else g), len(asked))  # type: ignore[misc]
+        for gather in GATHERERS
+    }
+    rerank = milliseconds(
+        lambda i: index.rerank(asked[i], candidates[i], k=K, with_documents=False, threads=1), len(asked)
+    )
+    _, stats = index.search(asked[0], k=K, return_stats=True, threads=1)
+    for i in range(min(20, len(asked))):
+        best = [(hit.id, hit.score) for hit in search(i, "exact")]
+        again = [
+            (hit.id, hit.score) for hit in index.rerank(asked[i], candidates[i], k=K, with_documents=False, threads=1)
+        ]
+        if best != again:
+            message = f"query {i}: rerank of the exact top {CANDIDATES} is not the exact top {K}: {best} {again}"
+            raise AssertionError(message)
+    digest = [(list(ids), scores.tobytes().hex()) for ids, scores in found]
+    return {
+        "level": level,
+        "search_ms": times,
+        "rerank_ms": rerank,
+        "stats_of_one": stats,
+        "answers": _digest(digest),
+    }
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value).encode()).hexdigest()
+
+
+if __name__ == "__main__":
+    main()

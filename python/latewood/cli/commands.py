@@ -1,0 +1,337 @@
+"""The commands, one function each: read, call the library, print."""
+
+import json
+import sys
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import Any
+
+import click
+
+from latewood._optional import progress_bar
+from latewood.cli.inputs import document_batches, read_queries, read_vectors
+from latewood.errors import LatewoodError
+from latewood.results import Hit
+
+ADD_CHUNK = 1024
+PATH = click.Path(path_type=Path)
+EXISTING = click.Path(path_type=Path, exists=True)
+
+
+def run() -> None:
+    """Run the command line.
+
+    The exit code is 0, 1 for an error (one line on standard error), 2 for wrong usage, 130 for Ctrl-C.
+    """
+    try:
+        code = cli.main(standalone_mode=False, prog_name="latewood")
+    except click.ClickException as error:
+        error.show()
+        code = error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("latewood: interrupted", err=True)
+        code = 130
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+class _Failure(click.ClickException):
+    """One line on standard error, exit code 1."""
+
+    def show(self, file: Any = None) -> None:
+        click.echo(f"latewood: {' '.join(self.format_message().split())}", file=file, err=file is None)
+
+
+def _reports_errors(command: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(command)
+    def wrapped(*arguments: Any, **options: Any) -> Any:
+        try:
+            return command(*arguments, **options)
+        except (LatewoodError, OSError) as error:
+            raise _Failure(str(error)) from error
+
+    return wrapped
+
+
+def _print_version(context: click.Context, _: click.Parameter, asked: bool) -> None:
+    if asked:
+        from latewood._core import __version__, simd_level
+
+        click.echo(f"latewood {__version__} ({simd_level()})")
+        context.exit()
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_print_version)
+def cli() -> None:
+    """Late interaction on ordinary processors: index, search and rerank token vectors."""
+
+
+def _command(name: str) -> Callable[[Callable[..., Any]], click.Command]:
+    def decorate(function: Callable[..., Any]) -> click.Command:
+        with_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")(_reports_errors(function))
+        return cli.command(name)(with_json)
+
+    return decorate
+
+
+def _print(value: Any, as_json: bool, text: Callable[[], str]) -> None:
+    click.echo(json.dumps(value, ensure_ascii=False, default=str) if as_json else text())
+
+
+def _table(mapping: dict[str, Any]) -> str:
+    width = max((len(key) for key in mapping), default=0)
+    return "\n".join(f"{key:<{width}}  {_short(value)}" for key, value in mapping.items())
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.4f}"
+    return json.dumps(value, ensure_ascii=False, default=str) if isinstance(value, (dict, list)) else str(value)
+
+
+def _open(path: Path, encoder: str | None, *, check_encoder: bool = True) -> Any:
+    from latewood.index import Index
+
+    return Index.open(path, encoder=encoder, check_encoder=check_encoder)
+
+
+_encoder_option = click.option(
+    "--encoder", metavar="NAME", help="Multi-vector model for text; 'recorded' takes the one that the index names."
+)
+_queries_option = click.option(
+    "--queries", type=EXISTING, help="Queries: a JSONL file (id, text), a BEIR folder, or an .npz of vectors."
+)
+_k_option = click.option("-k", default=10, show_default=True, type=click.IntRange(min=1), help="Hits for each query.")
+_threads_option = click.option("--threads", type=click.IntRange(min=1), help="All processors by default.")
+
+
+@_command("create")
+@click.argument("path", type=PATH)
+@click.option("--dim", type=click.IntRange(min=1), help="Dimensions of a token vector; the encoder's by default.")
+@click.option("--encoder", metavar="NAME", help="Multi-vector model that the index is for.")
+@click.option("--codec", type=click.Choice(["residual", "flat"]), default="residual", show_default=True)
+@click.option("--bits", type=click.Choice(["1", "2", "4", "8"]), default="4", show_default=True)
+@click.option("--centroids", type=click.IntRange(min=1), help="A power of two; chosen from the data by default.")
+@click.option("--seed", default=42, show_default=True)
+def create(path: Path, bits: str, as_json: bool, **options: Any) -> None:
+    """Create an empty index at PATH."""
+    from latewood.index import Index
+
+    index = Index.create(path, bits=int(bits), **options)  # type: ignore[arg-type]
+    _print({"path": index.path, "dim": index.dim}, as_json, lambda: f"created {index.path}, {index.dim} dimensions")
+
+
+@_command("add")
+@click.argument("path", type=EXISTING)
+@click.argument("source", type=EXISTING)
+@_encoder_option
+@click.option("--upsert", is_flag=True, help="Replace documents whose ids exist.")
+@_threads_option
+def add(path: Path, source: Path, encoder: str | None, upsert: bool, threads: int | None, as_json: bool) -> None:
+    """Add the documents of SOURCE: a JSONL file (id, text, metadata, vectors), a BEIR folder, or an .npz of vectors."""
+    index = _open(path, encoder)
+    count = 0
+    with index.writer(show_progress=False) as writer, progress_bar(0, "adding", show_progress=None) as bar:
+        store = writer.upsert if upsert else writer.add
+        if source.suffix == ".npz":
+            ids, vectors = read_vectors(source)
+            store(ids, vectors=vectors, threads=threads)
+            count = len(ids)
+        else:
+            for batch in document_batches(source, ADD_CHUNK):
+                store(**batch.arguments(), threads=threads)
+                count += len(batch)
+                bar.update(len(batch))
+    _print(
+        {"added": count, "documents": len(index)},
+        as_json,
+        lambda: f"added {count}; the index has {len(index)} documents",
+    )
+
+
+@_command("delete")
+@click.argument("path", type=EXISTING)
+@click.argument("ids", nargs=-1, required=True)
+@click.option("--missing", type=click.Choice(["error", "skip"]), default="error", show_default=True)
+def delete(path: Path, ids: tuple[str, ...], missing: Any, as_json: bool) -> None:
+    """Delete documents by id."""
+    index = _open(path, None)
+    count = index.delete(_ids_of_index(index, ids), missing=missing)
+    _print(
+        {"deleted": count, "documents": len(index)},
+        as_json,
+        lambda: f"deleted {count}; the index has {len(index)} documents",
+    )
+
+
+@_command("search")
+@click.argument("path", type=EXISTING)
+@click.argument("query", required=False)
+@_queries_option
+@_encoder_option
+@_k_option
+@click.option("--filter", "condition", metavar="JSON", help='Conditions on metadata, such as \'{"lang": "en"}\'.')
+@click.option("--gather", type=click.Choice(["exact", "flood", "postings"]))
+@click.option("--candidates", type=click.IntRange(min=1))
+@click.option("--run", "run_path", type=PATH, help="Write a TREC run here instead of printing hits.")
+@_threads_option
+def search(
+    path: Path,
+    query: str | None,
+    queries: Path | None,
+    encoder: str | None,
+    k: int,
+    condition: str | None,
+    run_path: Path | None,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Search for QUERY, or for all of --queries."""
+    if (query is None) == (queries is None):
+        message = "give a QUERY or --queries, one of the two"
+        raise click.UsageError(message)
+    keys, asked = (["query"], [query]) if queries is None else read_queries(queries)
+    index = _open(path, encoder)
+    options["filter"] = _json_option(condition, "--filter")
+    hits = index.search_batch(asked, k, with_documents=run_path is None, **options)
+    _output(dict(zip(keys, hits, strict=True)), run_path, as_json, single=queries is None)
+
+
+@_command("rerank")
+@click.argument("path", type=EXISTING)
+@click.option("--run", "candidates", type=EXISTING, required=True, help="First-stage candidates: a TREC run.")
+@click.option("--queries", type=EXISTING, required=True, help="As for search.")
+@_encoder_option
+@click.option("-k", type=click.IntRange(min=1), help="Hits for each query; all candidates by default.")
+@click.option("--alpha", type=float, help="Candidate pruning by first-stage scores.")
+@click.option("--beta", type=click.IntRange(min=1), help="Early exit after this many candidates without success.")
+@click.option("--missing", type=click.Choice(["error", "skip"]), default="error", show_default=True)
+@click.option("--output", "run_path", type=PATH, help="Write a TREC run here instead of printing hits.")
+@_threads_option
+def rerank(
+    path: Path,
+    candidates: Path,
+    queries: Path,
+    encoder: str | None,
+    run_path: Path | None,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Rerank a first stage's TREC run."""
+    from latewood.evaluate.trec import read_run
+
+    keys, asked = read_queries(queries)
+    index = _open(path, encoder)
+    found = read_run(candidates)
+    lists = {query: (_ids_of_index(index, list(entry)), list(entry.values())) for query, entry in found.items()}
+    pairs = {query: list(zip(ids, scores, strict=True)) for query, (ids, scores) in lists.items()}
+    hits = index.rerank_batch(dict(zip(keys, asked, strict=True)), pairs, with_documents=run_path is None, **options)
+    _output(hits, run_path, as_json, single=False)
+
+
+@_command("eval")
+@click.argument("run_path", metavar="RUN", type=EXISTING)
+@click.argument("qrels", type=EXISTING)
+@click.option("--metric", "metrics", multiple=True, help="As ir-measures names them; may be repeated.")
+def evaluate(run_path: Path, qrels: Path, metrics: tuple[str, ...], as_json: bool) -> None:
+    """Evaluate a TREC run with QRELS: a TREC or BEIR judgement file, or a BEIR folder."""
+    from latewood.evaluate import DEFAULT_METRICS, evaluate_run, read_qrels, read_run
+
+    judgements = read_qrels(qrels / "qrels" / "test.tsv" if qrels.is_dir() else qrels)
+    values = evaluate_run(read_run(run_path), judgements, metrics or DEFAULT_METRICS)
+    _print(values, as_json, lambda: _table(values))
+
+
+@_command("info")
+@click.argument("path", type=EXISTING)
+def info(path: Path, as_json: bool) -> None:
+    """Show counts, sizes, codec and encoder of an index."""
+    values = _open(path, None).info()
+    _print(values, as_json, lambda: _table(values))
+
+
+@_command("check")
+@click.argument("path", type=EXISTING)
+@click.pass_context
+def check(context: click.Context, path: Path, as_json: bool) -> None:
+    """Verify every checksum and count; exit code 1 if there are problems."""
+    problems = _open(path, None).check()
+    _print({"problems": problems}, as_json, lambda: "\n".join(problems) or "no problems")
+    if problems:
+        context.exit(1)
+
+
+@_command("compact")
+@click.argument("path", type=EXISTING)
+@_threads_option
+def compact(path: Path, threads: int | None, as_json: bool) -> None:
+    """Rewrite an index as one segment without deleted documents."""
+    index = _open(path, None)
+    index.compact(threads=threads)
+    _print({"documents": len(index)}, as_json, lambda: f"compacted; the index has {len(index)} documents")
+
+
+@_command("demo")
+@click.option("--data", type=EXISTING, help="A BEIR folder or archive; SciFact by default.")
+@click.pass_context
+def demo(context: click.Context, data: Path | None, as_json: bool) -> None:
+    """Index a small collection of abstracts, compare search, reranking and BM25, and show hits."""
+    from importlib import import_module
+
+    main: Callable[..., int] = import_module("latewood.demo").main
+    context.exit(main(data=str(data) if data is not None else None, json=as_json))
+
+
+def _output(found: dict[str, list[Hit]], run_path: Path | None, as_json: bool, *, single: bool) -> None:
+    if run_path is not None:
+        from latewood.evaluate.trec import write_run
+
+        write_run(run_path, found)
+        count = sum(len(hits) for hits in found.values())
+        summary = {"run": str(run_path), "queries": len(found), "hits": count}
+        _print(summary, as_json, lambda: f"wrote {count} hits of {len(found)} queries to {run_path}")
+        return
+    for query, hits in found.items():
+        if as_json:
+            value = [_hit_json(hit) for hit in hits]
+            click.echo(json.dumps(value if single else {"query": query, "hits": value}, ensure_ascii=False))
+            continue
+        if not single:
+            click.echo(f"# {query}")
+        for hit in hits:
+            click.echo(f"{hit.rank:>3}  {hit.score:9.4f}  {hit.id}  {_line(hit.text)}".rstrip())
+
+
+def _hit_json(hit: Hit) -> dict[str, Any]:
+    # JSON has no infinities; a document without tokens has no score.
+    score = hit.score if hit.score > float("-inf") else None
+    return {"id": hit.id, "score": score, "rank": hit.rank, "text": hit.text, "metadata": hit.metadata}
+
+
+def _line(text: str | None, width: int = 100) -> str:
+    plain = " ".join((text or "").split())
+    return plain if len(plain) <= width else plain[: width - 1] + "…"
+
+
+def _json_option(value: str | None, name: str) -> Any:
+    if value is None:
+        return None
+    try:
+        return json.loads(value)
+    except json.JSONDecodeError as error:
+        message = f"{name} is not JSON: {error}"
+        raise click.UsageError(message) from error
+
+
+def _ids_of_index(index: Any, ids: Any) -> list[Any]:
+    """Ids from a text file or command line, as the index has them: integers where its ids are integers."""
+    import numpy as np
+
+    if isinstance(index.ids(), np.ndarray) and len(index):
+        try:
+            return [int(key) for key in ids]
+        except ValueError as error:
+            message = f"this index has integer ids: {error}"
+            raise click.UsageError(message) from error
+    return list(ids)

@@ -1,0 +1,116 @@
+"""Collections as BEIR lays them out: `corpus.jsonl` and `queries.jsonl`, plain or as `.gz`, and `qrels/<split>.tsv`."""
+
+import gzip
+import json
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from latewood.errors import InvalidInputError
+from latewood.evaluate.trec import Qrels, read_qrels
+
+
+@dataclass(frozen=True, slots=True)
+class Collection:
+    """A test collection.
+
+    Attributes
+    ----------
+    corpus : mapping of document id to {"title": str, "text": str}
+    queries : mapping of query id to text
+        Only those with judgements, where there are judgements.
+    qrels : mapping of query id to {document id: relevance}
+    """
+
+    corpus: dict[str, dict[str, str]]
+    queries: dict[str, str]
+    qrels: Qrels
+
+    def texts(self) -> list[str]:
+        """Title and text of each document, in the corpus' order: what is encoded."""
+        return [f"{entry['title']} {entry['text']}".strip() for entry in self.corpus.values()]
+
+
+def load_beir(folder: str | os.PathLike[str], split: str = "test") -> Collection:
+    """Load a BEIR folder.
+
+    Parameters
+    ----------
+    folder : path-like
+        Holds `corpus.jsonl` and `queries.jsonl`, plain or as `.gz`, and
+        `qrels/<split>.tsv` unless there are no judgements.
+    split : str
+        "test", "dev" or "train".
+
+    Raises
+    ------
+    InvalidInputError
+        A missing file or a line that does not fit, with its number.
+    """
+    root = Path(folder)
+    corpus = {
+        str(entry["_id"]): {"title": str(entry.get("title") or ""), "text": str(entry.get("text") or "")}
+        for entry in read_jsonl(find_jsonl(root, "corpus"), required=("_id",))
+    }
+    queries = {
+        str(entry["_id"]): str(entry["text"])
+        for entry in read_jsonl(find_jsonl(root, "queries"), required=("_id", "text"))
+    }
+    judgements = root / "qrels" / f"{split}.tsv"
+    qrels: Qrels = {}
+    if (root / "qrels").is_dir():
+        if not judgements.is_file():
+            known = ", ".join(sorted(path.stem for path in (root / "qrels").glob("*.tsv")))
+            message = f"{root} has no judgements for split {split!r}; it has: {known or 'none'}"
+            raise InvalidInputError(message)
+        qrels = read_qrels(judgements)
+        queries = {key: text for key, text in queries.items() if key in qrels}
+    return Collection(corpus, queries, qrels)
+
+
+def find_jsonl(folder: Path, name: str) -> Path:
+    """Give `name.jsonl` of a folder, or `name.jsonl.gz` where only that is there."""
+    packed = folder / f"{name}.jsonl.gz"
+    return packed if packed.is_file() and not (folder / f"{name}.jsonl").is_file() else folder / f"{name}.jsonl"
+
+
+def read_jsonl(path: str | os.PathLike[str], *, required: tuple[str, ...] = ()) -> Iterator[dict[str, Any]]:
+    """Give the JSON object on each line of a file, plain or `.gz`; empty lines are passed over.
+
+    Raises
+    ------
+    InvalidInputError
+        No such file, a line that is not a JSON object, or one that lacks a required key: with the line's number.
+    """
+    source = Path(path)
+    try:
+        if source.suffix == ".gz":
+            with gzip.open(source, "rt", encoding="utf-8") as packed:
+                yield from _objects(packed, os.fspath(path), required)
+        else:
+            with source.open(encoding="utf-8") as plain:
+                yield from _objects(plain, os.fspath(path), required)
+    except (OSError, EOFError, UnicodeDecodeError) as error:
+        message = f"{os.fspath(path)}: {getattr(error, 'strerror', None) or error}"
+        raise InvalidInputError(message) from error
+
+
+def _objects(lines: Iterable[str], path: str, required: tuple[str, ...]) -> Iterator[dict[str, Any]]:
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            entry = json.loads(line)
+        except json.JSONDecodeError as error:
+            message = f"{path}, line {number}: not JSON ({error})"
+            raise InvalidInputError(message) from error
+        if not isinstance(entry, dict):
+            message = f"{path}, line {number}: a {type(entry).__name__}; each line is a JSON object"
+            raise InvalidInputError(message)
+        for key in required:
+            if key not in entry:
+                message = f"{path}, line {number}: the key {key!r} is missing"
+                raise InvalidInputError(message)
+        yield entry

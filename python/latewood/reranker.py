@@ -1,0 +1,245 @@
+"""Rerank texts with a multi-vector model, in the shape of sentence-transformers' `CrossEncoder`; no index needed."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from latewood._typing import FloatArray, VectorInput
+from latewood.encode.protocol import as_encoder, encode_documents, encode_queries
+from latewood.encode.sentence_transformers import SentenceTransformersEncoder
+from latewood.errors import InvalidInputError
+from latewood.exact import maxsim
+from latewood.ragged import Ragged, to_ragged
+
+
+class Reranker:
+    """Exact MaxSim of queries and documents, with `rank` and `predict` as `CrossEncoder` has them.
+
+    Parameters
+    ----------
+    encoder : Encoder, MultiVectorEncoder or str, optional
+        A str is a model's name or path. Without an encoder, only vectors can be ranked.
+    length_normalize : bool
+        Divide scores by the number of query tokens.
+    """
+
+    def __init__(self, encoder: Any = None, *, length_normalize: bool = False) -> None:
+        self.encoder = as_encoder(encoder) if encoder is not None else None
+        self.length_normalize = length_normalize
+
+    def rank(
+        self,
+        query: str | VectorInput,
+        documents: Sequence[str] | VectorInput,
+        top_k: int | None = None,
+        return_documents: bool = False,
+        prompt_name: str | None = None,
+        prompt: str | None = None,
+        batch_size: int = 32,
+        show_progress_bar: bool | None = None,
+        activation_fn: Callable[[FloatArray], Any] | None = None,
+        device: Any = None,
+        pool: Any = None,
+        chunk_size: int | None = None,
+        *,
+        document_vectors: VectorInput | None = None,
+        threads: int | None = None,
+    ) -> list[dict[str, Any]]:
+        """Order documents for one query.
+
+        Parameters
+        ----------
+        query : str or [tokens, dim] array
+        documents : sequence of str, or token vectors in any form of `latewood.ragged.to_ragged`
+        top_k : int, optional
+            All documents by default.
+        return_documents : bool
+            Whether results have the key "text".
+        prompt_name, prompt, batch_size, show_progress_bar, device, pool, chunk_size
+            Handed to the sentence-transformers encoder; other encoders take none of the prompts, devices and pools.
+        activation_fn : callable, optional
+            Applied to the array of scores.
+        document_vectors : token vectors, optional
+            Of `documents`, so that they are not encoded again.
+        threads : int, optional
+
+        Returns
+        -------
+        list of dict
+            {"corpus_id": position in `documents`, "score": float, "text": document}, best first; ties by position.
+        """
+        if top_k is not None and (isinstance(top_k, bool) or top_k < 1):
+            message = f"top_k must be at least 1, not {top_k!r}"
+            raise InvalidInputError(message)
+        options = _encode_options(prompt_name, prompt, batch_size, show_progress_bar, device, pool, chunk_size)
+        query_vectors = self._query_vectors([query] if isinstance(query, str) else query, options)
+        if len(query_vectors) != 1:
+            message = f"rank takes one query, not {len(query_vectors)}"
+            raise InvalidInputError(message)
+        if not _holds_items(documents):
+            return []
+        vectors = self._document_vectors(documents if document_vectors is None else document_vectors, options)
+        if document_vectors is not None and len(documents) != len(vectors):
+            message = f"{len(vectors)} document vectors for {len(documents)} documents; give one item for each"
+            raise InvalidInputError(message)
+        scores = maxsim(query_vectors, vectors, length_normalize=self.length_normalize, threads=threads)[0]
+        values = _activated(scores, activation_fn)
+        order = np.argsort(-values, kind="stable").tolist()
+        ranked = []
+        for position in order[:top_k]:
+            entry: dict[str, Any] = {"corpus_id": position, "score": float(values[position])}
+            if return_documents:
+                entry["text"] = documents[position]
+            ranked.append(entry)
+        return ranked
+
+    def predict(
+        self,
+        inputs: Sequence[Any],
+        prompt_name: str | None = None,
+        prompt: str | None = None,
+        batch_size: int = 32,
+        show_progress_bar: bool | None = None,
+        activation_fn: Callable[[FloatArray], Any] | None = None,
+        apply_softmax: bool | None = False,
+        convert_to_numpy: bool = True,
+        convert_to_tensor: bool = False,
+        device: Any = None,
+        pool: Any = None,
+        chunk_size: int | None = None,
+        *,
+        threads: int | None = None,
+    ) -> Any:
+        """Score (query, document) pairs of texts; each different text is encoded once.
+
+        Parameters
+        ----------
+        inputs : sequence of (query, document), or one such pair
+        apply_softmax : bool
+            Accepted for the signature's sake; there is one score for a pair, so it changes nothing.
+        convert_to_numpy, convert_to_tensor : bool
+            A numpy array by default; a torch tensor; or with both False a list of floats.
+        **others
+            As for `rank`.
+
+        Returns
+        -------
+        float32 array [pairs], torch tensor, list of float; or one score for one pair
+        """
+        del apply_softmax
+        single = len(inputs) == 2 and all(isinstance(part, str) for part in inputs)
+        pairs = [inputs] if single else list(inputs)
+        for position, pair in enumerate(pairs):
+            if isinstance(pair, str) or len(pair) != 2 or not all(isinstance(part, str) for part in pair):
+                message = f"input {position} is not a (query, document) pair of texts"
+                raise InvalidInputError(message)
+        options = _encode_options(prompt_name, prompt, batch_size, show_progress_bar, device, pool, chunk_size)
+        scores = self._pair_scores(pairs, options, threads)
+        values = _activated(scores, activation_fn)
+        if convert_to_tensor:
+            import torch
+
+            tensor = torch.from_numpy(values)
+            return tensor[0] if single else tensor
+        if single:
+            return values[0]
+        return values if convert_to_numpy else values.tolist()
+
+    def _pair_scores(self, pairs: list[Any], options: dict[str, Any], threads: int | None) -> FloatArray:
+        scores = np.empty(len(pairs), dtype=np.float32)
+        if not pairs:
+            return scores
+        texts = list(dict.fromkeys(document for _, document in pairs))
+        column = {text: position for position, text in enumerate(texts)}
+        vectors = self._document_vectors(texts, options)
+        by_query: dict[str, list[int]] = {}
+        for position, (query, _) in enumerate(pairs):
+            by_query.setdefault(query, []).append(position)
+        queries = self._query_vectors(list(by_query), options)
+        for query, rows in zip(queries, by_query.values(), strict=True):
+            columns = [column[pairs[row][1]] for row in rows]
+            chosen = Ragged(*_take(vectors, columns))
+            scores[rows] = maxsim(query, chosen, length_normalize=self.length_normalize, threads=threads)[0]
+        return scores
+
+    def _query_vectors(self, query: Any, options: dict[str, Any]) -> Ragged:
+        if not (isinstance(query, list) and query and isinstance(query[0], str)):
+            return to_ragged(query, kind="query")
+        return encode_queries(_Configured(self._require(), options), query)
+
+    def _document_vectors(self, documents: Any, options: dict[str, Any]) -> Ragged:
+        if not (isinstance(documents, (list, tuple)) and documents and isinstance(documents[0], str)):
+            return to_ragged(documents, allow_empty=True)
+        return encode_documents(_Configured(self._require(), options), list(documents))
+
+    def _require(self) -> Any:
+        if self.encoder is None:
+            message = "ranking texts needs an encoder: Reranker(encoder), or pass vectors instead of texts"
+            raise InvalidInputError(message)
+        return self.encoder
+
+
+class _Configured:
+    """An encoder with the options of one call; only sentence-transformers' encoders know them."""
+
+    def __init__(self, encoder: Any, options: dict[str, Any]) -> None:
+        self._encoder = encoder
+        self._options = options
+        foreign = [name for name in options if name not in ("batch_size", "show_progress_bar")]
+        if foreign and not isinstance(encoder, SentenceTransformersEncoder):
+            message = f"{type(encoder).__name__} takes no {foreign[0]}; only sentence-transformers encoders do"
+            raise InvalidInputError(message)
+
+    def encode_query(self, inputs: list[str], /) -> Any:
+        return self._call("encode_query", inputs)
+
+    def encode_document(self, inputs: list[str], /) -> Any:
+        return self._call("encode_document", inputs)
+
+    def _call(self, method: str, inputs: list[str]) -> Any:
+        if isinstance(self._encoder, SentenceTransformersEncoder):
+            return getattr(self._encoder.model, method)(inputs, convert_to_numpy=True, **self._options)
+        return getattr(self._encoder, method)(inputs)
+
+
+def _encode_options(
+    prompt_name: str | None,
+    prompt: str | None,
+    batch_size: int,
+    show_progress_bar: bool | None,
+    device: Any,
+    pool: Any,
+    chunk_size: int | None,
+) -> dict[str, Any]:
+    given = {
+        "prompt_name": prompt_name,
+        "prompt": prompt,
+        "device": device,
+        "pool": pool,
+        "chunk_size": chunk_size,
+    }
+    options: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    return {**options, "batch_size": batch_size, "show_progress_bar": bool(show_progress_bar)}
+
+
+def _activated(scores: FloatArray, activation: Callable[[FloatArray], Any] | None) -> FloatArray:
+    if activation is None:
+        return scores
+    values = np.asarray(activation(scores), dtype=np.float32)
+    if values.shape != scores.shape:
+        message = f"activation_fn gave shape {values.shape} for {scores.shape} scores; it must keep the shape"
+        raise InvalidInputError(message)
+    return values
+
+
+def _holds_items(documents: Any) -> bool:
+    return not hasattr(documents, "__len__") or len(documents) > 0
+
+
+def _take(vectors: Ragged, positions: list[int]) -> tuple[FloatArray, Any]:
+    """Items at `positions`, as values and offsets."""
+    parts = [vectors[position] for position in positions]
+    offsets = np.zeros(len(parts) + 1, dtype=np.int64)
+    np.cumsum([len(part) for part in parts], out=offsets[1:])
+    return np.concatenate(parts), offsets

@@ -1,0 +1,41 @@
+//! The file of a trained codec.
+
+use crate::codec::{Codec, CodecParameters};
+use crate::error::{Error, Result};
+use crate::format::header::FileKind;
+use crate::format::section::SectionKind;
+use crate::format::{Container, FileEntry, Manifest, SectionData, write_container};
+use crate::storage::{Storage, bytes_of};
+
+/// Reads the codec of a manifest, if there is one yet.
+pub(crate) fn open(storage: &dyn Storage, manifest: &Manifest) -> Result<Option<Codec>> {
+    let Some(entry) = &manifest.codec else {
+        return Ok(None);
+    };
+    let container = Container::open_entry(storage, entry, FileKind::Codec)?;
+    let section = SectionKind::CodecParameters;
+    let corrupt = |problem: String| container.corrupt(section.name(), problem);
+    let json = container.required::<u8>(section)?;
+    let parameters: CodecParameters = serde_json::from_slice(&json).map_err(|error| corrupt(error.to_string()))?;
+    let rotation = container.required::<f32>(SectionKind::Rotation)?;
+    let centroids = container.required::<i8>(SectionKind::Centroids)?;
+    let codec = Codec::from_parts(parameters, rotation.to_vec(), centroids.to_vec()).map_err(corrupt)?;
+    if codec.dim() != manifest.dim {
+        return Err(corrupt(format!("its dimension is {}, that of the index {}", codec.dim(), manifest.dim)));
+    }
+    if codec.parameters().kind != manifest.codec_options.kind {
+        return Err(corrupt("it is not of the kind that the index has".to_owned()));
+    }
+    Ok(Some(codec))
+}
+
+/// Writes a codec.
+pub(crate) fn write(storage: &dyn Storage, name: &str, codec: &Codec) -> Result<FileEntry> {
+    let json = serde_json::to_vec(codec.parameters()).map_err(|error| Error::invalid(error.to_string()))?;
+    let sections = [
+        SectionData::new(SectionKind::CodecParameters, &json),
+        SectionData::new(SectionKind::Rotation, bytes_of(codec.rotation())),
+        SectionData::new(SectionKind::Centroids, bytes_of(codec.centroids())),
+    ];
+    write_container(storage, name, FileKind::Codec, &sections)
+}

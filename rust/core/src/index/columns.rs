@@ -1,0 +1,252 @@
+//! One field of the metadata of a segment's documents, sorted by value: built when a filter first asks for it.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use roaring::RoaringBitmap;
+use serde::Deserializer;
+use serde::de::{DeserializeSeed, IgnoredAny, MapAccess, Visitor};
+use serde_json::Value;
+
+use super::filter::{Comparison, Scalar};
+
+/// The columns of a segment.
+#[derive(Debug, Default)]
+pub(crate) struct Columns {
+    fields: Mutex<HashMap<String, Arc<OnceLock<Result<Arc<Column>, String>>>>>,
+}
+
+/// The values of one field, ascending, each with its documents, ascending.
+#[derive(Debug, Default)]
+pub(crate) struct Column {
+    values: Vec<Scalar>,
+    /// Where the documents of each value begin, `[values + 1]`.
+    offsets: Vec<usize>,
+    documents: Vec<u32>,
+    /// Documents without the field, and those in which it is or holds null.
+    null: RoaringBitmap,
+}
+
+impl Columns {
+    /// The column of a field, built from `metadata` if it has not been asked for before.
+    pub(crate) fn get<'a>(
+        &self,
+        field: &str,
+        documents: u32,
+        metadata: impl Fn(u32) -> Option<&'a str>,
+    ) -> Result<Arc<Column>, String> {
+        let cell = {
+            let mut fields = self.fields.lock().unwrap_or_else(PoisonError::into_inner);
+            match fields.get(field) {
+                Some(cell) => Arc::clone(cell),
+                None => Arc::clone(fields.entry(field.to_owned()).or_default()),
+            }
+        };
+        // Built outside the lock: other fields can be asked for meanwhile.
+        let column = cell.get_or_init(|| Column::build(field, documents, metadata).map(Arc::new)).clone();
+        if column.as_ref().is_ok_and(|column| column.values.is_empty()) {
+            // Names that no document has, of which there is no end, are not kept.
+            self.fields.lock().unwrap_or_else(PoisonError::into_inner).remove(field);
+        }
+        column
+    }
+}
+
+impl Column {
+    fn build<'a>(
+        field: &str,
+        documents: u32,
+        metadata: impl Fn(u32) -> Option<&'a str>,
+    ) -> Result<Self, String> {
+        let mut column = Self::default();
+        let mut pairs: Vec<(Scalar, u32)> = Vec::new();
+        for document in 0..documents {
+            let value = metadata(document).map_or(Ok(None), |json| pick(json, field));
+            let value = value.map_err(|error| format!("that of document {document} is no JSON object: {error}"))?;
+            match value {
+                None | Some(Value::Null) => {
+                    column.null.insert(document);
+                }
+                Some(Value::Array(elements)) => {
+                    pairs.extend(elements.iter().filter_map(Scalar::from_json).map(|scalar| (scalar, document)));
+                }
+                Some(value) => pairs.extend(Scalar::from_json(&value).map(|scalar| (scalar, document))),
+            }
+        }
+        pairs.sort_by(|(one, first), (other, second)| one.order(other).then(first.cmp(second)));
+        pairs.dedup();
+        column.offsets.push(0);
+        for (value, document) in pairs {
+            if value == Scalar::Null {
+                column.null.insert(document);
+                continue;
+            }
+            if column.values.last() != Some(&value) {
+                column.values.push(value);
+                column.offsets.push(column.documents.len());
+            }
+            column.documents.push(document);
+            if let Some(end) = column.offsets.last_mut() {
+                *end = column.documents.len();
+            }
+        }
+        Ok(column)
+    }
+
+    /// Documents that hold `wanted`.
+    pub(crate) fn equal(&self, wanted: &Scalar) -> RoaringBitmap {
+        if *wanted == Scalar::Null {
+            return self.null.clone();
+        }
+        let start = self.values.partition_point(|value| value.order(wanted).is_lt());
+        let end = self.values.partition_point(|value| value.order(wanted).is_le());
+        self.between(start, end)
+    }
+
+    /// Documents that hold a value of the kind of `bound` on the asked side of it.
+    pub(crate) fn compared(&self, comparison: Comparison, bound: &Scalar) -> RoaringBitmap {
+        let first = self.values.partition_point(|value| value.rank() < bound.rank());
+        let last = self.values.partition_point(|value| value.rank() <= bound.rank());
+        let before = self.values.partition_point(|value| value.order(bound).is_lt());
+        let behind = self.values.partition_point(|value| value.order(bound).is_le());
+        match comparison {
+            Comparison::Greater => self.between(behind, last),
+            Comparison::GreaterOrEqual => self.between(before, last),
+            Comparison::Less => self.between(first, before),
+            Comparison::LessOrEqual => self.between(first, behind),
+        }
+    }
+
+    /// Documents of the values `start..end`.
+    fn between(&self, start: usize, end: usize) -> RoaringBitmap {
+        self.documents[self.offsets[start]..self.offsets[end]].iter().copied().collect()
+    }
+}
+
+/// The value of one field of a JSON object; the other fields are passed over.
+fn pick(json: &str, field: &str) -> serde_json::Result<Option<Value>> {
+    let mut deserializer = serde_json::Deserializer::from_str(json);
+    let value = Pick(field).deserialize(&mut deserializer)?;
+    deserializer.end()?;
+    Ok(value)
+}
+
+struct Pick<'a>(&'a str);
+
+impl<'de> DeserializeSeed<'de> for Pick<'_> {
+    type Value = Option<Value>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Pick<'_> {
+    type Value = Option<Value>;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut found = None;
+        while let Some(key) = map.next_key::<std::borrow::Cow<'de, str>>()? {
+            if key == self.0 {
+                found = Some(map.next_value()?);
+            } else {
+                map.next_value::<IgnoredAny>()?;
+            }
+        }
+        Ok(found)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::index::filter::Filter;
+
+    const DOCUMENTS: [Option<&str>; 8] = [
+        Some(r#"{"lang": "en", "year": 1999, "tag": ["a", "b"]}"#),
+        Some(r#"{"lang": "de", "year": 2000.0, "tag": ["b", null]}"#),
+        Some(r#"{"lang": "en", "year": 2005.5, "tag": []}"#),
+        Some(r#"{"lang": null, "year": "2005", "tag": "a"}"#),
+        Some(r#"{"year": 9007199254740993, "ok": true}"#),
+        Some(r#"{"lang": {"code": "en"}, "year": 1e300, "ok": false}"#),
+        Some(r#"{"lang": "x", "year": -3, "lang": "en"}"#),
+        None,
+    ];
+
+    fn matching(json: &str) -> Vec<u32> {
+        let filter = Filter::from_json(json).expect("a filter");
+        let columns = Columns::default();
+        let mut all = RoaringBitmap::from_iter(0..8);
+        for (field, condition) in filter.conditions() {
+            let column = columns.get(field, 8, |document| DOCUMENTS[document as usize]).expect("JSON");
+            all &= condition.matching(&column, 8);
+        }
+        all.into_iter().collect()
+    }
+
+    #[test]
+    fn equality() {
+        assert_eq!(matching(r#"{"lang": "en"}"#), [0, 2, 6]);
+        assert_eq!(matching(r#"{"lang": {"eq": "de"}}"#), [1]);
+        assert_eq!(matching(r#"{"year": 2000}"#), [1]);
+        assert_eq!(matching(r#"{"year": 9007199254740993}"#), [4]);
+        assert_eq!(matching(r#"{"year": 9007199254740992}"#), [] as [u32; 0]);
+        assert_eq!(matching(r#"{"ok": true}"#), [4]);
+        assert_eq!(matching(r#"{"lang": null}"#), [3, 4, 7]);
+        assert_eq!(matching(r#"{"tag": null}"#), [1, 4, 5, 6, 7]);
+        assert_eq!(matching(r#"{"tag": "b"}"#), [0, 1]);
+        assert_eq!(matching(r#"{"nowhere": 1}"#), [] as [u32; 0]);
+        assert_eq!(matching(r#"{"nowhere": null}"#), [0, 1, 2, 3, 4, 5, 6, 7]);
+        assert_eq!(matching("{}").len(), 8);
+    }
+
+    #[test]
+    fn inequality_and_lists() {
+        assert_eq!(matching(r#"{"lang": {"ne": "en"}}"#), [1, 3, 4, 5, 7]);
+        assert_eq!(matching(r#"{"tag": {"ne": null}}"#), [0, 2, 3]);
+        assert_eq!(matching(r#"{"tag": {"in": ["a", 7]}}"#), [0, 3]);
+        assert_eq!(matching(r#"{"lang": ["de", null]}"#), [1, 3, 4, 7]);
+        assert_eq!(matching(r#"{"lang": []}"#), [] as [u32; 0]);
+    }
+
+    #[test]
+    fn ranges_keep_to_their_kind() {
+        assert_eq!(matching(r#"{"year": {"gte": 2000, "lt": 2010}}"#), [1, 2]);
+        assert_eq!(matching(r#"{"year": {"gt": 2000}}"#), [2, 4, 5]);
+        assert_eq!(matching(r#"{"year": {"gt": 9007199254740992}}"#), [4, 5]);
+        assert_eq!(matching(r#"{"year": {"lte": 1999.5}}"#), [0, 6]);
+        assert_eq!(matching(r#"{"year": {"gte": "0"}}"#), [3]);
+        assert_eq!(matching(r#"{"lang": {"gt": "de"}, "year": {"lt": 2000}}"#), [0, 6]);
+    }
+
+    #[test]
+    fn bad_filters_name_field_and_remedy() {
+        for (json, words) in [
+            (r#"{"year": {"above": 3}}"#, ["\"year\"", "\"above\"", "gte"]),
+            (r#"{"year": {"gt": null}}"#, ["\"year\"", "gt", "number"]),
+            (r#"{"year": {"eq": [1]}}"#, ["\"year\"", "eq", "string"]),
+            (r#"{"year": {"in": 1}}"#, ["\"year\"", "in", "list"]),
+            (r#"{"year": [[1]]}"#, ["\"year\"", "in", "list"]),
+            ("[1]", ["object", "lang", "[1]"]),
+            ("{", ["filter", "JSON", "EOF"]),
+        ] {
+            let message = Filter::from_json(json).expect_err("a bad filter").to_string();
+            assert!(words.iter().all(|word| message.contains(word)), "{message}");
+        }
+        assert!(serde_json::from_str::<Filter>(r#"{"a": {"b": 1}}"#).is_err());
+        assert!(serde_json::from_str::<Filter>(r#"{"a": 1}"#).is_ok());
+    }
+
+    #[test]
+    fn broken_metadata_is_an_error() {
+        let columns = Columns::default();
+        assert!(columns.get("a", 1, |_| Some("{")).is_err());
+        assert!(columns.get("b", 1, |_| Some("[]")).is_err());
+        assert!(columns.get("a", 1, |_| Some("{}")).is_err(), "the first answer is kept");
+    }
+}

@@ -1,0 +1,57 @@
+//! What a snapshot tells of single documents.
+
+use super::Snapshot;
+use crate::error::{Error, Result};
+use crate::ids::Id;
+
+/// A document's place in a snapshot; the order of locations is the order in which documents were added.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Location {
+    /// Position of the segment in the snapshot.
+    pub segment: u32,
+    /// The document's ordinal in its segment.
+    pub ordinal: u32,
+}
+
+impl Snapshot {
+    /// Where the document with this id is.
+    ///
+    /// # Errors
+    /// [`Error::UnknownId`].
+    pub fn locate(&self, id: &Id) -> Result<Location> {
+        let (segment, ordinal) =
+            self.find(id).ok_or_else(|| Error::UnknownId { id: id.to_string(), place: String::new() })?;
+        Ok(Location { segment: segment as u32, ordinal })
+    }
+
+    /// The id of the document at `at`.
+    #[must_use]
+    pub fn id(&self, at: Location) -> Id {
+        self.segments[at.segment as usize].id(at.ordinal)
+    }
+
+    /// Ids of all live documents, in the order in which they were added.
+    #[must_use]
+    pub fn ids(&self) -> Vec<Id> {
+        let live = |segment: &super::Segment| {
+            let ordinals = (0..segment.documents()).filter(|&ordinal| !segment.tombstones().contains(ordinal));
+            ordinals.map(|ordinal| segment.id(ordinal)).collect::<Vec<_>>()
+        };
+        self.segments.iter().flat_map(|segment| live(segment)).collect()
+    }
+
+    /// The document's stored text and metadata, a JSON object.
+    #[must_use]
+    pub fn text_and_metadata(&self, at: Location) -> (Option<String>, Option<String>) {
+        let segment = &self.segments[at.segment as usize];
+        (segment.text(at.ordinal).map(str::to_owned), segment.metadata(at.ordinal).map(str::to_owned))
+    }
+
+    /// The document's token vectors, decoded: `[tokens, dim]`.
+    #[must_use]
+    pub fn decode(&self, at: Location) -> Vec<f32> {
+        let document = self.segments[at.segment as usize].document(at.ordinal);
+        let decoded = self.codec.as_ref().map(|codec| codec.decode(document.codes, document.gains, document.centroids));
+        decoded.unwrap_or_default()
+    }
+}

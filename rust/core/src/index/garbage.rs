@@ -1,0 +1,37 @@
+//! Removal of files that belong to no generation any more.
+
+use std::collections::BTreeSet;
+
+use super::snapshot::Snapshot;
+use crate::format::names;
+use crate::storage::Storage;
+
+/// Removes every file of ours that belongs to none of `kept`: those of older generations and of writers that died.
+///
+/// What cannot be removed now, because a reader on Windows has it open, is removed after a later commit. Readers
+/// elsewhere keep what they have open.
+pub(crate) fn collect(storage: &dyn Storage, kept: &[&Snapshot]) {
+    let mut names: BTreeSet<String> = BTreeSet::new();
+    for snapshot in kept {
+        names.insert(names::manifest(snapshot.generation));
+        names.extend(snapshot.manifest().files().map(|file| file.name.clone()));
+    }
+    let Ok(present) = storage.list() else {
+        return;
+    };
+    let (manifests, data): (Vec<String>, Vec<String>) = present
+        .into_iter()
+        .filter(|name| names::is_ours(name) && !names.contains(name))
+        .partition(|name| names::generation(name).is_some());
+    // Manifests go first: at no moment is there one whose files are gone because of us.
+    discard(storage, &manifests);
+    discard(storage, &data);
+}
+
+/// Removes files, as far as that is possible.
+pub(crate) fn discard(storage: &dyn Storage, names: &[String]) {
+    for name in names {
+        // Nothing depends on the removal, and a later commit tries again.
+        let _ = storage.remove(name);
+    }
+}

@@ -1,0 +1,94 @@
+//! Counts and sizes of an index.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+use super::snapshot::Snapshot;
+use crate::codec::{CodecOptions, CodecParameters};
+use crate::format::header::FORMAT_VERSION;
+use crate::format::section::SectionKind;
+use crate::ids::IdKind;
+use crate::storage::Storage;
+
+/// Counts and sizes of one generation of an index.
+#[derive(Clone, Debug, Serialize)]
+pub struct Info {
+    /// The index's folder.
+    pub path: PathBuf,
+    /// Version of the format that this build writes.
+    pub format_version: u16,
+    /// Number of the commit.
+    pub generation: u64,
+    /// Documents that are not deleted.
+    pub documents: u64,
+    /// Documents that are deleted and still take room; `compact` removes them.
+    pub deleted_documents: u64,
+    /// Token vectors, those of deleted documents included.
+    pub tokens: u64,
+    /// Segments.
+    pub segments: usize,
+    /// Components of a token vector.
+    pub dim: usize,
+    /// Kind of the ids, from the first document on.
+    pub id_kind: Option<IdKind>,
+    /// How the codec is, or will be, trained.
+    pub codec_options: CodecOptions,
+    /// The codec, from the first token vector on.
+    pub codec: Option<CodecParameters>,
+    /// What is remembered of the encoder.
+    pub encoder: Option<Value>,
+    /// Settings that are kept with the index.
+    pub settings: Map<String, Value>,
+    /// Bytes of all files of this generation but its manifest.
+    pub bytes: u64,
+    /// `bytes` without texts and metadata, for each token vector; `None` without one.
+    pub bytes_per_token: Option<f64>,
+    /// `bytes` by what they hold.
+    pub bytes_by_section: BTreeMap<&'static str, u64>,
+}
+
+impl Info {
+    pub(crate) fn new(storage: &dyn Storage, snapshot: &Snapshot) -> Self {
+        let mut sections: BTreeMap<&'static str, u64> = BTreeMap::new();
+        for (name, bytes) in snapshot.segments.iter().flat_map(|segment| segment.container().sizes()) {
+            *sections.entry(name).or_default() += bytes;
+        }
+        let manifest = snapshot.manifest();
+        let tombstones = manifest.segments.iter().filter_map(|segment| segment.tombstones.as_ref());
+        let tombstones: u64 = tombstones.map(|tombstones| tombstones.file.length).sum();
+        if tombstones > 0 {
+            sections.insert(SectionKind::Tombstones.name(), tombstones);
+        }
+        if let Some(codec) = &manifest.codec {
+            sections.insert("codec", codec.length);
+        }
+        let bytes: u64 = sections.values().sum();
+        let users: u64 = SectionKind::ALL
+            .into_iter()
+            .filter(|kind| kind.optional())
+            .filter_map(|kind| sections.get(kind.name()))
+            .sum();
+        let tokens = snapshot.tokens();
+        Self {
+            path: storage.place().to_owned(),
+            format_version: FORMAT_VERSION,
+            generation: snapshot.generation,
+            documents: snapshot.live_documents(),
+            deleted_documents: snapshot.documents() - snapshot.live_documents(),
+            tokens,
+            segments: snapshot.segments.len(),
+            dim: snapshot.dim(),
+            id_kind: snapshot.id_kind(),
+            codec_options: snapshot.codec_options().clone(),
+            codec: snapshot.codec.as_deref().map(|codec| codec.parameters().clone()),
+            encoder: snapshot.encoder().cloned(),
+            settings: snapshot.settings().clone(),
+            bytes,
+            bytes_per_token: (tokens > 0).then(|| (bytes - users) as f64 / tokens as f64),
+            bytes_by_section: sections,
+        }
+    }
+}

@@ -1,0 +1,236 @@
+//! Documents that a writer holds in memory until they fill a segment.
+
+use std::collections::HashMap;
+
+use roaring::RoaringBitmap;
+
+use super::segment::are_finite;
+use super::segment_writer::{Ids, Source};
+use super::strings::StringBuffer;
+use super::writer::Batch;
+use crate::codec::{Codec, CodecOptions, EncodedTokens};
+use crate::error::{Error, Result};
+use crate::ids::{Id, IdKind};
+use crate::parallel::Execution;
+use crate::tokens::TokenMatrix;
+
+/// Documents in memory: as vectors before there is a codec, as codes from then on.
+#[derive(Debug)]
+pub(super) struct Pending {
+    /// Ordinals of those that are not deleted.
+    places: HashMap<Id, u32>,
+    integers: Vec<i64>,
+    strings: StringBuffer,
+    offsets: Vec<u64>,
+    /// `[tokens, dim]`, of documents that are not encoded yet.
+    vectors: Vec<f32>,
+    codes: Vec<u8>,
+    gains: Vec<u16>,
+    centroids: Vec<u16>,
+    cell_offsets: Vec<u32>,
+    cells: Vec<u16>,
+    present: Vec<u8>,
+    texts: StringBuffer,
+    metadata: StringBuffer,
+    dead: RoaringBitmap,
+}
+
+impl Default for Pending {
+    fn default() -> Self {
+        Self {
+            places: HashMap::new(),
+            integers: Vec::new(),
+            strings: StringBuffer::default(),
+            offsets: vec![0],
+            vectors: Vec::new(),
+            codes: Vec::new(),
+            gains: Vec::new(),
+            centroids: Vec::new(),
+            cell_offsets: vec![0],
+            cells: Vec::new(),
+            present: Vec::new(),
+            texts: StringBuffer::default(),
+            metadata: StringBuffer::default(),
+            dead: RoaringBitmap::new(),
+        }
+    }
+}
+
+impl Pending {
+    /// Documents, deleted ones included.
+    pub(super) fn documents(&self) -> usize {
+        self.offsets.len() - 1
+    }
+
+    /// Documents that are not deleted.
+    pub(super) fn living(&self) -> usize {
+        self.places.len()
+    }
+
+    pub(super) fn tokens(&self) -> u64 {
+        self.offsets.last().copied().unwrap_or_default()
+    }
+
+    /// Bytes of codes, texts and metadata.
+    pub(super) fn bytes(&self) -> usize {
+        self.codes.len() + self.strings.bytes() + self.texts.bytes() + self.metadata.bytes()
+    }
+
+    /// Vectors that wait for a codec, `[tokens, dim]`.
+    pub(super) fn vectors(&self) -> &[f32] {
+        &self.vectors
+    }
+
+    pub(super) fn find(&self, id: &Id) -> Option<u32> {
+        self.places.get(id).copied()
+    }
+
+    pub(super) fn delete(&mut self, id: &Id) {
+        if let Some(ordinal) = self.places.remove(id) {
+            self.dead.insert(ordinal);
+        }
+    }
+
+    /// Appends documents, whose ids must be new, as vectors or, with `encoded`, as codes.
+    pub(super) fn push(&mut self, batch: &Batch<'_>, encoded: Option<EncodedTokens>) {
+        let first = self.documents();
+        self.present.resize((first + batch.ids.len()).div_ceil(8), 0);
+        for (item, id) in batch.ids.iter().enumerate() {
+            let ordinal = first + item;
+            match id {
+                Id::Int(value) => self.integers.push(*value),
+                Id::Str(value) => self.strings.push(value.as_bytes()),
+            }
+            self.places.insert(id.clone(), ordinal as u32);
+            self.offsets.push(self.tokens() + batch.tokens.item_tokens(item) as u64);
+            let text = batch.texts.as_ref().and_then(|texts| texts[item].as_deref());
+            if text.is_some() {
+                self.present[ordinal / 8] |= 1 << (ordinal % 8);
+            }
+            self.texts.push(text.unwrap_or_default().as_bytes());
+            let metadata = batch.metadata.as_ref().and_then(|metadata| metadata[item].as_deref());
+            self.metadata.push(metadata.unwrap_or_default().as_bytes());
+        }
+        match encoded {
+            Some(encoded) => self.push_codes(first, encoded),
+            None => self.vectors.extend_from_slice(batch.tokens.values()),
+        }
+    }
+
+    /// The codes of the documents that still are vectors.
+    pub(super) fn encode(
+        &self,
+        codec: &Codec,
+        id_kind: IdKind,
+        execution: &Execution,
+    ) -> Result<EncodedTokens> {
+        let offsets: Vec<i64> = self.offsets.iter().map(|&offset| offset as i64).collect();
+        let name = |item: usize| self.id(id_kind, item).to_string();
+        let tokens = TokenMatrix::new(&self.vectors, &offsets, codec.dim(), name)?;
+        let encoded = codec.encode(&tokens, execution)?;
+        let lengths = self.offsets.windows(2).map(|ends| (ends[1] - ends[0]) as usize);
+        check_gains(&encoded.gains, lengths, name)?;
+        Ok(encoded)
+    }
+
+    /// Puts codes in the place of all vectors.
+    pub(super) fn replace_vectors(&mut self, encoded: EncodedTokens) {
+        self.vectors = Vec::new();
+        self.push_codes(0, encoded);
+    }
+
+    fn push_codes(&mut self, first: usize, encoded: EncodedTokens) {
+        let mut distinct: Vec<u16> = Vec::new();
+        let base = self.offsets[first] as usize;
+        for ends in self.offsets[first..].windows(2) {
+            // The flat codec has no centroids, and so no cells.
+            let tokens = ends[0] as usize - base..ends[1] as usize - base;
+            distinct.clear();
+            distinct.extend_from_slice(encoded.centroids.get(tokens).unwrap_or_default());
+            distinct.sort_unstable();
+            distinct.dedup();
+            self.cells.extend_from_slice(&distinct);
+            self.cell_offsets.push(self.cells.len() as u32);
+        }
+        append(&mut self.codes, encoded.codes);
+        append(&mut self.gains, encoded.gains);
+        append(&mut self.centroids, encoded.centroids);
+    }
+
+    fn id(&self, kind: IdKind, document: usize) -> Id {
+        match kind {
+            IdKind::Int => Id::Int(self.integers.get(document).copied().unwrap_or_default()),
+            IdKind::Str => {
+                Id::Str(String::from_utf8_lossy(self.strings.view().get(document)).into_owned())
+            }
+        }
+    }
+
+    /// All documents, for a new segment.
+    pub(super) fn source(&self, id_kind: IdKind, residual: bool) -> Source<'_> {
+        Source {
+            offsets: &self.offsets,
+            codes: &self.codes,
+            gains: &self.gains,
+            centroids: &self.centroids,
+            cell_offsets: if residual { &self.cell_offsets } else { &[] },
+            cells: &self.cells,
+            ids: match id_kind {
+                IdKind::Int => Ids::Int(&self.integers),
+                IdKind::Str => Ids::Str(self.strings.view()),
+            },
+            texts: Some((&self.present, self.texts.view())),
+            metadata: Some(self.metadata.view()),
+            dead: &self.dead,
+        }
+    }
+}
+
+/// Vectors of finite numbers may still be so long that their gains are not; `name` is that of a document's id.
+pub(super) fn check_gains(
+    gains: &[u16],
+    lengths: impl Iterator<Item = usize>,
+    name: impl Fn(usize) -> String,
+) -> Result<()> {
+    let mut rest = gains;
+    for (item, tokens) in lengths.enumerate() {
+        let (own, others) = rest.split_at(tokens.min(rest.len()));
+        if !are_finite(own) {
+            let id = name(item);
+            return Err(Error::invalid(format!("document {id} has a token vector too long to be held; normalise it")));
+        }
+        rest = others;
+    }
+    Ok(())
+}
+
+fn append<T>(to: &mut Vec<T>, mut from: Vec<T>) {
+    if to.is_empty() {
+        *to = from;
+    } else {
+        to.append(&mut from);
+    }
+}
+
+/// Trains a codec on the rows of `vectors`, two `[tokens, dim]` arrays behind each other, taking at most `limit` of
+/// them at equal distances.
+pub(super) fn train(
+    vectors: [&[f32]; 2],
+    dim: usize,
+    limit: usize,
+    options: &CodecOptions,
+    execution: &Execution,
+) -> Result<Codec> {
+    let tokens = (vectors[0].len() + vectors[1].len()) / dim;
+    if tokens <= limit && vectors[1].is_empty() {
+        return Codec::train(vectors[0], dim, options, execution);
+    }
+    let step = tokens.div_ceil(limit.max(1));
+    let mut sample = Vec::new();
+    sample.try_reserve_exact(tokens.div_ceil(step) * dim).map_err(|_| {
+        Error::invalid(format!("no memory for {limit} token vectors to train the codec on; add fewer at a time"))
+    })?;
+    let rows = vectors[0].chunks_exact(dim).chain(vectors[1].chunks_exact(dim));
+    rows.step_by(step).for_each(|row| sample.extend_from_slice(row));
+    Codec::train(&sample, dim, options, execution)
+}

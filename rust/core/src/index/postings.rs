@@ -1,0 +1,225 @@
+//! Posting lists: from a centroid to the documents that have a token in its cell.
+//!
+//! A list is a sequence of varints, each the distance from the document before it less one; the first counts from -1.
+//! Only centroids that have a list are named, so that a small segment is small whatever the number of centroids.
+
+use crate::error::Result;
+use crate::format::Container;
+use crate::format::section::SectionKind;
+use crate::storage::Column;
+
+use super::strings::check_offsets;
+
+/// Low bits of a byte that belong to the number; the high one says that more bytes follow.
+const VALUE_BITS: u32 = 7;
+const MORE: u8 = 1 << VALUE_BITS;
+
+/// The posting lists of a segment, as they stand in its sections.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct PostingData {
+    pub(crate) centroids: Vec<u16>,
+    pub(crate) lengths: Vec<u32>,
+    pub(crate) offsets: Vec<u64>,
+    pub(crate) bytes: Vec<u8>,
+}
+
+impl PostingData {
+    /// Inverts the cells of documents, which `each` tells in the order of their ordinals, twice.
+    pub(crate) fn build(centroid_count: usize, each: impl Fn(&mut dyn FnMut(u32, u16))) -> Self {
+        // First every list's documents and bytes are counted, then it is written where it belongs.
+        let mut lengths = vec![0_u32; centroid_count];
+        let mut ends = vec![0_u64; centroid_count];
+        let mut next = vec![0_u32; centroid_count];
+        each(&mut |document, cell| {
+            let cell = usize::from(cell);
+            lengths[cell] += 1;
+            ends[cell] += varint_bytes(document - next[cell]) as u64;
+            next[cell] = document + 1;
+        });
+        let mut total = 0;
+        for end in &mut ends {
+            total += *end;
+            *end = total - *end;
+        }
+        let mut bytes = vec![0; total as usize];
+        let mut cursors = ends;
+        next.fill(0);
+        each(&mut |document, cell| {
+            let cell = usize::from(cell);
+            let at = &mut cursors[cell];
+            *at += write_varint(document - next[cell], &mut bytes[*at as usize..]) as u64;
+            next[cell] = document + 1;
+        });
+        let listed = || (0..centroid_count).filter(|&cell| lengths[cell] > 0);
+        Self {
+            centroids: listed().map(|cell| cell as u16).collect(),
+            offsets: std::iter::once(0).chain(listed().map(|cell| cursors[cell])).collect(),
+            lengths: listed().map(|cell| lengths[cell]).collect(),
+            bytes,
+        }
+    }
+}
+
+/// The posting lists of an open segment.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Postings {
+    centroids: Column<u16>,
+    lengths: Column<u32>,
+    offsets: Column<u64>,
+    bytes: Column<u8>,
+    documents: u32,
+}
+
+impl Postings {
+    /// Opens the lists and checks their directory; the lists themselves are checked whenever they are read.
+    pub(crate) fn open(container: &Container, documents: u32, centroid_count: usize) -> Result<Self> {
+        let postings = Self {
+            centroids: container.required(SectionKind::PostingCentroids)?,
+            lengths: container.required(SectionKind::PostingLengths)?,
+            offsets: container.required(SectionKind::PostingOffsets)?,
+            bytes: container.required(SectionKind::Postings)?,
+            documents,
+        };
+        let Self { centroids, lengths, offsets, bytes, .. } = &postings;
+        let corrupt = |section: SectionKind, problem: &str| container.corrupt(section.name(), problem);
+        if centroids.windows(2).any(|pair| pair[0] >= pair[1])
+            || centroids.last().is_some_and(|&last| usize::from(last) >= centroid_count)
+        {
+            return Err(corrupt(SectionKind::PostingCentroids, "the centroids do not rise, or the codec has fewer"));
+        }
+        check_offsets(offsets, centroids.len(), bytes.len() as u64)
+            .map_err(|problem| corrupt(SectionKind::PostingOffsets, &problem))?;
+        let within = |(&length, ends): (&u32, &[u64])| length <= documents && u64::from(length) <= ends[1] - ends[0];
+        if lengths.len() != centroids.len() || !lengths.iter().zip(offsets.windows(2)).all(within) {
+            return Err(corrupt(SectionKind::PostingLengths, "a list is longer than its bytes or the segment"));
+        }
+        Ok(postings)
+    }
+
+    /// Documents in the list of a centroid.
+    pub(crate) fn length(&self, centroid: u16) -> u32 {
+        self.find(centroid).map_or(0, |list| self.lengths[list])
+    }
+
+    /// Appends the list of a centroid, ascending; on an error `into` is as it was before.
+    pub(crate) fn read(&self, centroid: u16, into: &mut Vec<u32>) -> std::result::Result<(), &'static str> {
+        let Some(list) = self.find(centroid) else {
+            return Ok(());
+        };
+        let (start, end) = (self.offsets[list] as usize, self.offsets[list + 1] as usize);
+        let before = into.len();
+        let result = read_list(&self.bytes[start..end], self.lengths[list] as usize, self.documents, into);
+        if result.is_err() {
+            into.truncate(before);
+        }
+        result
+    }
+
+    /// Position of a centroid's list. Among `lists` ascending numbers below some K the number c stands at most K - lists
+    /// before position c; the more centroids have a list, the shorter the search.
+    fn find(&self, centroid: u16) -> Option<usize> {
+        let lists = self.centroids.len();
+        let last = usize::from(*self.centroids.last()?);
+        let missing = last + 1 - lists;
+        let end = lists.min(usize::from(centroid) + 1);
+        let start = usize::from(centroid).saturating_sub(missing).min(end);
+        self.centroids[start..end].binary_search(&centroid).ok().map(|position| start + position)
+    }
+}
+
+fn varint_bytes(value: u32) -> usize {
+    (u32::BITS - value.leading_zeros()).div_ceil(VALUE_BITS).max(1) as usize
+}
+
+fn write_varint(mut value: u32, into: &mut [u8]) -> usize {
+    let bytes = varint_bytes(value);
+    for byte in &mut into[..bytes - 1] {
+        *byte = value as u8 | MORE;
+        value >>= VALUE_BITS;
+    }
+    into[bytes - 1] = value as u8;
+    bytes
+}
+
+fn read_list(
+    bytes: &[u8],
+    length: usize,
+    documents: u32,
+    into: &mut Vec<u32>,
+) -> std::result::Result<(), &'static str> {
+    let mut rest = bytes.iter();
+    // 64 bits hold the sum of a document and a distance, so that it can be compared before it is narrowed.
+    let mut next = 0_u64;
+    for _ in 0..length {
+        let mut distance = 0_u64;
+        let mut shift = 0;
+        loop {
+            let &byte = rest.next().ok_or("a list ends early")?;
+            distance |= u64::from(byte & !MORE) << shift;
+            if byte & MORE == 0 {
+                break;
+            }
+            shift += VALUE_BITS;
+            if shift > u32::BITS {
+                return Err("a number in a list is too long");
+            }
+        }
+        let document = next + distance;
+        if document >= u64::from(documents) {
+            return Err("a list names a document beyond the last");
+        }
+        into.push(document as u32);
+        next = document + 1;
+    }
+    if rest.next().is_some() { Err("bytes follow a list") } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn varints_survive_their_bytes() {
+        for value in [0, 1, 127, 128, 16_383, 16_384, u32::MAX - 1] {
+            let mut bytes = [0; 5];
+            let written = write_varint(value, &mut bytes);
+            let mut read = Vec::new();
+            read_list(&bytes[..written], 1, u32::MAX, &mut read).expect("sound");
+            assert_eq!(read, [value]);
+        }
+    }
+
+    #[test]
+    fn lists_are_the_inverse_of_cells() {
+        let cells: [&[u16]; 5] = [&[1, 3], &[], &[0, 1, 2, 3], &[3], &[1]];
+        let data = PostingData::build(6, |tell| {
+            for (document, cells) in cells.iter().enumerate() {
+                cells.iter().for_each(|&cell| tell(document as u32, cell));
+            }
+        });
+        assert_eq!(data.centroids, [0, 1, 2, 3]);
+        assert_eq!(data.lengths, [1, 3, 1, 3]);
+        let mut documents = Vec::new();
+        for list in 0..4 {
+            let bytes = &data.bytes[data.offsets[list] as usize..data.offsets[list + 1] as usize];
+            read_list(bytes, data.lengths[list] as usize, 5, &mut documents).expect("sound");
+        }
+        assert_eq!(documents, [2, 0, 2, 4, 2, 0, 2, 3]);
+        assert_eq!(PostingData::build(3, |_| ()).offsets, [0]);
+    }
+
+    #[test]
+    fn hostile_lists_are_refused() {
+        for (bytes, length, documents) in [
+            (b"".as_slice(), 1, 9),
+            (b"\x80", 1, 9),
+            (b"\x09", 1, 9),
+            (b"\x00\x00", 1, 9),
+            (b"\x08\x00", 2, 9),
+            (b"\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01", 1, u32::MAX),
+            (b"\xff\xff\xff\xff\x7f", 1, u32::MAX),
+        ] {
+            assert!(read_list(bytes, length, documents, &mut Vec::new()).is_err(), "{bytes:?}");
+        }
+    }
+}

@@ -1,0 +1,164 @@
+//! A commit is all or nothing, whatever fails in whichever operation.
+//!
+//! A scripted life of an index is run once for each of its disk operations, which fails with an error, for want of
+//! room, or with a power cut. After each failure the disk is looked at as a power cut could leave it, from "only what
+//! was synced" to "everything": the index must open there with the content of the last commit that returned or of the
+//! one that was under way, and must take the next commit.
+
+mod support;
+
+use std::sync::Arc;
+
+use latewood_core::codec::CodecKind;
+use latewood_core::index::Index;
+use latewood_core::storage::fault::{Fault, FaultStorage, Survivors};
+use latewood_core::storage::Storage;
+use latewood_core::{Error, Result};
+use support::{Content, add, assert_sound, content, document, execution, options, string};
+
+/// Creates an index and changes it in every way. `committed` is told the content after each step that changes the disk.
+fn live(storage: &FaultStorage, committed: &mut dyn FnMut(Content)) -> Result<()> {
+    let storage: Arc<dyn Storage> = Arc::new(storage.clone());
+    let index = Index::create(Arc::clone(&storage), options(CodecKind::Residual))?;
+    let mut committed = |index: &Index| committed(content(&index.snapshot()));
+    committed(&index);
+
+    let mut writer = index.writer()?;
+    let first: Vec<_> = (0..6).map(|n| document(string(&format!("d{n}")), n as usize % 4, n)).collect();
+    add(&mut writer, &first, false)?;
+    writer.commit(&execution())?;
+    committed(&index);
+
+    add(&mut writer, &[document(string("d1"), 3, 21), document(string("e"), 2, 22)], true)?;
+    writer.delete(&[string("d2"), string("d5")], false)?;
+    writer.commit(&execution())?;
+    committed(&index);
+    drop(writer);
+
+    let mut writer = Index::open(storage)?.writer()?;
+    add(&mut writer, &[document(string("f"), 1, 31)], false)?;
+    writer.delete(&[string("e")], false)?;
+    writer.commit(&execution())?;
+    index.refresh()?;
+    committed(&index);
+    drop(writer);
+
+    index.compact(&execution())?;
+    committed(&index);
+
+    let mut writer = index.writer()?;
+    writer.delete(&[string("d0"), string("d1"), string("d3"), string("d4"), string("f")], false)?;
+    add(&mut writer, &[document(string("g"), 4, 41)], false)?;
+    writer.commit(&execution())?;
+    committed(&index);
+    Ok(())
+}
+
+/// The content after each step, and the number of disk operations, of a life without a failure.
+fn undisturbed() -> (Vec<Content>, usize) {
+    let disk = FaultStorage::new();
+    let mut contents = Vec::new();
+    live(&disk, &mut |content| contents.push(content)).expect("no failure");
+    assert_eq!(contents.len(), 6);
+    assert_eq!(contents[1].len(), 6);
+    assert_eq!(contents[2].len(), 5);
+    assert_eq!(contents[3], contents[4], "compaction changes no content");
+    assert_eq!(contents[5].len(), 1);
+    (contents, disk.operations())
+}
+
+/// Opens an index and sees that it is whole and takes a commit.
+fn assert_usable(storage: Arc<dyn Storage>, contents: &[Content], allowed: &[usize], when: &str) {
+    let index = match Index::open(Arc::clone(&storage)) {
+        Err(Error::NotAnIndex { .. }) if allowed[0] == 0 => {
+            // Nothing was created yet; it can be, now.
+            Index::create(storage, options(CodecKind::Residual)).expect("creatable");
+            return;
+        }
+        other => other.unwrap_or_else(|error| panic!("{when}: {error}")),
+    };
+    let seen = content(&index.snapshot());
+    let known = allowed.iter().filter_map(|&step| step.checked_sub(1)).any(|step| contents.get(step) == Some(&seen));
+    assert!(known, "{when}: the content is that of neither commit");
+    assert_eq!(index.warnings(), Vec::<String>::new(), "{when}");
+    assert_sound(&index);
+
+    let mut writer = index.writer().expect("unlocked");
+    add(&mut writer, &[document(string("later"), 2, 99)], false).expect("added");
+    writer.commit(&execution()).unwrap_or_else(|error| panic!("{when}: {error}"));
+    assert_sound(&index);
+    let names = storage.list().expect("listed");
+    let kept: Vec<_> = names.iter().filter(|name| name.starts_with("MANIFEST")).collect();
+    assert_eq!(kept.len(), 2, "{when}: {names:?}");
+    assert_eq!(content(&index.snapshot()).len(), seen.len() + 1, "{when}");
+}
+
+fn disturbed(fault: Fault) {
+    let (contents, operations) = undisturbed();
+    for at in 0..operations {
+        let disk = FaultStorage::new();
+        disk.fail_at(at, fault);
+        let mut steps = 0;
+        let result = live(&disk, &mut |_| steps += 1);
+        assert!(disk.has_failed());
+        // Only the removal of old files may fail without a word.
+        assert!(result.is_err() || steps == contents.len(), "{fault:?} at {at}");
+        for survivors in Survivors::ALL {
+            let left = Arc::new(disk.after_power_cut(survivors));
+            let when = format!("{fault:?} at {at} of {operations}, {survivors:?} survives");
+            assert_usable(left, &contents, &[steps, steps + 1], &when);
+        }
+    }
+}
+
+#[test]
+fn a_power_cut_leaves_the_last_or_the_next_commit() {
+    disturbed(Fault::Crash);
+}
+
+#[test]
+fn an_error_leaves_the_last_or_the_next_commit() {
+    disturbed(Fault::Error);
+}
+
+#[test]
+fn a_full_disk_leaves_the_last_or_the_next_commit() {
+    disturbed(Fault::NoSpace);
+}
+
+#[test]
+fn a_failed_writer_is_poisoned_and_gives_its_room_back() {
+    let script = |disk: &FaultStorage, fault: Option<usize>| {
+        let index = Index::create(Arc::new(disk.clone()), options(CodecKind::Residual)).expect("created");
+        let mut writer = index.writer().expect("unlocked");
+        add(&mut writer, &[document(string("a"), 3, 1)], false).expect("added");
+        writer.commit(&execution()).expect("committed");
+        let before = (disk.list().expect("listed"), disk.operations());
+        add(&mut writer, &[document(string("b"), 3, 2)], false).expect("added");
+        writer.delete(&[string("a")], false).expect("deleted");
+        if let Some(fault) = fault {
+            disk.fail_at(before.1 + fault, Fault::NoSpace);
+        }
+        let result = writer.commit(&execution());
+        (index, writer, before, result)
+    };
+    let disk = FaultStorage::new();
+    let (_, _, before, result) = script(&disk, None);
+    result.expect("no failure");
+    for fault in 0..disk.operations() - before.1 {
+        let disk = FaultStorage::new();
+        let (index, mut writer, before, result) = script(&disk, Some(fault));
+        let Err(error) = result else {
+            continue;
+        };
+        assert!(matches!(&error, Error::Io { source, .. } if source.kind() == std::io::ErrorKind::StorageFull), "{error}");
+        assert_eq!(content(&index.snapshot()).len(), 1, "readers stay where they were");
+        assert_eq!(disk.list().expect("listed"), before.0, "what was written is removed");
+        let add_again = add(&mut writer, &[document(string("c"), 1, 3)], false);
+        assert!(matches!(add_again, Err(Error::WriterPoisoned { .. })));
+        assert!(matches!(writer.commit(&execution()), Err(Error::WriterPoisoned { .. })));
+        assert!(matches!(index.writer(), Err(Error::Locked { .. })), "until it is dropped");
+        drop(writer);
+        assert!(index.writer().is_ok());
+    }
+}

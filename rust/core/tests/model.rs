@@ -1,0 +1,226 @@
+//! Random lives of an index against a plain map.
+
+mod support;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use latewood_core::codec::CodecKind;
+use latewood_core::ids::Id;
+use latewood_core::index::{Index, Writer};
+use latewood_core::storage::{FileStorage, MemoryStorage, Storage};
+use latewood_core::tokens::TokenMatrix;
+use latewood_core::Error;
+use proptest::prelude::*;
+use support::{DIM, Document, add, assert_sound, content, document, execution, options};
+
+/// What may happen to an index. Ids are small numbers, so that they meet.
+#[derive(Clone, Debug)]
+enum Operation {
+    /// Ids with the number of tokens; `upsert` or plain.
+    Add(Vec<(u8, usize)>, bool),
+    Delete(Vec<u8>, bool),
+    Set(u8),
+    Commit,
+    /// The writer is dropped without a commit.
+    Forget,
+    Reopen,
+    Compact,
+}
+
+fn operation() -> impl Strategy<Value = Operation> {
+    let documents = prop::collection::vec((0..12_u8, 0..5_usize), 0..5);
+    prop_oneof![
+        3 => (documents, any::<bool>()).prop_map(|(documents, upsert)| Operation::Add(documents, upsert)),
+        2 => (prop::collection::vec(0..12_u8, 0..4), any::<bool>()).prop_map(|(ids, skip)| Operation::Delete(ids, skip)),
+        1 => any::<u8>().prop_map(Operation::Set),
+        3 => Just(Operation::Commit),
+        1 => Just(Operation::Forget),
+        1 => Just(Operation::Reopen),
+        1 => Just(Operation::Compact),
+    ]
+}
+
+/// How an index is kept.
+#[derive(Clone, Copy, Debug)]
+struct Setup {
+    kind: CodecKind,
+    integers: bool,
+    disk: Option<bool>,
+}
+
+fn setup() -> impl Strategy<Value = Setup> {
+    let kind = prop_oneof![Just(CodecKind::Residual), Just(CodecKind::Flat)];
+    let disk = prop_oneof![2 => Just(None), 1 => any::<bool>().prop_map(Some)];
+    (kind, any::<bool>(), disk).prop_map(|(kind, integers, disk)| Setup { kind, integers, disk })
+}
+
+/// Documents by id, in the order in which they were added.
+#[derive(Clone, Debug, Default)]
+struct Model {
+    documents: Vec<Document>,
+    setting: Option<u8>,
+}
+
+impl Model {
+    fn remove(&mut self, id: &Id) -> bool {
+        let before = self.documents.len();
+        self.documents.retain(|document| document.id != *id);
+        self.documents.len() < before
+    }
+
+    fn contains(&self, id: &Id) -> bool {
+        self.documents.iter().any(|document| document.id == *id)
+    }
+}
+
+struct Life {
+    setup: Setup,
+    storage: Arc<dyn Storage>,
+    index: Index,
+    writer: Option<Writer>,
+    committed: Model,
+    working: Model,
+    seed: u64,
+}
+
+impl Life {
+    fn id(&self, number: u8) -> Id {
+        if self.setup.integers { Id::Int(i64::from(number) - 6) } else { Id::Str(format!("id {number}")) }
+    }
+
+    fn writer(&mut self) -> &mut Writer {
+        let index = &self.index;
+        self.writer.get_or_insert_with(|| index.writer().expect("unlocked"))
+    }
+
+    fn run(&mut self, operation: &Operation) {
+        match operation {
+            Operation::Add(documents, upsert) => self.add(documents, *upsert),
+            Operation::Delete(ids, skip) => self.delete(ids, *skip),
+            Operation::Set(value) => {
+                self.writer().set("setting", (*value).into()).expect("set");
+                self.working.setting = Some(*value);
+            }
+            Operation::Commit => {
+                let before = self.index.snapshot().generation;
+                let generation = self.writer().commit(&execution()).expect("committed");
+                assert!(generation == before || generation == before + 1);
+                self.committed = self.working.clone();
+            }
+            Operation::Forget => {
+                self.writer = None;
+                self.working = self.committed.clone();
+            }
+            Operation::Reopen => {
+                self.index = Index::open(Arc::clone(&self.storage)).expect("opened");
+                // A writer outlives the index that it was asked from.
+                if self.writer.is_some() {
+                    assert!(matches!(self.index.writer(), Err(Error::Locked { .. })));
+                    self.writer = None;
+                    self.working = self.committed.clone();
+                }
+            }
+            Operation::Compact => match self.index.compact(&execution()) {
+                Err(Error::Locked { .. }) => assert!(self.writer.is_some()),
+                result => {
+                    result.expect("compacted");
+                    assert!(self.writer.is_none());
+                    let snapshot = self.index.snapshot();
+                    assert!(snapshot.segments.len() <= 1);
+                    assert_eq!(snapshot.documents(), snapshot.live_documents());
+                }
+            },
+        }
+        self.compare();
+    }
+
+    fn add(&mut self, documents: &[(u8, usize)], upsert: bool) {
+        let documents: Vec<Document> = documents
+            .iter()
+            .map(|&(number, tokens)| {
+                self.seed += 1;
+                document(self.id(number), tokens, self.seed)
+            })
+            .collect();
+        let twice = (1..documents.len()).any(|at| documents[..at].iter().any(|other| other.id == documents[at].id));
+        let exists = !upsert && documents.iter().any(|document| self.working.contains(&document.id));
+        match add(self.writer(), &documents, upsert) {
+            Err(Error::DuplicateId { .. }) => assert!(twice),
+            Err(Error::IdExists { .. }) => assert!(exists),
+            result => {
+                result.expect("added");
+                assert!(!twice && !exists);
+                for document in documents {
+                    self.working.remove(&document.id);
+                    self.working.documents.push(document);
+                }
+            }
+        }
+    }
+
+    fn delete(&mut self, ids: &[u8], skip_missing: bool) {
+        let ids: Vec<Id> = ids.iter().map(|&number| self.id(number)).collect();
+        let missing = ids.iter().any(|id| !self.working.contains(id));
+        match self.writer().delete(&ids, skip_missing) {
+            Err(Error::UnknownId { .. }) => assert!(missing && !skip_missing),
+            result => {
+                let deleted = result.expect("deleted");
+                assert!(skip_missing || !missing);
+                assert_eq!(deleted, ids.iter().filter(|id| self.working.remove(id)).count());
+            }
+        }
+    }
+
+    /// Readers see the last commit, document for document, in the order of adding.
+    fn compare(&self) {
+        let snapshot = self.index.snapshot();
+        let seen = content(&snapshot);
+        assert_eq!(seen.len() as u64, snapshot.live_documents());
+        let ids: Vec<&Id> = seen.iter().map(|(id, _)| id).collect();
+        let expected: Vec<&Id> = self.committed.documents.iter().map(|document| &document.id).collect();
+        assert_eq!(ids, expected);
+        assert_eq!(snapshot.settings().get("setting"), self.committed.setting.map(Into::into).as_ref());
+        let seen: BTreeMap<_, _> = seen.into_iter().collect();
+        for document in &self.committed.documents {
+            let stored = &seen[&document.id];
+            assert_eq!((&stored.text, &stored.metadata), (&document.text, &document.metadata));
+            let tokens = document.vectors.len() / DIM;
+            assert_eq!(stored.gains.len(), tokens);
+            if tokens > 0 {
+                let codec = snapshot.codec.as_ref().expect("there are tokens");
+                let offsets = [0, tokens as i64];
+                let vectors = TokenMatrix::new(&document.vectors, &offsets, DIM, |_| String::new()).expect("finite");
+                let encoded = codec.encode(&vectors, &execution()).expect("encoded");
+                assert_eq!(
+                    (&stored.codes, &stored.gains, &stored.centroids),
+                    (&encoded.codes, &encoded.gains, &encoded.centroids)
+                );
+            }
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 192, ..ProptestConfig::default() })]
+
+    #[test]
+    fn an_index_is_a_map_of_documents(setup in setup(), operations in prop::collection::vec(operation(), 1..30)) {
+        let folder = tempfile::tempdir().expect("a folder");
+        let storage: Arc<dyn Storage> = match setup.disk {
+            Some(mmap) => Arc::new(FileStorage::create(folder.path().join("index"), mmap).expect("created")),
+            None => Arc::new(MemoryStorage::new()),
+        };
+        let index = Index::create(Arc::clone(&storage), options(setup.kind)).expect("created");
+        let (committed, working) = (Model::default(), Model::default());
+        let mut life = Life { setup, storage, index, writer: None, committed, working, seed: 0 };
+        operations.iter().for_each(|operation| life.run(operation));
+        assert_sound(&life.index);
+        life.writer = None;
+        life.index.compact(&execution()).expect("compacted");
+        life.compare();
+        assert_sound(&life.index);
+        let reopened = Index::open(Arc::clone(&life.storage)).expect("opened");
+        prop_assert_eq!(content(&reopened.snapshot()), content(&life.index.snapshot()));
+    }
+}

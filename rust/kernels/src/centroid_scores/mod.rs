@@ -1,0 +1,134 @@
+//! int8 query tokens × int8 centroids: the table of scores, and the nearest centroid of many tokens.
+//!
+//! Both are one integer matrix product, `[32 lanes] × [rows]` at a time, exact in i32 at every level.
+//!
+//! # Why nothing overflows
+//! Centroids lie in −127..=127 (−128 is computed correctly too). Scalar adds two products in i16: 2 · 128 · 127 = 32,512.
+//! AVX2 widens to i16 and multiplies pairs into i32. VNNI wants one side unsigned: the query becomes `q + 128`, and
+//! 128 · Σ row is taken off where the sums start. |sum| ≤ 16,384 · 255 · 128 < 2^31.
+//!
+//! # Bound
+//! Per row and 32 lanes at depth 128: 64 `vpdpbusd` of 512 bits (32 cycles); 4 cycles with AMX; 512 AVX2 instructions on
+//! three ports (171 cycles). Rows go in chunks that stay in L1 while every block of lanes passes over them.
+
+pub(crate) mod scalar;
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+mod amx;
+#[cfg(test)]
+mod tests;
+
+use crate::lanes::{LANES, QueryLanes};
+use crate::level::{Isa, Level};
+
+/// Bytes of centroids that stay in L1 while the blocks of lanes pass over them.
+const CHUNK_BYTES: usize = 16 << 10;
+
+/// Rows per chunk: a multiple of 32, the most rows that any kernel takes at once.
+fn chunk_rows(depth: usize) -> usize {
+    (CHUNK_BYTES / depth).next_multiple_of(32)
+}
+
+/// Scores of query tokens against centroids: `out[block][row][lane] = (Σ q · c) as f32 · unit`.
+///
+/// `centroids` is `[rows, depth]`; `out` is `[blocks][rows][32]`, zero in lanes past the last token.
+///
+/// # Panics
+/// If `centroids` is not whole rows or `out` has another length.
+pub fn centroid_scores(level: Level, lanes: &QueryLanes, centroids: &[i8], unit: f32, out: &mut [f32]) {
+    let rows = count_rows(lanes, centroids);
+    assert_eq!(out.len(), lanes.blocks() * rows * LANES, "out must be [blocks][rows][32]");
+    match level.0 {
+        Isa::Scalar => scalar::scores(lanes, centroids, unit, out),
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: this level exists only where detection found avx2; lengths are checked above.
+        Isa::Avx2 => unsafe { avx2::scores(lanes, centroids, unit, out) },
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: this level exists only where detection found avxvnni and avx2; lengths are checked above.
+        Isa::AvxVnni => unsafe { avx2::scores_vnni(lanes, centroids, unit, out) },
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: this level exists only where detection found avx512f, bw, vl and vnni; lengths are checked above.
+        Isa::Avx512Vnni => unsafe { avx512::scores(lanes, centroids, unit, out) },
+        #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+        // SAFETY: this level exists only where the system gave permission for tiles; lengths are checked above.
+        Isa::Amx => unsafe { amx::scores(lanes, centroids, unit, out) },
+    }
+}
+
+/// For each token the row with the largest `Σ q · c - bias[row]`; among equals the lowest row.
+///
+/// `bias` has one entry per row or is empty. Differences are taken in i32 and must fit it.
+///
+/// # Panics
+/// If `centroids` is not whole rows, has no row, `bias` has another length, or `out` is not one entry per token.
+pub fn nearest_centroids(level: Level, lanes: &QueryLanes, centroids: &[i8], bias: &[i32], out: &mut [u32]) {
+    let mut dots = vec![0; lanes.tokens()];
+    nearest_centroids_with_dots(level, lanes, centroids, bias, out, &mut dots);
+}
+
+/// [`nearest_centroids`] that also gives the winning `Σ q · c - bias[row]` of each token.
+///
+/// # Panics
+/// As [`nearest_centroids`], and if `dots` is not one entry per token.
+pub fn nearest_centroids_with_dots(
+    level: Level,
+    lanes: &QueryLanes,
+    centroids: &[i8],
+    bias: &[i32],
+    out: &mut [u32],
+    dots: &mut [i32],
+) {
+    let rows = count_rows(lanes, centroids);
+    assert!(rows > 0 && i32::try_from(rows).is_ok(), "there must be at least one centroid and fewer than 2^31");
+    assert!(bias.is_empty() || bias.len() == rows, "one bias per centroid");
+    assert!(out.len() == lanes.tokens() && dots.len() == lanes.tokens(), "one result per token");
+    let zeros;
+    let bias = if bias.is_empty() {
+        zeros = vec![0; rows];
+        &zeros
+    } else {
+        bias
+    };
+    let mut best = vec![Best::default(); lanes.blocks()];
+    match level.0 {
+        Isa::Scalar => scalar::nearest(lanes, centroids, bias, &mut best),
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: this level exists only where detection found avx2; lengths are checked above.
+        Isa::Avx2 => unsafe { avx2::nearest(lanes, centroids, bias, &mut best) },
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: this level exists only where detection found avxvnni and avx2; lengths are checked above.
+        Isa::AvxVnni => unsafe { avx2::nearest_vnni(lanes, centroids, bias, &mut best) },
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: this level exists only where detection found avx512f, bw, vl and vnni; lengths are checked above.
+        Isa::Avx512Vnni => unsafe { avx512::nearest(lanes, centroids, bias, &mut best) },
+        #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+        // SAFETY: this level exists only where the system gave permission for tiles; lengths are checked above.
+        Isa::Amx => unsafe { amx::nearest(lanes, centroids, bias, &mut best) },
+    }
+    for (best, (out, dots)) in best.iter().zip(out.chunks_mut(LANES).zip(dots.chunks_mut(LANES))) {
+        out.iter_mut().zip(best.rows).for_each(|(out, row)| *out = row.cast_unsigned());
+        dots.copy_from_slice(&best.dots[..dots.len()]);
+    }
+}
+
+fn count_rows(lanes: &QueryLanes, centroids: &[i8]) -> usize {
+    assert!(centroids.len().is_multiple_of(lanes.depth()), "centroids must be whole rows of depth");
+    centroids.len() / lanes.depth()
+}
+
+/// The best row so far of each lane of a block.
+#[derive(Clone)]
+#[repr(C, align(64))]
+struct Best {
+    dots: [i32; LANES],
+    rows: [i32; LANES],
+}
+
+impl Default for Best {
+    fn default() -> Self {
+        Self { dots: [i32::MIN; LANES], rows: [0; LANES] }
+    }
+}

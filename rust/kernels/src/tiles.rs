@@ -1,0 +1,139 @@
+//! The one wrapper around AMX: detection, permission, configuration and the int8 product of 32 rows with 32 lanes.
+//!
+//! Stable Rust has no AMX intrinsics yet, so the instructions are inline assembly. Tile registers belong to nobody across a
+//! call: each kernel configures them when it starts and releases them when it ends, on whatever thread it runs.
+
+use std::arch::asm;
+use std::arch::x86_64::{__cpuid, __cpuid_count, _xgetbv};
+use std::marker::PhantomData;
+
+use crate::lanes::LANES;
+
+/// Rows that one product takes.
+pub(crate) const ROWS: usize = 32;
+
+/// Whether CPU and operating system have AMX int8, and Linux has granted this process its registers.
+pub(crate) fn permitted() -> bool {
+    const OSXSAVE: u32 = 1 << 27;
+    const TILE_AND_INT8: u32 = 1 << 24 | 1 << 25;
+    const TILE_STATE: u64 = 1 << 17 | 1 << 18;
+    if __cpuid(0).eax < 7 || __cpuid(1).ecx & OSXSAVE == 0 || __cpuid_count(7, 0).edx & TILE_AND_INT8 != TILE_AND_INT8 {
+        return false;
+    }
+    // SAFETY: OSXSAVE says that the instruction exists; register 0 always does.
+    if unsafe { enabled_state() } & TILE_STATE != TILE_STATE {
+        return false;
+    }
+    const ARCH_PRCTL: i64 = 158;
+    const REQUEST_PERMISSION: i64 = 0x1023;
+    const TILE_DATA: i64 = 18;
+    let result: i64;
+    // SAFETY: arch_prctl(ARCH_REQ_XCOMP_PERM, XTILEDATA) touches no memory of this process; it may fail, which we heed.
+    unsafe {
+        asm!(
+            "syscall",
+            inlateout("rax") ARCH_PRCTL => result,
+            in("rdi") REQUEST_PERMISSION,
+            in("rsi") TILE_DATA,
+            lateout("rcx") _,
+            lateout("r11") _,
+            options(nostack),
+        );
+    }
+    result == 0
+}
+
+#[target_feature(enable = "xsave")]
+fn enabled_state() -> u64 {
+    // SAFETY: the caller has seen OSXSAVE.
+    unsafe { _xgetbv(0) }
+}
+
+/// The tile registers of this thread, configured as eight tiles of 16 rows × 64 bytes, and released on drop.
+pub(crate) struct Session(PhantomData<*mut ()>);
+
+#[repr(C, align(64))]
+struct Configuration {
+    palette: u8,
+    start_row: u8,
+    reserved: [u8; 14],
+    row_bytes: [u16; 16],
+    rows: [u8; 16],
+}
+
+impl Session {
+    /// Configures the tiles of this thread.
+    ///
+    /// # Safety
+    /// [`permitted`] has returned true in this process.
+    pub(crate) unsafe fn start() -> Self {
+        let used = |value| std::array::from_fn(|tile| if tile < 8 { value } else { 0 });
+        let rows: [u16; 16] = used(16);
+        let configuration = Configuration {
+            palette: 1,
+            start_row: 0,
+            reserved: [0; 14],
+            row_bytes: used(64),
+            rows: rows.map(|rows| rows as u8),
+        };
+        // SAFETY: 64 readable bytes in the layout of palette 1; the caller vouches for AMX.
+        unsafe { asm!("ldtilecfg [{}]", in(reg) &raw const configuration, options(nostack, readonly)) };
+        Self(PhantomData)
+    }
+
+    /// `out[row][lane] = Σ_d rows[row][d] · lanes[d / 4][lane][d % 4]` over `steps` · 64 dimensions.
+    ///
+    /// `rows` are 32 rows of int8, `stride` bytes apart; `lanes` is one block of `QueryLanes`.
+    ///
+    /// Two tiles of 16 rows by two of 16 lanes: four loads for four products, so that loads hide behind the products.
+    #[inline]
+    pub(crate) fn multiply(&self, rows: &[u8], stride: usize, lanes: &[i8], steps: usize, out: &mut [i32]) {
+        assert!(steps > 0 && stride >= steps * 64 && rows.len() >= ROWS * stride);
+        assert!(lanes.len() >= steps * 64 * LANES && out.len() >= ROWS * LANES);
+        // SAFETY: tiles read 16 rows of 64 bytes at strides `stride` and 128 and write at stride 128; all of it lies in
+        // the slices by the assertions. A session exists, so tiles are configured.
+        unsafe {
+            asm!(
+                "tilezero tmm0",
+                "tilezero tmm1",
+                "tilezero tmm2",
+                "tilezero tmm3",
+                "2:",
+                "tileloadd tmm4, [{low} + {stride}*1]",
+                "tileloadd tmm6, [{lanes} + {line}*1]",
+                "tileloadd tmm7, [{lanes} + {line}*1 + 64]",
+                "tileloadd tmm5, [{high} + {stride}*1]",
+                "tdpbssd tmm0, tmm4, tmm6",
+                "tdpbssd tmm1, tmm4, tmm7",
+                "tdpbssd tmm2, tmm5, tmm6",
+                "tdpbssd tmm3, tmm5, tmm7",
+                "add {low}, 64",
+                "add {high}, 64",
+                "add {lanes}, 2048",
+                "dec {steps}",
+                "jnz 2b",
+                "tilestored [{out} + {line}*1], tmm0",
+                "tilestored [{out} + {line}*1 + 64], tmm1",
+                "tilestored [{out} + {line}*1 + 2048], tmm2",
+                "tilestored [{out} + {line}*1 + 2112], tmm3",
+                low = inout(reg) rows.as_ptr() => _,
+                high = inout(reg) rows.as_ptr().add(16 * stride) => _,
+                stride = in(reg) stride,
+                lanes = inout(reg) lanes.as_ptr() => _,
+                line = in(reg) 4 * LANES,
+                steps = inout(reg) steps => _,
+                out = in(reg) out.as_mut_ptr(),
+                out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
+                out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
+                options(nostack),
+            );
+        }
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        // SAFETY: a session exists, so the instruction does; no tile holds anything that is still wanted.
+        unsafe { asm!("tilerelease", options(nostack, nomem)) };
+    }
+}

@@ -1,0 +1,78 @@
+//! Loads, stores and the i16 product that the x86 kernels share.
+
+use std::arch::x86_64::{
+    __m256, __m256i, __m512, __m512i, _mm256_add_epi32, _mm256_loadu_ps, _mm256_loadu_si256, _mm256_madd_epi16,
+    _mm256_set1_epi32, _mm256_setzero_si256, _mm256_storeu_ps, _mm256_storeu_si256, _mm512_loadu_ps,
+    _mm512_loadu_si512, _mm512_storeu_ps, _mm512_storeu_si512,
+};
+
+use crate::lanes::{LANES, QueryLanes};
+
+macro_rules! loads_and_stores {
+    ($feature:literal, $bytes:literal, $load:ident, $store:ident, $vector:ty, $element:ty, $load_intrinsic:ident, $store_intrinsic:ident) => {
+        /// Reads one register from the start of `source`, which must hold one.
+        #[inline]
+        #[target_feature(enable = $feature)]
+        pub(crate) fn $load(source: &[$element]) -> $vector {
+            assert!(size_of_val(source) >= $bytes);
+            // SAFETY: the length is checked; the instruction asks for no alignment.
+            unsafe { $load_intrinsic(source.as_ptr().cast()) }
+        }
+
+        /// Writes one register to the start of `target`, which must hold one.
+        #[inline]
+        #[target_feature(enable = $feature)]
+        pub(crate) fn $store(target: &mut [$element], vector: $vector) {
+            assert!(size_of_val(target) >= $bytes);
+            // SAFETY: the length is checked; the instruction asks for no alignment.
+            unsafe { $store_intrinsic(target.as_mut_ptr().cast(), vector) }
+        }
+    };
+}
+
+loads_and_stores!("avx2", 32, load_i32x8, store_i32x8, __m256i, i32, _mm256_loadu_si256, _mm256_storeu_si256);
+loads_and_stores!("avx2", 32, load_f32x8, store_f32x8, __m256, f32, _mm256_loadu_ps, _mm256_storeu_ps);
+loads_and_stores!("avx2", 32, load_u8x32, store_u8x32, __m256i, u8, _mm256_loadu_si256, _mm256_storeu_si256);
+loads_and_stores!("avx512f", 64, load_i32x16, store_i32x16, __m512i, i32, _mm512_loadu_si512, _mm512_storeu_si512);
+loads_and_stores!("avx512f", 64, load_f32x16, store_f32x16, __m512, f32, _mm512_loadu_ps, _mm512_storeu_ps);
+loads_and_stores!("avx512f", 64, load_u8x64, store_u8x64, __m512i, u8, _mm512_loadu_si512, _mm512_storeu_si512);
+
+/// One block as pairs of i16, `[depth / 2][32 lanes][2]`, for `madd_epi16`.
+pub(crate) fn widen_block(lanes: &QueryLanes, block: usize, out: &mut [i16]) {
+    let fours = lanes.block(block).as_chunks::<{ 4 * LANES }>().0;
+    for (four, out) in fours.iter().zip(out.as_chunks_mut::<{ 4 * LANES }>().0) {
+        for (lane, values) in four.as_chunks::<4>().0.iter().enumerate() {
+            for (d, &value) in values.iter().enumerate() {
+                out[d / 2 * 2 * LANES + lane * 2 + d % 2] = i16::from(value);
+            }
+        }
+    }
+}
+
+/// Sums of `ROWS` rows of i16, `stride` apart, against one widened block.
+///
+/// `madd_epi16` adds two products of at most 128 · 128 in i32, which cannot overflow.
+#[inline]
+#[target_feature(enable = "avx2")]
+pub(crate) fn dots_i16<const ROWS: usize>(
+    pairs: &[i16],
+    rows: &[i16],
+    stride: usize,
+    depth: usize,
+) -> [[__m256i; 4]; ROWS] {
+    assert!(pairs.len() >= depth * LANES && rows.len() >= (ROWS - 1) * stride + depth && depth.is_multiple_of(2));
+    let mut sums = [[_mm256_setzero_si256(); 4]; ROWS];
+    for pair in 0..depth / 2 {
+        for (row, sums) in sums.iter_mut().enumerate() {
+            // SAFETY: row · stride + 2 · pair + 2 ≤ rows.len(), asserted above.
+            let value = unsafe { rows.as_ptr().add(row * stride + 2 * pair).cast::<i32>().read_unaligned() };
+            let value = _mm256_set1_epi32(value);
+            for (part, sum) in sums.iter_mut().enumerate() {
+                // SAFETY: (pair + 1) · 64 ≤ pairs.len(), asserted above.
+                let query = unsafe { _mm256_loadu_si256(pairs.as_ptr().add(pair * 2 * LANES + part * 16).cast()) };
+                *sum = _mm256_add_epi32(*sum, _mm256_madd_epi16(value, query));
+            }
+        }
+    }
+    sums
+}

@@ -1,0 +1,44 @@
+"""Hypothesis profiles, and indexes that many tests only read."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+from latewood import Index
+from strategies import Corpus, make_corpus
+from support import TEXTS, HashEncoder, build_index
+
+# Deadlines would be timed assertions, and fixtures that last for a whole function are meant to here.
+_COMMON = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow, HealthCheck.function_scoped_fixture]}
+settings.register_profile("fast", max_examples=25, **_COMMON)  # type: ignore[arg-type]
+settings.register_profile("thorough", max_examples=300, **_COMMON)  # type: ignore[arg-type]
+settings.register_profile("night", max_examples=5000, **_COMMON)  # type: ignore[arg-type]
+settings.load_profile(os.environ.get("LATEWOOD_HYPOTHESIS", "fast"))
+
+# Models are used from packages and folders; nothing is fetched while tests run.
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+
+@pytest.fixture(scope="session")
+def corpus() -> Corpus:
+    return make_corpus(7, documents=400, queries=16)
+
+
+@pytest.fixture(scope="session")
+def index(corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> Index:
+    """An index of `corpus`, 4-bit residual codec; not to be changed."""
+    return build_index(tmp_path_factory.mktemp("index") / "residual", corpus)
+
+
+@pytest.fixture
+def text_index(tmp_path: Path) -> Iterator[Index]:
+    """Texts with metadata, through the hash encoder."""
+    index = Index.create(tmp_path / "texts", encoder=HashEncoder())
+    index.add(
+        list(TEXTS), texts=list(TEXTS.values()), metadata=[{"words": len(text.split())} for text in TEXTS.values()]
+    )
+    yield index
+    index.close()

