@@ -30,12 +30,14 @@ def int8_tolerance(query: NDArray[Any], document: NDArray[Any], weights: NDArray
     norms = np.linalg.norm(query.astype(np.float64), axis=1)
     used = norms if weights is None else norms * weights
     longest = float(np.linalg.norm(document.astype(np.float64), axis=1).max())
-    return float(used.sum()) * longest * (np.sqrt(depth) / 254.0 + 1e-5)
+    step: float = depth**0.5 / 254.0
+    return float(used.sum()) * longest * (step + 1e-5)
 
 
 def ranking(scores: Sequence[float]) -> list[int]:
     """Positions from the best score to the worst; ties keep their order."""
-    return np.argsort(-np.asarray(scores, dtype=np.float64), kind="stable").tolist()
+    order: list[int] = np.argsort(-np.asarray(scores, dtype=np.float64), kind="stable").tolist()
+    return order
 
 
 def decode(

@@ -53,7 +53,8 @@ def token_vectors(generator: np.random.Generator, centres: NDArray[np.float64], 
     vectors = chosen + 0.35 * generator.standard_normal(chosen.shape) / np.sqrt(chosen.shape[1])
     repeated = generator.random(tokens) < 0.1
     vectors[repeated] = chosen[repeated]
-    return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+    unit: NDArray[np.float32] = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+    return unit
 
 
 def make_corpus(
@@ -101,7 +102,7 @@ def ragged(draw: Any, *, dim: int | None = None, min_items: int = 1, max_items: 
     values = generator.standard_normal((sum(lengths), width)).astype(np.float32)
     if draw(st.booleans()):
         # Equal vectors make equal scores.
-        values = np.round(values * 2.0) / 2.0
+        values = (np.round(values * 2.0) / 2.0).astype(np.float32)
     return Ragged(values, np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64))
 
 

@@ -20,8 +20,8 @@ REPOSITORY = TESTS.parent
 
 
 def build_index(path: Path, corpus: Corpus, **options: Any) -> Index:
-    """Index a corpus under ids 0 … n-1."""
-    index = Index.create(path, dim=corpus.dim, **options)
+    """Index a corpus under ids 0 … n-1; centroids are trained however little there is."""
+    index = Index.create(path, dim=corpus.dim, **{"train_after": 0, **options})
     index.add(range(len(corpus.documents)), vectors=corpus.documents)
     return index
 

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from latewood import Index
 from reference import int8_tolerance, maxsim
 from strategies import UGLY_DIMS, Corpus, corpora, make_corpus
 from support import build_index
@@ -90,6 +91,24 @@ def test_the_same_data_and_seed_give_the_same_vectors(tmp_path: Path) -> None:
     other = build_index(tmp_path / "three", corpus, seed=6).vectors(range(50))
     np.testing.assert_array_equal(first.values, again.values)
     assert (first.values != other.values).any()
+
+
+def test_training_waits_for_enough_vectors(tmp_path: Path) -> None:
+    """Below `train_after` tokens the codes are nearly the originals; above, all of them are those of the residual codec."""
+    corpus = make_corpus(13, dim=64, documents=120)
+    original = np.concatenate(corpus.documents)
+    tokens = [sum(map(len, corpus.documents[:half])) for half in (60, 120)]
+    index = Index.create(tmp_path / "index", dim=64, bits=2, train_after=tokens[0] + 1)
+    index.add(range(60), vectors=corpus.documents[:60])
+    before = index.vectors(range(60))
+    assert lost_energy(before.values, original[: tokens[0]]) <= LOST_ENERGY["flat", 8]
+    index.add(range(60, 120), vectors=corpus.documents[60:])
+    after = index.vectors(range(120))
+    assert lost_energy(after.values, original) <= LOST_ENERGY["flat", 2] + LOST_ENERGY["flat", 8]
+    assert lost_energy(after.values[: tokens[0]], original[: tokens[0]]) > LOST_ENERGY["flat", 8]
+    assert index.check() == []
+    reopened = Index.open(index.path)
+    assert [hit.id for hit in reopened.search(corpus.queries[0])] == [hit.id for hit in index.search(corpus.queries[0])]
 
 
 def test_size_on_disk(tmp_path: Path) -> None:

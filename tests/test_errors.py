@@ -99,7 +99,8 @@ def test_nothing_to_index_or_to_ask(index: Index) -> None:
     nothing = np.zeros((0, 32), dtype=np.float32)
     with pytest.raises(InvalidInputError, match=r"1001.*no tokens"):
         index.add([1000, 1001], vectors=[VECTORS[0], nothing])
-    for query in (nothing, np.zeros((0, 0), dtype=np.float32), []):
+    bad: list[Any] = [nothing, np.zeros((0, 0), dtype=np.float32), []]
+    for query in bad:
         with pytest.raises(InvalidInputError):
             index.search(query)
     with pytest.raises(InvalidInputError, match="position 1 has no tokens"):
@@ -152,6 +153,7 @@ def test_bad_options(index: Index, options: dict[str, Any], words: str) -> None:
         {"ids": [1000], "vectors": VECTORS[:1], "texts": []},
         {"ids": [1000], "vectors": VECTORS[:1], "texts": "text"},
         {"ids": [1000], "vectors": VECTORS[:1], "texts": [5]},
+        {"ids": [1000], "vectors": VECTORS[:1], "texts": ["lone \ud800 surrogate"]},
         {"ids": [1000], "vectors": VECTORS[:1], "metadata": {"a": 1}},
         {"ids": [1000], "vectors": VECTORS[:1], "metadata": [[1]]},
         {"ids": [1000], "vectors": VECTORS[:1], "metadata": [{"a": float("nan")}]},
@@ -199,7 +201,7 @@ def damaged_use(folder: Path, wanted: list[Any]) -> str:
 def healthy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two segments, a tombstone, texts and metadata."""
     path = tmp_path_factory.mktemp("healthy") / "index"
-    index = Index.create(path, dim=32)
+    index = Index.create(path, dim=32, train_after=0)
     names = [f"d{number}" for number in range(30)]
     index.add(names[:20], vectors=VECTORS[:20], texts=names[:20], metadata=[{"n": n} for n in range(20)])
     index.add(names[20:], vectors=VECTORS[20:])

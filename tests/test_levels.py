@@ -21,7 +21,7 @@ corpus = make_corpus(17, dim=dim, documents=150, queries=8, query_tokens=(1, 40)
 hashes = {}
 for threads in (1, 2, 8):
     path = f"{folder}/{codec}-{dim}-{bits}-{os.environ['LATEWOOD_SIMD']}-{threads}"
-    index = latewood.Index.create(path, dim=dim, codec=codec, bits=bits)
+    index = latewood.Index.create(path, dim=dim, codec=codec, bits=bits, train_after=0)
     index.add(range(150), vectors=corpus.documents, threads=threads)
     digest = hashlib.sha256(index.vectors(range(150)).values.tobytes())
     for gather in ("exact", "flood", "postings"):
@@ -44,6 +44,7 @@ print(json.dumps([latewood.simd_level(), hashes]))
         ("residual", 48, 8),
         ("flat", 128, 4),
         ("flat", 33, 2),
+        ("flat", 32, 8),
     ],
 )
 def test_every_level_and_thread_count_agree(tmp_path: Path, codec: str, dim: int, bits: int) -> None:

@@ -45,10 +45,15 @@ class Life(RuleBasedStateMachine):
         self.pending: dict[Any, Entry] | None = None
         self.writer: Writer | None = None
 
-    @initialize(bits=st.sampled_from([2, 4, 8]), codec=st.sampled_from(["residual", "flat"]), strings=st.booleans())
-    def create(self, bits: Any, codec: Any, strings: bool) -> None:
+    @initialize(
+        bits=st.sampled_from([2, 4, 8]),
+        codec=st.sampled_from(["residual", "flat"]),
+        train_after=st.sampled_from([0, 40, 65_536]),
+        strings=st.booleans(),
+    )
+    def create(self, bits: Any, codec: Any, train_after: int, strings: bool) -> None:
         self.strings = strings
-        self.index = Index.create(self.folder / "index", dim=POOL.dim, bits=bits, codec=codec)
+        self.index = Index.create(self.folder / "index", dim=POOL.dim, bits=bits, codec=codec, train_after=train_after)
 
     def teardown(self) -> None:
         if self.writer is not None:
@@ -257,7 +262,15 @@ def test_create_and_open(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "options",
-    [{"dim": 0}, {"dim": 5000}, {"bits": 3}, {"codec": "gzip"}, {"centroids": 0}, {"codec": "flat", "centroids": 8}],
+    [
+        {"dim": 0},
+        {"dim": 5000},
+        {"bits": 3},
+        {"codec": "gzip"},
+        {"centroids": 0},
+        {"codec": "flat", "centroids": 8},
+        {"train_after": -1},
+    ],
 )
 def test_bad_options(tmp_path: Path, options: dict[str, Any]) -> None:
     with pytest.raises(InvalidInputError):

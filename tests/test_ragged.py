@@ -95,6 +95,8 @@ def test_tensor_of_another_device() -> None:
 
 def test_a_single_array_is_one_item() -> None:
     array = arrays(5)[0]
+    assert_same(to_ragged(array.tolist()), [array])
+    assert_same(to_ragged([array.tolist(), array.tolist()]), [array, array])
     result = to_ragged(array)
     assert result.offsets.tolist() == [0, 5]
 
@@ -157,6 +159,8 @@ def test_arrow_of_another_library() -> None:
         (["text"], {}, InvalidInputError, "position 0 is text"),
         ([np.zeros(4, dtype=np.float32)], {}, InvalidInputError, "position 0.*pass the"),
         ([[[1.0, 2.0], [3.0]]], {}, InvalidInputError, "position 0"),
+        ([[1.0, 2.0], [3.0]], {}, InvalidInputError, "not an array"),
+        ([[1, 2], [3, 4]], {}, InvalidInputError, "int64"),
         ([*arrays(2), *arrays(2, dim=5)], {}, DimensionError, "position 1 has 5 dimensions, 4"),
         (arrays(2, 2), {"dim": 8}, DimensionError, "8 are expected"),
         (arrays(2)[0], {"dim": 8}, DimensionError, "8 are expected"),

@@ -145,7 +145,7 @@ def test_unknown_and_repeated_candidates(index: Index, corpus: Corpus) -> None:
     query = corpus.queries[0]
     with pytest.raises(UnknownIdError, match="4040"):
         index.rerank(query, [1, 4040, 2])
-    with pytest.raises(InvalidInputError, match="abc"):
+    with pytest.raises(UnknownIdError, match="abc"):
         index.rerank(query, ["abc"])
     skipped = index.rerank(query, [1, 4040, 2], [3.0, 2.0, 1.0], missing="skip")
     assert skipped == index.rerank(query, [1, 2], [3.0, 1.0])

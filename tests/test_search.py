@@ -87,7 +87,7 @@ def test_batch_and_single_agree(index: Index, corpus: Corpus) -> None:
 
 def test_ties_go_to_the_document_added_first(tmp_path: Path, corpus: Corpus) -> None:
     """Equal documents in several segments, among others."""
-    index = Index.create(tmp_path / "index", dim=corpus.dim)
+    index = Index.create(tmp_path / "index", dim=corpus.dim, train_after=0)
     same = corpus.documents[0]
     index.add([5, 3], vectors=[same, corpus.documents[1]])
     index.add([9, 1], vectors=[same, corpus.documents[2]])
@@ -198,11 +198,17 @@ def test_statistics(index: Index, corpus: Corpus) -> None:
 # ── filters ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 METADATA: list[dict[str, Any] | None] = [
-    {"lang": lang, "year": year, "tags": tags, "open": year % 2 == 0}
-    for lang in ("en", "de", "fr")
-    for year in (1999, 2005, 2020)
-    for tags in ([], ["a"], ["a", "b"])
-] + [None, {"lang": "en"}, {"year": 2005.0}, {"lang": 5}]
+    *(
+        {"lang": lang, "year": year, "tags": tags, "open": year % 2 == 0}
+        for lang in ("en", "de", "fr")
+        for year in (1999, 2005, 2020)
+        for tags in ([], ["a"], ["a", "b"])
+    ),
+    None,
+    {"lang": "en"},
+    {"year": 2005.0},
+    {"lang": 5},
+]
 
 Match = Callable[[dict[str, Any]], bool]
 FILTERS: list[tuple[dict[str, Any], Match]] = [
@@ -225,7 +231,7 @@ FILTERS: list[tuple[dict[str, Any], Match]] = [
 @pytest.fixture(scope="module")
 def filtered(tmp_path_factory: pytest.TempPathFactory) -> tuple[Index, Corpus]:
     corpus = make_corpus(9, documents=len(METADATA), queries=3)
-    index = Index.create(tmp_path_factory.mktemp("filters") / "index", dim=corpus.dim)
+    index = Index.create(tmp_path_factory.mktemp("filters") / "index", dim=corpus.dim, train_after=0)
     half = len(METADATA) // 2
     index.add(range(half), vectors=corpus.documents[:half], metadata=METADATA[:half])
     index.add(range(half, len(METADATA)), vectors=corpus.documents[half:], metadata=METADATA[half:])

@@ -55,6 +55,7 @@ class Index:
         bits: int = 4,
         centroids: int | None = None,
         seed: int = 42,
+        train_after: int = 65536,
         encoder: str | None = None,
         mmap: bool = True,
     ) -> Index:

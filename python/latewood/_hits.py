@@ -9,7 +9,7 @@ import numpy as np
 
 from latewood import _core
 from latewood._typing import FloatArray, Id, IdSequence, OffsetArray, ResultIds, ScoreKind
-from latewood.errors import InvalidInputError, UnknownIdError
+from latewood.errors import CorruptIndexError, InvalidInputError, UnknownIdError
 from latewood.results import Document, Explanation, Hit, SearchArrays
 
 
@@ -17,9 +17,19 @@ def documents_of(core: _core.Index, ids: IdSequence) -> list[Document]:
     """Text and metadata of documents, in the order of `ids`."""
     keys: Sequence[Id] = ids.tolist() if isinstance(ids, np.ndarray) else ids
     return [
-        Document(key, text, json.loads(metadata) if metadata is not None else None)
+        Document(key, text, _metadata(key, metadata))
         for key, (text, metadata) in zip(keys, core.documents(ids), strict=True)
     ]
+
+
+def _metadata(key: Id, stored: str | None) -> Any:
+    if stored is None:
+        return None
+    try:
+        return json.loads(stored)
+    except ValueError as error:
+        message = f"the stored metadata of document {key!r} is damaged ({error}); index.check() tells which file"
+        raise CorruptIndexError(message) from error
 
 
 def to_arrays(results: _core.Results, lengths: OffsetArray, score: ScoreKind) -> SearchArrays:

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import numpy as np
+
 from latewood import _core
 from latewood._typing import FloatArray, VectorInput
 from latewood.errors import DimensionError, InvalidInputError
@@ -44,6 +46,8 @@ def maxsim(
         Vectors that are not finite floats of a fitting shape.
     """
     query, document = _pair(queries, documents, query_mask, document_mask)
+    if len(query) == 0 or len(document) == 0:
+        return np.zeros((len(query), len(document)), dtype=np.float32)
     scores = _core.maxsim(query.values, query.offsets, document.values, document.offsets, threads)
     if length_normalize:
         scores = scores / query.lengths.clip(min=1).astype("float32")[:, None]
@@ -69,6 +73,8 @@ def maxsim_pairs(
     if len(query) != len(document):
         message = f"{len(query)} queries and {len(document)} documents; pairs need as many of both"
         raise InvalidInputError(message)
+    if len(query) == 0:
+        return np.zeros(0, dtype=np.float32)
     scores = _core.maxsim_pairs(query.values, query.offsets, document.values, document.offsets, threads)
     if length_normalize:
         scores = scores / query.lengths.clip(min=1).astype("float32")

@@ -50,6 +50,7 @@ class Index(Searcher):
         bits: Literal[1, 2, 4, 8] = 4,
         centroids: int | None = None,
         seed: int = 42,
+        train_after: int = 65_536,
         mmap: bool = True,
     ) -> "Index":
         """Create an empty index in a new or empty folder.
@@ -69,6 +70,9 @@ class Index(Searcher):
             A power of two; chosen from the amount of data by default.
         seed : int
             Of the codec's training: the same data and seed give the same index.
+        train_after : int
+            Token vectors that the index holds before the residual codec's centroids are trained. Until then it keeps 8-bit
+            codes without centroids, which are close to the originals; what is there is encoded again when training comes.
         mmap : bool
             False reads files into memory instead of mapping them, for media that may fail or change under a reader.
 
@@ -91,6 +95,9 @@ class Index(Searcher):
         if dim is None:
             message = "an index needs the dimensions of its token vectors: pass dim= or encoder="
             raise InvalidInputError(message)
+        if train_after < 0:
+            message = f"train_after must be at least 0, not {train_after}"
+            raise InvalidInputError(message)
         core = _core.Index.create(
             os.fspath(path),
             int(dim),
@@ -98,6 +105,7 @@ class Index(Searcher):
             bits=bits,
             centroids=centroids,
             seed=seed,
+            train_after=train_after,
             encoder=dumps(own, dim=dim) if own is not None else None,
             mmap=mmap,
         )
@@ -175,7 +183,7 @@ class Index(Searcher):
     @property
     def path(self) -> str:
         """The folder."""
-        return self._core.path
+        return os.fspath(self._core.path)
 
     @property
     def dim(self) -> int:

@@ -73,7 +73,7 @@ def to_ragged(
 
     Parameters
     ----------
-    data : array, tensor, sequence of them, Arrow list array, or Ragged
+    data : array, tensor, nested list, sequence of them, Arrow list array, or Ragged
         A sequence of `[tokens, dim]` arrays; one padded `[items, tokens, dim]` array with `mask` or `lengths`; one flat
         `[tokens, dim]` array with `offsets` or `lengths`; one `[tokens, dim]` array alone, which is a single item.
         float16, bfloat16, float32 or float64; torch tensors may be on any device. Integers are refused.
@@ -109,7 +109,7 @@ def to_ragged(
     elif is_arrow(data):
         values, arrow_offsets = from_arrow(data, naming.whole)
         ragged = _flat(_float32(values, naming.whole), arrow_offsets, naming)
-    elif isinstance(data, (list, tuple)):
+    elif isinstance(data, (list, tuple)) and not _is_plain_matrix(data):
         if offsets is not None or lengths is not None:
             message = (
                 f"{naming.whole}: offsets and lengths go with one array, not with a {type(data).__name__} of arrays"
@@ -149,6 +149,12 @@ def split_weights(weights: Any, queries: Ragged) -> FloatArray | None:
         message = f"{flat.size} weights for {len(queries.values)} query tokens; give one weight for each token"
         raise InvalidInputError(message)
     return np.ascontiguousarray(flat, dtype=np.float32)
+
+
+def _is_plain_matrix(data: Sequence[Any]) -> bool:
+    """Whether `data` is one `[tokens, dim]` matrix written as lists of numbers."""
+    first = data[0] if data else None
+    return isinstance(first, (list, tuple)) and bool(first) and isinstance(first[0], (int, float))
 
 
 class _Naming:

@@ -1,15 +1,15 @@
 """The asking half of an index: search, rerank, explain, and how much of the exact answer a search finds."""
 
-import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Literal, TypedDict, Unpack, cast, overload
+from typing import Any, Literal, TypedDict, Unpack, overload
 
 import numpy as np
 
 from latewood import _core
 from latewood._hits import build_hits, scaled, to_arrays
 from latewood._ids import normalise_ids, one_id
+from latewood._options import count_of, filter_json, threads_of
 from latewood._queries import Candidates, is_text_batch, many_lists, one_list
 from latewood._typing import FloatArray, Gather, Id, MissingRule, ScoreKind, VectorInput
 from latewood.encode.protocol import Encoder, encode_queries
@@ -391,15 +391,15 @@ class Searcher(ABC):
         results = self._core.search(
             queries.values,
             queries.offsets,
-            k=_count(k, "k"),
+            k=count_of(k, "k"),
             weights=split_weights(weights, queries),
             gather=gather,
-            candidates=_count(candidates, "candidates") if candidates is not None else None,
-            probes=_count(probes, "probes") if probes is not None else None,
+            candidates=count_of(candidates, "candidates") if candidates is not None else None,
+            probes=count_of(probes, "probes") if probes is not None else None,
             threshold=threshold,
-            filter=_filter_json(condition),
+            filter=filter_json(condition),
             ids=normalise_ids(ids) if ids is not None else None,
-            threads=_threads(threads),
+            threads=threads_of(threads),
         )
         return to_arrays(results, queries.lengths, score), results.stats
 
@@ -428,11 +428,11 @@ class Searcher(ABC):
             candidates.offsets,
             scores=candidates.scores,
             weights=split_weights(weights, queries),
-            k=_count(k, "k") if k is not None else None,
+            k=count_of(k, "k") if k is not None else None,
             alpha=alpha,
-            beta=_count(beta, "beta") if beta is not None else None,
+            beta=count_of(beta, "beta") if beta is not None else None,
             missing=missing,
-            threads=_threads(threads),
+            threads=threads_of(threads),
         )
         return to_arrays(results, queries.lengths, score), results.stats
 
@@ -469,36 +469,3 @@ class Searcher(ABC):
         tokens = tuple(label(text))
         # Vectors that came from elsewhere, or were pooled, have no one-to-one tokens: better no labels than wrong ones.
         return tokens if len(tokens) == count else None
-
-
-def _count(value: Any, what: str) -> int:
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
-        message = f"{what} must be an integer of at least 1, not {value!r}"
-        raise InvalidInputError(message)
-    return int(value)
-
-
-def _threads(threads: int | None) -> int | None:
-    return None if threads is None else _count(threads, "threads")
-
-
-def _filter_json(condition: Mapping[str, Any] | None) -> str | None:
-    if condition is None:
-        return None
-    if not isinstance(cast("object", condition), Mapping):
-        message = f"filter is a {type(condition).__name__}; pass a mapping such as {{'lang': 'en'}}"
-        raise InvalidInputError(message)
-    try:
-        return json.dumps(dict(condition), allow_nan=False, default=_json_scalar)
-    except (TypeError, ValueError) as error:
-        message = f"the filter is not JSON: {error}"
-        raise InvalidInputError(message) from error
-
-
-def _json_scalar(value: Any) -> Any:
-    if isinstance(value, np.generic):
-        return value.item()
-    if isinstance(value, (set, frozenset, range)):
-        return sorted(value)
-    message = f"{type(value).__name__} is not a value of JSON"
-    raise TypeError(message)

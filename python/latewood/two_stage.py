@@ -187,7 +187,7 @@ class TwoStage:
         None orders by MaxSim alone; "rrf" by reciprocal ranks in both stages; a number between 0 and 1 is MaxSim's
         weight
         in the weighted sum of both stages' normalised scores. The scores of hits are then those of the fusion.
-    missing : {"skip", "error"}
+    missing : {"error", "skip"}
         What to do about candidates that the index does not hold.
     """
 

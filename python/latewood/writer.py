@@ -3,9 +3,9 @@
 import json
 from collections.abc import Iterable, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, cast
 
-from latewood._ids import normalise_ids
+from latewood._ids import normalise_ids, one_id
 from latewood._optional import chunks, progress_bar
 from latewood._typing import Id, IdSequence, Metadata, MissingRule, VectorInput
 from latewood.encode.protocol import encode_documents
@@ -191,7 +191,7 @@ class Writer:
         self._check_usable()
         keys = normalise_ids(ids)
         _check_duplicates(keys)
-        text_list = _aligned(texts, len(keys), "texts")
+        text_list = _texts(_aligned(texts, len(keys), "texts"), keys)
         json_list = _metadata_json(_aligned(metadata, len(keys), "metadata"), keys)
         stored = text_list if store_texts else None
         options: dict[str, Any] = {"upsert": upsert, "threads": threads}
@@ -218,7 +218,9 @@ class Writer:
         with progress_bar(len(keys), "encoding", show_progress=self._show_progress) as bar:
             for rows in chunks(len(keys), ENCODE_CHUNK):
                 try:
-                    encoded = encode_documents(encoder, text_list[rows], dim=self._index.dim, names=keys[rows])
+                    encoded = encode_documents(
+                        encoder, cast("list[str]", text_list[rows]), dim=self._index.dim, names=keys[rows]
+                    )
                     self._send(
                         keys[rows],
                         encoded,
@@ -243,7 +245,11 @@ class Writer:
     ) -> None:
         if len(keys) == 0:
             return
-        self._core.add(keys, ragged.values, ragged.offsets, texts=texts, metadata=metadata, **options)
+        try:
+            self._core.add(keys, ragged.values, ragged.offsets, texts=texts, metadata=metadata, **options)
+        except UnicodeEncodeError as error:
+            message = f"an id, text or metadata is not Unicode text ({error}); remove lone surrogates"
+            raise InvalidInputError(message) from error
         self._changed = True
 
 
@@ -251,7 +257,7 @@ def _check_duplicates(keys: IdSequence) -> None:
     seen: set[Any] = set()
     for key in keys:
         if key in seen:
-            message = f"id {key!r} occurs twice in one call; each id names one document"
+            message = f"id {one_id(key)!r} occurs twice in one call; each id names one document"
             raise DuplicateIdError(message)
         seen.add(key)
 
@@ -269,6 +275,14 @@ def _aligned(items: Any, count: int, what: str) -> list[Any] | None:
     return result
 
 
+def _texts(texts: list[Any] | None, keys: IdSequence) -> list[str | None] | None:
+    for key, text in zip(keys, texts or (), strict=False):
+        if text is not None and not isinstance(text, str):
+            message = f"the text of document {one_id(key)!r} is a {type(text).__name__}, not a str"
+            raise InvalidInputError(message)
+    return texts
+
+
 def _metadata_json(metadata: list[Any] | None, keys: IdSequence) -> list[str | None] | None:
     if metadata is None:
         return None
@@ -278,11 +292,11 @@ def _metadata_json(metadata: list[Any] | None, keys: IdSequence) -> list[str | N
             result.append(None)
             continue
         if not hasattr(entry, "keys"):
-            message = f"the metadata of document {key!r} is a {type(entry).__name__}; a mapping is expected"
+            message = f"the metadata of document {one_id(key)!r} is a {type(entry).__name__}; a mapping is expected"
             raise InvalidInputError(message)
         try:
             result.append(json.dumps(dict(entry), ensure_ascii=False, allow_nan=False))
         except (TypeError, ValueError) as error:
-            message = f"the metadata of document {key!r} is not JSON: {error}"
+            message = f"the metadata of document {one_id(key)!r} is not JSON: {error}"
             raise InvalidInputError(message) from error
     return result

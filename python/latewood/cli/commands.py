@@ -114,6 +114,13 @@ _threads_option = click.option("--threads", type=click.IntRange(min=1), help="Al
 @click.option("--bits", type=click.Choice(["1", "2", "4", "8"]), default="4", show_default=True)
 @click.option("--centroids", type=click.IntRange(min=1), help="A power of two; chosen from the data by default.")
 @click.option("--seed", default=42, show_default=True)
+@click.option(
+    "--train-after",
+    default=65_536,
+    show_default=True,
+    type=click.IntRange(min=0),
+    help="Tokens before centroids are trained.",
+)
 def create(path: Path, bits: str, as_json: bool, **options: Any) -> None:
     """Create an empty index at PATH."""
     from latewood.index import Index

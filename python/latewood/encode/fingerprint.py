@@ -52,7 +52,7 @@ def check_fingerprint(stored: str | None, encoder: Any, *, path: str) -> None:
     ours = fingerprint(encoder)
     for key in _COMPARED:
         old, new = theirs.get(key), ours.get(key)
-        if old is None or new is None or old == new or (key == "name" and _same_folder(old, new)):
+        if old is None or new is None or _agree(key, old, new):
             continue
         message = (
             f"the index {path!r} was built with encoder {theirs.get('name')!r}, and {ours['name']!r} differs in {key}: "
@@ -65,6 +65,21 @@ def check_fingerprint(stored: str | None, encoder: Any, *, path: str) -> None:
 def dumps(encoder: Any, *, dim: int | None = None) -> str:
     """Give the fingerprint as JSON."""
     return json.dumps(fingerprint(encoder, dim=dim), sort_keys=True, ensure_ascii=False)
+
+
+def _agree(key: str, old: Any, new: Any) -> bool:
+    if key == "name":
+        return bool(old == new) or _same_folder(str(old), str(new))
+    if key == "pooling" and isinstance(old, list) and isinstance(new, list):
+        return len(old) == len(new) and all(map(_same_stage, old, new))
+    return bool(old == new)
+
+
+def _same_stage(old: Any, new: Any) -> bool:
+    if not (isinstance(old, dict) and isinstance(new, dict)):
+        return bool(old == new)
+    # A newer release of a library may have settings that an older one had not: what both know must agree.
+    return all(old[key] == new[key] for key in old.keys() & new.keys())
 
 
 def _same_folder(old: str, new: str) -> bool:

@@ -109,9 +109,9 @@ class SentenceTransformersEncoder:
         return {str(key): str(value) for key, value in self.model.prompts.items() if value}
 
     @property
-    def pooling(self) -> list[str]:
+    def pooling(self) -> list[dict[str, Any]]:
         """The modules that text passes through, with the settings that shape its vectors."""
-        stages = []
+        stages: list[dict[str, Any]] = []
         for module in self.model:
             settings = {
                 key: getattr(module, key)
@@ -119,7 +119,7 @@ class SentenceTransformersEncoder:
                 if key not in _UNIMPORTANT
                 and isinstance(getattr(module, key, None), (bool, int, float, str, list, dict))
             }
-            stages.append(type(module).__name__ + "".join(f" {key}={settings[key]}" for key in sorted(settings)))
+            stages.append({"module": type(module).__name__, **settings})
         return stages
 
     def encode_query(self, inputs: list[str], /) -> list[Any]:

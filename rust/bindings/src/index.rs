@@ -39,7 +39,8 @@ impl PyIndex {
 impl PyIndex {
     /// Create an index in an empty or missing folder.
     #[staticmethod]
-    #[pyo3(signature = (path, dim, *, codec="residual", bits=4, centroids=None, seed=42, encoder=None, mmap=true))]
+    #[pyo3(signature = (path, dim, *, codec="residual", bits=4, centroids=None, seed=42, train_after=65_536,
+                        encoder=None, mmap=true))]
     #[expect(clippy::too_many_arguments, reason = "keyword arguments of a constructor")]
     fn create(
         py: Python<'_>,
@@ -49,6 +50,7 @@ impl PyIndex {
         bits: u8,
         centroids: Option<usize>,
         seed: u64,
+        train_after: u64,
         encoder: Option<&str>,
         mmap: bool,
     ) -> PyResult<Self> {
@@ -61,7 +63,7 @@ impl PyIndex {
             .map(serde_json::from_str)
             .transpose()
             .map_err(|error| invalid(py, format!("the encoder's fingerprint is not JSON: {error}")))?;
-        let options = IndexOptions { dim, codec: CodecOptions { kind, bits, centroids, seed }, encoder };
+        let options = IndexOptions { dim, codec: CodecOptions { kind, bits, centroids, seed, train_after }, encoder };
         let index = detached(py, || Index::create(Arc::new(FileStorage::create(&path, mmap)?), options))?;
         Ok(Self { index: Arc::new(index), path })
     }

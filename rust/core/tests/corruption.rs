@@ -5,13 +5,13 @@ mod support;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use latewood_core::Error;
 use latewood_core::codec::CodecKind;
 use latewood_core::format::header::{ENTRY_BYTES, Entry, HEADER_BYTES, Header};
-use latewood_core::format::names::manifest;
+use latewood_core::format::names::{generation, manifest};
 use latewood_core::ids::Id;
 use latewood_core::index::Index;
 use latewood_core::storage::{MemoryStorage, Storage};
-use latewood_core::Error;
 use support::{add, assert_sound, content, document, execution, found, options, random, string};
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -78,14 +78,14 @@ fn a_flipped_bit_is_reported_or_has_no_effect() {
 fn a_truncated_or_longer_file_is_reported() {
     for original in kinds() {
         for (name, bytes) in &original {
-            let lengths = (0..bytes.len()).step_by(61).chain([1, 63, 65, bytes.len().saturating_sub(1), bytes.len() + 1]);
+            let lengths =
+                (0..bytes.len()).step_by(61).chain([1, 63, 65, bytes.len().saturating_sub(1), bytes.len() + 1]);
             for length in lengths {
                 let mut damaged = original.clone();
                 damaged.get_mut(name).expect("there").resize(length, 0);
                 let index = Index::open(storage(&damaged));
-                let whole = index.is_ok_and(|index| {
-                    index.warnings().is_empty() && index.check().expect("readable").is_empty()
-                });
+                let whole =
+                    index.is_ok_and(|index| index.warnings().is_empty() && index.check().expect("readable").is_empty());
                 assert!(!whole, "{name} of {length} bytes passes for whole");
                 assert_reported(&original, &damaged, &format!("{name} cut to {length}"));
             }
@@ -97,15 +97,18 @@ fn a_truncated_or_longer_file_is_reported() {
 fn swapped_and_missing_files_are_reported() {
     let original = files(CodecKind::Residual, false);
     for name in original.keys() {
-        let mut damaged = original.clone();
-        damaged.remove(name);
-        assert_reported(&original, &damaged, &format!("{name} is missing"));
+        if generation(name).is_none() {
+            let mut damaged = original.clone();
+            damaged.remove(name);
+            assert_reported(&original, &damaged, &format!("{name} is missing"));
+        }
         for other in original.keys().filter(|other| other > &name) {
             let mut damaged = original.clone();
             damaged.insert(name.clone(), original[other].clone());
             damaged.insert(other.clone(), original[name].clone());
             let index = Index::open(storage(&damaged));
-            let reported = index.is_ok_and(|index| index.warnings().is_empty() && index.check().expect("readable").is_empty());
+            let reported =
+                index.is_ok_and(|index| index.warnings().is_empty() && index.check().expect("readable").is_empty());
             assert!(!reported, "{name} and {other} are swapped");
         }
     }
@@ -148,8 +151,11 @@ fn sign(files: &mut Files, name: &str) {
     }
     header.checksum = header.expected_checksum(&bytes[HEADER_BYTES..HEADER_BYTES + table]);
     bytes[..HEADER_BYTES].copy_from_slice(&header.encode());
+    if name.starts_with("MANIFEST") {
+        return;
+    }
     let (length, checksum) = (bytes.len() as u64, header.checksum);
-    let manifests: Vec<String> = files.keys().filter(|other| other.starts_with("MANIFEST") && *other != name).cloned().collect();
+    let manifests: Vec<String> = files.keys().filter(|other| other.starts_with("MANIFEST")).cloned().collect();
     for manifest in manifests {
         rewrite_manifest(files, &manifest, |json| replace_entry(json, name, length, checksum));
     }
@@ -219,7 +225,8 @@ fn hostile_bytes_with_right_checksums_do_no_harm() {
                 let mut hostile = original.clone();
                 let file = hostile.get_mut(name).expect("there");
                 let chosen = numbers.next().expect("endless");
-                file[at] = [0, 1, 0x7f, 0x80, 0xff, file[at].wrapping_add(1), chosen as u8][(chosen >> 32) as usize % 7];
+                file[at] =
+                    [0, 1, 0x7f, 0x80, 0xff, file[at].wrapping_add(1), chosen as u8][(chosen >> 32) as usize % 7];
                 if chosen % 3 == 0 {
                     // A whole number at once: counts and offsets are eight bytes.
                     let start = at / 8 * 8;

@@ -11,8 +11,8 @@ use std::sync::Arc;
 
 use latewood_core::codec::CodecKind;
 use latewood_core::index::Index;
-use latewood_core::storage::fault::{Fault, FaultStorage, Survivors};
 use latewood_core::storage::Storage;
+use latewood_core::storage::fault::{Fault, FaultStorage, Survivors};
 use latewood_core::{Error, Result};
 use support::{Content, add, assert_sound, content, document, execution, options, string};
 
@@ -151,7 +151,10 @@ fn a_failed_writer_is_poisoned_and_gives_its_room_back() {
         let Err(error) = result else {
             continue;
         };
-        assert!(matches!(&error, Error::Io { source, .. } if source.kind() == std::io::ErrorKind::StorageFull), "{error}");
+        assert!(
+            matches!(&error, Error::Io { source, .. } if source.kind() == std::io::ErrorKind::StorageFull),
+            "{error}"
+        );
         assert_eq!(content(&index.snapshot()).len(), 1, "readers stay where they were");
         assert_eq!(disk.list().expect("listed"), before.0, "what was written is removed");
         let add_again = add(&mut writer, &[document(string("c"), 1, 3)], false);

@@ -5,12 +5,12 @@ mod support;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use latewood_core::Error;
 use latewood_core::codec::CodecKind;
 use latewood_core::ids::Id;
 use latewood_core::index::{Index, Writer};
 use latewood_core::storage::{FileStorage, MemoryStorage, Storage};
 use latewood_core::tokens::TokenMatrix;
-use latewood_core::Error;
 use proptest::prelude::*;
 use support::{DIM, Document, add, assert_sound, content, document, execution, options};
 

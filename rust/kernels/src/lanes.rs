@@ -136,6 +136,7 @@ impl QueryLanes {
 
 /// Rounds to the nearest integer, half to even, within ±127.
 #[inline]
+#[expect(clippy::manual_clamp, reason = "`clamp` keeps NaN")]
 fn round_to_i8(x: f32) -> i8 {
     // Adding 1.5·2^23 leaves no fraction bits, so the FPU rounds half to even and the integer is in the low bits.
     // `max` and `min` (not `clamp`) so that NaN becomes -127.

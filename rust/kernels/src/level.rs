@@ -69,11 +69,7 @@ impl Level {
         let wanted = NAMES.iter().position(|known| known.eq_ignore_ascii_case(name));
         let not_above = |level: &Self| wanted.is_none_or(|wanted| level.rank() <= wanted);
         let used = Self::available().rev().find(not_above).unwrap_or(Self(Isa::Scalar));
-        if wanted == Some(used.rank()) {
-            Ok(used)
-        } else {
-            Err(LevelUnavailable { name: name.to_owned(), used })
-        }
+        if wanted == Some(used.rank()) { Ok(used) } else { Err(LevelUnavailable { name: name.to_owned(), used }) }
     }
 
     /// `scalar`, `avx2`, `avxvnni`, `avx512vnni` or `amx`.

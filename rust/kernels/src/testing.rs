@@ -45,7 +45,14 @@ mod system {
     pub(super) const PAGE: usize = 4096;
 
     unsafe extern "C" {
-        pub(super) fn mmap(at: *mut c_void, size: usize, protection: c_int, flags: c_int, file: c_int, offset: c_long) -> *mut c_void;
+        pub(super) fn mmap(
+            at: *mut c_void,
+            size: usize,
+            protection: c_int,
+            flags: c_int,
+            file: c_int,
+            offset: c_long,
+        ) -> *mut c_void;
         pub(super) fn mprotect(at: *mut c_void, size: usize, protection: c_int) -> c_int;
         pub(super) fn munmap(at: *mut c_void, size: usize) -> c_int;
     }

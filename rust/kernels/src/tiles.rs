@@ -12,11 +12,15 @@ use crate::lanes::LANES;
 /// Rows that one product takes.
 pub(crate) const ROWS: usize = 32;
 
+const OSXSAVE: u32 = 1 << 27;
+const TILE_AND_INT8: u32 = 1 << 24 | 1 << 25;
+const TILE_STATE: u64 = 1 << 17 | 1 << 18;
+const ARCH_PRCTL: i64 = 158;
+const REQUEST_PERMISSION: i64 = 0x1023;
+const TILE_DATA: i64 = 18;
+
 /// Whether CPU and operating system have AMX int8, and Linux has granted this process its registers.
 pub(crate) fn permitted() -> bool {
-    const OSXSAVE: u32 = 1 << 27;
-    const TILE_AND_INT8: u32 = 1 << 24 | 1 << 25;
-    const TILE_STATE: u64 = 1 << 17 | 1 << 18;
     if __cpuid(0).eax < 7 || __cpuid(1).ecx & OSXSAVE == 0 || __cpuid_count(7, 0).edx & TILE_AND_INT8 != TILE_AND_INT8 {
         return false;
     }
@@ -24,9 +28,6 @@ pub(crate) fn permitted() -> bool {
     if unsafe { enabled_state() } & TILE_STATE != TILE_STATE {
         return false;
     }
-    const ARCH_PRCTL: i64 = 158;
-    const REQUEST_PERMISSION: i64 = 0x1023;
-    const TILE_DATA: i64 = 18;
     let result: i64;
     // SAFETY: arch_prctl(ARCH_REQ_XCOMP_PERM, XTILEDATA) touches no memory of this process; it may fail, which we heed.
     unsafe {
@@ -87,6 +88,7 @@ impl Session {
     ///
     /// Two tiles of 16 rows by two of 16 lanes: four loads for four products, so that loads hide behind the products.
     #[inline]
+    #[expect(clippy::unused_self, reason = "a session proves that tiles are configured")]
     pub(crate) fn multiply(&self, rows: &[u8], stride: usize, lanes: &[i8], steps: usize, out: &mut [i32]) {
         assert!(steps > 0 && stride >= steps * 64 && rows.len() >= ROWS * stride);
         assert!(lanes.len() >= steps * 64 * LANES && out.len() >= ROWS * LANES);

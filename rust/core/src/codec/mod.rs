@@ -55,15 +55,24 @@ pub struct CodecOptions {
     pub centroids: Option<usize>,
     /// Seed of the rotation and of k-means.
     pub seed: u64,
+    /// Token vectors that an index holds before centroids are trained. Fewer would make poor centroids for all that
+    /// follows; until then it keeps 8-bit codes without centroids, from which vectors come back nearly as they were.
+    pub train_after: u64,
 }
 
 impl Default for CodecOptions {
     fn default() -> Self {
-        Self { kind: CodecKind::Residual, bits: 4, centroids: None, seed: 42 }
+        Self { kind: CodecKind::Residual, bits: 4, centroids: None, seed: 42, train_after: 1 << 16 }
     }
 }
 
 impl CodecOptions {
+    /// The codec of an index that holds too few token vectors to train centroids.
+    #[must_use]
+    pub fn untrained(&self) -> Self {
+        Self { kind: CodecKind::Flat, bits: 8, centroids: None, ..self.clone() }
+    }
+
     /// Checks the options against each other.
     ///
     /// # Errors

@@ -127,10 +127,7 @@ impl SectionKind {
     /// Whether a reader that does not know this kind may use the file all the same.
     #[must_use]
     pub fn optional(self) -> bool {
-        matches!(
-            self,
-            Self::TextPresent | Self::TextOffsets | Self::Texts | Self::MetadataOffsets | Self::Metadata
-        )
+        matches!(self, Self::TextPresent | Self::TextOffsets | Self::Texts | Self::MetadataOffsets | Self::Metadata)
     }
 
     /// Whether the checksum is left to `check`, because the section is large and no value in it can do harm.

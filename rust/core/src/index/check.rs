@@ -40,9 +40,7 @@ impl Problems {
     fn note<T>(&mut self, result: Result<T>) -> Result<Option<T>> {
         match result {
             Ok(value) => Ok(Some(value)),
-            Err(Error::Io { source, action, .. })
-                if source.kind() != std::io::ErrorKind::NotFound =>
-            {
+            Err(Error::Io { source, action, .. }) if source.kind() != std::io::ErrorKind::NotFound => {
                 Err(Error::io(action, "index")(source))
             }
             Err(error) => {
@@ -94,7 +92,8 @@ fn check_generation(storage: &dyn Storage, manifest: &Manifest, problems: &mut P
 
 /// What the checksums of a file that somebody else made do not tell: whether its sections agree with each other.
 fn check_segment(segment: &Segment, problems: &mut Problems) {
-    let corrupt = |section: SectionKind, problem: String| segment.container().corrupt(section.name(), problem).to_string();
+    let corrupt =
+        |section: SectionKind, problem: String| segment.container().corrupt(section.name(), problem).to_string();
     for ordinal in 0..segment.documents() {
         if segment.find(&segment.id(ordinal)) != Some(ordinal) {
             let problem = format!("document {ordinal} is not found by its id");

@@ -54,11 +54,7 @@ impl Columns {
 }
 
 impl Column {
-    fn build<'a>(
-        field: &str,
-        documents: u32,
-        metadata: impl Fn(u32) -> Option<&'a str>,
-    ) -> Result<Self, String> {
+    fn build<'a>(field: &str, documents: u32, metadata: impl Fn(u32) -> Option<&'a str>) -> Result<Self, String> {
         let mut column = Self::default();
         let mut pairs: Vec<(Scalar, u32)> = Vec::new();
         for document in 0..documents {

@@ -23,15 +23,14 @@ pub(crate) fn collect(storage: &dyn Storage, kept: &[&Snapshot]) {
         .into_iter()
         .filter(|name| names::is_ours(name) && !names.contains(name))
         .partition(|name| names::generation(name).is_some());
-    // Manifests go first: at no moment is there one whose files are gone because of us.
-    discard(storage, &manifests);
-    discard(storage, &data);
+    // Manifests go first, and for good: at no moment is there one whose files are gone because of us.
+    let gone = discard(storage, &manifests) && (manifests.is_empty() || storage.sync_folder().is_ok());
+    if gone {
+        discard(storage, &data);
+    }
 }
 
-/// Removes files, as far as that is possible.
-pub(crate) fn discard(storage: &dyn Storage, names: &[String]) {
-    for name in names {
-        // Nothing depends on the removal, and a later commit tries again.
-        let _ = storage.remove(name);
-    }
+/// Removes files, as far as that is possible; whether all are gone. A later commit tries again.
+pub(crate) fn discard(storage: &dyn Storage, names: &[String]) -> bool {
+    names.iter().fold(true, |gone, name| storage.remove(name).is_ok() && gone)
 }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use roaring::RoaringBitmap;
 
-use super::segment::are_finite;
+use super::segment::{Segment, are_finite};
 use super::segment_writer::{Ids, Source};
 use super::strings::StringBuffer;
 use super::writer::Batch;
@@ -117,13 +117,25 @@ impl Pending {
         }
     }
 
+    /// Appends the documents of a segment that are not `dead`, as vectors.
+    pub(super) fn push_segment(&mut self, segment: &Segment, dead: &RoaringBitmap, codec: &Codec) -> Result<()> {
+        for ordinal in (0..segment.documents()).filter(|&ordinal| !dead.contains(ordinal)) {
+            let document = segment.document(ordinal);
+            let values = codec.decode(document.codes, document.gains, document.centroids);
+            let (id, offsets) = (segment.id(ordinal), [0, document.gains.len() as i64]);
+            let batch = Batch {
+                tokens: TokenMatrix::new(&values, &offsets, codec.dim(), |_| format!("document {id}"))?,
+                ids: vec![id.clone()],
+                texts: Some(vec![segment.text(ordinal).map(str::to_owned)]),
+                metadata: Some(vec![segment.metadata(ordinal).map(str::to_owned)]),
+            };
+            self.push(&batch, None);
+        }
+        Ok(())
+    }
+
     /// The codes of the documents that still are vectors.
-    pub(super) fn encode(
-        &self,
-        codec: &Codec,
-        id_kind: IdKind,
-        execution: &Execution,
-    ) -> Result<EncodedTokens> {
+    pub(super) fn encode(&self, codec: &Codec, id_kind: IdKind, execution: &Execution) -> Result<EncodedTokens> {
         let offsets: Vec<i64> = self.offsets.iter().map(|&offset| offset as i64).collect();
         let name = |item: usize| self.id(id_kind, item).to_string();
         let tokens = TokenMatrix::new(&self.vectors, &offsets, codec.dim(), name)?;
@@ -160,9 +172,7 @@ impl Pending {
     fn id(&self, kind: IdKind, document: usize) -> Id {
         match kind {
             IdKind::Int => Id::Int(self.integers.get(document).copied().unwrap_or_default()),
-            IdKind::Str => {
-                Id::Str(String::from_utf8_lossy(self.strings.view().get(document)).into_owned())
-            }
+            IdKind::Str => Id::Str(String::from_utf8_lossy(self.strings.view().get(document)).into_owned()),
         }
     }
 

@@ -211,9 +211,8 @@ impl Segment {
         matching.insert_range(0..self.data.documents);
         for (field, condition) in filter.conditions() {
             let column = self.data.columns.get(field, self.data.documents, |ordinal| self.metadata(ordinal));
-            let column = column.map_err(|problem| {
-                self.data.container.corrupt(SectionKind::Metadata.name(), problem)
-            })?;
+            let column =
+                column.map_err(|problem| self.data.container.corrupt(SectionKind::Metadata.name(), problem))?;
             matching &= condition.matching(&column, self.data.documents);
         }
         Ok(matching - &self.tombstones)
@@ -265,15 +264,17 @@ impl SegmentData {
         let count = documents as usize;
 
         let offsets = container.required::<u64>(SectionKind::DocumentOffsets)?;
-        check_offsets(&offsets, count, tokens)
-            .map_err(|problem| corrupt(SectionKind::DocumentOffsets, &problem))?;
+        check_offsets(&offsets, count, tokens).map_err(|problem| corrupt(SectionKind::DocumentOffsets, &problem))?;
         let codes = container.required::<u8>(SectionKind::Codes)?;
         if Some(codes.len() as u64) != tokens.checked_mul(row_bytes as u64) {
             return Err(corrupt(SectionKind::Codes, "its length is not that of the segment's tokens"));
         }
         let gains = container.required::<u16>(SectionKind::Gains)?;
         if gains.len() as u64 != tokens || !are_finite(&gains) {
-            return Err(corrupt(SectionKind::Gains, "its length is not that of the segment's tokens, or one is not finite"));
+            return Err(corrupt(
+                SectionKind::Gains,
+                "its length is not that of the segment's tokens, or one is not finite",
+            ));
         }
         let mut data = Self {
             documents,

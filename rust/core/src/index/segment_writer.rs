@@ -32,7 +32,7 @@ impl Shape {
         Self {
             row_bytes: codec.map_or(0, Codec::row_bytes),
             centroid_count: codec.map_or(0, Codec::centroid_count),
-            residual: options.kind == CodecKind::Residual,
+            residual: codec.map_or(options.kind, |codec| codec.parameters().kind) == CodecKind::Residual,
         }
     }
 }

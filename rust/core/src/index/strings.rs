@@ -1,8 +1,8 @@
 //! One byte string for each document: offsets and bytes, on disk, in memory and borrowed.
 
-use crate::format::section::SectionKind;
-use crate::format::Container;
 use crate::error::Result;
+use crate::format::Container;
+use crate::format::section::SectionKind;
 use crate::storage::Column;
 
 /// Borrowed strings: string `i` is `bytes[offsets[i]..offsets[i + 1]]`.

@@ -11,7 +11,7 @@ use super::segment::Segment;
 use super::segment_writer::{Shape, write_segment};
 use super::snapshot::{Snapshot, generations};
 use super::{Shared, codec_file, garbage, tombstones};
-use crate::codec::{Codec, CodecKind, EncodedTokens};
+use crate::codec::{Codec, CodecKind, CodecOptions, EncodedTokens};
 use crate::error::{Error, Result};
 use crate::format::names::{self, Data};
 use crate::format::{FileEntry, Manifest, PublishFailure, SegmentEntry};
@@ -101,10 +101,7 @@ impl Writer {
 
     /// Starts anew on a generation.
     fn rebase(&mut self, base: Arc<Snapshot>) {
-        let open = |segment: &Arc<Segment>| OpenSegment {
-            segment: Arc::clone(segment),
-            deleted: RoaringBitmap::new(),
-        };
+        let open = |segment: &Arc<Segment>| OpenSegment { segment: Arc::clone(segment), deleted: RoaringBitmap::new() };
         self.segments = base.segments.iter().map(open).collect();
         self.codec.clone_from(&base.codec);
         self.id_kind = base.id_kind();
@@ -129,15 +126,18 @@ impl Writer {
         let Some(id_kind) = batch.ids.first().map(Id::kind) else {
             return Ok(());
         };
-        let (trained, codes) = self.encode(&batch, id_kind, execution)?;
-        if self.pending.tokens() + batch.tokens.tokens() as u64 > u64::from(u32::MAX) {
-            // Both fit a segment of their own; nothing of this batch has been taken in yet.
-            self.write_pending()?;
+        if self.is_untrained() && self.living_tokens() + batch.tokens.tokens() as u64 >= self.options().train_after {
+            self.outgrow()?;
         }
+        let (trained, codes) = self.encode(&batch, id_kind, execution)?;
         self.id_kind = Some(id_kind);
         if let Some((codec, codes)) = trained {
             self.codec = Some(Arc::new(codec));
             self.pending.replace_vectors(codes);
+        }
+        if self.pending.tokens() + batch.tokens.tokens() as u64 > u64::from(u32::MAX) {
+            // Each fits a segment, both together do not.
+            self.write_pending()?;
         }
         if upsert {
             batch.ids.iter().for_each(|id| {
@@ -145,14 +145,11 @@ impl Writer {
             });
         }
         self.pending.push(&batch, codes);
-        if self.pending.tokens() >= SEGMENT_TOKENS
+        let full = self.pending.tokens() >= SEGMENT_TOKENS
             || self.pending.documents() >= SEGMENT_DOCUMENTS
-            || self.pending.bytes() >= SEGMENT_BYTES
-        {
-            // Vectors are trained on and encoded long before they are so many, so there are none here.
-            if self.pending.vectors().is_empty() {
-                self.write_pending()?;
-            }
+            || self.pending.bytes() >= SEGMENT_BYTES;
+        if full && self.pending.vectors().is_empty() {
+            self.write_pending()?;
         }
         Ok(())
     }
@@ -200,7 +197,9 @@ impl Writer {
             return Ok(self.base.generation);
         }
         if !self.pending.vectors().is_empty() {
-            let codec = self.train(&[], execution)?;
+            let few = self.living_tokens() < self.options().train_after;
+            let options = if few { self.options().untrained() } else { self.options().clone() };
+            let codec = self.train(&[], &options, execution)?;
             let codes = self.pending.encode(&codec, self.kind(), execution)?;
             self.codec = Some(Arc::new(codec));
             self.pending.replace_vectors(codes);
@@ -229,28 +228,59 @@ impl Writer {
         }
         let waiting = self.pending.vectors().len() + batch.tokens.values().len();
         // The flat codec has nothing to learn from vectors.
-        let residual = self.base.codec_options().kind == CodecKind::Residual;
+        let residual = self.options().kind == CodecKind::Residual;
         if residual && waiting / self.base.dim() < self.training_tokens() {
             return Ok((None, None));
         }
-        let codec = self.train(batch.tokens.values(), execution)?;
+        let codec = self.train(batch.tokens.values(), self.options(), execution)?;
         let waiting = self.pending.encode(&codec, id_kind, execution)?;
         let codes = encode_batch(&codec, batch, execution)?;
         Ok((Some((codec, waiting)), Some(codes)))
     }
 
-    fn train(&self, more: &[f32], execution: &Execution) -> Result<Codec> {
+    fn train(&self, more: &[f32], options: &CodecOptions, execution: &Execution) -> Result<Codec> {
         let vectors = [self.pending.vectors(), more];
-        train(vectors, self.base.dim(), self.training_tokens(), self.base.codec_options(), execution)
+        train(vectors, self.base.dim(), self.training_tokens(), options, execution)
+    }
+
+    fn options(&self) -> &CodecOptions {
+        self.base.codec_options()
+    }
+
+    /// Whether the codec still waits for enough token vectors to train centroids.
+    fn is_untrained(&self) -> bool {
+        self.codec.as_ref().is_some_and(|codec| codec.parameters().kind != self.options().kind)
+    }
+
+    /// Token vectors of the documents that would be there after a commit.
+    fn living_tokens(&self) -> u64 {
+        let living =
+            |open: &OpenSegment| open.segment.source(&(open.segment.tombstones() | &open.deleted)).living_tokens();
+        self.segments.iter().map(living).sum::<u64>() + self.pending.tokens()
+    }
+
+    /// Takes every document back into memory as vectors, for a codec that is to be trained on them.
+    fn outgrow(&mut self) -> Result<()> {
+        self.write_pending()?;
+        let Some(codec) = self.codec.take() else { return Ok(()) };
+        for OpenSegment { segment, deleted } in &mut self.segments {
+            let dead = segment.tombstones() | &*deleted;
+            self.pending.push_segment(segment, &dead, &codec)?;
+            deleted.insert_range(0..segment.documents());
+        }
+        Ok(())
     }
 
     fn training_tokens(&self) -> usize {
         TRAINING_TOKENS.min(TRAINING_BYTES / size_of::<f32>() / self.base.dim()).max(1)
     }
 
-    /// Writes what is in memory as a segment.
+    /// Writes what is in memory, codes or documents without a token, as a segment.
     fn write_pending(&mut self) -> Result<()> {
         if self.pending.living() > 0 {
+            if self.codec.is_none() {
+                self.pending.replace_vectors(EncodedTokens::default());
+            }
             let name = self.new_file(Data::Segment);
             let result = self.write_segment_file(&name);
             let segment = result.map_err(|error| self.fail("writing a segment", error))?;
@@ -262,8 +292,7 @@ impl Writer {
 
     fn write_segment_file(&self, name: &str) -> Result<Segment> {
         let (shape, kind) = (self.shape(), self.kind());
-        let residual = self.base.codec_options().kind == CodecKind::Residual;
-        let source = self.pending.source(kind, residual);
+        let source = self.pending.source(kind, shape.residual);
         let entry = write_segment(self.storage(), name, shape, kind, &[source])?;
         Segment::open(self.storage(), &entry, shape, kind)
     }
@@ -325,7 +354,7 @@ impl Writer {
 
     fn prepare_codec(&mut self) -> Result<Option<FileEntry>> {
         match &self.codec {
-            Some(codec) if self.base.codec.is_none() => {
+            Some(codec) if !self.base.codec.as_ref().is_some_and(|known| Arc::ptr_eq(known, codec)) => {
                 let codec = Arc::clone(codec);
                 let name = self.new_file(Data::Codec);
                 Ok(Some(codec_file::write(self.storage(), &name, &codec)?))
@@ -395,9 +424,7 @@ impl Writer {
 
     fn check_kind(&self, id: &Id, expected: Option<IdKind>) -> Result<()> {
         match expected.filter(|&kind| kind != id.kind()) {
-            Some(kind) => {
-                Err(Error::IdKind { id: id.to_string(), got: id.kind().name(), expected: kind.name() })
-            }
+            Some(kind) => Err(Error::IdKind { id: id.to_string(), got: id.kind().name(), expected: kind.name() }),
             None => Ok(()),
         }
     }

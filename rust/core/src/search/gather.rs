@@ -15,7 +15,7 @@ use flood::Flood;
 use postings::Postings;
 
 /// Documents scored on their codes unless the user says otherwise.
-const CANDIDATES: usize = 256;
+const CANDIDATES: usize = 160;
 /// At least this many candidates for each hit wanted.
 const CANDIDATES_PER_HIT: usize = 8;
 /// Cells probed for each query token.

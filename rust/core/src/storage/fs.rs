@@ -1,9 +1,9 @@
 //! A folder on a disk.
+#![expect(clippy::disallowed_methods, reason = "Error::Io names the path, and keeps the system's number of the error")]
 
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-
-use fs_err::{self as fs, File, OpenOptions};
 
 use super::{Blob, Lock, NewFile, Storage};
 use crate::error::{Error, Result};
@@ -39,15 +39,8 @@ impl FileStorage {
     }
 }
 
-/// Names the action and the file once: `fs_err` wraps the system's error, which is taken out again so that its number
-/// is not lost.
 fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error {
-    let named = Error::io(action, path);
-    move |error| {
-        let inner = error.get_ref().and_then(std::error::Error::source);
-        let number = inner.and_then(|inner| inner.downcast_ref::<io::Error>()).and_then(io::Error::raw_os_error);
-        named(number.map_or(error, io::Error::from_raw_os_error))
-    }
+    Error::io(action, path)
 }
 
 #[cfg(unix)]
@@ -80,7 +73,7 @@ impl Storage for FileStorage {
         let path = self.path(name);
         let file = File::open(&path).map_err(failed("open", &path))?;
         let length = file.metadata().map_err(failed("open", &path))?.len();
-        let blob = if self.mmap { Blob::map(file.file()) } else { Blob::read(file, length) };
+        let blob = if self.mmap { Blob::map(&file) } else { Blob::read(file, length) };
         blob.map_err(failed("read", &path))
     }
 
@@ -94,7 +87,7 @@ impl Storage for FileStorage {
             }
             other => other,
         };
-        Ok(Box::new(DiskFile { file: file.map_err(failed("create", &path))? }))
+        Ok(Box::new(DiskFile { file: file.map_err(failed("create", &path))?, path }))
     }
 
     fn rename(&self, from: &str, to: &str) -> Result<()> {
@@ -114,32 +107,33 @@ impl Storage for FileStorage {
     fn try_lock(&self, name: &str) -> Result<Option<Box<dyn Lock>>> {
         let path = self.path(name);
         let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
-        let file = file.map_err(failed("lock", &path))?.into_parts().0;
+        let file = file.map_err(failed("lock", &path))?;
         match file.try_lock() {
             Ok(()) => Ok(Some(Box::new(FileLock { file, process: std::process::id() }))),
-            Err(std::fs::TryLockError::WouldBlock) => Ok(None),
-            Err(std::fs::TryLockError::Error(error)) => Err(failed("lock", &path)(error)),
+            Err(fs::TryLockError::WouldBlock) => Ok(None),
+            Err(fs::TryLockError::Error(error)) => Err(failed("lock", &path)(error)),
         }
     }
 }
 
 struct DiskFile {
     file: File,
+    path: PathBuf,
 }
 
 impl NewFile for DiskFile {
     fn write(&mut self, bytes: &[u8]) -> Result<()> {
-        self.file.write_all(bytes).map_err(|error| failed("write", self.file.path())(error))
+        self.file.write_all(bytes).map_err(failed("write", &self.path))
     }
 
     fn sync(self: Box<Self>) -> Result<()> {
-        self.file.sync_all().map_err(|error| failed("sync", self.file.path())(error))
+        self.file.sync_all().map_err(failed("sync", &self.path))
     }
 }
 
 #[derive(Debug)]
 struct FileLock {
-    file: std::fs::File,
+    file: File,
     process: u32,
 }
 

@@ -1,14 +1,14 @@
 //! What the tests of the durable half share: small documents, and everything that a reader can see of an index.
-#![allow(dead_code, reason = "each test binary uses its own part")]
+#![allow(dead_code, unreachable_pub, reason = "each test binary uses its own part")]
 
 use std::collections::BTreeMap;
 
+use latewood_core::Result;
 use latewood_core::codec::{CodecKind, CodecOptions};
 use latewood_core::ids::Id;
 use latewood_core::index::{Batch, Filter, Index, IndexOptions, Snapshot, Writer};
 use latewood_core::parallel::Execution;
 use latewood_core::tokens::TokenMatrix;
-use latewood_core::Result;
 
 /// Components of a token vector: not a multiple of 32, so that codes are padded.
 pub const DIM: usize = 20;
@@ -57,7 +57,8 @@ pub fn document(id: Id, tokens: usize, seed: u64) -> Document {
     }
     Document {
         text: (!seed.is_multiple_of(3)).then(|| format!("text {seed} of {id}, «ü»")),
-        metadata: (!seed.is_multiple_of(4)).then(|| format!("{{\"seed\": {seed}, \"even\": {}}}", seed.is_multiple_of(2))),
+        metadata: (!seed.is_multiple_of(4))
+            .then(|| format!("{{\"seed\": {seed}, \"even\": {}}}", seed.is_multiple_of(2))),
         id,
         vectors,
     }
@@ -69,7 +70,7 @@ pub fn string(id: &str) -> Id {
 
 pub fn options(kind: CodecKind) -> IndexOptions {
     let centroids = (kind == CodecKind::Residual).then_some(8);
-    IndexOptions { dim: DIM, codec: CodecOptions { kind, bits: 4, centroids, seed: 7 }, encoder: None }
+    IndexOptions { dim: DIM, codec: CodecOptions { kind, bits: 4, centroids, seed: 7, train_after: 0 }, encoder: None }
 }
 
 pub fn execution() -> Execution {

@@ -39,7 +39,11 @@ pub(super) unsafe fn nearest(lanes: &QueryLanes, centroids: &[i8], bias: &[i32],
         for (eight, sums) in eights.iter().enumerate() {
             let first = first + eight * 8;
             let mut biased = [[_mm512_setzero_si512(); 2]; 8];
-            biased.iter_mut().zip(sums).zip(&bias[first..]).for_each(|((out, sums), &bias)| *out = biased_row(sums, bias));
+            biased
+                .iter_mut()
+                .zip(sums)
+                .zip(&bias[first..])
+                .for_each(|((out, sums), &bias)| *out = biased_row(sums, bias));
             keep_best(best, first, &biased);
         }
         let first = first + eights.len() * 8;
@@ -75,7 +79,8 @@ unsafe fn for_each_tile(lanes: &QueryLanes, centroids: &[i8], mut take: impl FnM
     let mut pending = None;
     for first in (0..rows).step_by(size) {
         let end = (first + size).min(rows);
-        for (row, out) in centroids[first * depth..end * depth].chunks_exact(depth).zip(chunk.chunks_exact_mut(stride)) {
+        for (row, out) in centroids[first * depth..end * depth].chunks_exact(depth).zip(chunk.chunks_exact_mut(stride))
+        {
             out.iter_mut().zip(row).for_each(|(out, c)| *out = c.cast_unsigned());
         }
         for block in 0..lanes.blocks() {

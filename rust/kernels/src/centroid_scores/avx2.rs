@@ -1,8 +1,8 @@
 //! 256-bit kernels: `madd_epi16` on widened rows (AVX2), `vpdpbusd` (AVX-VNNI).
 
 use std::arch::x86_64::{
-    __m256i, _mm256_castsi256_ps, _mm256_cmpgt_epi32, _mm256_cvtepi8_epi16, _mm256_cvtepi32_ps, _mm_loadu_si128,
-    _mm256_blendv_epi8, _mm256_dpbusd_avx_epi32, _mm256_loadu_si256, _mm256_max_epi32, _mm256_movemask_ps,
+    __m256i, _mm_loadu_si128, _mm256_blendv_epi8, _mm256_castsi256_ps, _mm256_cmpgt_epi32, _mm256_cvtepi8_epi16,
+    _mm256_cvtepi32_ps, _mm256_dpbusd_avx_epi32, _mm256_loadu_si256, _mm256_max_epi32, _mm256_movemask_ps,
     _mm256_mul_ps, _mm256_set1_epi32, _mm256_set1_ps, _mm256_storeu_si256, _mm256_sub_epi32,
 };
 

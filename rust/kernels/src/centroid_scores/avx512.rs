@@ -1,8 +1,9 @@
 //! `vpdpbusd` on 512-bit registers: tiles of 8 rows × 32 lanes, sixteen sums in registers.
 
 use std::arch::x86_64::{
-    _mm512_cmpgt_epi32_mask, _mm512_cvtepi32_ps, _mm512_dpbusd_epi32, _mm512_loadu_si512, _mm512_mask_mov_epi32,
-    _mm512_max_epi32, _mm512_mul_ps, _mm512_set1_epi8, _mm512_set1_epi32, _mm512_set1_ps, _mm512_xor_si512, __m512i,
+    __m512i, _mm512_cmpgt_epi32_mask, _mm512_cvtepi32_ps, _mm512_dpbusd_epi32, _mm512_loadu_si512,
+    _mm512_mask_mov_epi32, _mm512_max_epi32, _mm512_mul_ps, _mm512_set1_epi8, _mm512_set1_epi32, _mm512_set1_ps,
+    _mm512_xor_si512,
 };
 
 use super::{Best, chunk_rows};

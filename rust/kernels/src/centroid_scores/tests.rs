@@ -98,7 +98,11 @@ fn nothing_overflows_at_the_extreme() {
         for level in Level::available() {
             let mut out = [0.0; LANES];
             centroid_scores(level, &lanes, &centroids, 1.0, &mut out);
-            assert_eq!([out[0], out[1]].map(f32::to_bits), [product as f32, -product as f32].map(f32::to_bits), "{level}");
+            assert_eq!(
+                [out[0], out[1]].map(f32::to_bits),
+                [product as f32, -product as f32].map(f32::to_bits),
+                "{level}"
+            );
         }
     }
 }

@@ -33,7 +33,7 @@ pub(super) unsafe fn maxsim(query: &CodeQuery, documents: &[DocumentCodes], out:
 
     let mut more = reader.next(&mut now.batch);
     if more {
-        decoder.decode(&now.batch, &mut now.rows, || ahead.touch());
+        decoder.decode::<true>(&now.batch, &mut now.rows, &mut ahead);
     }
     while more {
         prefetch_centroids(query, &now.batch);
@@ -44,7 +44,7 @@ pub(super) unsafe fn maxsim(query: &CodeQuery, documents: &[DocumentCodes], out:
                 fold(query, &now.batch, &sums[(block - 1) % 2], block - 1, &mut maxima);
             }
         }
-        decoder.decode(&next.batch, &mut next.rows, || ahead.touch());
+        decoder.decode::<true>(&next.batch, &mut next.rows, &mut ahead);
         if blocks > 0 {
             fold(query, &now.batch, &sums[(blocks - 1) % 2], blocks - 1, &mut maxima);
         }

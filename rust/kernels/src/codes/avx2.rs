@@ -2,10 +2,10 @@
 
 use std::arch::x86_64::{
     __m256i, _mm_loadu_si128, _mm256_add_epi8, _mm256_add_epi16, _mm256_add_epi32, _mm256_add_ps, _mm256_and_si256,
-    _mm256_broadcastsi128_si256, _mm256_cmpgt_epi32, _mm256_cvtepi32_ps, _mm256_cvtepu8_epi16,
-    _mm256_dpbusd_avx_epi32, _mm256_loadu_si256, _mm256_madd_epi16, _mm256_maddubs_epi16, _mm256_maskload_epi32,
-    _mm256_max_ps, _mm256_mul_ps, _mm256_set1_epi8, _mm256_set1_epi16, _mm256_set1_epi32, _mm256_set1_ps,
-    _mm256_setr_epi32, _mm256_shuffle_epi8, _mm256_srlv_epi32, _mm256_sub_epi16,
+    _mm256_broadcastsi128_si256, _mm256_cmpgt_epi32, _mm256_cvtepi32_ps, _mm256_cvtepu8_epi16, _mm256_dpbusd_avx_epi32,
+    _mm256_loadu_si256, _mm256_madd_epi16, _mm256_maddubs_epi16, _mm256_maskload_epi32, _mm256_max_ps, _mm256_mul_ps,
+    _mm256_set1_epi8, _mm256_set1_epi16, _mm256_set1_epi32, _mm256_set1_ps, _mm256_setr_epi32, _mm256_shuffle_epi8,
+    _mm256_srlv_epi32, _mm256_sub_epi16,
 };
 
 use super::batch::{Ahead, BATCH, Batch, Maxima, Reader};
@@ -231,13 +231,7 @@ impl<'a> Work<'a> {
 /// Turns the sums of a batch into values and takes them into the maxima of each run.
 #[inline]
 #[target_feature(enable = "avx2")]
-fn fold<const CENTROIDS: bool>(
-    table: &[[f32; LANES]],
-    batch: &Batch,
-    sums: &[i32],
-    block: usize,
-    maxima: &mut Maxima,
-) {
+fn fold<const CENTROIDS: bool>(table: &[[f32; LANES]], batch: &Batch, sums: &[i32], block: usize, maxima: &mut Maxima) {
     let sums = sums.as_chunks::<LANES>().0;
     for (index, run) in batch.runs.iter().enumerate() {
         let slot = maxima.slot(index, block);

@@ -1,10 +1,10 @@
 //! `vpdpbusd` on 512-bit registers: tiles of 8 tokens × 32 lanes, sixteen sums in registers.
 
 use std::arch::x86_64::{
-    __m512i, _mm_loadu_si128, _mm512_add_epi8, _mm512_add_ps, _mm512_and_si512, _mm512_broadcast_i32x4,
-    _mm512_broadcast_i64x4, _mm512_cvtepi32_ps, _mm512_dpbusd_epi32, _mm512_loadu_si512, _mm512_maskz_loadu_epi8,
-    _mm512_max_ps, _mm512_mul_ps, _mm512_set1_epi8, _mm512_set1_epi32, _mm512_set1_ps, _mm512_setzero_si512,
-    _mm512_shuffle_epi8, _mm512_srli_epi16, _mm512_srlv_epi32, _mm512_xor_si512, _mm256_loadu_si256,
+    __m512i, _mm_loadu_si128, _mm256_loadu_si256, _mm512_add_epi8, _mm512_add_ps, _mm512_and_si512,
+    _mm512_broadcast_i32x4, _mm512_broadcast_i64x4, _mm512_cvtepi32_ps, _mm512_dpbusd_epi32, _mm512_loadu_si512,
+    _mm512_maskz_loadu_epi8, _mm512_max_ps, _mm512_mul_ps, _mm512_set1_epi8, _mm512_set1_epi32, _mm512_set1_ps,
+    _mm512_setzero_si512, _mm512_shuffle_epi8, _mm512_srli_epi16, _mm512_srlv_epi32, _mm512_xor_si512,
 };
 
 use super::batch::{Ahead, BATCH, Batch, Maxima, Reader, prefetch};
@@ -32,7 +32,7 @@ pub(super) fn maxsim(query: &CodeQuery, documents: &[DocumentCodes], out: &mut [
     let mut reader = Reader::new(query, documents, out);
     while reader.next(&mut batch) {
         prefetch_centroids(query, &batch);
-        decoder.decode(&batch, &mut rows, || ());
+        decoder.decode::<false>(&batch, &mut rows, &mut ahead);
         for (block, start) in starts.iter().enumerate() {
             for tile in 0..batch.tokens.div_ceil(TILE) {
                 if block == 0 {
@@ -66,7 +66,14 @@ pub(super) fn prefetch_centroids(query: &CodeQuery, batch: &Batch) {
 /// Sums of products of 8 tokens, `stride` bytes apart, with one block of the query.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
-fn dot_tile(rows: &[u8], stride: usize, lanes: &[i8], depth: usize, start: &[i32; LANES], out: &mut [[i32; LANES]; TILE]) {
+fn dot_tile(
+    rows: &[u8],
+    stride: usize,
+    lanes: &[i8],
+    depth: usize,
+    start: &[i32; LANES],
+    out: &mut [[i32; LANES]; TILE],
+) {
     assert!(rows.len() >= (TILE - 1) * stride + depth && lanes.len() >= depth * LANES && depth.is_multiple_of(4));
     let mut sums = [[load_i32x16(start), load_i32x16(&start[16..])]; TILE];
     for four in 0..depth / 4 {
@@ -115,8 +122,7 @@ fn fold_with<const CENTROIDS: bool>(
     for (index, run) in batch.runs.iter().enumerate() {
         let slot = maxima.slot(index, block);
         let lowest = _mm512_set1_ps(f32::NEG_INFINITY);
-        let mut best =
-            if run.opens { [lowest; 2] } else { [load_f32x16(slot.as_slice()), load_f32x16(&slot[16..])] };
+        let mut best = if run.opens { [lowest; 2] } else { [load_f32x16(slot.as_slice()), load_f32x16(&slot[16..])] };
         let tokens = run.start..run.start + run.tokens;
         let tokens = sums[tokens.clone()].iter().zip(&batch.gains[tokens.clone()]).zip(&batch.cells[tokens]);
         for ((sums, &gain), &cell) in tokens {
@@ -181,23 +187,23 @@ impl Decoder {
         BATCH * self.stride + 64
     }
 
-    /// Decodes a batch into rows `stride` bytes apart, calling `each` once per token.
+    /// Decodes a batch into rows `stride` bytes apart, prefetching one later token for each if `TOUCH`.
     ///
     /// Bytes past the depth are arbitrary: the query is zero there.
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
-    pub(super) fn decode(&self, batch: &Batch, rows: &mut [u8], mut each: impl FnMut()) {
+    pub(super) fn decode<const TOUCH: bool>(&self, batch: &Batch, rows: &mut [u8], ahead: &mut Ahead) {
         for run in &batch.runs {
             let rows = &mut rows[run.start * self.stride..];
             match (self.bits, self.row_bytes, self.outputs) {
-                (Bits::Eight, row, _) if row == self.stride => self.decode_bytes(run.codes, rows, &mut each),
-                (Bits::Four, 64, _) => self.decode_nibbles(run.codes, rows, &mut each),
-                (_, 16, 1) => self.decode_spread::<16, 1>(run.codes, rows, &mut each),
-                (_, 16, 2) => self.decode_spread::<16, 2>(run.codes, rows, &mut each),
-                (_, 32, 1) => self.decode_spread::<32, 1>(run.codes, rows, &mut each),
-                (_, 32, 2) => self.decode_spread::<32, 2>(run.codes, rows, &mut each),
-                (_, 32, 4) => self.decode_spread::<32, 4>(run.codes, rows, &mut each),
-                _ => self.decode_any(run.codes, rows, &mut each),
+                (Bits::Eight, row, _) if row == self.stride => self.decode_bytes::<TOUCH>(run.codes, rows, ahead),
+                (Bits::Four, 64, _) => self.decode_nibbles::<TOUCH>(run.codes, rows, ahead),
+                (_, 16, 1) => self.decode_spread::<16, 1, TOUCH>(run.codes, rows, ahead),
+                (_, 16, 2) => self.decode_spread::<16, 2, TOUCH>(run.codes, rows, ahead),
+                (_, 32, 1) => self.decode_spread::<32, 1, TOUCH>(run.codes, rows, ahead),
+                (_, 32, 2) => self.decode_spread::<32, 2, TOUCH>(run.codes, rows, ahead),
+                (_, 32, 4) => self.decode_spread::<32, 4, TOUCH>(run.codes, rows, ahead),
+                _ => self.decode_any::<TOUCH>(run.codes, rows, ahead),
             }
         }
     }
@@ -205,37 +211,41 @@ impl Decoder {
     /// 8-bit codes whose rows follow each other as the scratch rows do.
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw")]
-    fn decode_bytes(&self, codes: &[u8], rows: &mut [u8], each: &mut impl FnMut()) {
+    fn decode_bytes<const TOUCH: bool>(&self, codes: &[u8], rows: &mut [u8], ahead: &mut Ahead) {
         for (codes, out) in codes.chunks_exact(self.row_bytes).zip(rows.chunks_exact_mut(self.stride)) {
             for (codes, out) in codes.as_chunks::<64>().0.iter().zip(out.as_chunks_mut::<64>().0) {
                 store_u8x64(out, _mm512_xor_si512(load_u8x64(codes), self.levels));
             }
-            each();
+            if TOUCH {
+                ahead.touch();
+            }
         }
     }
 
     /// 4-bit codes at depth 128: one register in, two out.
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw")]
-    fn decode_nibbles(&self, codes: &[u8], rows: &mut [u8], each: &mut impl FnMut()) {
+    fn decode_nibbles<const TOUCH: bool>(&self, codes: &[u8], rows: &mut [u8], ahead: &mut Ahead) {
         for (codes, out) in codes.as_chunks::<64>().0.iter().zip(rows.as_chunks_mut::<128>().0) {
             let codes = load_u8x64(codes);
             let low = _mm512_and_si512(codes, self.mask);
             let high = _mm512_and_si512(_mm512_srli_epi16::<4>(codes), self.mask);
             store_u8x64(out, _mm512_shuffle_epi8(self.levels, low));
             store_u8x64(&mut out[64..], _mm512_shuffle_epi8(self.levels, high));
-            each();
+            if TOUCH {
+                ahead.touch();
+            }
         }
     }
 
     /// Rows of 16 or 32 bytes: spread over a register, so that each output holds four or two planes.
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw")]
-    fn decode_spread<const ROW: usize, const OUTPUTS: usize>(
+    fn decode_spread<const ROW: usize, const OUTPUTS: usize, const TOUCH: bool>(
         &self,
         codes: &[u8],
         rows: &mut [u8],
-        each: &mut impl FnMut(),
+        ahead: &mut Ahead,
     ) {
         let rows = rows.as_chunks_mut::<64>().0.as_chunks_mut::<OUTPUTS>().0;
         for (codes, out) in codes.as_chunks::<ROW>().0.iter().zip(rows) {
@@ -249,14 +259,16 @@ impl Decoder {
             for (output, out) in out.iter_mut().enumerate() {
                 store_u8x64(out, self.levels_of(codes, self.shifts[output]));
             }
-            each();
+            if TOUCH {
+                ahead.touch();
+            }
         }
     }
 
     /// Any width and depth, one plane after the other.
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
-    fn decode_any(&self, codes: &[u8], rows: &mut [u8], each: &mut impl FnMut()) {
+    fn decode_any<const TOUCH: bool>(&self, codes: &[u8], rows: &mut [u8], ahead: &mut Ahead) {
         for (token, codes) in codes.chunks_exact(self.row_bytes).enumerate() {
             let out = &mut rows[token * self.stride..];
             for (plane, &shifts) in self.shifts[..self.outputs].iter().enumerate() {
@@ -269,7 +281,9 @@ impl Decoder {
                     store_u8x64(&mut out[plane * self.row_bytes + start..], levels);
                 }
             }
-            each();
+            if TOUCH {
+                ahead.touch();
+            }
         }
     }
 

@@ -161,6 +161,7 @@ impl<'a> Ahead<'a> {
         self.offset += self.row_bytes;
     }
 
+    #[cold]
     fn enter_next(&mut self) -> bool {
         let Some(document) = self.documents.find(|document| !document.gains.is_empty()) else {
             return false;

@@ -158,7 +158,9 @@ fn gain(half: u16) -> f32 {
 pub fn maxsim_codes(level: Level, query: &CodeQuery, documents: &[DocumentCodes], out: &mut [f32]) {
     assert_eq!(documents.len(), out.len(), "one score per document");
     query.check();
-    documents.iter().for_each(|document| query.check_document(document));
+    for document in documents {
+        query.check_document(document);
+    }
     match level.0 {
         Isa::Scalar => scalar::maxsim(query, documents, out),
         #[cfg(target_arch = "x86_64")]

@@ -11,6 +11,7 @@ pub(super) fn maxsim(query: &CodeQuery, documents: &[DocumentCodes], out: &mut [
     let mut transposed = Aligned::<i16>::zeroed(blocks * size);
     transposed.chunks_exact_mut(size).enumerate().for_each(|(block, out)| lanes.transpose_block(block, out));
     let mut levels = vec![0; lanes.depth()];
+    let mut dots = [0; LANES];
     let mut maxima = vec![[0.0; LANES]; blocks];
     for (document, out) in documents.iter().zip(out) {
         if document.gains.is_empty() {
@@ -24,10 +25,10 @@ pub(super) fn maxsim(query: &CodeQuery, documents: &[DocumentCodes], out: &mut [
             for (block, maxima) in maxima.iter_mut().enumerate() {
                 let transposed = &transposed[block * size..][..size];
                 // 8 · 32 · 127 and 2 · 128 · 127 are both 32,512: that many products fit an i16.
-                let dots = match query.bits {
-                    Bits::Eight => lane_dots::<2>(transposed, &levels),
-                    _ => lane_dots::<8>(transposed, &levels),
-                };
+                match query.bits {
+                    Bits::Eight => lane_dots::<2>(transposed, &levels, &mut dots),
+                    _ => lane_dots::<8>(transposed, &levels, &mut dots),
+                }
                 let mut values = dots.map(|dot| gain * dot as f32);
                 if rows > 0 {
                     let centroid = usize::from(document.centroids[t]).min(rows - 1);

@@ -51,7 +51,9 @@ impl Tables {
         let lanes = QueryLanes::quantize(&random.floats(tokens * depth), depth);
         let rows = if flat { 0 } else { ROWS };
         let mut centroid_scores = random.floats(lanes.blocks() * rows * LANES);
-        centroid_scores.iter_mut().for_each(|score| *score *= 3.0);
+        for score in &mut centroid_scores {
+            *score *= 3.0;
+        }
         Self {
             weights: lanes.scales().to_vec(),
             levels: std::array::from_fn(|_| (random.below(65) as i8) - 32),
@@ -174,13 +176,7 @@ fn nothing_overflows_at_the_extreme() {
             let codes: Vec<u8> = [0x00, 0xFF].iter().flat_map(|&byte| vec![byte; bits.row_bytes(depth)]).collect();
             let mut levels = [0; 16];
             (levels[0], levels[(1 << (bits.get().min(4))) - 1]) = (-32, 32);
-            let query = CodeQuery {
-                lanes: &lanes,
-                weights: &[1.0; 32],
-                bits,
-                levels: &levels,
-                centroid_scores: &[],
-            };
+            let query = CodeQuery { lanes: &lanes, weights: &[1.0; 32], bits, levels: &levels, centroid_scores: &[] };
             let largest = if bits == Bits::Eight { if sign > 0.0 { 127 } else { 128 } } else { 32 };
             for level in Level::available() {
                 let document = DocumentCodes { codes: &codes, gains: &[0x3f80, 0x3f80], centroids: &[] };
@@ -196,13 +192,7 @@ fn nothing_overflows_at_the_extreme() {
 #[test]
 fn a_query_without_tokens_scores_zero_and_an_empty_document_minus_infinity() {
     let lanes = QueryLanes::quantize(&[], 64);
-    let query = CodeQuery {
-        lanes: &lanes,
-        weights: &[],
-        bits: Bits::Four,
-        levels: &[0; 16],
-        centroid_scores: &[],
-    };
+    let query = CodeQuery { lanes: &lanes, weights: &[], bits: Bits::Four, levels: &[0; 16], centroid_scores: &[] };
     let codes = [0; 32];
     let full = DocumentCodes { codes: &codes, gains: &[0], centroids: &[] };
     let empty = DocumentCodes { codes: &[], gains: &[], centroids: &[] };

@@ -30,7 +30,8 @@ fn take<const TOKENS: usize>(lanes: &[f32], tile: &[f32], dim: usize, best: &mut
     let mut sums: [[__m256; 4]; TOKENS] = [[_mm256_setzero_ps(); 4]; TOKENS];
     for d in 0..dim {
         // SAFETY: (d + 1) · 32 ≤ lanes.len(), asserted above.
-        let query: [__m256; 4] = std::array::from_fn(|part| unsafe { _mm256_loadu_ps(lanes.as_ptr().add(d * LANES + part * 8)) });
+        let query: [__m256; 4] =
+            std::array::from_fn(|part| unsafe { _mm256_loadu_ps(lanes.as_ptr().add(d * LANES + part * 8)) });
         for (token, sums) in sums.iter_mut().enumerate() {
             // SAFETY: token · dim + d < tile.len(), asserted above.
             let value = _mm256_set1_ps(unsafe { *tile.as_ptr().add(token * dim + d) });

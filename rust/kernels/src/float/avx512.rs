@@ -30,7 +30,8 @@ fn take<const TOKENS: usize>(lanes: &[f32], tile: &[f32], dim: usize, best: &mut
     let mut sums: [[__m512; 2]; TOKENS] = [[_mm512_setzero_ps(); 2]; TOKENS];
     for d in 0..dim {
         // SAFETY: (d + 1) · 32 ≤ lanes.len(), asserted above.
-        let query: [__m512; 2] = std::array::from_fn(|part| unsafe { _mm512_loadu_ps(lanes.as_ptr().add(d * LANES + part * 16)) });
+        let query: [__m512; 2] =
+            std::array::from_fn(|part| unsafe { _mm512_loadu_ps(lanes.as_ptr().add(d * LANES + part * 16)) });
         for (token, sums) in sums.iter_mut().enumerate() {
             // SAFETY: token · dim + d < tile.len(), asserted above.
             let value = _mm512_set1_ps(unsafe { *tile.as_ptr().add(token * dim + d) });

@@ -69,7 +69,10 @@ impl FloatLanes {
 /// If a document is not whole vectors or `out` is not one entry per document.
 pub fn maxsim_float(level: Level, query: &FloatLanes, documents: &[&[f32]], out: &mut [f32]) {
     assert_eq!(documents.len(), out.len(), "one score per document");
-    assert!(documents.iter().all(|document| document.len().is_multiple_of(query.dim)), "documents must be whole vectors");
+    assert!(
+        documents.iter().all(|document| document.len().is_multiple_of(query.dim)),
+        "documents must be whole vectors"
+    );
     match level.0 {
         Isa::Scalar => scalar::maxsim(query, documents, out),
         #[cfg(target_arch = "x86_64")]

@@ -24,7 +24,10 @@ fn every_level_stays_within_the_bound() {
                 assert_eq!(out[0].to_bits(), f32::NEG_INFINITY.to_bits());
                 for (document, &got) in documents.iter().zip(&out).skip(1) {
                     let (exact, bound) = exact(&values, document, dim);
-                    assert!((f64::from(got) - exact).abs() <= bound, "{level}, dim {dim}: {got} is not {exact} ± {bound}");
+                    assert!(
+                        (f64::from(got) - exact).abs() <= bound,
+                        "{level}, dim {dim}: {got} is not {exact} ± {bound}"
+                    );
                 }
             }
         }

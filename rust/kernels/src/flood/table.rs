@@ -78,6 +78,7 @@ fn quantize_avx2(scores: &[f32], rows: usize, weights: &[f32]) -> RowTable {
 /// Lane by lane and row after row, so that vectorising it changes no bit.
 #[inline(always)]
 #[expect(clippy::inline_always, reason = "inlined into a function that enables wider registers")]
+#[expect(clippy::manual_clamp, reason = "`clamp` keeps NaN")]
 fn quantize(scores: &[f32], rows: usize, weights: &[f32]) -> RowTable {
     let blocks = weights.len().div_ceil(LANES);
     let mut lane_weights = vec![[0.0_f32; LANES]; blocks];
