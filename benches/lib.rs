@@ -52,7 +52,9 @@ impl Random {
         let mut vectors: Vec<f32> = (0..count * dim).map(|_| self.normal()).collect();
         for vector in vectors.chunks_exact_mut(dim) {
             let norm = vector.iter().map(|x| x * x).sum::<f32>().sqrt();
-            vector.iter_mut().for_each(|x| *x /= norm);
+            for x in vector {
+                *x /= norm;
+            }
         }
         vectors
     }

@@ -94,7 +94,7 @@ def test_the_same_data_and_seed_give_the_same_vectors(tmp_path: Path) -> None:
 
 
 def test_training_waits_for_enough_vectors(tmp_path: Path) -> None:
-    """Below `train_after` tokens the codes are nearly the originals; above, all of them are those of the residual codec."""
+    """Below `train_after` tokens vectors come back nearly as they were; above, as the residual codec keeps them."""
     corpus = make_corpus(13, dim=64, documents=120)
     original = np.concatenate(corpus.documents)
     tokens = [sum(map(len, corpus.documents[:half])) for half in (60, 120)]

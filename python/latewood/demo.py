@@ -76,6 +76,8 @@ def main(data: str | os.PathLike[str] | None = None, json: bool = False) -> int:
     say = Narrator(sys.stderr if json else sys.stdout)
     collection = load_beir(default_folder() if data is None else data)
     say(f"{len(collection.corpus):,} documents, {len(collection.queries):,} queries; kernels: {_core.simd_level()}")
+    # Its bar for a model that loads in a second would break the step's line.
+    import_optional("transformers.utils.logging", extra="demo", purpose="the demo").disable_progress_bar()
     with say.step("loading the encoder"):
         encoder = minilm_token_outputs()
     documents, queries = cached_vectors(encoder, collection, say=say)

@@ -71,8 +71,8 @@ class Index(Searcher):
         seed : int
             Of the codec's training: the same data and seed give the same index.
         train_after : int
-            Token vectors that the index holds before the residual codec's centroids are trained. Until then it keeps 8-bit
-            codes without centroids, which are close to the originals; what is there is encoded again when training comes.
+            Token vectors that the index holds before the residual codec's centroids are trained. Until then it keeps
+            8-bit codes without centroids, close to the originals; training encodes what is there again.
         mmap : bool
             False reads files into memory instead of mapping them, for media that may fail or change under a reader.
 

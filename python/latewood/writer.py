@@ -215,12 +215,11 @@ class Writer:
             message = "give texts or vectors to add"
             raise InvalidInputError(message)
         encoder = self._index.require_encoder("adding texts")
+        documents = cast("list[str]", text_list)
         with progress_bar(len(keys), "encoding", show_progress=self._show_progress) as bar:
             for rows in chunks(len(keys), ENCODE_CHUNK):
                 try:
-                    encoded = encode_documents(
-                        encoder, cast("list[str]", text_list[rows]), dim=self._index.dim, names=keys[rows]
-                    )
+                    encoded = encode_documents(encoder, documents[rows], dim=self._index.dim, names=keys[rows])
                     self._send(
                         keys[rows],
                         encoded,

@@ -119,7 +119,7 @@ _threads_option = click.option("--threads", type=click.IntRange(min=1), help="Al
     default=65_536,
     show_default=True,
     type=click.IntRange(min=0),
-    help="Tokens before centroids are trained.",
+    help="Tokens before training.",
 )
 def create(path: Path, bits: str, as_json: bool, **options: Any) -> None:
     """Create an empty index at PATH."""

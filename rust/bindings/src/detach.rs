@@ -16,10 +16,7 @@ use crate::errors::{internal, to_python};
 const SIGNAL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Runs `work`, which is over in milliseconds, without the interpreter's lock.
-pub(crate) fn detached<R: Send>(
-    py: Python<'_>,
-    work: impl FnOnce() -> latewood_core::Result<R> + Send,
-) -> PyResult<R> {
+pub(crate) fn detached<R: Send>(py: Python<'_>, work: impl FnOnce() -> latewood_core::Result<R> + Send) -> PyResult<R> {
     match py.detach(|| catch_unwind(AssertUnwindSafe(work))) {
         Ok(result) => result.map_err(|error| to_python(py, &error)),
         Err(panic) => Err(internal(py, &message(panic.as_ref()))),

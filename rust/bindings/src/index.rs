@@ -132,7 +132,8 @@ impl PyIndex {
     /// Which of these ids the index has.
     fn contains<'py>(&self, py: Python<'py>, ids: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyArray1<bool>>> {
         let ids = arrays::ids(ids)?;
-        let known = self.run(py, |_, snapshot| Ok(ids.iter().map(|id| snapshot.find(id).is_some()).collect::<Vec<_>>()))?;
+        let known =
+            self.run(py, |_, snapshot| Ok(ids.iter().map(|id| snapshot.find(id).is_some()).collect::<Vec<_>>()))?;
         Ok(known.into_pyarray(py))
     }
 
@@ -145,9 +146,7 @@ impl PyIndex {
     /// Text and metadata of each id.
     fn documents(&self, py: Python<'_>, ids: &Bound<'_, PyAny>) -> PyResult<Vec<(Option<String>, Option<String>)>> {
         let ids = arrays::ids(ids)?;
-        self.run(py, |_, snapshot| {
-            ids.iter().map(|id| Ok(snapshot.text_and_metadata(snapshot.locate(id)?))).collect()
-        })
+        self.run(py, |_, snapshot| ids.iter().map(|id| Ok(snapshot.text_and_metadata(snapshot.locate(id)?))).collect())
     }
 
     /// Decoded token vectors of each id.
@@ -230,7 +229,8 @@ impl PyIndex {
         };
         let ids = arrays::ids(candidate_ids)?;
         let scores = scores.as_ref().map(|scores| arrays::slice(scores, "scores")).transpose()?;
-        let candidates = Candidates { ids: &ids, offsets: arrays::slice(&candidate_offsets, "candidate offsets")?, scores };
+        let candidates =
+            Candidates { ids: &ids, offsets: arrays::slice(&candidate_offsets, "candidate offsets")?, scores };
         let queries = Ragged::new(query_values, query_offsets);
         self.rank(py, &queries, weights.as_ref(), threads, |snapshot, queries, weights, execution| {
             search::rerank(snapshot, queries, weights, candidates, &options, execution)

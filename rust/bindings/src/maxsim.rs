@@ -21,7 +21,8 @@ pub(crate) fn maxsim<'py>(
     document_offsets: PyReadonlyArray1<'py, i64>,
     threads: Option<usize>,
 ) -> PyResult<Bound<'py, PyArray2<f32>>> {
-    let (queries, documents) = (Ragged::new(query_values, query_offsets), Ragged::new(document_values, document_offsets));
+    let (queries, documents) =
+        (Ragged::new(query_values, query_offsets), Ragged::new(document_values, document_offsets));
     let execution = Execution::new(threads).map_err(|error| to_python(py, &error))?;
     let (query_matrix, document_matrix) = matrices(py, &queries, &documents)?;
     let scores = interruptible(py, &execution, |execution| exact::maxsim(&query_matrix, &document_matrix, execution))?;
@@ -39,10 +40,12 @@ pub(crate) fn maxsim_pairs<'py>(
     document_offsets: PyReadonlyArray1<'py, i64>,
     threads: Option<usize>,
 ) -> PyResult<Bound<'py, PyArray1<f32>>> {
-    let (queries, documents) = (Ragged::new(query_values, query_offsets), Ragged::new(document_values, document_offsets));
+    let (queries, documents) =
+        (Ragged::new(query_values, query_offsets), Ragged::new(document_values, document_offsets));
     let execution = Execution::new(threads).map_err(|error| to_python(py, &error))?;
     let (query_matrix, document_matrix) = matrices(py, &queries, &documents)?;
-    let scores = interruptible(py, &execution, |execution| exact::maxsim_pairs(&query_matrix, &document_matrix, execution))?;
+    let scores =
+        interruptible(py, &execution, |execution| exact::maxsim_pairs(&query_matrix, &document_matrix, execution))?;
     Ok(scores.into_pyarray(py))
 }
 

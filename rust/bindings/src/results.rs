@@ -53,12 +53,25 @@ impl PyResults {
     #[getter]
     fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let stats = PyDict::new(py);
-        let Stats { queries, gathered, pruned, scored, scored_tokens, prepare_s, gather_s, prune_s, score_s, top_k_s } = self.stats;
-        let counts = [("queries", queries), ("gathered", gathered), ("pruned", pruned), ("scored", scored), ("scored_tokens", scored_tokens)];
+        let Stats { queries, gathered, pruned, scored, scored_tokens, prepare_s, gather_s, prune_s, score_s, top_k_s } =
+            self.stats;
+        let counts = [
+            ("queries", queries),
+            ("gathered", gathered),
+            ("pruned", pruned),
+            ("scored", scored),
+            ("scored_tokens", scored_tokens),
+        ];
         for (name, count) in counts {
             stats.set_item(name, count)?;
         }
-        let seconds = [("prepare_s", prepare_s), ("gather_s", gather_s), ("prune_s", prune_s), ("score_s", score_s), ("top_k_s", top_k_s)];
+        let seconds = [
+            ("prepare_s", prepare_s),
+            ("gather_s", gather_s),
+            ("prune_s", prune_s),
+            ("score_s", score_s),
+            ("top_k_s", top_k_s),
+        ];
         for (name, seconds) in seconds {
             stats.set_item(name, seconds)?;
         }

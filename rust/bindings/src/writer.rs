@@ -68,7 +68,8 @@ impl PyWriter {
         let ragged = Ragged::new(values, offsets);
         let (values, offsets, dim) = (ragged.values()?, ragged.offsets()?, ragged.dim());
         self.run(py, threads, |writer, execution| {
-            let name = |item: usize| ids.get(item).map_or_else(|| format!("document {item}"), |id| format!("document {id}"));
+            let name =
+                |item: usize| ids.get(item).map_or_else(|| format!("document {item}"), |id| format!("document {id}"));
             let tokens = TokenMatrix::new(values, offsets, dim, name)?;
             writer.add(Batch { ids: ids.clone(), tokens, texts, metadata }, upsert, execution)
         })

@@ -91,7 +91,9 @@ pub enum Error {
         problem: String,
     },
     /// A file was written by a newer version of the format than this build reads.
-    #[error("{file} needs a reader of format version {needed}; this latewood reads up to version {supported}: update latewood")]
+    #[error(
+        "{file} needs a reader of format version {needed}; this latewood reads up to version {supported}: update latewood"
+    )]
     FormatVersion {
         /// The file.
         file: PathBuf,

@@ -21,7 +21,7 @@ type Files = BTreeMap<String, Vec<u8>>;
 fn files(kind: CodecKind, integers: bool) -> Files {
     let id = |n: u64| if integers { Id::Int(n as i64 - 3) } else { string(&format!("document {n}")) };
     let storage = MemoryStorage::new();
-    let index = Index::create(Arc::new(storage.clone()), options(kind)).expect("created");
+    let index = Index::create(Arc::new(storage.clone()), options(kind, 0)).expect("created");
     let mut writer = index.writer().expect("unlocked");
     let documents: Vec<_> = (0..9).map(|n| document(id(n), n as usize % 4, n)).collect();
     add(&mut writer, &documents, false).expect("added");

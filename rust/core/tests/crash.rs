@@ -16,10 +16,13 @@ use latewood_core::storage::fault::{Fault, FaultStorage, Survivors};
 use latewood_core::{Error, Result};
 use support::{Content, add, assert_sound, content, document, execution, options, string};
 
+/// Reached by the second commit of the life, which so replaces the codec and every segment.
+const TRAIN_AFTER: u64 = 10;
+
 /// Creates an index and changes it in every way. `committed` is told the content after each step that changes the disk.
 fn live(storage: &FaultStorage, committed: &mut dyn FnMut(Content)) -> Result<()> {
     let storage: Arc<dyn Storage> = Arc::new(storage.clone());
-    let index = Index::create(Arc::clone(&storage), options(CodecKind::Residual))?;
+    let index = Index::create(Arc::clone(&storage), options(CodecKind::Residual, TRAIN_AFTER))?;
     let mut committed = |index: &Index| committed(content(&index.snapshot()));
     committed(&index);
 
@@ -72,7 +75,7 @@ fn assert_usable(storage: Arc<dyn Storage>, contents: &[Content], allowed: &[usi
     let index = match Index::open(Arc::clone(&storage)) {
         Err(Error::NotAnIndex { .. }) if allowed[0] == 0 => {
             // Nothing was created yet; it can be, now.
-            Index::create(storage, options(CodecKind::Residual)).expect("creatable");
+            Index::create(storage, options(CodecKind::Residual, TRAIN_AFTER)).expect("creatable");
             return;
         }
         other => other.unwrap_or_else(|error| panic!("{when}: {error}")),
@@ -129,7 +132,7 @@ fn a_full_disk_leaves_the_last_or_the_next_commit() {
 #[test]
 fn a_failed_writer_is_poisoned_and_gives_its_room_back() {
     let script = |disk: &FaultStorage, fault: Option<usize>| {
-        let index = Index::create(Arc::new(disk.clone()), options(CodecKind::Residual)).expect("created");
+        let index = Index::create(Arc::new(disk.clone()), options(CodecKind::Residual, TRAIN_AFTER)).expect("created");
         let mut writer = index.writer().expect("unlocked");
         add(&mut writer, &[document(string("a"), 3, 1)], false).expect("added");
         writer.commit(&execution()).expect("committed");

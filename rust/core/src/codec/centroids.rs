@@ -37,7 +37,8 @@ impl Training<'_> {
         let chosen = random.sample(tokens, self.count * SAMPLE_PER_CENTROID);
         let points = self.rotate_chosen(sample, &chosen);
         let starts = random.sample(chosen.len(), self.count);
-        let mut centroids: Vec<f32> = starts.iter().flat_map(|&at| &points[at * self.depth..][..self.depth]).copied().collect();
+        let mut centroids: Vec<f32> =
+            starts.iter().flat_map(|&at| &points[at * self.depth..][..self.depth]).copied().collect();
         let mut assigned = vec![0_u32; chosen.len()];
         for _ in 0..ITERATIONS {
             let (units, _) = to_units(&centroids);
@@ -53,7 +54,8 @@ impl Training<'_> {
         let mut points = vec![0.0; chosen.len() * self.depth];
         let blocks = chosen.par_chunks(BLOCK_TOKENS).zip(points.par_chunks_mut(BLOCK_TOKENS * self.depth));
         blocks.for_each(|(chosen, points)| {
-            let mut block: Vec<f32> = chosen.iter().flat_map(|&at| &sample[at * self.dim..][..self.dim]).copied().collect();
+            let mut block: Vec<f32> =
+                chosen.iter().flat_map(|&at| &sample[at * self.dim..][..self.dim]).copied().collect();
             block.chunks_exact_mut(self.dim).for_each(normalize);
             latewood_kernels::rotate(Level::current(), self.rotation, self.dim, self.depth, &block, points);
         });
@@ -93,7 +95,8 @@ impl Training<'_> {
         let empty = (0..self.count).filter(|&cell| cells.members(cell).is_empty());
         // A giant may seed several cells; each other large cell seeds one.
         let mean = cells.order.len() / self.count + 1;
-        let donors = largest.iter().flat_map(|&cell| std::iter::repeat_n(cell, 1 + cells.members(cell).len() / (GIANT * mean)));
+        let donors =
+            largest.iter().flat_map(|&cell| std::iter::repeat_n(cell, 1 + cells.members(cell).len() / (GIANT * mean)));
         for (cell, donor) in empty.zip(donors) {
             let members = cells.members(donor);
             let member = members[random.below(members.len())] as usize;
@@ -111,8 +114,12 @@ struct Cells {
 impl Cells {
     fn new(assigned: &[u32], count: usize) -> Self {
         let mut starts = vec![0; count + 1];
-        assigned.iter().for_each(|&cell| starts[cell as usize + 1] += 1);
-        (0..count).for_each(|cell| starts[cell + 1] += starts[cell]);
+        for &cell in assigned {
+            starts[cell as usize + 1] += 1;
+        }
+        for cell in 0..count {
+            starts[cell + 1] += starts[cell];
+        }
         let mut next = starts.clone();
         let mut order = vec![0; assigned.len()];
         for (token, &cell) in assigned.iter().enumerate() {
@@ -137,7 +144,9 @@ fn to_units(centroids: &[f32]) -> (Vec<i8>, f32) {
 fn normalize(vector: &mut [f32]) {
     let norm = vector.iter().map(|value| value * value).sum::<f32>().sqrt();
     if norm > 0.0 {
-        vector.iter_mut().for_each(|value| *value /= norm);
+        for value in vector {
+            *value /= norm;
+        }
     }
 }
 
@@ -226,7 +235,9 @@ mod tests {
         let mut used = vec![0; 32];
         let mut similarity = 0.0;
         for point in points.chunks_exact(depth) {
-            let score = |cell: usize| centroids[cell * depth..][..depth].iter().zip(point).map(|(c, x)| f32::from(*c) * unit * x).sum::<f32>();
+            let score = |cell: usize| {
+                centroids[cell * depth..][..depth].iter().zip(point).map(|(c, x)| f32::from(*c) * unit * x).sum::<f32>()
+            };
             let best = (0..32).max_by(|&a, &b| score(a).total_cmp(&score(b))).expect("cells");
             used[best] += 1;
             similarity += score(best) / 4000.0;

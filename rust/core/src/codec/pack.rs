@@ -27,7 +27,8 @@ mod tests {
     fn every_code_comes_back() {
         for bits in [Bits::One, Bits::Two, Bits::Four, Bits::Eight] {
             for depth in [32, 64, 96, 320] {
-                let codes: Vec<u8> = (0..depth).map(|i| (i * 37 % 251) as u8 & ((1_u16 << bits.get()) - 1) as u8).collect();
+                let codes: Vec<u8> =
+                    (0..depth).map(|i| (i * 37 % 251) as u8 & ((1_u16 << bits.get()) - 1) as u8).collect();
                 let mut row = vec![0; bits.row_bytes(depth)];
                 super::pack(&codes, bits, &mut row);
                 let back: Vec<u8> = (0..depth).map(|at| super::code(&row, at, bits)).collect();

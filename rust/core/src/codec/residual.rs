@@ -40,7 +40,8 @@ impl Quantizer {
         };
         let mut levels = [0; 16];
         levels[..table.len()].copy_from_slice(table);
-        let code = |half: i16| table.windows(2).filter(|pair| i16::from(pair[0]) + i16::from(pair[1]) <= half).count() as u8;
+        let code =
+            |half: i16| table.windows(2).filter(|pair| i16::from(pair[0]) + i16::from(pair[1]) <= half).count() as u8;
         let nearest = Box::new(std::array::from_fn(|index| code(index as i16 - 128)));
         Self { bits, levels, unit, nearest }
     }
@@ -117,7 +118,10 @@ mod tests {
             let got = distortion(&quantizer, quantizer.unit());
             assert!(got < ideal * 1.03, "{bits:?}: {got} against {ideal}");
             for other in [0.97, 1.03] {
-                assert!(got < distortion(&quantizer, quantizer.unit() * other) * 1.001, "{bits:?}: another unit is better");
+                assert!(
+                    got < distortion(&quantizer, quantizer.unit() * other) * 1.001,
+                    "{bits:?}: another unit is better"
+                );
             }
         }
         assert!(distortion(&Quantizer::new(Bits::Eight), Quantizer::new(Bits::Eight).unit()) < 1.5e-4);

@@ -19,11 +19,15 @@ pub(super) fn draw(dim: usize, depth: usize, seed: u64) -> Vec<f32> {
         let norm = row.iter().map(|value| value * value).sum::<f64>().sqrt();
         // A row that lies in the span of the others has nothing left but rounding: draw again.
         if norm > 1e-6 {
-            row.iter_mut().for_each(|value| *value /= norm);
+            for value in &mut row {
+                *value /= norm;
+            }
             rows.push(row);
         }
     }
-    let padded = |row: &Vec<f64>| row.iter().map(|&value| value as f32).chain(std::iter::repeat_n(0.0, depth - dim)).collect::<Vec<f32>>();
+    let padded = |row: &Vec<f64>| {
+        row.iter().map(|&value| value as f32).chain(std::iter::repeat_n(0.0, depth - dim)).collect::<Vec<f32>>()
+    };
     rows.iter().flat_map(padded).collect()
 }
 

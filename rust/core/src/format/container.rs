@@ -1,5 +1,6 @@
 //! Reading and writing of containers.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use super::checksum::{Hasher, checksum};
@@ -135,7 +136,12 @@ impl Container {
 
     /// Opens the file that a manifest names, and sees that it is the very same.
     pub(crate) fn open_entry(storage: &dyn Storage, entry: &FileEntry, kind: FileKind) -> Result<Self> {
-        let container = Self::open(storage, &entry.name, kind)?;
+        let container = Self::open(storage, &entry.name, kind).map_err(|error| match error {
+            Error::Io { path, source, .. } if source.kind() == ErrorKind::NotFound => {
+                Error::corrupt(path, "header", "the manifest names the file, but it is missing")
+            }
+            other => other,
+        })?;
         if (container.blob.len() as u64, container.checksum) != (entry.length, entry.checksum) {
             return Err(container.corrupt("header", "it is not the file that the manifest names"));
         }

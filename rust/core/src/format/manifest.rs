@@ -80,6 +80,7 @@ pub(crate) struct PublishFailure {
     pub(crate) visible: bool,
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes every field by reference")]
 fn write_hexadecimal<S: Serializer>(value: &u64, serializer: S) -> std::result::Result<S::Ok, S::Error> {
     serializer.serialize_str(&format!("{value:016x}"))
 }
@@ -155,8 +156,8 @@ impl Manifest {
         }
         let mut names: Vec<&str> = self.files().map(|file| file.name.as_str()).collect();
         names.sort_unstable();
-        if let Some(pair) = names.windows(2).find(|pair| pair[0] == pair[1]) {
-            return Err(format!("{:?} occurs twice", pair[0]));
+        if let Some([name, _]) = names.array_windows().find(|[one, other]| one == other) {
+            return Err(format!("{name:?} occurs twice"));
         }
         if !self.segments.is_empty() && self.id_kind.is_none() {
             return Err("it has segments but no kind of id".to_owned());

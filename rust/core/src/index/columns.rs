@@ -14,8 +14,11 @@ use super::filter::{Comparison, Scalar};
 /// The columns of a segment.
 #[derive(Debug, Default)]
 pub(crate) struct Columns {
-    fields: Mutex<HashMap<String, Arc<OnceLock<Result<Arc<Column>, String>>>>>,
+    fields: Mutex<HashMap<String, Arc<Built>>>,
 }
+
+/// A column, or why there is none.
+type Built = OnceLock<Result<Arc<Column>, String>>;
 
 /// The values of one field, ascending, each with its documents, ascending.
 #[derive(Debug, Default)]

@@ -32,5 +32,9 @@ pub(crate) fn collect(storage: &dyn Storage, kept: &[&Snapshot]) {
 
 /// Removes files, as far as that is possible; whether all are gone. A later commit tries again.
 pub(crate) fn discard(storage: &dyn Storage, names: &[String]) -> bool {
-    names.iter().fold(true, |gone, name| storage.remove(name).is_ok() && gone)
+    let mut gone = true;
+    for name in names {
+        gone &= storage.remove(name).is_ok();
+    }
+    gone
 }

@@ -92,28 +92,29 @@ impl Pending {
     }
 
     /// Appends documents, whose ids must be new, as vectors or, with `encoded`, as codes.
-    pub(super) fn push(&mut self, batch: &Batch<'_>, encoded: Option<EncodedTokens>) {
+    pub(super) fn push(&mut self, batch: Batch<'_>, encoded: Option<EncodedTokens>) {
+        let Batch { ids, tokens, texts, metadata } = batch;
         let first = self.documents();
-        self.present.resize((first + batch.ids.len()).div_ceil(8), 0);
-        for (item, id) in batch.ids.iter().enumerate() {
+        self.present.resize((first + ids.len()).div_ceil(8), 0);
+        for (item, id) in ids.into_iter().enumerate() {
             let ordinal = first + item;
-            match id {
+            match &id {
                 Id::Int(value) => self.integers.push(*value),
                 Id::Str(value) => self.strings.push(value.as_bytes()),
             }
-            self.places.insert(id.clone(), ordinal as u32);
-            self.offsets.push(self.tokens() + batch.tokens.item_tokens(item) as u64);
-            let text = batch.texts.as_ref().and_then(|texts| texts[item].as_deref());
+            self.places.insert(id, ordinal as u32);
+            self.offsets.push(self.tokens() + tokens.item_tokens(item) as u64);
+            let text = texts.as_ref().and_then(|texts| texts[item].as_deref());
             if text.is_some() {
                 self.present[ordinal / 8] |= 1 << (ordinal % 8);
             }
             self.texts.push(text.unwrap_or_default().as_bytes());
-            let metadata = batch.metadata.as_ref().and_then(|metadata| metadata[item].as_deref());
+            let metadata = metadata.as_ref().and_then(|metadata| metadata[item].as_deref());
             self.metadata.push(metadata.unwrap_or_default().as_bytes());
         }
         match encoded {
             Some(encoded) => self.push_codes(first, encoded),
-            None => self.vectors.extend_from_slice(batch.tokens.values()),
+            None => self.vectors.extend_from_slice(tokens.values()),
         }
     }
 
@@ -129,7 +130,7 @@ impl Pending {
                 texts: Some(vec![segment.text(ordinal).map(str::to_owned)]),
                 metadata: Some(vec![segment.metadata(ordinal).map(str::to_owned)]),
             };
-            self.push(&batch, None);
+            self.push(batch, None);
         }
         Ok(())
     }

@@ -325,7 +325,7 @@ impl SegmentData {
 /// Whether every gain, a bfloat16, is a number: its exponent is not the largest.
 pub(super) fn are_finite(gains: &[u16]) -> bool {
     const EXPONENT: u16 = 0x7f80;
-    gains.iter().fold(true, |finite, gain| finite & (gain & EXPONENT != EXPONENT))
+    gains.iter().map(|gain| gain & EXPONENT).max() != Some(EXPONENT)
 }
 
 fn check_parameters(

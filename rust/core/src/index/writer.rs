@@ -144,7 +144,7 @@ impl Writer {
                 self.remove(id);
             });
         }
-        self.pending.push(&batch, codes);
+        self.pending.push(batch, codes);
         let full = self.pending.tokens() >= SEGMENT_TOKENS
             || self.pending.documents() >= SEGMENT_DOCUMENTS
             || self.pending.bytes() >= SEGMENT_BYTES;
@@ -161,7 +161,7 @@ impl Writer {
     pub fn delete(&mut self, ids: &[Id], skip_missing: bool) -> Result<usize> {
         self.check_usable()?;
         for (position, id) in ids.iter().enumerate() {
-            self.check_kind(id, self.id_kind)?;
+            check_kind(id, self.id_kind)?;
             if !skip_missing && !self.contains(id) {
                 return Err(Error::UnknownId { id: id.to_string(), place: format!(" (position {position})") });
             }
@@ -405,7 +405,7 @@ impl Writer {
         }
         let mut positions: HashMap<&Id, usize> = HashMap::with_capacity(documents);
         for (second, id) in batch.ids.iter().enumerate() {
-            self.check_kind(id, self.id_kind.or(Some(first.kind())))?;
+            check_kind(id, self.id_kind.or(Some(first.kind())))?;
             if let Some(first) = positions.insert(id, second) {
                 return Err(Error::DuplicateId { id: id.to_string(), first, second });
             }
@@ -420,13 +420,6 @@ impl Writer {
             }
         }
         Ok(())
-    }
-
-    fn check_kind(&self, id: &Id, expected: Option<IdKind>) -> Result<()> {
-        match expected.filter(|&kind| kind != id.kind()) {
-            Some(kind) => Err(Error::IdKind { id: id.to_string(), got: id.kind().name(), expected: kind.name() }),
-            None => Ok(()),
-        }
     }
 
     fn check_usable(&self) -> Result<()> {
@@ -471,6 +464,13 @@ impl Drop for Writer {
         if std::process::id() == self.process {
             garbage::discard(self.storage(), &self.files);
         }
+    }
+}
+
+fn check_kind(id: &Id, expected: Option<IdKind>) -> Result<()> {
+    match expected.filter(|&kind| kind != id.kind()) {
+        Some(kind) => Err(Error::IdKind { id: id.to_string(), got: id.kind().name(), expected: kind.name() }),
+        None => Ok(()),
     }
 }
 

@@ -15,7 +15,7 @@ use flood::Flood;
 use postings::Postings;
 
 /// Documents scored on their codes unless the user says otherwise.
-const CANDIDATES: usize = 160;
+const CANDIDATES: usize = 256;
 /// At least this many candidates for each hit wanted.
 const CANDIDATES_PER_HIT: usize = 8;
 /// Cells probed for each query token.
@@ -97,7 +97,8 @@ pub(super) struct Plan {
 impl Plan {
     /// The user's choice, or the cheapest way that the index's size allows.
     pub(super) fn choose(snapshot: &Snapshot, allowed: &Allowed, options: &SearchOptions) -> Self {
-        let candidates = options.candidates.unwrap_or(CANDIDATES.max(options.k.saturating_mul(CANDIDATES_PER_HIT))).max(options.k);
+        let candidates =
+            options.candidates.unwrap_or(CANDIDATES.max(options.k.saturating_mul(CANDIDATES_PER_HIT))).max(options.k);
         let flat = snapshot.codec.as_ref().is_none_or(|codec| codec.centroid_count() == 0);
         let few = options.gather.is_none() && allowed.documents(snapshot) <= candidates as u64;
         let kind = if flat || few {

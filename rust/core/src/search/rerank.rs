@@ -180,7 +180,13 @@ fn score_in_document_order(query: &Prepared<'_>, snapshot: &Snapshot, candidates
 
 /// Early exit: the first k are scored, then blocks of `beta` in first-stage order until `beta` candidates in a row have
 /// not entered the best k. What a block scores past the exit is thrown away, so the result is that of one at a time.
-fn score_until_exit(query: &Prepared<'_>, snapshot: &Snapshot, candidates: &[Location], k: usize, beta: usize) -> Vec<Hit> {
+fn score_until_exit(
+    query: &Prepared<'_>,
+    snapshot: &Snapshot,
+    candidates: &[Location],
+    k: usize,
+    beta: usize,
+) -> Vec<Hit> {
     let (first, rest) = candidates.split_at(k.min(candidates.len()));
     let mut scored = score::score(query, snapshot, first);
     let mut best = top_k(scored.clone(), k);

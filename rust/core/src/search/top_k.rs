@@ -4,7 +4,6 @@ use std::cmp::Ordering;
 
 use crate::index::Location;
 
-
 /// A scored document.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Hit {

@@ -1,19 +1,18 @@
-//! The content of a file, mapped or owned, and typed arrays inside it.
+//! The content of a file, mapped or owned.
 
 use std::fmt;
 use std::io::{self, Read};
-use std::marker::PhantomData;
-use std::ops::{Deref, Range};
+use std::ops::Deref;
 use std::sync::Arc;
 
 use memmap2::Mmap;
 
-use super::mmap::{Plain, cast, map};
+use super::mmap::map;
 
 /// Every section of a file begins at a multiple of this, in the file and in memory.
 const ALIGNMENT: usize = 64;
 
-/// The whole content of a file, aligned to 64 bytes and shared by all its clones.
+/// The whole content of a file, aligned to 64 bytes and shared by all its clones. It never moves or changes.
 #[derive(Clone)]
 pub struct Blob(Arc<Bytes>);
 
@@ -80,38 +79,6 @@ impl fmt::Debug for Blob {
     }
 }
 
-/// An array of little-endian numbers inside a [`Blob`].
-#[derive(Clone, Debug)]
-pub struct Column<T> {
-    blob: Blob,
-    range: Range<usize>,
-    kind: PhantomData<T>,
-}
-
-impl<T: Plain> Column<T> {
-    /// The numbers at `range` (in bytes), or `None` if that is no aligned, whole number of them inside the blob.
-    #[must_use]
-    pub fn new(blob: &Blob, range: Range<usize>) -> Option<Self> {
-        cast::<T>(blob.get(range.clone())?)?;
-        Some(Self { blob: blob.clone(), range, kind: PhantomData })
-    }
-}
-
-impl<T> Default for Column<T> {
-    fn default() -> Self {
-        Self { blob: Blob::default(), range: 0..0, kind: PhantomData }
-    }
-}
-
-impl<T: Plain> Deref for Column<T> {
-    type Target = [T];
-
-    fn deref(&self) -> &[T] {
-        // `new` has seen both succeed, and a blob never changes.
-        self.blob.get(self.range.clone()).and_then(cast).unwrap_or_default()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -126,15 +93,5 @@ mod tests {
             assert_eq!(*read, *bytes);
         }
         assert!(Blob::read([1_u8, 2].as_slice(), 3).is_err());
-    }
-
-    #[test]
-    fn a_column_is_whole_aligned_and_inside() {
-        let blob = Blob::from([1_u8, 0, 2, 0, 3].as_slice());
-        assert_eq!(*Column::<u16>::new(&blob, 0..4).expect("whole"), [1, 2]);
-        assert!(Column::<u16>::new(&blob, 0..5).is_none());
-        assert!(Column::<u16>::new(&blob, 1..3).is_none());
-        assert!(Column::<u8>::new(&blob, 0..6).is_none());
-        assert!(Column::<u32>::default().is_empty());
     }
 }

@@ -15,10 +15,10 @@ use std::path::{Path, PathBuf};
 
 use crate::error::Result;
 
-pub use blob::{Blob, Column};
+pub use blob::Blob;
 pub use fs::FileStorage;
 pub use memory::MemoryStorage;
-pub use mmap::Plain;
+pub use mmap::{Column, Plain};
 
 pub(crate) use mmap::bytes_of;
 

@@ -24,7 +24,7 @@ pub(super) unsafe fn maxsim(query: &CodeQuery, documents: &[DocumentCodes], out:
     let (stride, blocks) = (lanes.stored_depth(), lanes.blocks());
     let new_stage = || Stage { batch: Batch::new(), rows: Aligned::zeroed(decoder.scratch()) };
     let (mut now, mut next) = (new_stage(), new_stage());
-    let mut sums = [Aligned::<i32>::zeroed(BATCH * LANES), Aligned::zeroed(BATCH * LANES)];
+    let (mut sums, mut last_sums) = (Aligned::<i32>::zeroed(BATCH * LANES), Aligned::<i32>::zeroed(BATCH * LANES));
     let mut maxima = Maxima::new(query);
     let mut ahead = Ahead::new(query, documents);
     let mut reader = Reader::new(query, documents, out);
@@ -32,21 +32,20 @@ pub(super) unsafe fn maxsim(query: &CodeQuery, documents: &[DocumentCodes], out:
     let session = unsafe { Session::start() };
 
     let mut more = reader.next(&mut now.batch);
-    if more {
-        decoder.decode::<true>(&now.batch, &mut now.rows, &mut ahead);
-    }
+    decoder.decode::<true>(&now.batch, &mut now.rows, &mut ahead);
     while more {
         prefetch_centroids(query, &now.batch);
         more = reader.next(&mut next.batch);
         for block in 0..blocks {
-            session.multiply(&now.rows, stride, lanes.block(block), stride / DEPTH_STEP, &mut sums[block % 2]);
+            session.multiply(&now.rows, stride, lanes.block(block), stride / DEPTH_STEP, &mut sums);
             if block > 0 {
-                fold(query, &now.batch, &sums[(block - 1) % 2], block - 1, &mut maxima);
+                fold(query, &now.batch, &last_sums, block - 1, &mut maxima);
             }
+            std::mem::swap(&mut sums, &mut last_sums);
         }
         decoder.decode::<true>(&next.batch, &mut next.rows, &mut ahead);
         if blocks > 0 {
-            fold(query, &now.batch, &sums[(blocks - 1) % 2], blocks - 1, &mut maxima);
+            fold(query, &now.batch, &last_sums, blocks - 1, &mut maxima);
         }
         now.batch.finish(query, &mut maxima, out);
         std::mem::swap(&mut now, &mut next);

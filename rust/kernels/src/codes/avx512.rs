@@ -56,8 +56,8 @@ pub(super) fn prefetch_centroids(query: &CodeQuery, batch: &Batch) {
         for block in 0..query.lanes.blocks() {
             for &cell in &batch.cells[..batch.tokens] {
                 let row = (block * rows + cell as usize) * LANES;
-                prefetch(query.centroid_scores, row);
-                prefetch(query.centroid_scores, row + 16);
+                prefetch(&raw const query.centroid_scores[row]);
+                prefetch(&raw const query.centroid_scores[row + 16]);
             }
         }
     }
@@ -197,6 +197,7 @@ impl Decoder {
             let rows = &mut rows[run.start * self.stride..];
             match (self.bits, self.row_bytes, self.outputs) {
                 (Bits::Eight, row, _) if row == self.stride => self.decode_bytes::<TOUCH>(run.codes, rows, ahead),
+                (Bits::Eight, ..) => self.decode_any::<TOUCH>(run.codes, rows, ahead),
                 (Bits::Four, 64, _) => self.decode_nibbles::<TOUCH>(run.codes, rows, ahead),
                 (_, 16, 1) => self.decode_spread::<16, 1, TOUCH>(run.codes, rows, ahead),
                 (_, 16, 2) => self.decode_spread::<16, 2, TOUCH>(run.codes, rows, ahead),

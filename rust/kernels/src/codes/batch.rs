@@ -131,9 +131,12 @@ const DISTANCE: usize = 96;
 #[cfg(target_arch = "x86_64")]
 pub(super) struct Ahead<'a> {
     documents: std::slice::Iter<'a, DocumentCodes<'a>>,
-    codes: &'a [u8],
-    offset: usize,
+    /// Where the next token to ask for starts; never read.
+    next: *const u8,
+    /// Tokens of the current document still to ask for.
+    tokens: usize,
     row_bytes: usize,
+    row_lines: usize,
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -146,19 +149,21 @@ impl<'a> Ahead<'a> {
         {
             skipped += document.gains.len();
         }
-        Self { documents, codes: &[], offset: 0, row_bytes: query.row_bytes() }
+        let row_bytes = query.row_bytes();
+        Self { documents, next: std::ptr::null(), tokens: 0, row_bytes, row_lines: row_bytes.div_ceil(64) }
     }
 
     /// Asks for the codes of one token.
     #[inline]
     pub(super) fn touch(&mut self) {
-        if self.offset >= self.codes.len() && !self.enter_next() {
+        if self.tokens == 0 && !self.enter_next() {
             return;
         }
-        for line in (0..self.row_bytes).step_by(64) {
-            prefetch(&self.codes[self.offset..], line);
+        for line in 0..self.row_lines {
+            prefetch(self.next.wrapping_add(line * 64));
         }
-        self.offset += self.row_bytes;
+        self.next = self.next.wrapping_add(self.row_bytes);
+        self.tokens -= 1;
     }
 
     #[cold]
@@ -166,18 +171,18 @@ impl<'a> Ahead<'a> {
         let Some(document) = self.documents.find(|document| !document.gains.is_empty()) else {
             return false;
         };
-        (self.codes, self.offset) = (document.codes, 0);
-        (0..document.gains.len()).step_by(32).for_each(|line| prefetch(document.gains, line));
-        (0..document.centroids.len()).step_by(32).for_each(|line| prefetch(document.centroids, line));
+        (self.next, self.tokens) = (document.codes.as_ptr(), document.gains.len());
+        (0..document.gains.len()).step_by(32).for_each(|token| prefetch(&raw const document.gains[token]));
+        (0..document.centroids.len()).step_by(32).for_each(|token| prefetch(&raw const document.centroids[token]));
         true
     }
 }
 
-/// Asks for the cache line of `slice[index]`; harmless if that lies outside.
+/// Asks for the cache line of an address, any address.
 #[cfg(target_arch = "x86_64")]
 #[inline]
-pub(super) fn prefetch<T>(slice: &[T], index: usize) {
+pub(super) fn prefetch<T>(address: *const T) {
     use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
     // SAFETY: a prefetch reads nothing and faults on no address.
-    unsafe { _mm_prefetch::<_MM_HINT_T0>(slice.as_ptr().wrapping_add(index).cast()) };
+    unsafe { _mm_prefetch::<_MM_HINT_T0>(address.cast()) };
 }

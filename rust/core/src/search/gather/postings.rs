@@ -101,7 +101,10 @@ impl Postings {
             for (lane, best) in best.iter().enumerate().take(query.tokens() - block * LANES) {
                 let token = block * LANES + lane;
                 let scale = query.scale(token);
-                let chosen = best.iter().enumerate().take_while(|(rank, (score, _))| *rank == 0 || score * scale >= self.threshold);
+                let chosen = best
+                    .iter()
+                    .enumerate()
+                    .take_while(|(rank, (score, _))| *rank == 0 || score * scale >= self.threshold);
                 let chosen: Vec<(f32, u16)> = chosen.map(|(_, &cell)| cell).collect();
                 let imputed = chosen.last().map_or(0.0, |&(score, _)| score);
                 let weight = query.weight(token);
@@ -119,11 +122,11 @@ impl Postings {
 
 /// For each lane the `wanted` rows with the highest scores, best first, equal ones by row.
 fn best_rows(scores: &[[f32; LANES]], wanted: usize) -> Vec<Vec<(f32, u16)>> {
-    let mut best: Vec<Vec<(f32, u16)>> = vec![Vec::with_capacity(wanted + 1); LANES];
+    let mut best: Vec<Vec<(f32, u16)>> = vec![Vec::new(); LANES];
     let mut bar = [f32::NEG_INFINITY; LANES];
     for (row, scores) in scores.iter().enumerate() {
         // Almost every row is below all bars: one vector comparison settles it.
-        if !scores.iter().zip(&bar).fold(false, |any, (score, bar)| any | (score > bar)) {
+        if scores.iter().zip(&bar).map(|(score, bar)| u32::from(score > bar)).sum::<u32>() == 0 {
             continue;
         }
         for (lane, (&score, bar)) in scores.iter().zip(&mut bar).enumerate() {
