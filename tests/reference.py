@@ -1,6 +1,8 @@
 """The oracle: what the library computes, in numpy, short enough to be obviously right."""
 
+import struct
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -40,10 +42,26 @@ def ranking(scores: Sequence[float]) -> list[int]:
     return order
 
 
+def sections(path: Path) -> dict[int, bytes]:
+    """Sections of an index's file by their number in `docs/format.md`."""
+    whole = path.read_bytes()
+    (count,) = struct.unpack_from("<H", whole, 14)
+    table = (struct.unpack_from("<IIQQQ", whole, 64 + 32 * entry) for entry in range(count))
+    return {kind: whole[offset : offset + length] for kind, _, offset, length, _ in table}
+
+
+# What each code stands for; 8-bit codes stand for code - 128.
+LEVELS = {
+    1: np.array([-1, 1]),
+    2: np.array([-10, -3, 3, 10]),
+    4: np.array([-20, -15, -12, -9, -7, -5, -3, -1, 1, 3, 5, 7, 9, 12, 15, 20]),
+    8: np.arange(256) - 128,
+}
+
+
 def decode(
     codes: NDArray[np.uint8],
     gains: Float,
-    levels: NDArray[np.int8],
     rotation: Float,
     bits: int,
     centroid_rows: NDArray[np.int8] | None = None,
@@ -51,17 +69,17 @@ def decode(
 ) -> Double:
     """Token vectors `[tokens, dim]` of codes `[tokens, row_bytes]`.
 
-    Plane p of byte i is dimension i + p · row_bytes. `levels` holds what each code stands for; for 8 bits that is
-    code - 128. `centroid_rows` are the int8 centroids of each token. `rotation` is [dim, depth].
+    Plane p of byte i is dimension i + p · row_bytes. `centroid_rows` are the int8 centroids of each token; `rotation`
+    is [dim, depth].
     """
-    planes = 8 // bits
-    mask = (1 << bits) - 1
+    planes, mask = 8 // bits, (1 << bits) - 1
     unpacked = np.concatenate([(codes >> (plane * bits)) & mask for plane in range(planes)], axis=1)
-    steps = unpacked.astype(np.int16) - 128 if bits == 8 else levels[unpacked]
+    steps = LEVELS[bits][unpacked]
     rotated = gains.astype(np.float64)[:, None] * steps
     if centroid_rows is not None:
         rotated = rotated + centroid_unit * centroid_rows.astype(np.float64)
-    return rotated @ rotation.astype(np.float64).T
+    vectors: Double = rotated @ rotation.astype(np.float64).T
+    return vectors
 
 
 def prune_candidates(scores: Sequence[float], k: int, alpha: float) -> int:

@@ -1,5 +1,6 @@
 """What the codec keeps: decoded vectors near the originals, and scores that are those of the decoded vectors."""
 
+import json
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -9,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from latewood import Index
-from reference import int8_tolerance, maxsim
+from reference import decode, int8_tolerance, maxsim, sections
 from strategies import UGLY_DIMS, Corpus, corpora, make_corpus
 from support import build_index
 
@@ -40,6 +41,33 @@ def test_every_dimension(tmp_path: Path, dim: int) -> None:
     decoded = index.vectors(range(40))
     assert decoded.values.shape[1] == dim
     assert lost_energy(decoded.values, np.concatenate(corpus.documents)) <= LOST_ENERGY["flat", 4]
+
+
+@pytest.mark.parametrize("dim", [32, 100, 128])
+@pytest.mark.parametrize("bits", [1, 2, 4, 8])
+@pytest.mark.parametrize("codec", ["residual", "flat"])
+def test_files_say_what_the_format_says(tmp_path: Path, codec: str, bits: int, dim: int) -> None:
+    """Read the files by `docs/format.md` alone and decode them with the oracle."""
+    corpus = make_corpus(19, dim=dim, documents=50)
+    index = build_index(tmp_path / "index", corpus, codec=codec, bits=bits)
+    trained = sections(next(tmp_path.glob("index/codec-*")))
+    segment = sections(next(tmp_path.glob("index/segment-*")))
+    parameters = json.loads(trained[16])
+    depth = -(-dim // 32) * 32
+    assert (parameters["dim"], parameters["depth"], parameters["bits"]) == (dim, depth, bits)
+    rotation = np.frombuffer(trained[17], "<f4").reshape(dim, depth)
+    np.testing.assert_allclose(rotation @ rotation.T, np.eye(dim), atol=1e-5)
+    offsets = np.frombuffer(segment[33], "<u8").astype(np.int64)
+    codes = np.frombuffer(segment[34], np.uint8).reshape(-1, depth * bits // 8)
+    gains = (np.frombuffer(segment[35], "<u2").astype(np.uint32) << 16).view(np.float32)
+    rows = None
+    if codec == "residual":
+        centroids = np.frombuffer(trained[18], np.int8).reshape(-1, depth)
+        rows = centroids[np.frombuffer(segment[36], "<u2")]
+    wanted = decode(codes, gains, rotation, bits, rows, parameters["centroid_unit"])
+    stored = index.vectors(range(50))
+    np.testing.assert_array_equal(offsets, stored.offsets)
+    np.testing.assert_allclose(stored.values, wanted, atol=1e-5)
 
 
 def test_vectors_of_any_length(tmp_path: Path) -> None:

@@ -167,7 +167,7 @@ class Life(RuleBasedStateMachine):
 
 
 TestLife = Life.TestCase
-TestLife.settings = settings(settings.get_profile("fast"), max_examples=15, stateful_step_count=25)
+TestLife.settings = settings(max_examples=max(15, settings().max_examples // 4), stateful_step_count=25)
 
 
 @pytest.fixture

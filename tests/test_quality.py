@@ -115,8 +115,7 @@ def test_reranking_improves_bm25(scifact: Scifact, residual: Index) -> None:
     first = [list(map(str, ids)) for ids, _ in found]
     reranked = residual.rerank_batch(scifact.queries, [list(ids) for ids, _ in found], as_arrays=True)
     gain = scifact.effectiveness(rankings(reranked)) - scifact.effectiveness(first)
-    print(f"BM25 {scifact.effectiveness(first):.4f}, reranked {scifact.effectiveness(first) + gain:.4f}")
-    assert np.isfinite(gain)
+    assert gain >= 0.02
 
 
 @pytest.mark.slow

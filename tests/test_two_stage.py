@@ -1,6 +1,8 @@
 """First stages, and what the second makes of their candidates."""
 
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -11,13 +13,14 @@ from latewood import (
     CallableFirstStage,
     FirstStage,
     Index,
+    SeismicFirstStage,
+    SparseEncoderFirstStage,
     TwoStage,
     reciprocal_rank_fusion,
     weighted_fusion,
 )
 from latewood.errors import InvalidInputError, UnknownIdError
 from latewood.fusion import normalise, ranks
-from latewood.two_stage import SparseEncoderFirstStage
 from support import TEXTS, HashEncoder
 
 
@@ -173,3 +176,50 @@ def test_sparse_encoder(text_index: Index) -> None:
     assert TwoStage(stage, text_index).search("lazy dog")[0].id == "fox"
     with pytest.raises(InvalidInputError, match="1 ids"):
         SparseEncoderFirstStage(FakeSparseEncoder(), ["a"], FakeSparseEncoder().encode_query(["x", "y"]))
+
+
+def count_words(texts: list[str]) -> list[dict[str, float]]:
+    return [{word: float(text.split().count(word)) for word in text.split()} for text in texts]
+
+
+class FakeSeismic:
+    """Scores by hand, and gives results in the wrong order and leaves out empty ones, as Seismic does."""
+
+    def batch_search(
+        self, *, queries_ids: Any, query_components: Any, query_values: Any, k: int, **options: Any
+    ) -> Any:
+        assert options == {"query_cut": 10, "heap_factor": 0.7}
+        results = []
+        for query, words, values in zip(queries_ids, query_components, query_values, strict=True):
+            weights = dict(zip(words.tolist(), values.tolist(), strict=True))
+            scores = [
+                (str(query), sum(weights.get(word, 0.0) for word in text.split()), str(position))
+                for position, text in enumerate(TEXTS.values())
+            ]
+            results.append(sorted([hit for hit in scores if hit[1] > 0], key=lambda hit: -hit[1])[:k])
+        return results[::-1]
+
+
+def test_seismic_results_are_put_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = SimpleNamespace(get_seismic_string=lambda: "U100")
+    monkeypatch.setitem(sys.modules, "seismic", module)
+    stage = SeismicFirstStage(FakeSeismic(), count_words, range(5))
+    found = stage.search_batch(["capital of germany", "", "zzz", "lazy dog"], 2)
+    assert [ids for ids, _ in found] == [[3, 2], [], [], [0]]
+    assert found[0][1] == [3.0, 2.0]
+    assert SeismicFirstStage(FakeSeismic(), count_words).search("lazy", 1)[0] == ["0"]
+
+
+def test_seismic(text_index: Index) -> None:
+    seismic = pytest.importorskip("seismic")
+    kind = seismic.get_seismic_string()
+    data = seismic.SeismicDataset()
+    for key, weights in zip(TEXTS, count_words(list(TEXTS.values())), strict=True):
+        data.add_document(key, np.array(list(weights), dtype=kind), np.array(list(weights.values()), dtype=np.float32))
+    built = seismic.SeismicIndex.build_from_dataset(data, n_postings=100)
+    stage = SeismicFirstStage(built, count_words)
+    assert isinstance(stage, FirstStage)
+    queries = ["capital of germany", "lazy dog", "quick fox", ""]
+    found = stage.search_batch(queries, 3)
+    assert [list(ids)[:1] for ids, _ in found] == [["berlin"], ["fox"], ["fox"], []]
+    assert TwoStage(stage, text_index).search("capital of germany")[0].id == "berlin"

@@ -11,12 +11,19 @@ if TYPE_CHECKING:
     from latewood._core import __version__, simd_level, simd_levels
     from latewood.encode import Encoder
     from latewood.exact import maxsim, maxsim_pairs
+    from latewood.first_stage import (
+        Bm25FirstStage,
+        CallableFirstStage,
+        FirstStage,
+        SeismicFirstStage,
+        SparseEncoderFirstStage,
+    )
     from latewood.fusion import reciprocal_rank_fusion, weighted_fusion
     from latewood.index import Index
     from latewood.ragged import Ragged
     from latewood.reranker import Reranker
     from latewood.results import Document, Explanation, Hit, SearchArrays
-    from latewood.two_stage import Bm25FirstStage, CallableFirstStage, FirstStage, TwoStage
+    from latewood.two_stage import TwoStage
     from latewood.writer import Writer
 
 __all__ = [
@@ -31,6 +38,8 @@ __all__ = [
     "Ragged",
     "Reranker",
     "SearchArrays",
+    "SeismicFirstStage",
+    "SparseEncoderFirstStage",
     "TwoStage",
     "Writer",
     "__version__",
@@ -46,17 +55,19 @@ __all__ = [
 ]
 
 _HOME = {
-    "Bm25FirstStage": "two_stage",
-    "CallableFirstStage": "two_stage",
+    "Bm25FirstStage": "first_stage",
+    "CallableFirstStage": "first_stage",
     "Document": "results",
     "Encoder": "encode",
     "Explanation": "results",
-    "FirstStage": "two_stage",
+    "FirstStage": "first_stage",
     "Hit": "results",
     "Index": "index",
     "Ragged": "ragged",
     "Reranker": "reranker",
     "SearchArrays": "results",
+    "SeismicFirstStage": "first_stage",
+    "SparseEncoderFirstStage": "first_stage",
     "TwoStage": "two_stage",
     "Writer": "writer",
     "__version__": "_core",

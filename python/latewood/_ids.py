@@ -1,6 +1,6 @@
 """Identifiers of documents: strings or 64-bit integers, one kind for each index."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -63,3 +63,9 @@ def normalise_ids(ids: Iterable[Any], *, what: str = "ids") -> IdSequence:
     except OverflowError as error:
         message = f"{what} contains an integer that does not fit 64 bits with a sign"
         raise InvalidInputError(message) from error
+
+
+def plain_ids(ids: Iterable[Any]) -> Sequence[Id]:
+    """Normalise ids to plain `str` or `int` values, in a list."""
+    keys = normalise_ids(ids)
+    return keys.tolist() if isinstance(keys, np.ndarray) else keys

@@ -35,9 +35,9 @@ from latewood.two_stage import Bm25FirstStage
 HalfArray: TypeAlias = NDArray[np.float16]
 
 CANDIDATES = 100
-TIMED_EXACT_QUERIES = 20
-CLAIM = "1395"
-"""The claim whose hits are shown."""
+TIMED_EXACT_QUERIES = 5
+CLAIM = "1379"
+"""The claim whose hits are shown: BM25 has its evidence at rank 24."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -143,7 +143,7 @@ fn sign(files: &mut Files, name: &str) {
     }
     for at in (HEADER_BYTES..HEADER_BYTES + table).step_by(ENTRY_BYTES) {
         let mut entry = Entry::decode(bytes[at..].first_chunk().expect("inside"));
-        let end = entry.offset.checked_add(entry.length).unwrap_or(u64::MAX);
+        let end = entry.offset.saturating_add(entry.length);
         if let Some(section) = bytes.get(entry.offset as usize..end as usize) {
             entry.checksum = xxh3_64(section);
             bytes[at..at + ENTRY_BYTES].copy_from_slice(&entry.encode());
@@ -171,7 +171,9 @@ fn replace_entry(json: &mut serde_json::Value, name: &str, length: u64, checksum
             fields.values_mut().for_each(|value| replace_entry(value, name, length, checksum));
         }
         serde_json::Value::Array(values) => {
-            values.iter_mut().for_each(|value| replace_entry(value, name, length, checksum));
+            for value in values {
+                replace_entry(value, name, length, checksum);
+            }
         }
         _ => {}
     }
@@ -227,7 +229,7 @@ fn hostile_bytes_with_right_checksums_do_no_harm() {
                 let chosen = numbers.next().expect("endless");
                 file[at] =
                     [0, 1, 0x7f, 0x80, 0xff, file[at].wrapping_add(1), chosen as u8][(chosen >> 32) as usize % 7];
-                if chosen % 3 == 0 {
+                if chosen.is_multiple_of(3) {
                     // A whole number at once: counts and offsets are eight bytes.
                     let start = at / 8 * 8;
                     let end = bytes.len().min(start + 8);

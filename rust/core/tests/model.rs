@@ -219,7 +219,9 @@ proptest! {
         let index = Index::create(Arc::clone(&storage), options(setup.kind, setup.train_after)).expect("created");
         let (committed, working) = (Model::default(), Model::default());
         let mut life = Life { setup, storage, index, writer: None, committed, working, seed: 0 };
-        operations.iter().for_each(|operation| life.run(operation));
+        for operation in &operations {
+            life.run(operation);
+        }
         assert_sound(&life.index);
         life.writer = None;
         life.index.compact(&execution()).expect("compacted");

@@ -180,7 +180,7 @@ mod tests {
     fn matching(json: &str) -> Vec<u32> {
         let filter = Filter::from_json(json).expect("a filter");
         let columns = Columns::default();
-        let mut all = RoaringBitmap::from_iter(0..8);
+        let mut all: RoaringBitmap = (0..8).collect();
         for (field, condition) in filter.conditions() {
             let column = columns.get(field, 8, |document| DOCUMENTS[document as usize]).expect("JSON");
             all &= condition.matching(&column, 8);

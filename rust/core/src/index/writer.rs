@@ -127,7 +127,7 @@ impl Writer {
             return Ok(());
         };
         if self.is_untrained() && self.living_tokens() + batch.tokens.tokens() as u64 >= self.options().train_after {
-            self.outgrow()?;
+            self.outgrow().map_err(|error| self.fail("taking documents back into memory", error))?;
         }
         let (trained, codes) = self.encode(&batch, id_kind, execution)?;
         self.id_kind = Some(id_kind);

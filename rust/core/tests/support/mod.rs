@@ -53,7 +53,9 @@ pub fn document(id: Id, tokens: usize, seed: u64) -> Document {
     let mut vectors: Vec<f32> = numbers.by_ref().take(tokens * DIM).collect();
     for vector in vectors.chunks_mut(DIM) {
         let norm = vector.iter().map(|value| value * value).sum::<f32>().sqrt();
-        vector.iter_mut().for_each(|value| *value /= norm);
+        for value in vector.iter_mut() {
+            *value /= norm;
+        }
     }
     Document {
         text: (!seed.is_multiple_of(3)).then(|| format!("text {seed} of {id}, «ü»")),

@@ -25,9 +25,11 @@ use crate::lanes::{LANES, QueryLanes};
 use crate::level::{Isa, Level};
 
 /// Bytes of centroids that stay in L1 while the blocks of lanes pass over them.
+#[cfg(target_arch = "x86_64")]
 const CHUNK_BYTES: usize = 16 << 10;
 
 /// Rows per chunk: a multiple of 32, the most rows that any kernel takes at once.
+#[cfg(target_arch = "x86_64")]
 fn chunk_rows(depth: usize) -> usize {
     (CHUNK_BYTES / depth).next_multiple_of(32)
 }

@@ -122,13 +122,11 @@ impl<'a> Reader<'a> {
 }
 
 /// Tokens between the one that is decoded and the one that is prefetched, at least: 6 KiB of 4-bit codes at depth 128.
-#[cfg(target_arch = "x86_64")]
 const DISTANCE: usize = 96;
 
 /// Walks over later documents and asks for their cache lines, one token for each token that is decoded.
 ///
 /// A burst of requests would fill the line buffers and gain nothing, so callers spread [`Ahead::touch`] over their work.
-#[cfg(target_arch = "x86_64")]
 pub(super) struct Ahead<'a> {
     documents: std::slice::Iter<'a, DocumentCodes<'a>>,
     /// Where the next token to ask for starts; never read.
@@ -139,7 +137,6 @@ pub(super) struct Ahead<'a> {
     row_lines: usize,
 }
 
-#[cfg(target_arch = "x86_64")]
 impl<'a> Ahead<'a> {
     pub(super) fn new(query: &CodeQuery, documents: &'a [DocumentCodes<'a>]) -> Self {
         let mut documents = documents.iter();
@@ -179,7 +176,6 @@ impl<'a> Ahead<'a> {
 }
 
 /// Asks for the cache line of an address, any address.
-#[cfg(target_arch = "x86_64")]
 #[inline]
 pub(super) fn prefetch<T>(address: *const T) {
     use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};

@@ -24,6 +24,7 @@
 //! 128 of 256 bits (64 cycles), 2 · 128 · 5 / 2 AVX2 instructions on three ports (107 cycles), or 4 `tdpbssd` per 16 tokens
 //! (4 cycles a token). Decoding costs 6 instructions of 512 bits per token, the maximum 6 (8 with centroids).
 
+#[cfg(target_arch = "x86_64")]
 mod batch;
 mod scalar;
 #[cfg(target_arch = "x86_64")]
