@@ -35,12 +35,15 @@ UGLY_COUNTS = (
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Corpus:
     """Documents and queries as lists of `[tokens, dim]` arrays."""
 
     documents: list[NDArray[np.float32]]
     queries: list[NDArray[np.float32]]
+
+    def __repr__(self) -> str:
+        return f"Corpus({len(self.documents)} documents, {len(self.queries)} queries, dim={self.dim})"
 
     @property
     def dim(self) -> int:

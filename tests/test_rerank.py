@@ -14,11 +14,18 @@ from reference import early_exit, prune_candidates
 from strategies import Corpus, make_corpus
 
 
+class Scores(list[dict[int, float]]):
+    """Score of each document for each query; hypothesis prints it in every report."""
+
+    def __repr__(self) -> str:
+        return f"Scores of {len(self)} queries"
+
+
 @pytest.fixture(scope="module")
-def exact(index: Index, corpus: Corpus) -> list[dict[int, float]]:
+def exact(index: Index, corpus: Corpus) -> Scores:
     """MaxSim of every document for every query, as the index scores it."""
     hits = index.search_batch(corpus.queries, len(corpus.documents), gather="exact")
-    return [{int(hit.id): hit.score for hit in found} for found in hits]
+    return Scores({int(hit.id): hit.score for hit in found} for found in hits)
 
 
 def ranked(scores: dict[int, float], keys: list[int]) -> list[tuple[int, float]]:
@@ -30,7 +37,7 @@ def pairs(hits: Any) -> list[tuple[int, float]]:
     return [(hit.id, hit.score) for hit in hits]
 
 
-def test_all_candidates(index: Index, corpus: Corpus, exact: list[dict[int, float]]) -> None:
+def test_all_candidates(index: Index, corpus: Corpus, exact: Scores) -> None:
     """Reranking everything is the exact search, to the bit."""
     for query, scores in zip(corpus.queries, exact, strict=True):
         keys = list(scores)
@@ -50,7 +57,7 @@ def test_all_candidates(index: Index, corpus: Corpus, exact: list[dict[int, floa
 def test_pruning_and_early_exit(
     index: Index,
     corpus: Corpus,
-    exact: list[dict[int, float]],
+    exact: Scores,
     first: list[tuple[int, float]],
     k: int,
     alpha: float | None,
@@ -99,7 +106,7 @@ def test_pruning_by_hand(index: Index, corpus: Corpus) -> None:
         assert stats["scored"] == kept, (scores, k, alpha)
 
 
-def test_short_and_empty_lists(index: Index, corpus: Corpus, exact: list[dict[int, float]]) -> None:
+def test_short_and_empty_lists(index: Index, corpus: Corpus, exact: Scores) -> None:
     query = corpus.queries[0]
     assert pairs(index.rerank(query, [4, 2], [1.0, 2.0], k=10, alpha=0.0, beta=1)) == ranked(exact[0], [4, 2])
     assert index.rerank(query, []) == []

@@ -40,8 +40,9 @@ pub(crate) fn interruptible<R: Send>(
                 result
             });
             while receiver.recv_timeout(SIGNAL_INTERVAL) == Err(RecvTimeoutError::Timeout) {
-                if signal.is_none()
-                    && let Err(error) = Python::attach(|py| py.check_signals())
+                let heard = Python::attach(|py| py.check_signals().err());
+                if let Some(error) = heard
+                    && signal.is_none()
                 {
                     signal = Some(error);
                     execution.stop_flag().store(true, Ordering::Relaxed);

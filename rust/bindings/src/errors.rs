@@ -79,7 +79,7 @@ fn make_type<'py>(name: &str, doc: &str, bases: Vec<Bound<'py, PyType>>) -> PyRe
     Ok(made.cast_into::<PyType>()?)
 }
 
-fn raise(py: Python<'_>, kind: Kind, arguments: impl pyo3::PyErrArguments + Send + Sync + 'static) -> PyErr {
+fn raise(py: Python<'_>, kind: Kind, arguments: impl pyo3::PyErrArguments + 'static) -> PyErr {
     match TYPES.get(py) {
         Some(types) => PyErr::from_type(types[kind as usize].bind(py).clone(), arguments),
         None => PyErr::new::<PyException, _>(arguments),

@@ -2,6 +2,8 @@
 //!
 //! Nothing is computed here. The public API, with its defaults and documentation, is the Python package.
 
+#![expect(clippy::needless_pass_by_value, reason = "PyO3 hands arguments over by value")]
+
 mod arrays;
 mod detach;
 mod errors;

@@ -84,7 +84,7 @@ impl PyWriter {
 
     /// Make the changes durable and visible; the new generation.
     fn commit(&self, py: Python<'_>) -> PyResult<u64> {
-        self.run(py, None, |writer, execution| writer.commit(execution))
+        self.run(py, None, Writer::commit)
     }
 
     /// Give up what is not committed and release the lock.
