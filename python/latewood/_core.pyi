@@ -1,14 +1,14 @@
 """Stub of the extension module; `stubtest` holds it to the binary."""
 
 from collections.abc import Sequence
-from typing import Any, final
+from typing import Any, TypeAlias, final
 
 import numpy as np
 from numpy.typing import NDArray
 
 __version__: str
 
-type Ids = list[str] | NDArray[np.int64]
+_Ids: TypeAlias = list[str] | NDArray[np.int64]
 
 class LatewoodError(Exception): ...
 class InvalidInputError(LatewoodError, ValueError): ...
@@ -82,10 +82,8 @@ class Index:
 
     def compact(self, threads: int | None = None) -> None: ...
     def contains(self, ids: Sequence[str] | Sequence[int] | NDArray[np.int64]) -> NDArray[np.bool_]: ...
-    def ids(self) -> Ids: ...
-    def documents(
-        self, ids: Sequence[str] | Sequence[int] | NDArray[np.int64]
-    ) -> list[tuple[str | None, str | None]]:
+    def ids(self) -> _Ids: ...
+    def documents(self, ids: Sequence[str] | Sequence[int] | NDArray[np.int64]) -> list[tuple[str | None, str | None]]:
         """(text, metadata as JSON) of each id."""
 
     def vectors(
@@ -137,14 +135,14 @@ class Results:
     """CSR: hits of query i are rows `offsets[i]` to `offsets[i + 1]`, best first."""
 
     @property
-    def ids(self) -> Ids: ...
+    def ids(self) -> _Ids: ...
     @property
     def scores(self) -> NDArray[np.float32]: ...
     @property
     def offsets(self) -> NDArray[np.int64]: ...
     @property
     def stats(self) -> dict[str, float]:
-        """Counts (`queries`, `gathered`, `pruned`, `scored`, `scored_tokens`) and seconds by stage (`prepare_s`, ...)."""
+        """Counts (`queries`, `gathered`, `pruned`, `scored`, `scored_tokens`) and seconds by stage."""
 
 @final
 class Writer:

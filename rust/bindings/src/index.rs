@@ -78,8 +78,8 @@ impl PyIndex {
 
     /// The index's folder.
     #[getter]
-    fn path(&self) -> PathBuf {
-        self.path.clone()
+    fn path(&self) -> String {
+        self.path.to_string_lossy().into_owned()
     }
 
     /// Components of a token vector.
