@@ -84,7 +84,7 @@ def milliseconds(call: Callable[[int], Any], count: int, *, rounds: int = 3) -> 
     dict
         "mean", "median" and "p95" in milliseconds, each call counted with the fastest of its `rounds`.
     """
-    for i in range(min(count, 10)):
+    for i in range(min(count, 5) if rounds > 1 else 0):
         call(i)
     best = [float("inf")] * count
     for _ in range(rounds):

@@ -28,9 +28,9 @@ from latewood.encode.token_outputs import minilm_token_outputs
 from latewood.errors import InvalidInputError
 from latewood.evaluate import Collection, evaluate_run, load_beir
 from latewood.exact import maxsim
+from latewood.first_stage import Bm25FirstStage
 from latewood.index import Index
 from latewood.ragged import Ragged
-from latewood.two_stage import Bm25FirstStage
 
 HalfArray: TypeAlias = NDArray[np.float16]
 

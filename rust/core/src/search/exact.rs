@@ -7,8 +7,10 @@ use crate::error::{Error, Result};
 use crate::parallel::Execution;
 use crate::tokens::TokenMatrix;
 
-/// Documents that one task scores.
-const BLOCK_DOCUMENTS: usize = 64;
+/// Documents that one task scores: few enough to stay in cache while every query passes over them.
+const BLOCK_DOCUMENTS: usize = 4;
+/// Queries held in packed form at a time.
+const BLOCK_QUERIES: usize = 256;
 
 /// MaxSim of every query with every document, `[queries, documents]`, float32 throughout. A document without tokens
 /// scores negative infinity, a query without tokens 0.
@@ -20,18 +22,29 @@ pub fn maxsim(queries: &TokenMatrix<'_>, documents: &TokenMatrix<'_>, execution:
     let count = documents.items();
     let views: Vec<&[f32]> = (0..count).map(|item| documents.item(item)).collect();
     let mut scores = vec![0.0; queries.items() * count];
-    execution.install(|| {
-        for (item, scores) in scores.chunks_exact_mut(count.max(1)).enumerate() {
-            let query = FloatLanes::pack(queries.item(item), queries.dim());
-            let blocks = views.par_chunks(BLOCK_DOCUMENTS).zip(scores.par_chunks_mut(BLOCK_DOCUMENTS));
-            blocks.try_for_each(|(documents, scores)| {
+    for first in (0..queries.items()).step_by(BLOCK_QUERIES) {
+        let items = first..(first + BLOCK_QUERIES).min(queries.items());
+        let packed: Vec<FloatLanes> = items.map(|item| FloatLanes::pack(queries.item(item), queries.dim())).collect();
+        // `[queries, documents]` of each block of documents.
+        let blocks: Vec<Vec<f32>> = execution.install(|| {
+            let score = |documents: &[&[f32]]| {
                 execution.check()?;
-                latewood_kernels::maxsim_float(Level::current(), &query, documents, scores);
-                Ok(())
-            })?;
+                let mut scores = vec![0.0; packed.len() * documents.len()];
+                for (query, scores) in packed.iter().zip(scores.chunks_exact_mut(documents.len())) {
+                    latewood_kernels::maxsim_float(Level::current(), query, documents, scores);
+                }
+                Ok(scores)
+            };
+            views.par_chunks(BLOCK_DOCUMENTS).map(score).collect::<Result<_>>()
+        })?;
+        for (block, block_scores) in blocks.iter().enumerate() {
+            let start = block * BLOCK_DOCUMENTS;
+            let width = BLOCK_DOCUMENTS.min(count - start);
+            for (query, row) in block_scores.chunks_exact(width).enumerate() {
+                scores[(first + query) * count + start..][..width].copy_from_slice(row);
+            }
         }
-        Ok(())
-    })?;
+    }
     Ok(scores)
 }
 
