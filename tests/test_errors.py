@@ -6,6 +6,7 @@ import shutil
 import stat
 import subprocess
 import sys
+import warnings
 from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
@@ -17,6 +18,7 @@ import pytest
 from latewood import Index, errors
 from latewood.errors import (
     CorruptIndexError,
+    DamagedIndexWarning,
     DimensionError,
     DuplicateIdError,
     FormatVersionError,
@@ -53,8 +55,8 @@ def spoiled(value: float) -> np.ndarray:
 def test_the_tree_of_errors() -> None:
     for name in errors.__all__:
         kind = getattr(errors, name)
-        assert issubclass(kind, LatewoodError)
         assert issubclass(kind, Exception)
+        assert issubclass(kind, (LatewoodError, DamagedIndexWarning))
     for kind, builtin in [
         (InvalidInputError, ValueError),
         (errors.UnknownIdError, KeyError),
@@ -184,7 +186,10 @@ def test_bad_additions(index: Index, arguments: dict[str, Any]) -> None:
 def damaged_use(folder: Path, wanted: list[Any]) -> str:
     """Open and use a damaged index: a typed error, or the right answer. Tells which."""
     try:
-        index = Index.open(folder)
+        with warnings.catch_warnings():
+            # Falling back to the commit before is right, and `check` then tells why.
+            warnings.simplefilter("ignore", DamagedIndexWarning)
+            index = Index.open(folder)
         problems = index.check()
         found = index.search(QUERY, 5)
         index.documents(index.ids())
@@ -233,6 +238,18 @@ def test_flipped_bits(damaged: tuple[Path, list[Any]]) -> None:
         path.write_bytes(whole)
     assert damaged_use(folder, wanted) == "harmless"
     assert outcomes.get("refused", 0) + outcomes.get("found by check", 0) > outcomes.get("harmless", 0)
+
+
+def test_a_damaged_newest_commit_falls_back_with_a_warning(damaged: tuple[Path, list[Any]]) -> None:
+    folder, _ = damaged
+    newest = max(folder.glob("MANIFEST-*"))
+    newest.write_bytes(newest.read_bytes()[:100])
+    with pytest.warns(DamagedIndexWarning, match="passed over"):
+        index = Index.open(folder)
+    assert "d3" in index, "the commit before the deletion"
+    with index.writer() as writer:
+        writer.delete(["d4"])
+    assert "d4" not in Index.open(folder), "the next commit stands, without a warning"
 
 
 def test_truncated_files(damaged: tuple[Path, list[Any]]) -> None:

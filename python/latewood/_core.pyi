@@ -76,6 +76,9 @@ class Index:
     def refresh(self) -> bool:
         """Take up the newest commit; True if there was a newer one."""
 
+    def warnings(self) -> list[str]:
+        """What was found wrong when the current commit was opened: newer ones that had to be passed over."""
+
     def info(self) -> dict[str, Any]: ...
     def check(self) -> list[str]:
         """Verify every checksum and count; the problems found, empty if none."""

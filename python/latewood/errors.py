@@ -1,6 +1,6 @@
-"""Every exception of the library.
+"""Every exception and warning of the library.
 
-All derive from `LatewoodError`; each message names the thing, the place and the remedy.
+All exceptions derive from `LatewoodError`; each message names the thing, the place and the remedy.
 """
 
 from latewood._core import (
@@ -21,6 +21,7 @@ from latewood._core import (
 
 __all__ = [
     "CorruptIndexError",
+    "DamagedIndexWarning",
     "DimensionError",
     "DuplicateIdError",
     "EncoderError",
@@ -50,6 +51,10 @@ class EncoderRequiredError(EncoderError, ValueError):
 
 class EncoderMismatchError(EncoderError, ValueError):
     """The encoder is not the one that the index was built with."""
+
+
+class DamagedIndexWarning(UserWarning):
+    """The newest commit of an index is damaged, and an older one was opened in its place."""
 
 
 class MissingDependencyError(LatewoodError, ImportError):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import warnings
 from collections.abc import Iterable, Sequence
 from types import TracebackType
 from typing import Any, Literal, Self
@@ -15,7 +16,7 @@ from latewood._ids import normalise_ids, one_id
 from latewood._typing import Id, Metadata, MissingRule, ResultIds, VectorInput
 from latewood.encode.fingerprint import check_fingerprint, dumps
 from latewood.encode.protocol import Encoder, as_encoder, encode_queries
-from latewood.errors import EncoderError, EncoderRequiredError, InvalidInputError, LatewoodError
+from latewood.errors import DamagedIndexWarning, EncoderError, EncoderRequiredError, InvalidInputError, LatewoodError
 from latewood.ragged import Ragged
 from latewood.results import Document
 from latewood.search import Searcher
@@ -133,8 +134,14 @@ class Index(Searcher):
         IndexNotFoundError, CorruptIndexError, FormatVersionError
         EncoderMismatchError
             The encoder is not the one that the index was built with.
+
+        Warns
+        -----
+        DamagedIndexWarning
+            The newest commit is damaged, and the one before it was opened.
         """
         core = _core.Index.open(os.fspath(path), mmap=mmap)
+        _warn_of_damage(core)
         index = cls(core, encoder=None, mmap=mmap)
         if encoder is not None:
             index.use_encoder(encoder, check_encoder=check_encoder)
@@ -254,7 +261,10 @@ class Index(Searcher):
 
     def refresh(self) -> bool:
         """Move to the newest commit; True if there was a newer one."""
-        return self._core.refresh()
+        changed = self._core.refresh()
+        if changed:
+            _warn_of_damage(self._core)
+        return changed
 
     def __repr__(self) -> str:
         """Path, dimensions and number of documents."""
@@ -309,6 +319,11 @@ class Index(Searcher):
         """Rewrite all segments as one, without the deleted documents: time and space grow with the index."""
         self._core.compact(threads)
         self.refresh()
+
+
+def _warn_of_damage(core: _core.Index) -> None:
+    for problem in core.warnings():
+        warnings.warn(f"{core.path}: {problem}", DamagedIndexWarning, stacklevel=3)
 
 
 def _reopen(path: str, mmap: bool) -> Index:

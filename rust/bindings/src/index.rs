@@ -108,6 +108,11 @@ impl PyIndex {
         detached(py, || self.index.refresh())
     }
 
+    /// What was found wrong when the current commit was opened.
+    fn warnings(&self) -> Vec<String> {
+        self.index.warnings()
+    }
+
     /// What the index holds.
     fn info<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let info = self.run(py, |index, _| Ok(index.info()))?;
