@@ -73,6 +73,13 @@ impl CodecOptions {
         Self { kind: CodecKind::Flat, bits: 8, centroids: None, ..self.clone() }
     }
 
+    /// These options with the number of centroids settled for an index of at least this many token vectors.
+    #[must_use]
+    pub fn settled(&self, tokens: usize) -> Self {
+        let default = (self.kind == CodecKind::Residual).then(|| default_centroids(tokens));
+        Self { centroids: self.centroids.or(default), ..self.clone() }
+    }
+
     /// Checks the options against each other.
     ///
     /// # Errors
@@ -149,7 +156,7 @@ impl Codec {
         let (centroids, centroid_unit) = match options.kind {
             CodecKind::Flat => (Vec::new(), 1.0),
             CodecKind::Residual => {
-                let count = options.centroids.unwrap_or_else(|| default_centroids(tokens)).min(tokens.max(1));
+                let count = options.settled(tokens).centroids.unwrap_or(1).min(tokens.max(1));
                 let training = centroids::Training { dim, depth, rotation: &rotation, count, seed: options.seed };
                 execution.install(|| training.run(sample, execution))?
             }

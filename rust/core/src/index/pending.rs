@@ -243,5 +243,5 @@ pub(super) fn train(
     })?;
     let rows = vectors[0].chunks_exact(dim).chain(vectors[1].chunks_exact(dim));
     rows.step_by(step).for_each(|row| sample.extend_from_slice(row));
-    Codec::train(&sample, dim, options, execution)
+    Codec::train(&sample, dim, &options.settled(tokens), execution)
 }

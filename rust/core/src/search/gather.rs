@@ -18,8 +18,9 @@ use postings::Postings;
 const CANDIDATES: usize = 256;
 /// At least this many candidates for each hit wanted.
 const CANDIDATES_PER_HIT: usize = 8;
-/// Cells probed for each query token.
-const PROBES: usize = 16;
+/// Cells probed for each query token: on 1.4 M real token vectors 2 find .986 of the exact top 10, 4 find .988, and 16
+/// no more.
+const PROBES: usize = 4;
 /// Above this many token vectors, walking posting lists is cheaper than looking at every document.
 const FLOOD_TOKENS: u64 = 2_000_000;
 
