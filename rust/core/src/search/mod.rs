@@ -53,7 +53,7 @@ pub struct SearchOptions {
     pub k: usize,
     /// How candidates are found.
     pub gather: Option<GatherKind>,
-    /// Documents scored on their codes.
+    /// Documents scored on their codes, at most.
     pub candidates: Option<usize>,
     /// Cells probed for each query token by [`GatherKind::Postings`].
     pub probes: Option<usize>,
@@ -175,15 +175,16 @@ fn search_one(snapshot: &Snapshot, query: Query<'_>, allowed: &Allowed, plan: &P
     let (gather_s, found) = (clock.lap(), gathered.candidates.len());
     let kept = prune::prune(&prepared, snapshot, gathered, plan.candidates());
     let prune_s = clock.lap();
-    let scored = score::score(&prepared, snapshot, &kept);
+    let scored = score::score_candidates(&prepared, snapshot, &kept, k);
     let score_s = clock.lap();
+    let (counted, tokens) = (scored.len(), score::tokens(snapshot, &scored));
     let hits = top_k::top_k(scored, k);
     let stats = Stats {
         queries: 1,
         gathered: found as u64,
-        pruned: (found - kept.len()) as u64,
-        scored: kept.len() as u64,
-        scored_tokens: score::tokens(snapshot, &kept),
+        pruned: (found - kept.candidates.len()) as u64,
+        scored: counted as u64,
+        scored_tokens: tokens,
         prepare_s,
         gather_s,
         prune_s,

@@ -2,25 +2,25 @@
 
 use super::gather::{Candidate, Estimate, Gathered, estimate_by_centroids};
 use super::prepare::Prepared;
-use crate::index::{Location, Snapshot};
+use crate::index::Snapshot;
 
 /// Candidates with imputed estimates that are estimated again by all their centroids, for each one that is scored.
 const ESTIMATED_PER_SCORED: usize = 8;
 
-/// The `keep` best candidates, in document order, which is the order of their codes in memory.
-pub(super) fn prune(query: &Prepared<'_>, snapshot: &Snapshot, gathered: Gathered, keep: usize) -> Vec<Location> {
+/// The `keep` best candidates, best first; all of them, in document order, if they come without estimates.
+pub(super) fn prune(query: &Prepared<'_>, snapshot: &Snapshot, gathered: Gathered, keep: usize) -> Gathered {
     let Gathered { mut candidates, estimate } = gathered;
+    if estimate == Estimate::None {
+        return Gathered { candidates, estimate };
+    }
     if estimate == Estimate::Imputed {
         cut(&mut candidates, keep.saturating_mul(ESTIMATED_PER_SCORED));
         candidates.sort_unstable_by_key(|candidate| candidate.at);
         estimate_by_centroids(query, snapshot, &mut candidates);
     }
-    if estimate != Estimate::None {
-        cut(&mut candidates, keep);
-    }
-    let mut kept: Vec<Location> = candidates.iter().map(|candidate| candidate.at).collect();
-    kept.sort_unstable();
-    kept
+    cut(&mut candidates, keep);
+    candidates.sort_unstable_by(Candidate::order);
+    Gathered { candidates, estimate: Estimate::CentroidMaxsim }
 }
 
 fn cut(candidates: &mut Vec<Candidate>, keep: usize) {

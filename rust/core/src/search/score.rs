@@ -2,12 +2,49 @@
 
 use latewood_kernels::{DocumentCodes, Level};
 
+use super::gather::{Estimate, Gathered};
 use super::prepare::Prepared;
 use super::top_k::Hit;
 use crate::index::{Location, Snapshot};
 
 /// Documents handed to the kernel at once.
 const BLOCK_DOCUMENTS: usize = 256;
+/// Candidates scored between two looks at whether the rest is worth it.
+const STEP: usize = 32;
+/// How many standard deviations above what its estimate promises a candidate may lie. Measured on 1.4 M real token
+/// vectors: with 2.5, 173 documents scored on average hold .988 of the exact top 10; a fixed number must be 256.
+const DEVIATIONS: f64 = 2.5;
+
+/// Scores candidates: all of them if nothing is known of them, else the best estimate first, until the next one would
+/// have to exceed its estimate by more than [`DEVIATIONS`] standard deviations of what the scored ones did, over their mean, to be
+/// among the best `k`.
+///
+/// Clear queries need a few dozen candidates and muddled ones all of them; a fixed number would be wrong for both.
+pub(super) fn score_candidates(query: &Prepared<'_>, snapshot: &Snapshot, candidates: &Gathered, k: usize) -> Vec<Hit> {
+    let Gathered { candidates, estimate } = candidates;
+    let step = if *estimate == Estimate::None { candidates.len().max(1) } else { STEP.max(k) };
+    let mut hits: Vec<Hit> = Vec::with_capacity(candidates.len());
+    let (mut sum, mut squares) = (0.0_f64, 0.0_f64);
+    for block in candidates.chunks(step) {
+        if hits.len() >= k {
+            let count = hits.len() as f64;
+            let mean = sum / count;
+            let deviation = (squares / count - mean * mean).max(0.0).sqrt();
+            let kth = *hits.select_nth_unstable_by(k - 1, Hit::order).1;
+            if f64::from(block[0].estimate) + mean + DEVIATIONS * deviation < f64::from(kth.score) {
+                break;
+            }
+        }
+        let documents: Vec<Location> = block.iter().map(|candidate| candidate.at).collect();
+        for (candidate, hit) in block.iter().zip(score(query, snapshot, &documents)) {
+            let error = f64::from(hit.score) - f64::from(candidate.estimate);
+            sum += error;
+            squares += error * error;
+            hits.push(hit);
+        }
+    }
+    hits
+}
 
 /// Scores every document; one without tokens scores negative infinity.
 pub(super) fn score(query: &Prepared<'_>, snapshot: &Snapshot, documents: &[Location]) -> Vec<Hit> {
@@ -25,7 +62,7 @@ pub(super) fn score(query: &Prepared<'_>, snapshot: &Snapshot, documents: &[Loca
 }
 
 /// Token vectors of all these documents.
-pub(super) fn tokens(snapshot: &Snapshot, documents: &[Location]) -> u64 {
-    let tokens = |at: &Location| snapshot.segments[at.segment as usize].token_range(at.ordinal).len() as u64;
-    documents.iter().map(tokens).sum()
+pub(super) fn tokens(snapshot: &Snapshot, hits: &[Hit]) -> u64 {
+    let tokens = |hit: &Hit| snapshot.segments[hit.at.segment as usize].token_range(hit.at.ordinal).len() as u64;
+    hits.iter().map(tokens).sum()
 }
