@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from latewood import Index
+from latewood.errors import DamagedIndexWarning
 from latewood.evaluate import write_run
 from strategies import make_corpus
 from support import TEXTS, HashEncoder
@@ -150,7 +151,8 @@ def test_check_finds_damage(texts: Path) -> None:
     biggest.write_bytes(whole)
     from latewood.cli.commands import cli
 
-    result = click_testing.CliRunner().invoke(cli, ["check", str(texts)])
+    with pytest.warns(DamagedIndexWarning):
+        result = click_testing.CliRunner().invoke(cli, ["check", str(texts)])
     assert result.exit_code == 1
     assert biggest.name in result.output
 

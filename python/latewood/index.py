@@ -259,6 +259,10 @@ class Index(Searcher):
         """Verify every checksum and count; the problems found, empty if there are none."""
         return self._core.check()
 
+    def warnings(self) -> list[str]:
+        """Tell what was found wrong when the current commit was opened: newer ones that had to be passed over."""
+        return self._core.warnings()
+
     def refresh(self) -> bool:
         """Move to the newest commit; True if there was a newer one."""
         changed = self._core.refresh()

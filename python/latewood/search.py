@@ -105,7 +105,8 @@ class Searcher(ABC):
         gather : {"exact", "flood", "postings"}, optional
             How candidates are found; chosen by the size of the index by default. "exact" scores every document.
         candidates : int, optional
-            How many gathered documents are scored on their codes.
+            How many gathered documents are scored on their codes at most; scoring stops earlier where the rest
+            cannot be expected among the hits.
         probes : int, optional
             Of "postings": cells visited for each query token.
         threshold : float, optional
