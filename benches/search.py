@@ -32,6 +32,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--level", help="measure one level here and print JSON")
     parser.add_argument("--index", help="with --level: an index that stands")
+    parser.add_argument("--cut", type=int, default=300, help="token vectors of a document at most")
     parser.add_argument("--queries", type=int, default=300)
     parser.add_argument("--bits", type=int, default=4, choices=(1, 2, 4, 8))
     parser.add_argument("--no-record", action="store_true", help="print only")
@@ -39,7 +40,7 @@ def main() -> None:
     if options.level:
         print(json.dumps(measure(options.level, Path(options.index), options.queries)))
         return
-    vectors = load()
+    vectors = load().cut(options.cut)
     print(vectors.describe())
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch) / "index"

@@ -10,7 +10,7 @@ The folder is `LATEWOOD_BENCH_VECTORS`, else one in the demo's cache. It holds `
 import argparse
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,14 @@ class TokenVectors:
     ids: list[str]
     query_ids: list[str]
     source: dict[str, Any]
+
+    def cut(self, tokens: int) -> "TokenVectors":
+        """Keep the first `tokens` vectors of each document."""
+        lengths = np.minimum(self.documents.lengths, tokens)
+        places = np.arange(len(self.documents.values)) - np.repeat(self.documents.offsets[:-1], self.documents.lengths)
+        offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+        documents = Ragged(self.documents.values[places < tokens], offsets)
+        return replace(self, documents=documents, source={**self.source, "cut": tokens})
 
     def describe(self) -> dict[str, Any]:
         """Give counts, for the record."""

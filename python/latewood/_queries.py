@@ -37,7 +37,7 @@ def many_lists(candidates: Any, scores: Any, offsets: Any, queries: int) -> Cand
     if offsets is not None:
         ids = normalise_ids(candidates, what="candidates")
         bounds = np.ascontiguousarray(offsets, dtype=np.int64)
-        if len(bounds) != queries + 1 or bounds[0] != 0 or bounds[-1] != len(ids) or (np.diff(bounds) < 0).any():
+        if len(bounds) != queries + 1 or bounds[0] != 0 or bounds[-1] != len(ids) or (bounds[1:] < bounds[:-1]).any():
             message = (
                 f"candidate offsets must have {queries + 1} entries, start at 0, never fall and end at {len(ids)}, "
                 "the number of candidates"

@@ -39,7 +39,7 @@ class Ragged:
     @property
     def lengths(self) -> OffsetArray:
         """Tokens of each item."""
-        return np.diff(self.offsets)
+        return self.offsets[1:] - self.offsets[:-1]
 
     def __len__(self) -> int:
         """Count the items."""
@@ -303,7 +303,7 @@ def _masked(part: FloatArray, mask: Any, where: str) -> FloatArray:
 
 def _flat(values: FloatArray, offsets: Any, naming: _Naming) -> Ragged:
     bounds = _integers(offsets, "offsets")
-    if bounds.size == 0 or bounds[0] != 0 or bounds[-1] != len(values) or (np.diff(bounds) < 0).any():
+    if bounds.size == 0 or bounds[0] != 0 or bounds[-1] != len(values) or (bounds[1:] < bounds[:-1]).any():
         message = (
             f"{naming.whole}: offsets must start at 0, never fall and end at the number of tokens, {len(values)}"
             + (f"; they go from {bounds[0]} to {bounds[-1]}" if bounds.size else "; they are empty")
