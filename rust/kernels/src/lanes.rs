@@ -124,12 +124,14 @@ impl QueryLanes {
         &self.sums.as_chunks::<LANES>().0[block]
     }
 
-    /// One block as `[depth][32]` i16, for kernels that multiply lane by lane.
-    pub(crate) fn transpose_block(&self, block: usize, out: &mut [i16]) {
+    /// One block as pairs of i16, `[depth / 2][32 lanes][2]`: the operand of a multiplication that adds pairs in i32.
+    pub(crate) fn widen_block(&self, block: usize, out: &mut [i16]) {
         let fours = self.block(block).as_chunks::<{ 4 * LANES }>().0;
         for (four, out) in fours.iter().zip(out.as_chunks_mut::<{ 4 * LANES }>().0) {
-            for (position, &value) in four.iter().enumerate() {
-                out[position % 4 * LANES + position / 4] = i16::from(value);
+            for (lane, values) in four.as_chunks::<4>().0.iter().enumerate() {
+                for (d, &value) in values.iter().enumerate() {
+                    out[d / 2 * 2 * LANES + lane * 2 + d % 2] = i16::from(value);
+                }
             }
         }
     }

@@ -6,7 +6,7 @@ use std::arch::x86_64::{
     _mm512_loadu_si512, _mm512_storeu_ps, _mm512_storeu_si512,
 };
 
-use crate::lanes::{LANES, QueryLanes};
+use crate::lanes::LANES;
 
 macro_rules! loads_and_stores {
     ($feature:literal, $bytes:literal, $load:ident, $store:ident, $vector:ty, $element:ty, $load_intrinsic:ident, $store_intrinsic:ident) => {
@@ -36,18 +36,6 @@ loads_and_stores!("avx2", 32, load_u8x32, store_u8x32, __m256i, u8, _mm256_loadu
 loads_and_stores!("avx512f", 64, load_i32x16, store_i32x16, __m512i, i32, _mm512_loadu_si512, _mm512_storeu_si512);
 loads_and_stores!("avx512f", 64, load_f32x16, store_f32x16, __m512, f32, _mm512_loadu_ps, _mm512_storeu_ps);
 loads_and_stores!("avx512f", 64, load_u8x64, store_u8x64, __m512i, u8, _mm512_loadu_si512, _mm512_storeu_si512);
-
-/// One block as pairs of i16, `[depth / 2][32 lanes][2]`, for `madd_epi16`.
-pub(crate) fn widen_block(lanes: &QueryLanes, block: usize, out: &mut [i16]) {
-    let fours = lanes.block(block).as_chunks::<{ 4 * LANES }>().0;
-    for (four, out) in fours.iter().zip(out.as_chunks_mut::<{ 4 * LANES }>().0) {
-        for (lane, values) in four.as_chunks::<4>().0.iter().enumerate() {
-            for (d, &value) in values.iter().enumerate() {
-                out[d / 2 * 2 * LANES + lane * 2 + d % 2] = i16::from(value);
-            }
-        }
-    }
-}
 
 /// Sums of `ROWS` rows of i16, `stride` apart, against one widened block.
 ///

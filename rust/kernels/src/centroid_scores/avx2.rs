@@ -9,7 +9,7 @@ use std::arch::x86_64::{
 use super::{Best, chunk_rows};
 use crate::aligned::Aligned;
 use crate::lanes::{LANES, QueryLanes};
-use crate::x86::{dots_i16, load_i32x8, store_f32x8, store_i32x8, widen_block};
+use crate::x86::{dots_i16, load_i32x8, store_f32x8, store_i32x8};
 
 /// Blocks whose converted copy is held at a time.
 const GROUP: usize = 64;
@@ -98,7 +98,7 @@ fn for_each_tile(lanes: &QueryLanes, centroids: &[i8], mut take: impl FnMut(usiz
     for group in (0..lanes.blocks()).step_by(GROUP) {
         let blocks = group..(group + GROUP).min(lanes.blocks());
         for (block, pairs) in blocks.clone().zip(pairs.chunks_exact_mut(size)) {
-            widen_block(lanes, block, pairs);
+            lanes.widen_block(block, pairs);
         }
         for chunk in (0..rows).step_by(chunk_rows(depth)) {
             let end = (chunk + chunk_rows(depth)).min(rows);

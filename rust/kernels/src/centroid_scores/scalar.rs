@@ -1,51 +1,73 @@
-//! The portable kernel, and the i16 product that the portable `MaxSim` shares.
+//! The portable kernel, and the product of pairs that the portable `MaxSim` shares.
 
 use super::Best;
 use crate::aligned::Aligned;
 use crate::lanes::{LANES, QueryLanes};
 
-/// `Σ_d transposed[d][lane] · row[d]` for each lane, exact.
-///
-/// `GROUP` products are added in i16 before they are widened; the caller proves that they fit. `transposed` is
-/// `[depth][32]` from [`QueryLanes::transpose_block`], at least as deep as `row`, whose length is a multiple of 32.
-///
-/// The loop over lanes is innermost and runs over slices, not arrays: a loop of known length would be unrolled before the
-/// vectoriser sees it.
-#[inline(never)]
-pub(crate) fn lane_dots<const GROUP: usize>(transposed: &[i16], row: &[i8], sums: &mut [i32]) {
-    let lanes = sums.len();
-    sums.fill(0);
-    for (queries, values) in transposed.chunks_exact(LANES * GROUP).zip(row.as_chunks::<GROUP>().0) {
-        let values = values.map(i16::from);
-        let queries: [&[i16]; GROUP] = std::array::from_fn(|d| &queries[d * LANES..][..lanes]);
-        for (lane, sum) in sums.iter_mut().enumerate() {
-            let product = |d: usize| queries[d][lane].wrapping_mul(values[d]);
-            *sum += i32::from((0..GROUP).fold(0_i16, |group, d| group.wrapping_add(product(d))));
-        }
+/// Two values of a row, four times over: what one SSE2 or NEON register multiplies with the pairs of four lanes.
+pub(crate) type Pair = [i16; 8];
+
+/// Sums of 32 lanes, in registers of four.
+pub(crate) type Sums = [[i32; 4]; 8];
+
+/// The row as pairs.
+#[inline]
+pub(crate) fn spread(row: &[i8], out: &mut [Pair]) {
+    for (&[first, second], out) in row.as_chunks::<2>().0.iter().zip(out) {
+        let (first, second) = (i16::from(first), i16::from(second));
+        *out = [first, second, first, second, first, second, first, second];
     }
 }
 
+/// `Σ_d q[d] · row[d]` for each lane, exact: two products of at most 128 · 128 are added in i32.
+///
+/// `pairs` is one block from [`QueryLanes::widen_block`], at least as deep as `row`.
+#[inline(never)]
+pub(crate) fn lane_dots(pairs: &[i16], row: &[Pair], out: &mut Sums) {
+    let mut sums = [[0; 4]; 8];
+    for (queries, pair) in pairs.as_chunks::<8>().0.as_chunks::<8>().0.iter().zip(row) {
+        for (sums, query) in sums.iter_mut().zip(queries) {
+            let products = multiply_pairs(query, pair);
+            for lane in 0..4 {
+                sums[lane] += products[lane];
+            }
+        }
+    }
+    *out = sums;
+}
+
+/// In this shape, on arrays of one register, compilers find the instruction that multiplies and adds pairs.
+#[inline(always)]
+fn multiply_pairs(query: &[i16; 8], pair: &Pair) -> [i32; 4] {
+    let product = |d: usize| i32::from(query[d]) * i32::from(pair[d]);
+    std::array::from_fn(|lane| product(2 * lane) + product(2 * lane + 1))
+}
+
 pub(super) fn scores(lanes: &QueryLanes, centroids: &[i8], unit: f32, out: &mut [f32]) {
-    let mut transposed = Aligned::zeroed(lanes.stored_depth() * LANES);
-    let mut dots = [0; LANES];
+    let mut pairs = Aligned::zeroed(lanes.stored_depth() * LANES);
+    let mut spread_row = vec![Pair::default(); lanes.depth() / 2];
+    let mut sums = Sums::default();
     let rows = centroids.chunks_exact(lanes.depth());
     for (block, out) in out.chunks_exact_mut((rows.len() * LANES).max(1)).enumerate() {
-        lanes.transpose_block(block, &mut transposed);
+        lanes.widen_block(block, &mut pairs);
         for (row, out) in rows.clone().zip(out.as_chunks_mut::<LANES>().0) {
-            lane_dots::<2>(&transposed, row, &mut dots);
-            *out = dots.map(|dot| dot as f32 * unit);
+            spread(row, &mut spread_row);
+            lane_dots(&pairs, &spread_row, &mut sums);
+            out.iter_mut().zip(sums.as_flattened()).for_each(|(out, &sum)| *out = sum as f32 * unit);
         }
     }
 }
 
 pub(super) fn nearest(lanes: &QueryLanes, centroids: &[i8], bias: &[i32], best: &mut [Best]) {
-    let mut transposed = Aligned::zeroed(lanes.stored_depth() * LANES);
-    let mut dots = [0; LANES];
+    let mut pairs = Aligned::zeroed(lanes.stored_depth() * LANES);
+    let mut spread_row = vec![Pair::default(); lanes.depth() / 2];
+    let mut sums = Sums::default();
     for (block, best) in best.iter_mut().enumerate() {
-        lanes.transpose_block(block, &mut transposed);
+        lanes.widen_block(block, &mut pairs);
         for (row, (centroid, &bias)) in centroids.chunks_exact(lanes.depth()).zip(bias).enumerate() {
-            lane_dots::<2>(&transposed, centroid, &mut dots);
-            for ((best, best_row), &dot) in best.dots.iter_mut().zip(&mut best.rows).zip(&dots) {
+            spread(centroid, &mut spread_row);
+            lane_dots(&pairs, &spread_row, &mut sums);
+            for ((best, best_row), &dot) in best.dots.iter_mut().zip(&mut best.rows).zip(sums.as_flattened()) {
                 let dot = dot.wrapping_sub(bias);
                 (*best, *best_row) = if dot > *best { (dot, row as i32) } else { (*best, *best_row) };
             }

@@ -12,7 +12,7 @@ use super::batch::{Ahead, BATCH, Batch, Maxima, Reader};
 use super::{Bits, CodeQuery, DocumentCodes};
 use crate::aligned::Aligned;
 use crate::lanes::LANES;
-use crate::x86::{dots_i16, load_f32x8, load_i32x8, load_u8x32, store_f32x8, store_i32x8, store_u8x32, widen_block};
+use crate::x86::{dots_i16, load_f32x8, load_i32x8, load_u8x32, store_f32x8, store_i32x8, store_u8x32};
 
 /// What is added to levels so that they are unsigned.
 const OFFSET: i32 = 32;
@@ -69,7 +69,7 @@ fn maxsim_eight(query: &CodeQuery, documents: &[DocumentCodes], out: &mut [f32])
     let (stride, depth) = (lanes.stored_depth(), lanes.depth());
     let mut pairs = Aligned::<i16>::zeroed(lanes.blocks() * stride * LANES);
     let blocks = pairs.chunks_exact_mut(stride * LANES);
-    blocks.enumerate().for_each(|(block, out)| widen_block(lanes, block, out));
+    blocks.enumerate().for_each(|(block, out)| lanes.widen_block(block, out));
     let mut wide = Aligned::<i16>::zeroed((BATCH + 1) * stride);
     let mut work = Work::new(query, documents, out);
     while work.read() {

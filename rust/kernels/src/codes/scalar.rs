@@ -1,17 +1,18 @@
-//! The portable kernel: i16 lanes, written so that the compiler vectorises it for any target.
+//! The portable kernel: products of pairs, written so that the compiler vectorises it for any target.
 
-use super::{Bits, CodeQuery, DocumentCodes, decode, weighted_sum};
+use super::{CodeQuery, DocumentCodes, decode, weighted_sum};
 use crate::aligned::Aligned;
-use crate::centroid_scores::scalar::lane_dots;
+use crate::centroid_scores::scalar::{Pair, Sums, lane_dots, spread};
 use crate::lanes::LANES;
 
 pub(super) fn maxsim(query: &CodeQuery, documents: &[DocumentCodes], out: &mut [f32]) {
     let (lanes, rows) = (query.lanes, query.rows());
     let (blocks, size) = (lanes.blocks(), lanes.stored_depth() * LANES);
-    let mut transposed = Aligned::<i16>::zeroed(blocks * size);
-    transposed.chunks_exact_mut(size).enumerate().for_each(|(block, out)| lanes.transpose_block(block, out));
+    let mut pairs = Aligned::<i16>::zeroed(blocks * size);
+    pairs.chunks_exact_mut(size).enumerate().for_each(|(block, out)| lanes.widen_block(block, out));
     let mut levels = vec![0; lanes.depth()];
-    let mut dots = [0; LANES];
+    let mut row_pairs = vec![Pair::default(); lanes.depth() / 2];
+    let mut sums = Sums::default();
     let mut maxima = vec![[0.0; LANES]; blocks];
     for (document, out) in documents.iter().zip(out) {
         if document.gains.is_empty() {
@@ -21,15 +22,12 @@ pub(super) fn maxsim(query: &CodeQuery, documents: &[DocumentCodes], out: &mut [
         maxima.fill([f32::NEG_INFINITY; LANES]);
         for (t, row) in document.codes.chunks_exact(query.row_bytes()).enumerate() {
             decode(query, row, &mut levels);
+            spread(&levels, &mut row_pairs);
             let gain = super::gain(document.gains[t]);
             for (block, maxima) in maxima.iter_mut().enumerate() {
-                let transposed = &transposed[block * size..][..size];
-                // 8 · 32 · 127 and 2 · 128 · 127 are both 32,512: that many products fit an i16.
-                match query.bits {
-                    Bits::Eight => lane_dots::<2>(transposed, &levels, &mut dots),
-                    _ => lane_dots::<8>(transposed, &levels, &mut dots),
-                }
-                let mut values = dots.map(|dot| gain * dot as f32);
+                lane_dots(&pairs[block * size..][..size], &row_pairs, &mut sums);
+                let mut values = [0.0; LANES];
+                values.iter_mut().zip(sums.as_flattened()).for_each(|(value, &dot)| *value = gain * dot as f32);
                 if rows > 0 {
                     let centroid = usize::from(document.centroids[t]).min(rows - 1);
                     let coarse = &query.centroid_scores.as_chunks::<LANES>().0[block * rows + centroid];
