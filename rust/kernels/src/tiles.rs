@@ -6,6 +6,7 @@
 use std::arch::asm;
 use std::arch::x86_64::{__cpuid, __cpuid_count, _xgetbv};
 use std::marker::PhantomData;
+use std::ops::Range;
 
 use crate::lanes::LANES;
 
@@ -86,48 +87,78 @@ impl Session {
     ///
     /// `rows` are 32 rows of int8, `stride` bytes apart; `lanes` is one block of `QueryLanes`.
     ///
-    /// Two tiles of 16 rows by two of 16 lanes: four loads for four products, so that loads hide behind the products.
-    #[inline]
-    #[expect(clippy::unused_self, reason = "a session proves that tiles are configured")]
-    pub(crate) fn multiply(&self, rows: &[u8], stride: usize, lanes: &[i8], steps: usize, out: &mut [i32]) {
+    /// Two tiles of 16 rows by two of 16 lanes: four loads for four products. `meanwhile` is called with
+    /// the numbers 0 to 3, one or two at a time, between the products: each takes 16 cycles of a unit of its own, in
+    /// which the vector units are free, and more than a quarter of the work would not fit into the reorder buffer.
+    #[inline(always)]
+    pub(crate) fn multiply(
+        &self,
+        rows: &[u8],
+        stride: usize,
+        lanes: &[i8],
+        steps: usize,
+        out: &mut [i32],
+        mut meanwhile: impl FnMut(Range<usize>),
+    ) {
+        const LINE: usize = 4 * LANES;
         assert!(steps > 0 && stride >= steps * 64 && rows.len() >= ROWS * stride);
         assert!(lanes.len() >= steps * 64 * LANES && out.len() >= ROWS * LANES);
-        // SAFETY: tiles read 16 rows of 64 bytes at strides `stride` and 128 and write at stride 128; all of it lies in
-        // the slices by the assertions. A session exists, so tiles are configured.
+        // A tile keeps its value from one block of assembly to the next: compiled code that is not built for AMX never
+        // touches tiles, and the session that is borrowed here has configured them.
+        // SAFETY: these write tiles only.
         unsafe {
             asm!(
-                "tilezero tmm0",
-                "tilezero tmm1",
-                "tilezero tmm2",
-                "tilezero tmm3",
-                "2:",
-                "tileloadd tmm4, [{low} + {stride}*1]",
-                "tileloadd tmm6, [{lanes} + {line}*1]",
-                "tileloadd tmm7, [{lanes} + {line}*1 + 64]",
-                "tileloadd tmm5, [{high} + {stride}*1]",
-                "tdpbssd tmm0, tmm4, tmm6",
-                "tdpbssd tmm1, tmm4, tmm7",
-                "tdpbssd tmm2, tmm5, tmm6",
-                "tdpbssd tmm3, tmm5, tmm7",
-                "add {low}, 64",
-                "add {high}, 64",
-                "add {lanes}, 2048",
-                "dec {steps}",
-                "jnz 2b",
+                "tilezero tmm0", "tilezero tmm1", "tilezero tmm2", "tilezero tmm3",
+                out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
+                options(nostack, nomem, preserves_flags),
+            );
+        }
+        let share = if steps == 1 { 2 } else { 1 };
+        for part in 0..2 * steps {
+            let (step, high) = (part / 2, part % 2 == 1);
+            // SAFETY: step < steps, so by the assertions tiles of 16 rows of 64 bytes at strides `stride` and 128 lie in
+            // the slices.
+            unsafe {
+                if high {
+                    asm!(
+                        "tileloadd tmm5, [{rows} + {stride}*1]",
+                        "tdpbssd tmm2, tmm5, tmm6",
+                        "tdpbssd tmm3, tmm5, tmm7",
+                        rows = in(reg) rows.as_ptr().add(16 * stride + step * 64),
+                        stride = in(reg) stride,
+                        out("tmm2") _, out("tmm3") _, out("tmm5") _,
+                        options(nostack, readonly, preserves_flags),
+                    );
+                } else {
+                    asm!(
+                        "tileloadd tmm4, [{rows} + {stride}*1]",
+                        "tileloadd tmm6, [{lanes} + {line}*1]",
+                        "tileloadd tmm7, [{lanes} + {line}*1 + 64]",
+                        "tdpbssd tmm0, tmm4, tmm6",
+                        "tdpbssd tmm1, tmm4, tmm7",
+                        rows = in(reg) rows.as_ptr().add(step * 64),
+                        lanes = in(reg) lanes.as_ptr().add(step * 64 * LANES),
+                        stride = in(reg) stride,
+                        line = in(reg) LINE,
+                        out("tmm0") _, out("tmm1") _, out("tmm4") _, out("tmm6") _, out("tmm7") _,
+                        options(nostack, readonly, preserves_flags),
+                    );
+                }
+            }
+            if part < 4 / share {
+                meanwhile(part * share..(part + 1) * share);
+            }
+        }
+        // SAFETY: 32 rows of 128 bytes lie in `out` by the assertion.
+        unsafe {
+            asm!(
                 "tilestored [{out} + {line}*1], tmm0",
                 "tilestored [{out} + {line}*1 + 64], tmm1",
                 "tilestored [{out} + {line}*1 + 2048], tmm2",
                 "tilestored [{out} + {line}*1 + 2112], tmm3",
-                low = inout(reg) rows.as_ptr() => _,
-                high = inout(reg) rows.as_ptr().add(16 * stride) => _,
-                stride = in(reg) stride,
-                lanes = inout(reg) lanes.as_ptr() => _,
-                line = in(reg) 4 * LANES,
-                steps = inout(reg) steps => _,
                 out = in(reg) out.as_mut_ptr(),
-                out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
-                out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
-                options(nostack),
+                line = in(reg) LINE,
+                options(nostack, preserves_flags),
             );
         }
     }

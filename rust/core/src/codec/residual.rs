@@ -2,7 +2,7 @@
 //!
 //! A rotated residual's components are close to Gaussian whatever the model, so one table of levels, Lloyd and Max's
 //! for a normal distribution rounded to small integers, serves all of them; the gain carries the residual's own norm.
-//! The bound |level| ≤ 32 below 8 bits lets the AVX2 kernel add two byte products in 16 bits.
+//! The bound |level| ≤ 21 below 8 bits lets the AVX2 kernel add three pairs of byte products in 16 bits.
 
 use half::bf16;
 use latewood_kernels::Bits;

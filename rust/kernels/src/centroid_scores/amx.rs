@@ -86,10 +86,13 @@ unsafe fn for_each_tile(lanes: &QueryLanes, centroids: &[i8], mut take: impl FnM
         for block in 0..lanes.blocks() {
             for row in (first..end).step_by(ROWS) {
                 let tile = &chunk[(row - first) * stride..];
-                session.multiply(tile, stride, lanes.block(block), stride / DEPTH_STEP, &mut sums[0]);
-                if let Some((block, row, count)) = pending.replace((block, row, ROWS.min(end - row))) {
-                    take(block, row, &sums[1].as_chunks::<LANES>().0[..count]);
-                }
+                let [now, last] = &mut sums;
+                session.multiply(tile, stride, lanes.block(block), stride / DEPTH_STEP, now, |quarters| {
+                    if quarters.start == 0 && let Some((block, row, count)) = pending {
+                        take(block, row, &last.as_chunks::<LANES>().0[..count]);
+                    }
+                });
+                pending = Some((block, row, ROWS.min(end - row)));
                 sums.swap(0, 1);
             }
         }

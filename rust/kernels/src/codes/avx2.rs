@@ -5,17 +5,17 @@ use std::arch::x86_64::{
     _mm256_broadcastsi128_si256, _mm256_cmpgt_epi32, _mm256_cvtepi32_ps, _mm256_cvtepu8_epi16, _mm256_dpbusd_avx_epi32,
     _mm256_loadu_si256, _mm256_madd_epi16, _mm256_maddubs_epi16, _mm256_maskload_epi32, _mm256_max_ps, _mm256_mul_ps,
     _mm256_set1_epi8, _mm256_set1_epi16, _mm256_set1_epi32, _mm256_set1_ps, _mm256_setr_epi32, _mm256_shuffle_epi8,
-    _mm256_srlv_epi32, _mm256_sub_epi16,
+    _mm256_srli_epi16, _mm256_srlv_epi32, _mm256_sub_epi16,
 };
 
-use super::batch::{Ahead, BATCH, Batch, Maxima, Reader};
-use super::{Bits, CodeQuery, DocumentCodes};
+use super::eights::{EIGHT, Eight, for_each_eight};
+use super::{Bits, CodeQuery, DocumentCodes, gain};
 use crate::aligned::Aligned;
 use crate::lanes::LANES;
-use crate::x86::{dots_i16, load_f32x8, load_i32x8, load_u8x32, store_f32x8, store_i32x8, store_u8x32};
+use crate::x86::{dots_i16, load_f32x8, load_i32x8, load_u8x32, store_f32x8, store_u8x32};
 
 /// What is added to levels so that they are unsigned.
-const OFFSET: i32 = 32;
+const OFFSET: i32 = 21;
 
 #[target_feature(enable = "avx2,fma")]
 pub(super) fn maxsim(query: &CodeQuery, documents: &[DocumentCodes], out: &mut [f32]) {
@@ -24,42 +24,34 @@ pub(super) fn maxsim(query: &CodeQuery, documents: &[DocumentCodes], out: &mut [
     }
     let lanes = query.lanes;
     let (stride, depth) = (lanes.stored_depth(), lanes.depth());
-    let starts: Vec<_> = (0..lanes.blocks()).map(|block| lanes.sums(block).map(|sum| -OFFSET * sum)).collect();
-    let mut work = Work::new(query, documents, out);
-    while work.read() {
-        work.decode();
+    let starts = starts(query, OFFSET);
+    let decoder = Decoder::new(query);
+    let mut rows = decoder.scratch();
+    for_each_eight(query, documents, out, |eight, maxima| {
+        eight.prefetch_later();
+        decoder.decode(eight, &mut rows);
         for (block, start) in starts.iter().enumerate() {
-            for token in 0..work.batch.tokens {
-                work.touch(block, 1);
-                let sums = dot_maddubs(&work.rows[token * stride..], lanes.block(block), depth, start);
-                store_sums(&[sums], &mut work.sums[token * LANES..]);
-            }
-            work.fold(block);
+            let dot = |token: usize| [dot_maddubs(&rows[token * stride..], lanes.block(block), depth, start)];
+            fold(eight, query.table(block), &mut maxima[block], dot);
         }
-        work.batch.finish(query, &mut work.maxima, out);
-    }
+    });
 }
 
 #[target_feature(enable = "avx2,fma,avxvnni")]
 pub(super) fn maxsim_vnni(query: &CodeQuery, documents: &[DocumentCodes], out: &mut [f32]) {
     let lanes = query.lanes;
     let (stride, depth) = (lanes.stored_depth(), lanes.depth());
-    let offset = if query.bits == Bits::Eight { 128 } else { OFFSET };
-    let starts: Vec<_> = (0..lanes.blocks()).map(|block| lanes.sums(block).map(|sum| -offset * sum)).collect();
-    let mut work = Work::new(query, documents, out);
-    while work.read() {
-        work.decode();
+    let starts = starts(query, if query.bits == Bits::Eight { 128 } else { OFFSET });
+    let decoder = Decoder::new(query);
+    let mut rows = decoder.scratch();
+    for_each_eight(query, documents, out, |eight, maxima| {
+        eight.prefetch_later();
+        decoder.decode(eight, &mut rows);
         for (block, start) in starts.iter().enumerate() {
-            for three in 0..work.batch.tokens.div_ceil(3) {
-                work.touch(block, 3);
-                let rows = &work.rows[three * 3 * stride..];
-                let sums = dot_vnni(rows, stride, lanes.block(block), depth, start);
-                store_sums(&sums, &mut work.sums[three * 3 * LANES..]);
-            }
-            work.fold(block);
+            let dot = |token: usize| dot_vnni(&rows[token * stride..], stride, lanes.block(block), depth, start);
+            fold(eight, query.table(block), &mut maxima[block], dot);
         }
-        work.batch.finish(query, &mut work.maxima, out);
-    }
+    });
 }
 
 /// 8-bit codes leave `maddubs` no room, so both sides are widened to i16.
@@ -70,29 +62,28 @@ fn maxsim_eight(query: &CodeQuery, documents: &[DocumentCodes], out: &mut [f32])
     let mut pairs = Aligned::<i16>::zeroed(lanes.blocks() * stride * LANES);
     let blocks = pairs.chunks_exact_mut(stride * LANES);
     blocks.enumerate().for_each(|(block, out)| lanes.widen_block(block, out));
-    let mut wide = Aligned::<i16>::zeroed((BATCH + 1) * stride);
-    let mut work = Work::new(query, documents, out);
-    while work.read() {
-        widen_codes(&work.batch, depth, stride, &mut wide);
+    let mut wide = Aligned::<i16>::zeroed((EIGHT + SPARE) * stride);
+    for_each_eight(query, documents, out, |eight, maxima| {
+        eight.prefetch_later();
+        widen_codes(eight, depth, stride, &mut wide);
         for block in 0..lanes.blocks() {
             let pairs = &pairs[block * stride * LANES..];
-            for pair in 0..work.batch.tokens.div_ceil(2) {
-                work.touch(block, 2);
-                let sums = dots_i16::<2>(pairs, &wide[pair * 2 * stride..], stride, depth);
-                store_sums(&sums, &mut work.sums[pair * 2 * LANES..]);
-            }
-            work.fold(block);
+            let dot = |token: usize| dots_i16::<2>(pairs, &wide[token * stride..], stride, depth);
+            fold(eight, query.table(block), &mut maxima[block], dot);
         }
-        work.batch.finish(query, &mut work.maxima, out);
-    }
+    });
 }
 
-/// 8-bit codes of a batch as i16 levels, `stride` apart.
+/// Where the sums of each block start, so that what raising the levels by `offset` adds is taken off again.
+fn starts(query: &CodeQuery, offset: i32) -> Vec<[i32; LANES]> {
+    (0..query.lanes.blocks()).map(|block| query.lanes.sums(block).map(|sum| -offset * sum)).collect()
+}
+
+/// 8-bit codes as i16 levels, `stride` apart.
 #[inline]
 #[target_feature(enable = "avx2")]
-fn widen_codes(batch: &Batch, depth: usize, stride: usize, out: &mut [i16]) {
-    let codes = batch.runs.iter().flat_map(|run| run.codes.chunks_exact(depth));
-    for (codes, out) in codes.zip(out.chunks_exact_mut(stride)) {
+fn widen_codes(eight: &Eight, depth: usize, stride: usize, out: &mut [i16]) {
+    for (codes, out) in eight.codes.chunks_exact(depth).zip(out.chunks_exact_mut(stride)) {
         for (codes, out) in codes.as_chunks::<16>().0.iter().zip(out.as_chunks_mut::<16>().0) {
             // SAFETY: 16 readable and 16 · 2 writable bytes, by the types.
             unsafe {
@@ -106,32 +97,50 @@ fn widen_codes(batch: &Batch, depth: usize, stride: usize, out: &mut [i16]) {
 
 /// Sums of products of one token with one block of the query; the query comes from L1 as memory operands.
 ///
-/// Levels are 0..=64 and query values within ±127: two `maddubs` results add up to at most 4 · 64 · 127 = 32,512.
+/// Levels are 0..=42 and query values within ±127: three `maddubs` results add up to at most 6 · 42 · 127 = 32,004.
 #[inline]
 #[target_feature(enable = "avx2")]
 fn dot_maddubs(row: &[u8], lanes: &[i8], depth: usize, start: &[i32; LANES]) -> [__m256i; 4] {
-    assert!(row.len() >= depth && lanes.len() >= depth * LANES && depth.is_multiple_of(8));
-    let ones = _mm256_set1_epi16(1);
+    assert!(row.len() >= depth && lanes.len() >= depth * LANES && depth.is_multiple_of(4));
     let mut sums: [__m256i; 4] = [0, 8, 16, 24].map(|lane| load_i32x8(&start[lane..]));
-    for eight in 0..depth / 8 {
-        // Two loads, not one of eight bytes: a broadcast from memory costs no vector port.
-        let value = |four: usize| {
-            // SAFETY: 8 · eight + 4 · four + 4 ≤ row.len(), asserted above.
-            _mm256_set1_epi32(unsafe { row.as_ptr().add(8 * eight + 4 * four).cast::<i32>().read_unaligned() })
-        };
-        let values = [value(0), value(1)];
-        for (part, sum) in sums.iter_mut().enumerate() {
-            // SAFETY: (eight + 1) · 256 ≤ lanes.len(), asserted above.
-            let query = unsafe {
-                let query = lanes.as_ptr().add(eight * 8 * LANES + part * 32);
-                [_mm256_loadu_si256(query.cast()), _mm256_loadu_si256(query.add(4 * LANES).cast())]
-            };
-            let first = _mm256_maddubs_epi16(values[0], query[0]);
-            let second = _mm256_maddubs_epi16(values[1], query[1]);
-            *sum = _mm256_add_epi32(*sum, _mm256_madd_epi16(_mm256_add_epi16(first, second), ones));
+    let fours = depth / 4;
+    for three in 0..fours / 3 {
+        // SAFETY: 3 · three + 3 ≤ depth / 4, which both slices hold by the assertion.
+        unsafe { add_maddubs::<3>(row.as_ptr().add(12 * three), lanes.as_ptr().add(12 * LANES * three), &mut sums) };
+    }
+    let done = fours / 3 * 3;
+    // SAFETY: done + fours % 3 = depth / 4, which both slices hold by the assertion.
+    unsafe {
+        let (row, lanes) = (row.as_ptr().add(4 * done), lanes.as_ptr().add(4 * LANES * done));
+        match fours % 3 {
+            1 => add_maddubs::<1>(row, lanes, &mut sums),
+            2 => add_maddubs::<2>(row, lanes, &mut sums),
+            _ => {}
         }
     }
     sums
+}
+
+/// Adds `4 · FOURS` products to each lane; `FOURS` results of `maddubs` are added in i16.
+///
+/// # Safety
+/// `row` is readable for `4 · FOURS` bytes and `lanes` for 32 times that.
+#[inline]
+#[target_feature(enable = "avx2")]
+unsafe fn add_maddubs<const FOURS: usize>(row: *const u8, lanes: *const i8, sums: &mut [__m256i; 4]) {
+    let values: [__m256i; FOURS] = std::array::from_fn(|four| {
+        // SAFETY: the caller vouches for 4 · FOURS bytes. A broadcast of four bytes from memory costs no vector port.
+        _mm256_set1_epi32(unsafe { row.add(4 * four).cast::<i32>().read_unaligned() })
+    });
+    for (part, sum) in sums.iter_mut().enumerate() {
+        let product = |four: usize| {
+            // SAFETY: the caller vouches for 4 · FOURS · 32 bytes.
+            let query = unsafe { _mm256_loadu_si256(lanes.add(four * 4 * LANES + part * 32).cast()) };
+            _mm256_maddubs_epi16(values[four], query)
+        };
+        let products = (1..FOURS).fold(product(0), |sum, four| _mm256_add_epi16(sum, product(four)));
+        *sum = _mm256_add_epi32(*sum, _mm256_madd_epi16(products, _mm256_set1_epi16(1)));
+    }
 }
 
 /// Sums of products of three tokens, `stride` bytes apart, with one block of the query: twelve sums in registers.
@@ -142,202 +151,168 @@ fn dot_vnni(rows: &[u8], stride: usize, lanes: &[i8], depth: usize, start: &[i32
     let start: [__m256i; 4] = [0, 8, 16, 24].map(|lane| load_i32x8(&start[lane..]));
     let mut sums = [start; 3];
     for four in 0..depth / 4 {
-        for (token, sums) in sums.iter_mut().enumerate() {
+        let values: [__m256i; 3] = std::array::from_fn(|token| {
             // SAFETY: token · stride + 4 · four + 4 ≤ rows.len(), asserted above.
-            let value = unsafe { rows.as_ptr().add(token * stride + 4 * four).cast::<i32>().read_unaligned() };
-            let value = _mm256_set1_epi32(value);
-            for (part, sum) in sums.iter_mut().enumerate() {
-                // SAFETY: (four + 1) · 128 ≤ lanes.len(), asserted above.
-                let query = unsafe { _mm256_loadu_si256(lanes.as_ptr().add(four * 4 * LANES + part * 32).cast()) };
-                *sum = _mm256_dpbusd_avx_epi32(*sum, value, query);
+            _mm256_set1_epi32(unsafe { rows.as_ptr().add(token * stride + 4 * four).cast::<i32>().read_unaligned() })
+        });
+        // Lanes outside, tokens inside: one register of the query at a time is all that is left beside twelve sums.
+        for part in 0..4 {
+            // SAFETY: (four + 1) · 128 ≤ lanes.len(), asserted above.
+            let query = unsafe { _mm256_loadu_si256(lanes.as_ptr().add(four * 4 * LANES + part * 32).cast()) };
+            for (sums, value) in sums.iter_mut().zip(values) {
+                sums[part] = _mm256_dpbusd_avx_epi32(sums[part], value, query);
             }
         }
     }
     sums
 }
 
-#[inline]
-#[target_feature(enable = "avx2")]
-fn store_sums<const TOKENS: usize>(sums: &[[__m256i; 4]; TOKENS], out: &mut [i32]) {
-    let out = &mut out.as_chunks_mut::<LANES>().0.as_chunks_mut::<TOKENS>().0[0];
-    for (sums, out) in sums.iter().zip(out) {
-        for (part, &sum) in sums.iter().enumerate() {
-            store_i32x8(&mut out[part * 8..], sum);
-        }
-    }
-}
-
-/// The scratch of one call, and the steps that both kernels share.
-struct Work<'a> {
-    query: &'a CodeQuery<'a>,
-    decoder: Decoder,
-    rows: Aligned<u8>,
-    sums: Aligned<i32>,
-    maxima: Maxima,
-    batch: Batch<'a>,
-    reader: Reader<'a>,
-    ahead: Ahead<'a>,
-}
-
-/// Spare rows at the end of a batch: tiles of three start at up to two rows before the end.
+/// Rows past an eight that a tile of tokens may reach into: tiles hold three tokens at most.
 const SPARE: usize = 2;
 
-impl<'a> Work<'a> {
-    #[inline]
-    #[target_feature(enable = "avx2")]
-    fn new(query: &'a CodeQuery<'a>, documents: &'a [DocumentCodes<'a>], out: &mut [f32]) -> Self {
-        Self {
-            query,
-            decoder: Decoder::new(query),
-            rows: Aligned::zeroed((BATCH + SPARE) * query.lanes.stored_depth() + 32),
-            sums: Aligned::zeroed((BATCH + SPARE) * LANES),
-            maxima: Maxima::new(query),
-            batch: Batch::new(),
-            reader: Reader::new(query, documents, out),
-            ahead: Ahead::new(query, documents),
-        }
-    }
-
-    fn read(&mut self) -> bool {
-        self.reader.next(&mut self.batch)
-    }
-
-    #[inline]
-    #[target_feature(enable = "avx2")]
-    fn decode(&mut self) {
-        self.decoder.decode(&self.batch, &mut self.rows);
-    }
-
-    #[inline]
-    fn touch(&mut self, block: usize, tokens: usize) {
-        if block == 0 {
-            (0..tokens).for_each(|_| self.ahead.touch());
-        }
-    }
-
-    #[inline]
-    #[target_feature(enable = "avx2")]
-    fn fold(&mut self, block: usize) {
-        let rows = self.query.rows();
-        if rows == 0 {
-            fold::<false>(&[], &self.batch, &self.sums, block, &mut self.maxima);
-        } else {
-            let table = &self.query.centroid_scores.as_chunks::<LANES>().0[block * rows..][..rows];
-            fold::<true>(table, &self.batch, &self.sums, block, &mut self.maxima);
-        }
-    }
-}
-
-/// Turns the sums of a batch into values and takes them into the maxima of each run.
+/// Takes eight tokens into their document's maxima of one block; `dot` gives the sums of the `TOKENS` rows from one on.
 #[inline]
 #[target_feature(enable = "avx2")]
-fn fold<const CENTROIDS: bool>(table: &[[f32; LANES]], batch: &Batch, sums: &[i32], block: usize, maxima: &mut Maxima) {
-    let sums = sums.as_chunks::<LANES>().0;
-    for (index, run) in batch.runs.iter().enumerate() {
-        let slot = maxima.slot(index, block);
-        if run.opens {
-            slot.fill(f32::NEG_INFINITY);
-        }
-        let mut best = [0, 8, 16, 24].map(|lane| load_f32x8(&slot[lane..]));
-        let tokens = run.start..run.start + run.tokens;
-        let tokens = sums[tokens.clone()].iter().zip(&batch.gains[tokens.clone()]).zip(&batch.cells[tokens]);
-        for ((sums, &gain), &cell) in tokens {
-            let gain = _mm256_set1_ps(gain);
-            for (part, best) in best.iter_mut().enumerate() {
-                let mut value = _mm256_mul_ps(_mm256_cvtepi32_ps(load_i32x8(&sums[part * 8..])), gain);
-                if CENTROIDS {
-                    value = _mm256_add_ps(load_f32x8(&table[cell as usize][part * 8..]), value);
+fn fold<const TOKENS: usize>(
+    eight: &Eight,
+    table: &[[f32; LANES]],
+    maxima: &mut [f32; LANES],
+    dot: impl Fn(usize) -> [[__m256i; 4]; TOKENS],
+) {
+    let gains = eight.gains.map(gain);
+    let centroids = eight.centroid_scores(table);
+    let mut best = [0, 8, 16, 24].map(|lane| load_f32x8(&maxima[lane..]));
+    for first in (eight.repeats..EIGHT).step_by(TOKENS) {
+        for (sums, token) in dot(first).iter().zip(first..EIGHT) {
+            let gain = _mm256_set1_ps(gains[token]);
+            let mut values = sums.map(|sum| _mm256_mul_ps(_mm256_cvtepi32_ps(sum), gain));
+            if let Some(rows) = centroids {
+                for (value, row) in values.iter_mut().zip(rows[token].as_chunks::<8>().0) {
+                    *value = _mm256_add_ps(load_f32x8(row), *value);
                 }
+            }
+            for (best, value) in best.iter_mut().zip(values) {
                 *best = _mm256_max_ps(value, *best);
             }
         }
-        for (part, best) in best.into_iter().enumerate() {
-            store_f32x8(&mut slot[part * 8..], best);
-        }
+    }
+    for (part, best) in best.into_iter().enumerate() {
+        store_f32x8(&mut maxima[part * 8..], best);
     }
 }
 
-/// Turns codes into unsigned bytes: level + 32, or the 8-bit code itself.
+/// Turns codes into unsigned bytes: level + 21, or the 8-bit code itself.
 struct Decoder {
     bits: Bits,
     row_bytes: usize,
     stride: usize,
     levels: __m256i,
     mask: __m256i,
-    shifts: [__m256i; 8],
-    outputs: usize,
 }
 
 impl Decoder {
     #[inline]
     #[target_feature(enable = "avx2")]
     fn new(query: &CodeQuery) -> Self {
-        let (bits, row_bytes) = (query.bits, query.row_bytes());
         // SAFETY: 16 readable bytes.
         let levels = unsafe { _mm_loadu_si128(query.levels.as_ptr().cast()) };
-        let levels = _mm256_add_epi8(_mm256_broadcastsi128_si256(levels), _mm256_set1_epi8(OFFSET as i8));
-        let mask = _mm256_set1_epi8(((1_u32 << bits.get()) - 1) as i8);
-        // Rows of 16 bytes are read into both halves, so that an output holds two planes.
-        let planes_per_output = if row_bytes == 16 { 2 } else { 1 };
-        let shifts = std::array::from_fn(|output| {
-            let shifts: [i32; 8] = std::array::from_fn(|dword| {
-                let plane = output * planes_per_output + dword * planes_per_output / 8;
-                (plane * usize::from(bits.get())) as i32 & 31
-            });
-            load_i32x8(&shifts)
-        });
-        let outputs = bits.planes().div_ceil(planes_per_output);
-        Self { bits, row_bytes, stride: query.lanes.stored_depth(), levels, mask, shifts, outputs }
-    }
-
-    /// Decodes a batch into rows `stride` bytes apart. Bytes past the depth are arbitrary: the query is zero there.
-    #[inline]
-    #[target_feature(enable = "avx2")]
-    fn decode(&self, batch: &Batch, rows: &mut [u8]) {
-        let codes = batch.runs.iter().flat_map(|run| run.codes.chunks_exact(self.row_bytes));
-        for (token, codes) in codes.enumerate() {
-            self.decode_row(codes, &mut rows[token * self.stride..][..self.stride + 32]);
+        Self {
+            bits: query.bits,
+            row_bytes: query.row_bytes(),
+            stride: query.lanes.stored_depth(),
+            levels: _mm256_add_epi8(_mm256_broadcastsi128_si256(levels), _mm256_set1_epi8(OFFSET as i8)),
+            mask: _mm256_set1_epi8(((1_u32 << query.bits.get()) - 1) as i8),
         }
     }
 
+    /// Room for eight tokens, and for a register that is written past them.
+    fn scratch(&self) -> Aligned<u8> {
+        Aligned::zeroed((EIGHT + SPARE) * self.stride + 32)
+    }
+
+    /// Decodes eight tokens into rows `stride` bytes apart. Bytes past the depth are arbitrary: the query is zero there.
     #[inline]
     #[target_feature(enable = "avx2")]
-    fn decode_row(&self, codes: &[u8], out: &mut [u8]) {
-        if self.bits == Bits::Eight {
-            out[..codes.len()].copy_from_slice(codes);
-        } else if self.row_bytes == 16 {
-            // SAFETY: 16 readable bytes.
+    fn decode(&self, eight: &Eight, rows: &mut [u8]) {
+        match self.bits {
+            Bits::One if self.row_bytes == 16 => self.decode_spread::<1, 4>(eight, rows),
+            Bits::One => self.decode_planes::<1, 8>(eight, rows),
+            Bits::Two if self.row_bytes == 16 => self.decode_spread::<2, 2>(eight, rows),
+            Bits::Two => self.decode_planes::<2, 4>(eight, rows),
+            Bits::Four if self.row_bytes == 64 => {
+                let rows = rows.as_chunks_mut::<128>().0;
+                eight.codes.as_chunks::<64>().0.iter().zip(rows).for_each(|(codes, out)| self.decode_nibbles(codes, out));
+            }
+            Bits::Four if self.row_bytes == 16 => self.decode_spread::<4, 1>(eight, rows),
+            Bits::Four => self.decode_planes::<4, 2>(eight, rows),
+            Bits::Eight => {
+                let codes = eight.codes.chunks_exact(self.row_bytes);
+                codes.zip(rows.chunks_exact_mut(self.stride)).for_each(|(codes, out)| out[..codes.len()].copy_from_slice(codes));
+            }
+        }
+    }
+
+    /// 4-bit codes at depth 128: two registers in, four out.
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    fn decode_nibbles(&self, codes: &[u8; 64], out: &mut [u8; 128]) {
+        for start in [0, 32] {
+            let codes = load_u8x32(&codes[start..]);
+            let low = _mm256_and_si256(codes, self.mask);
+            let high = _mm256_and_si256(_mm256_srli_epi16::<4>(codes), self.mask);
+            store_u8x32(&mut out[start..], _mm256_shuffle_epi8(self.levels, low));
+            store_u8x32(&mut out[64 + start..], _mm256_shuffle_epi8(self.levels, high));
+        }
+    }
+
+    /// Rows of 16 bytes: twice in a register, so that each output holds two planes.
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    fn decode_spread<const BITS: i32, const OUTPUTS: usize>(&self, eight: &Eight, rows: &mut [u8]) {
+        let upper = _mm256_setr_epi32(0, 0, 0, 0, BITS, BITS, BITS, BITS);
+        let rows = rows.as_chunks_mut::<32>().0.chunks_exact_mut(self.stride / 32);
+        for (codes, out) in eight.codes.as_chunks::<16>().0.iter().zip(rows) {
+            // SAFETY: 16 readable bytes, by the type.
             let codes = _mm256_broadcastsi128_si256(unsafe { _mm_loadu_si128(codes.as_ptr().cast()) });
-            for (output, &shifts) in self.shifts[..self.outputs].iter().enumerate() {
-                store_u8x32(&mut out[output * 32..], self.levels_of(codes, shifts));
-            }
-        } else {
-            for (plane, &shifts) in self.shifts[..self.outputs].iter().enumerate() {
-                for (start, codes) in (0..).step_by(32).zip(codes.chunks(32)) {
-                    // What a register writes past its plane, the next one overwrites.
-                    let levels = self.levels_of(load_up_to_32(codes), shifts);
-                    store_u8x32(&mut out[plane * self.row_bytes + start..], levels);
-                }
+            for (output, out) in out.iter_mut().take(OUTPUTS).enumerate() {
+                // A shift of whole dwords brings foreign bits only above the mask.
+                let shifts = _mm256_add_epi32(upper, _mm256_set1_epi32(2 * BITS * output as i32));
+                let codes = _mm256_and_si256(_mm256_srlv_epi32(codes, shifts), self.mask);
+                store_u8x32(out, _mm256_shuffle_epi8(self.levels, codes));
             }
         }
     }
 
-    /// Bits of each byte at `shifts`, looked up. A shift of whole dwords brings foreign bits only above the mask.
     #[inline]
     #[target_feature(enable = "avx2")]
-    fn levels_of(&self, codes: __m256i, shifts: __m256i) -> __m256i {
-        let codes = _mm256_and_si256(_mm256_srlv_epi32(codes, shifts), self.mask);
-        _mm256_shuffle_epi8(self.levels, codes)
+    fn decode_planes<const BITS: i32, const PLANES: usize>(&self, eight: &Eight, rows: &mut [u8]) {
+        for (token, codes) in eight.codes.chunks_exact(self.row_bytes).enumerate() {
+            let out = &mut rows[token * self.stride..][..self.stride + 32];
+            let mut decode = |start: usize, mut codes: __m256i| {
+                for plane in 0..PLANES {
+                    let levels = _mm256_shuffle_epi8(self.levels, _mm256_and_si256(codes, self.mask));
+                    // What a register writes past a short plane, the next plane overwrites.
+                    store_u8x32(&mut out[plane * self.row_bytes + start..], levels);
+                    codes = _mm256_srli_epi16::<BITS>(codes);
+                }
+            };
+            // The last register ends where the row does, and may repeat bytes of the one before.
+            if let Some(last) = self.row_bytes.checked_sub(32) {
+                for start in (0..last).step_by(32) {
+                    decode(start, load_u8x32(&codes[start..]));
+                }
+                decode(last, load_u8x32(&codes[last..]));
+            } else {
+                decode(0, load_less_than_32(codes));
+            }
+        }
     }
 }
 
 /// Rows are whole dwords (depth is a multiple of 32), so a mask of dwords reads all of the tail and nothing beyond.
 #[inline]
 #[target_feature(enable = "avx2")]
-fn load_up_to_32(codes: &[u8]) -> __m256i {
-    if codes.len() >= 32 {
-        return load_u8x32(codes);
-    }
+fn load_less_than_32(codes: &[u8]) -> __m256i {
     let dwords = _mm256_set1_epi32((codes.len() / 4) as i32);
     let mask = _mm256_cmpgt_epi32(dwords, _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
     // SAFETY: only the masked dwords are read, and the slice holds them.

@@ -1,81 +1,80 @@
 //! `vpdpbusd` on 512-bit registers: tiles of 8 tokens × 32 lanes, sixteen sums in registers.
 
 use std::arch::x86_64::{
-    __m512i, _mm_loadu_si128, _mm256_loadu_si256, _mm512_add_epi8, _mm512_add_ps, _mm512_and_si512,
-    _mm512_broadcast_i32x4, _mm512_broadcast_i64x4, _mm512_cvtepi32_ps, _mm512_dpbusd_epi32, _mm512_loadu_si512,
+    __m512, __m512i, _mm_loadu_si128, _mm256_loadu_si256, _mm512_add_epi8, _mm512_add_ps, _mm512_and_si512,
+    _mm512_broadcast_i32x4, _mm512_broadcast_i64x4, _mm512_castsi512_ps, _mm512_cvtepi32_ps, _mm512_dpbusd_epi32,
+    _mm512_fmsub_ps, _mm512_loadu_si512,
     _mm512_maskz_loadu_epi8, _mm512_max_ps, _mm512_mul_ps, _mm512_set1_epi8, _mm512_set1_epi32, _mm512_set1_ps,
     _mm512_setzero_si512, _mm512_shuffle_epi8, _mm512_srli_epi16, _mm512_srlv_epi32, _mm512_xor_si512,
 };
-
-use super::batch::{Ahead, BATCH, Batch, Maxima, Reader, prefetch};
-use super::{Bits, CodeQuery, DocumentCodes};
+use super::eights::{EIGHT, Eight, for_each_eight};
+use super::{Bits, CodeQuery, DocumentCodes, MAX_LEVEL, gain};
 use crate::aligned::Aligned;
 use crate::lanes::LANES;
-use crate::x86::{load_f32x16, load_i32x16, load_u8x64, store_f32x16, store_i32x16, store_u8x64};
-
-/// Tokens per tile.
-const TILE: usize = 8;
+use crate::x86::{load_f32x16, load_i32x16, load_u8x64, store_f32x16, store_u8x64};
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
 pub(super) fn maxsim(query: &CodeQuery, documents: &[DocumentCodes], out: &mut [f32]) {
+    match (query.rows() > 0, can_be_biased(query)) {
+        (false, false) => maxsim_with::<false, false>(query, documents, out),
+        (false, true) => maxsim_with::<false, true>(query, documents, out),
+        (true, false) => maxsim_with::<true, false>(query, documents, out),
+        (true, true) => maxsim_with::<true, true>(query, documents, out),
+    }
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
+fn maxsim_with<const CENTROIDS: bool, const BIASED: bool>(
+    query: &CodeQuery,
+    documents: &[DocumentCodes],
+    out: &mut [f32],
+) {
     let lanes = query.lanes;
+    let (stride, depth) = (lanes.stored_depth(), lanes.depth());
     // `vpdpbusd` wants one side unsigned: levels are raised by `offset`, and offset · Σ q is taken off at the start.
-    let offset = if query.bits == Bits::Eight { 128 } else { 32 };
-    let decoder = Decoder::new(query, if query.bits == Bits::Eight { 0 } else { 32 });
-    let starts: Vec<_> = (0..lanes.blocks()).map(|block| lanes.sums(block).map(|sum| -offset * sum)).collect();
-    let stride = lanes.stored_depth();
-    let mut rows = Aligned::zeroed(decoder.scratch());
-    let mut sums = Aligned::<i32>::zeroed(BATCH * LANES);
-    let mut maxima = Maxima::new(query);
-    let mut batch = Batch::new();
-    let mut ahead = Ahead::new(query, documents);
-    let mut reader = Reader::new(query, documents, out);
-    while reader.next(&mut batch) {
-        prefetch_centroids(query, &batch);
-        decoder.decode::<false>(&batch, &mut rows, &mut ahead);
-        for (block, start) in starts.iter().enumerate() {
-            for tile in 0..batch.tokens.div_ceil(TILE) {
-                if block == 0 {
-                    (0..TILE).for_each(|_| ahead.touch());
-                }
-                let rows = &rows[tile * TILE * stride..];
-                let sums = &mut sums.as_chunks_mut::<LANES>().0.as_chunks_mut::<TILE>().0[tile];
-                dot_tile(rows, stride, lanes.block(block), lanes.depth(), start, sums);
+    let offset = if query.bits == Bits::Eight { 128 } else { i32::from(MAX_LEVEL) };
+    let decoder = Decoder::new(query, if query.bits == Bits::Eight { 0 } else { MAX_LEVEL });
+    let bias = if BIASED { BIAS.to_bits().cast_signed() } else { 0 };
+    let start = |block| lanes.sums(block).map(|sum| bias - offset * sum);
+    let starts: Vec<_> = (0..lanes.blocks()).map(start).collect();
+    let mut rows = Aligned::zeroed(decoder.scratch(EIGHT));
+    for_each_eight(query, documents, out, |eight, maxima| {
+        eight.prefetch_later();
+        decoder.decode(eight, &mut rows);
+        for (block, (start, best)) in starts.iter().zip(maxima).enumerate() {
+            let table = query.table(block);
+            if CENTROIDS {
+                eight.prefetch_centroid_scores(table);
             }
-            fold(query, &batch, &sums, block, &mut maxima);
+            let lanes = lanes.block(block);
+            if eight.repeats >= EIGHT / 2 {
+                let sums = dot_tile::<4>(&rows[4 * stride..], stride, lanes, depth, start);
+                fold::<4, CENTROIDS, BIASED>(eight, table, best, |token, half| sums[token][half]);
+                continue;
+            }
+            // The commonest stride as a constant spares the loop its address arithmetic.
+            let sums = if stride == 128 {
+                dot_tile::<8>(&rows, 128, lanes, depth, start)
+            } else {
+                dot_tile::<8>(&rows, stride, lanes, depth, start)
+            };
+            fold::<8, CENTROIDS, BIASED>(eight, table, best, |token, half| sums[token][half]);
         }
-        batch.finish(query, &mut maxima, out);
-    }
+    });
 }
 
-/// Asks for the rows of centroid scores that [`fold`] will add.
-#[inline]
-pub(super) fn prefetch_centroids(query: &CodeQuery, batch: &Batch) {
-    if !query.centroid_scores.is_empty() {
-        let rows = query.rows();
-        for block in 0..query.lanes.blocks() {
-            for &cell in &batch.cells[..batch.tokens] {
-                let row = (block * rows + cell as usize) * LANES;
-                prefetch(&raw const query.centroid_scores[row]);
-                prefetch(&raw const query.centroid_scores[row + 16]);
-            }
-        }
-    }
-}
-
-/// Sums of products of 8 tokens, `stride` bytes apart, with one block of the query.
+/// Sums of products of some tokens, `stride` bytes apart, with one block of the query.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
-fn dot_tile(
+fn dot_tile<const TOKENS: usize>(
     rows: &[u8],
     stride: usize,
     lanes: &[i8],
     depth: usize,
     start: &[i32; LANES],
-    out: &mut [[i32; LANES]; TILE],
-) {
-    assert!(rows.len() >= (TILE - 1) * stride + depth && lanes.len() >= depth * LANES && depth.is_multiple_of(4));
-    let mut sums = [[load_i32x16(start), load_i32x16(&start[16..])]; TILE];
+) -> [[__m512i; 2]; TOKENS] {
+    assert!(rows.len() >= (TOKENS - 1) * stride + depth && lanes.len() >= depth * LANES && depth.is_multiple_of(4));
+    let mut sums = [[load_i32x16(start), load_i32x16(&start[16..])]; TOKENS];
     for four in 0..depth / 4 {
         // SAFETY: (four + 1) · 128 ≤ lanes.len(), asserted above.
         let query = unsafe {
@@ -90,53 +89,55 @@ fn dot_tile(
             sums[1] = _mm512_dpbusd_epi32(sums[1], value, query[1]);
         }
     }
-    for (sums, out) in sums.iter().zip(out) {
-        store_i32x16(out, sums[0]);
-        store_i32x16(&mut out[16..], sums[1]);
-    }
+    sums
 }
 
-/// Turns the sums of a batch into values and takes them into the maxima of each run.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw")]
-pub(super) fn fold(query: &CodeQuery, batch: &Batch, sums: &[i32], block: usize, maxima: &mut Maxima) {
-    if query.centroid_scores.is_empty() {
-        fold_with::<false>(&[], batch, sums, block, maxima);
-    } else {
-        let rows = query.rows();
-        let table = &query.centroid_scores.as_chunks::<LANES>().0[block * rows..][..rows];
-        fold_with::<true>(table, batch, sums, block, maxima);
-    }
+/// Whether all sums stay within the reach of [`BIAS`].
+fn can_be_biased(query: &CodeQuery) -> bool {
+    let largest_level = if query.bits == Bits::Eight { 128 } else { usize::from(MAX_LEVEL) };
+    query.lanes.depth() * largest_level * 127 < 1 << 22
 }
 
+/// 1.5 · 2^23: a sum within ±2^22 that starts at this float's bits has the bits of the float `BIAS` + sum.
+const BIAS: f32 = 12_582_912.0;
+
+/// Turns the sums of an eight's last tokens into values and takes them into their document's maxima.
+///
+/// `sum` gives the sums of a token, counted from the first of those, for each half of the lanes; `BIASED` says that they
+/// have started at the bits of [`BIAS`]. `table` is one block of the centroid scores.
 #[inline]
-#[target_feature(enable = "avx512f,avx512bw")]
-fn fold_with<const CENTROIDS: bool>(
+#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+pub(super) fn fold<const TOKENS: usize, const CENTROIDS: bool, const BIASED: bool>(
+    eight: &Eight,
     table: &[[f32; LANES]],
-    batch: &Batch,
-    sums: &[i32],
-    block: usize,
-    maxima: &mut Maxima,
+    best: &mut [f32; LANES],
+    sum: impl Fn(usize, usize) -> __m512i,
 ) {
-    let sums = sums.as_chunks::<LANES>().0;
-    for (index, run) in batch.runs.iter().enumerate() {
-        let slot = maxima.slot(index, block);
-        let lowest = _mm512_set1_ps(f32::NEG_INFINITY);
-        let mut best = if run.opens { [lowest; 2] } else { [load_f32x16(slot.as_slice()), load_f32x16(&slot[16..])] };
-        let tokens = run.start..run.start + run.tokens;
-        let tokens = sums[tokens.clone()].iter().zip(&batch.gains[tokens.clone()]).zip(&batch.cells[tokens]);
-        for ((sums, &gain), &cell) in tokens {
-            let gain = _mm512_set1_ps(gain);
-            for (half, best) in best.iter_mut().enumerate() {
-                let mut value = _mm512_mul_ps(_mm512_cvtepi32_ps(load_i32x16(&sums[half * 16..])), gain);
-                if CENTROIDS {
-                    value = _mm512_add_ps(load_f32x16(&table[cell as usize][half * 16..]), value);
-                }
-                *best = _mm512_max_ps(value, *best);
+    let gains = eight.gains.map(gain);
+    // A gain has eight significant bits and the bias two, so that the product is exact.
+    let biases = gains.map(|gain| BIAS * gain);
+    let centroids = if CENTROIDS { eight.centroid_scores(table) } else { None };
+    for half in 0..2 {
+        let values: [__m512; TOKENS] = std::array::from_fn(|at| {
+            let token = EIGHT - TOKENS + at;
+            let gain = _mm512_set1_ps(gains[token]);
+            let fine = if BIASED {
+                // Rounds gain · sum once, as a conversion and a multiplication do.
+                _mm512_fmsub_ps(_mm512_castsi512_ps(sum(at, half)), gain, _mm512_set1_ps(biases[token]))
+            } else {
+                _mm512_mul_ps(_mm512_cvtepi32_ps(sum(at, half)), gain)
+            };
+            match centroids {
+                Some(rows) => _mm512_add_ps(load_f32x16(&rows[token][half * 16..]), fine),
+                None => fine,
             }
-        }
-        store_f32x16(slot, best[0]);
-        store_f32x16(&mut slot[16..], best[1]);
+        });
+        // In four chains, because each maximum takes four cycles to follow the one before.
+        let most: [__m512; 4] =
+            std::array::from_fn(|chain| if TOKENS == 8 { _mm512_max_ps(values[chain], values[chain + TOKENS - 4]) } else { values[chain] });
+        let most = _mm512_max_ps(_mm512_max_ps(most[0], most[1]), _mm512_max_ps(most[2], most[3]));
+        let best = &mut best[half * 16..];
+        store_f32x16(best, _mm512_max_ps(most, load_f32x16(best)));
     }
 }
 
@@ -182,74 +183,51 @@ impl Decoder {
         Self { bits, row_bytes, stride: query.lanes.stored_depth(), levels, mask, shifts, outputs }
     }
 
-    /// Bytes of scratch for one batch: a register may be written past the end of the last row.
-    pub(super) fn scratch(&self) -> usize {
-        BATCH * self.stride + 64
+    /// Bytes that some rows take: a register may be written past the end of the last.
+    pub(super) fn scratch(&self, rows: usize) -> usize {
+        rows * self.stride + 64
     }
 
-    /// Decodes a batch into rows `stride` bytes apart, prefetching one later token for each if `TOUCH`.
+    /// Decodes eight tokens into rows `stride` bytes apart.
     ///
     /// Bytes past the depth are arbitrary: the query is zero there.
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
-    pub(super) fn decode<const TOUCH: bool>(&self, batch: &Batch, rows: &mut [u8], ahead: &mut Ahead) {
-        for run in &batch.runs {
-            let rows = &mut rows[run.start * self.stride..];
-            match (self.bits, self.row_bytes, self.outputs) {
-                (Bits::Eight, row, _) if row == self.stride => self.decode_bytes::<TOUCH>(run.codes, rows, ahead),
-                (Bits::Eight, ..) => self.decode_any::<TOUCH>(run.codes, rows, ahead),
-                (Bits::Four, 64, _) => self.decode_nibbles::<TOUCH>(run.codes, rows, ahead),
-                (_, 16, 1) => self.decode_spread::<16, 1, TOUCH>(run.codes, rows, ahead),
-                (_, 16, 2) => self.decode_spread::<16, 2, TOUCH>(run.codes, rows, ahead),
-                (_, 32, 1) => self.decode_spread::<32, 1, TOUCH>(run.codes, rows, ahead),
-                (_, 32, 2) => self.decode_spread::<32, 2, TOUCH>(run.codes, rows, ahead),
-                (_, 32, 4) => self.decode_spread::<32, 4, TOUCH>(run.codes, rows, ahead),
-                _ => self.decode_any::<TOUCH>(run.codes, rows, ahead),
-            }
+    pub(super) fn decode(&self, eight: &Eight, rows: &mut [u8]) {
+        if self.bits == Bits::Four && self.row_bytes == 64 {
+            let codes = &eight.codes.as_chunks::<64>().0.as_chunks::<EIGHT>().0[0];
+            let rows = &mut rows.as_chunks_mut::<128>().0.as_chunks_mut::<EIGHT>().0[0];
+            codes.iter().zip(rows).for_each(|(codes, out)| self.decode_nibbles(codes, out));
+            return;
         }
-    }
-
-    /// 8-bit codes whose rows follow each other as the scratch rows do.
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512bw")]
-    fn decode_bytes<const TOUCH: bool>(&self, codes: &[u8], rows: &mut [u8], ahead: &mut Ahead) {
-        for (codes, out) in codes.chunks_exact(self.row_bytes).zip(rows.chunks_exact_mut(self.stride)) {
-            for (codes, out) in codes.as_chunks::<64>().0.iter().zip(out.as_chunks_mut::<64>().0) {
-                store_u8x64(out, _mm512_xor_si512(load_u8x64(codes), self.levels));
-            }
-            if TOUCH {
-                ahead.touch();
-            }
+        match (self.bits, self.row_bytes, self.outputs) {
+            (Bits::Eight, ..) => self.decode_any(eight, rows),
+            (_, 16, 1) => self.decode_spread::<16, 1>(eight, rows),
+            (_, 16, 2) => self.decode_spread::<16, 2>(eight, rows),
+            (_, 32, 1) => self.decode_spread::<32, 1>(eight, rows),
+            (_, 32, 2) => self.decode_spread::<32, 2>(eight, rows),
+            (_, 32, 4) => self.decode_spread::<32, 4>(eight, rows),
+            _ => self.decode_any(eight, rows),
         }
     }
 
     /// 4-bit codes at depth 128: one register in, two out.
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw")]
-    fn decode_nibbles<const TOUCH: bool>(&self, codes: &[u8], rows: &mut [u8], ahead: &mut Ahead) {
-        for (codes, out) in codes.as_chunks::<64>().0.iter().zip(rows.as_chunks_mut::<128>().0) {
-            let codes = load_u8x64(codes);
-            let low = _mm512_and_si512(codes, self.mask);
-            let high = _mm512_and_si512(_mm512_srli_epi16::<4>(codes), self.mask);
-            store_u8x64(out, _mm512_shuffle_epi8(self.levels, low));
-            store_u8x64(&mut out[64..], _mm512_shuffle_epi8(self.levels, high));
-            if TOUCH {
-                ahead.touch();
-            }
-        }
+    fn decode_nibbles(&self, codes: &[u8; 64], out: &mut [u8; 128]) {
+        let codes = load_u8x64(codes);
+        let low = _mm512_and_si512(codes, self.mask);
+        let high = _mm512_and_si512(_mm512_srli_epi16::<4>(codes), self.mask);
+        store_u8x64(out, _mm512_shuffle_epi8(self.levels, low));
+        store_u8x64(&mut out[64..], _mm512_shuffle_epi8(self.levels, high));
     }
 
     /// Rows of 16 or 32 bytes: spread over a register, so that each output holds four or two planes.
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw")]
-    fn decode_spread<const ROW: usize, const OUTPUTS: usize, const TOUCH: bool>(
-        &self,
-        codes: &[u8],
-        rows: &mut [u8],
-        ahead: &mut Ahead,
-    ) {
+    fn decode_spread<const ROW: usize, const OUTPUTS: usize>(&self, eight: &Eight, rows: &mut [u8]) {
         let rows = rows.as_chunks_mut::<64>().0.as_chunks_mut::<OUTPUTS>().0;
-        for (codes, out) in codes.as_chunks::<ROW>().0.iter().zip(rows) {
+        for (codes, out) in eight.codes.as_chunks::<ROW>().0.iter().zip(rows) {
             let codes = if ROW == 16 {
                 // SAFETY: 16 readable bytes, by the type.
                 _mm512_broadcast_i32x4(unsafe { _mm_loadu_si128(codes.as_ptr().cast()) })
@@ -257,11 +235,8 @@ impl Decoder {
                 // SAFETY: 32 readable bytes, by the type.
                 _mm512_broadcast_i64x4(unsafe { _mm256_loadu_si256(codes.as_ptr().cast()) })
             };
-            for (output, out) in out.iter_mut().enumerate() {
-                store_u8x64(out, self.levels_of(codes, self.shifts[output]));
-            }
-            if TOUCH {
-                ahead.touch();
+            for (out, shifts) in out.iter_mut().zip(self.shifts) {
+                store_u8x64(out, self.levels_of(codes, shifts));
             }
         }
     }
@@ -269,8 +244,8 @@ impl Decoder {
     /// Any width and depth, one plane after the other.
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
-    fn decode_any<const TOUCH: bool>(&self, codes: &[u8], rows: &mut [u8], ahead: &mut Ahead) {
-        for (token, codes) in codes.chunks_exact(self.row_bytes).enumerate() {
+    fn decode_any(&self, eight: &Eight, rows: &mut [u8]) {
+        for (token, codes) in eight.codes.chunks_exact(self.row_bytes).enumerate() {
             let out = &mut rows[token * self.stride..];
             for (plane, &shifts) in self.shifts[..self.outputs].iter().enumerate() {
                 for (start, codes) in (0..).step_by(64).zip(codes.chunks(64)) {
@@ -281,9 +256,6 @@ impl Decoder {
                     // What a register writes past its plane, the next one overwrites.
                     store_u8x64(&mut out[plane * self.row_bytes + start..], levels);
                 }
-            }
-            if TOUCH {
-                ahead.touch();
             }
         }
     }

@@ -13,19 +13,19 @@
 //! # Codes
 //! A token is `row_bytes = depth · bits / 8` bytes. With `planes = 8 / bits`, plane `p` of byte `i` (its bits
 //! `p·bits .. p·bits + bits`) is the code of dimension `i + p·row_bytes`. The level of a code is `levels[code]` (of
-//! magnitude at most 32) for 1, 2 and 4 bits and `code - 128` for 8 bits.
+//! magnitude at most 21) for 1, 2 and 4 bits and `code - 128` for 8 bits.
 //!
 //! # Why nothing overflows
-//! * AVX2 adds two `maddubs` results in i16: 2 · 2 · (32 + 32) · 127 = 32,512 ≤ 32,767.
+//! * AVX2 adds three `maddubs` results in i16: 3 · 2 · (21 + 21) · 127 = 32,004 ≤ 32,767.
 //! * Sums in i32: depth · 255 · 128 ≤ 16,384 · 32,640 < 2^31.
 //!
 //! # Bound
 //! 32 lanes × depth multiply-adds per token: at depth 128 that is 64 `vpdpbusd` of 512 bits (32 cycles on two ports),
-//! 128 of 256 bits (64 cycles), 2 · 128 · 5 / 2 AVX2 instructions on three ports (107 cycles), or 4 `tdpbssd` per 16 tokens
-//! (4 cycles a token). Decoding costs 6 instructions of 512 bits per token, the maximum 6 (8 with centroids).
+//! 128 of 256 bits (64 cycles), 128 · 7 / 3 AVX2 instructions on three ports (100 cycles), or 4 `tdpbssd` per 16 tokens
+//! (4 cycles a token). Decoding costs 5 instructions of 512 bits per token, the maximum 4 (6 with centroids).
 
 #[cfg(target_arch = "x86_64")]
-mod batch;
+mod eights;
 mod scalar;
 #[cfg(target_arch = "x86_64")]
 mod avx2;
@@ -109,14 +109,14 @@ pub struct CodeQuery<'a> {
     pub weights: &'a [f32],
     /// Bits per dimension of the codes.
     pub bits: Bits,
-    /// Level of each code, of magnitude at most 32; not read at 8 bits.
+    /// Level of each code, of magnitude at most 21; not read at 8 bits.
     pub levels: &'a [i8; 16],
     /// `[blocks][rows][32]` from [`crate::centroid_scores()`], or empty for the flat codec.
     pub centroid_scores: &'a [f32],
 }
 
 /// The largest magnitude of a level below 8 bits; see "Why nothing overflows".
-const MAX_LEVEL: u8 = 32;
+const MAX_LEVEL: u8 = 21;
 
 impl CodeQuery<'_> {
     fn row_bytes(&self) -> usize {
@@ -128,9 +128,16 @@ impl CodeQuery<'_> {
         self.centroid_scores.len() / (self.lanes.blocks() * LANES).max(1)
     }
 
+    /// One block of the table of centroid scores; empty for the flat codec.
+    #[cfg(target_arch = "x86_64")]
+    fn table(&self, block: usize) -> &[[f32; LANES]] {
+        let rows = self.rows();
+        &self.centroid_scores.as_chunks::<LANES>().0[block * rows..][..rows]
+    }
+
     fn check(&self) {
         assert_eq!(self.weights.len(), self.lanes.tokens(), "one weight per query token");
-        assert!(self.levels.iter().all(|level| level.unsigned_abs() <= MAX_LEVEL), "levels must lie within ±32");
+        assert!(self.levels.iter().all(|level| level.unsigned_abs() <= MAX_LEVEL), "levels must lie within ±21");
         assert_eq!(
             self.centroid_scores.len(),
             self.lanes.blocks() * self.rows() * LANES,
@@ -155,12 +162,17 @@ fn gain(half: u16) -> f32 {
 /// Dispatches once for the whole slice and allocates once; later documents are prefetched while earlier ones are scored.
 ///
 /// # Panics
-/// If lengths disagree (`weights`, `out`, or a document's `codes`, `gains`, `centroids`) or a level exceeds ±32.
+/// If lengths disagree (`weights`, `out`, or a document's `codes`, `gains`, `centroids`) or a level exceeds ±21.
 pub fn maxsim_codes(level: Level, query: &CodeQuery, documents: &[DocumentCodes], out: &mut [f32]) {
     assert_eq!(documents.len(), out.len(), "one score per document");
     query.check();
     for document in documents {
         query.check_document(document);
+    }
+    if query.lanes.tokens() == 0 {
+        let score = |document: &DocumentCodes| if document.gains.is_empty() { f32::NEG_INFINITY } else { 0.0 };
+        out.iter_mut().zip(documents).for_each(|(out, document)| *out = score(document));
+        return;
     }
     match level.0 {
         Isa::Scalar => scalar::maxsim(query, documents, out),

@@ -9,7 +9,7 @@ const DEPTHS: [usize; 7] = [32, 64, 96, 128, 320, 768, 1024];
 /// One lane; less than a block; one short of a block, a block, one more; a block and a half; several blocks.
 const QUERY_TOKENS: [usize; 8] = [1, 8, 31, 32, 33, 48, 128, 512];
 
-/// No token; one; tiles of 8 and 16 less and plus one; several batches of 32 with a rest; many.
+/// No token; one; one less and one more than one and two eights; several batches of 32 with a rest; many.
 const DOCUMENT_TOKENS: [usize; 9] = [0, 1, 7, 8, 15, 16, 17, 130, 300];
 
 const ALL_BITS: [Bits; 4] = [Bits::One, Bits::Two, Bits::Four, Bits::Eight];
@@ -56,7 +56,7 @@ impl Tables {
         }
         Self {
             weights: lanes.scales().to_vec(),
-            levels: std::array::from_fn(|_| (random.below(65) as i8) - 32),
+            levels: std::array::from_fn(|_| (random.below(43) as i8) - 21),
             centroid_scores: Guarded::new(&centroid_scores),
             lanes,
         }
@@ -165,7 +165,7 @@ fn scores_do_not_depend_on_order_or_company() {
     }
 }
 
-/// The largest sums there are: query ±127, levels ±32 (or codes 0 and 255), equal and opposite signs, depth 1024.
+/// The largest sums there are: query ±127, levels ±21 (or codes 0 and 255), equal and opposite signs, depth 1024.
 #[test]
 fn nothing_overflows_at_the_extreme() {
     let depth = 1024;
@@ -175,9 +175,9 @@ fn nothing_overflows_at_the_extreme() {
         for bits in ALL_BITS {
             let codes: Vec<u8> = [0x00, 0xFF].iter().flat_map(|&byte| vec![byte; bits.row_bytes(depth)]).collect();
             let mut levels = [0; 16];
-            (levels[0], levels[(1 << (bits.get().min(4))) - 1]) = (-32, 32);
+            (levels[0], levels[(1 << (bits.get().min(4))) - 1]) = (-21, 21);
             let query = CodeQuery { lanes: &lanes, weights: &[1.0; 32], bits, levels: &levels, centroid_scores: &[] };
-            let largest = if bits == Bits::Eight { if sign > 0.0 { 127 } else { 128 } } else { 32 };
+            let largest = if bits == Bits::Eight { if sign > 0.0 { 127 } else { 128 } } else { 21 };
             for level in Level::available() {
                 let document = DocumentCodes { codes: &codes, gains: &[0x3f80, 0x3f80], centroids: &[] };
                 let mut out = [0.0];
