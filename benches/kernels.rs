@@ -112,7 +112,7 @@ fn codes(criterion: &mut Criterion) {
 
 fn centroids(criterion: &mut Criterion) {
     let mut random = Random::new(2);
-    let rows: Vec<i8> = (0..CENTROIDS * DEPTH).map(|_| (random.normal() * 40.0).clamp(-127.0, 127.0) as i8).collect();
+    let rows: Vec<i8> = (0..CENTROIDS * DEPTH).map(|_| (random.normal() * 5.0).clamp(-21.0, 21.0) as i8).collect();
     let lanes = QueryLanes::quantize(&random.unit_vectors(QUERY, DEPTH), DEPTH);
     let many = QueryLanes::quantize(&random.unit_vectors(256, DEPTH), DEPTH);
     let mut scores = vec![0.0; CENTROIDS * 32];

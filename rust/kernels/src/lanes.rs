@@ -124,6 +124,12 @@ impl QueryLanes {
         &self.sums.as_chunks::<LANES>().0[block]
     }
 
+    /// Where the sums of each block start if the other side is raised by `offset` to be unsigned: at `-offset · Σ q`.
+    #[cfg(target_arch = "x86_64")]
+    pub(crate) fn starts(&self, offset: i32) -> Vec<[i32; LANES]> {
+        (0..self.blocks()).map(|block| self.sums(block).map(|sum| -offset * sum)).collect()
+    }
+
     /// One block as pairs of i16, `[depth / 2][32 lanes][2]`: the operand of a multiplication that adds pairs in i32.
     pub(crate) fn widen_block(&self, block: usize, out: &mut [i16]) {
         let fours = self.block(block).as_chunks::<{ 4 * LANES }>().0;

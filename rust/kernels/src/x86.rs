@@ -1,9 +1,9 @@
 //! Loads, stores and the i16 product that the x86 kernels share.
 
 use std::arch::x86_64::{
-    __m256, __m256i, __m512, __m512i, _mm256_add_epi32, _mm256_loadu_ps, _mm256_loadu_si256, _mm256_madd_epi16,
-    _mm256_set1_epi32, _mm256_setzero_si256, _mm256_storeu_ps, _mm256_storeu_si256, _mm512_loadu_ps,
-    _mm512_loadu_si512, _mm512_storeu_ps, _mm512_storeu_si512,
+    __m256, __m256i, __m512, __m512i, _mm256_add_epi16, _mm256_add_epi32, _mm256_loadu_ps, _mm256_loadu_si256,
+    _mm256_madd_epi16, _mm256_maddubs_epi16, _mm256_set1_epi16, _mm256_set1_epi32, _mm256_setzero_si256,
+    _mm256_storeu_ps, _mm256_storeu_si256, _mm512_loadu_ps, _mm512_loadu_si512, _mm512_storeu_ps, _mm512_storeu_si512,
 };
 
 use crate::lanes::LANES;
@@ -63,4 +63,55 @@ pub(crate) fn dots_i16<const ROWS: usize>(
         }
     }
     sums
+}
+
+/// What is added to levels and centroids, which lie within ±21, so that they are unsigned.
+pub(crate) const OFFSET: i32 = 21;
+
+/// Sums of products of one row with one block of the query, which comes from L1 as memory operands.
+///
+/// The row's values are raised by [`OFFSET`] to 0..=42 and the query's lie within ±127: three `maddubs` results add up to at most 6 · 42 · 127 = 32,004.
+#[inline]
+#[target_feature(enable = "avx2")]
+pub(crate) fn dot_maddubs(row: &[u8], lanes: &[i8], depth: usize, start: &[i32; LANES]) -> [__m256i; 4] {
+    assert!(row.len() >= depth && lanes.len() >= depth * LANES && depth.is_multiple_of(4));
+    let mut sums: [__m256i; 4] = [0, 8, 16, 24].map(|lane| load_i32x8(&start[lane..]));
+    let fours = depth / 4;
+    for three in 0..fours / 3 {
+        // SAFETY: 3 · three + 3 ≤ depth / 4, which both slices hold by the assertion.
+        unsafe { add_maddubs::<3>(row.as_ptr().add(12 * three), lanes.as_ptr().add(12 * LANES * three), &mut sums) };
+    }
+    let done = fours / 3 * 3;
+    // SAFETY: done + fours % 3 = depth / 4, which both slices hold by the assertion.
+    unsafe {
+        let (row, lanes) = (row.as_ptr().add(4 * done), lanes.as_ptr().add(4 * LANES * done));
+        match fours % 3 {
+            1 => add_maddubs::<1>(row, lanes, &mut sums),
+            2 => add_maddubs::<2>(row, lanes, &mut sums),
+            _ => {}
+        }
+    }
+    sums
+}
+
+/// Adds `4 · FOURS` products to each lane; `FOURS` results of `maddubs` are added in i16.
+///
+/// # Safety
+/// `row` is readable for `4 · FOURS` bytes and `lanes` for 32 times that.
+#[inline]
+#[target_feature(enable = "avx2")]
+unsafe fn add_maddubs<const FOURS: usize>(row: *const u8, lanes: *const i8, sums: &mut [__m256i; 4]) {
+    let values: [__m256i; FOURS] = std::array::from_fn(|four| {
+        // SAFETY: the caller vouches for 4 · FOURS bytes. A broadcast of four bytes from memory costs no vector port.
+        _mm256_set1_epi32(unsafe { row.add(4 * four).cast::<i32>().read_unaligned() })
+    });
+    for (part, sum) in sums.iter_mut().enumerate() {
+        let product = |four: usize| {
+            // SAFETY: the caller vouches for 4 · FOURS · 32 bytes.
+            let query = unsafe { _mm256_loadu_si256(lanes.add(four * 4 * LANES + part * 32).cast()) };
+            _mm256_maddubs_epi16(values[four], query)
+        };
+        let products = (1..FOURS).fold(product(0), |sum, four| _mm256_add_epi16(sum, product(four)));
+        *sum = _mm256_add_epi32(*sum, _mm256_madd_epi16(products, _mm256_set1_epi16(1)));
+    }
 }

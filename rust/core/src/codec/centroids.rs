@@ -3,7 +3,7 @@
 //! Tokens are assigned by exact integer dot products with int8 centroids, each centroid is summed by one task in token
 //! order, and only then normalised; so neither threads nor the CPU change a bit of the result.
 
-use latewood_kernels::{Level, QueryLanes};
+use latewood_kernels::{Level, MAX_LEVEL, QueryLanes};
 use rayon::prelude::*;
 
 use crate::error::Result;
@@ -41,8 +41,9 @@ impl Training<'_> {
             starts.iter().flat_map(|&at| &points[at * self.depth..][..self.depth]).copied().collect();
         let mut assigned = vec![0_u32; chosen.len()];
         for _ in 0..ITERATIONS {
-            let (units, _) = to_units(&centroids);
-            self.assign(&points, &units, &mut assigned, execution)?;
+            let (units, unit) = to_units(&centroids);
+            let biases = biases(&units, unit, self.depth);
+            self.assign(&points, &units, &biases, &mut assigned, execution)?;
             let cells = Cells::new(&assigned, self.count);
             self.update(&points, &cells, &mut centroids);
             self.reseed(&points, &cells, &mut centroids, &mut random);
@@ -62,12 +63,18 @@ impl Training<'_> {
         points
     }
 
-    fn assign(&self, points: &[f32], centroids: &[i8], assigned: &mut [u32], execution: &Execution) -> Result<()> {
+    fn assign(
+        &self,
+        points: &[f32],
+        centroids: &[i8],
+        biases: &[i32],
+        assigned: &mut [u32],
+        execution: &Execution,
+    ) -> Result<()> {
         let blocks = points.par_chunks(BLOCK_TOKENS * self.depth).zip(assigned.par_chunks_mut(BLOCK_TOKENS));
         blocks.try_for_each(|(points, assigned)| {
             execution.check()?;
-            let lanes = QueryLanes::quantize(points, self.depth);
-            latewood_kernels::nearest_centroids(Level::current(), &lanes, centroids, &[], assigned);
+            nearest(points, self.depth, centroids, biases, assigned);
             Ok(())
         })
     }
@@ -134,14 +141,42 @@ impl Cells {
     }
 }
 
-/// Floats as int8 with one unit for all, so that dot products with different centroids compare.
+/// Components further out than this many times their root mean square are cut: fewer than one in a million.
+const REACH: f32 = 5.0;
+
+/// Floats as small integers with one unit for all, so that dot products with different centroids compare.
+///
+/// A coarse step costs next to nothing: what it loses, the residual takes up.
 fn to_units(centroids: &[f32]) -> (Vec<i8>, f32) {
     let largest = centroids.iter().fold(0.0_f32, |largest, value| largest.max(value.abs()));
-    let unit = if largest > 0.0 { largest / 127.0 } else { 1.0 };
-    (centroids.iter().map(|value| (value / unit).round_ties_even().clamp(-127.0, 127.0) as i8).collect(), unit)
+    let squares: f64 = centroids.iter().map(|value| f64::from(value * value)).sum();
+    let mean_square = (squares / centroids.len().max(1) as f64) as f32;
+    let limit = f32::from(MAX_LEVEL);
+    let unit = if largest > 0.0 { largest.min(REACH * mean_square.sqrt()) / limit } else { 1.0 };
+    (centroids.iter().map(|value| (value / unit).round_ties_even().clamp(-limit, limit) as i8).collect(), unit)
 }
 
-fn normalize(vector: &mut [f32]) {
+/// What one int8 step of a unit vector's component is worth in [`nearest`].
+fn point_unit(depth: usize) -> f32 {
+    REACH / (depth as f32).sqrt() / 127.0
+}
+
+/// Half of each centroid's squared norm in the units of [`nearest`]'s dot products.
+pub(super) fn biases(centroids: &[i8], unit: f32, depth: usize) -> Vec<i32> {
+    let scale = f64::from(unit) / (2.0 * f64::from(point_unit(depth)));
+    let square = |row: &[i8]| row.iter().map(|&value| i32::from(value) * i32::from(value)).sum::<i32>();
+    centroids.chunks_exact(depth).map(|row| (f64::from(square(row)) * scale).round() as i32).collect()
+}
+
+/// For each of `points`, unit vectors `[tokens, depth]`, the centroid that leaves the shortest residual:
+/// `|x - c|²` is least where `x · c - |c|² / 2` is largest. Without the second term, rounding that makes a centroid
+/// longer would make it win.
+pub(super) fn nearest(points: &[f32], depth: usize, centroids: &[i8], biases: &[i32], out: &mut [u32]) {
+    let lanes = QueryLanes::quantize_at(points, depth, point_unit(depth));
+    latewood_kernels::nearest_centroids(Level::current(), &lanes, centroids, biases, out);
+}
+
+pub(super) fn normalize(vector: &mut [f32]) {
     let norm = vector.iter().map(|value| value * value).sum::<f32>().sqrt();
     if norm > 0.0 {
         for value in vector {
@@ -190,7 +225,7 @@ impl Random {
 
 #[cfg(test)]
 mod tests {
-    use super::{Random, Training};
+    use super::{Random, Training, biases, nearest};
     use crate::codec::rotation;
     use crate::parallel::Execution;
 
@@ -224,7 +259,7 @@ mod tests {
 
     #[test]
     fn no_cell_is_wasted_and_clusters_are_found() {
-        let (dim, depth) = (32, 32);
+        let (dim, depth) = (128, 128);
         let sample = clustered(4000, dim, 25);
         let rotation = rotation::draw(dim, depth, 5);
         let training = Training { dim, depth, rotation: &rotation, count: 32, seed: 1 };
@@ -232,15 +267,14 @@ mod tests {
         let (centroids, unit) = training.run(&sample, &execution).expect("trained");
         let chosen: Vec<usize> = (0..4000).collect();
         let points = training.rotate_chosen(&sample, &chosen);
+        let mut assigned = vec![0; 4000];
+        nearest(&points, depth, &centroids, &biases(&centroids, unit, depth), &mut assigned);
         let mut used = vec![0; 32];
         let mut similarity = 0.0;
-        for point in points.chunks_exact(depth) {
-            let score = |cell: usize| {
-                centroids[cell * depth..][..depth].iter().zip(point).map(|(c, x)| f32::from(*c) * unit * x).sum::<f32>()
-            };
-            let best = (0..32).max_by(|&a, &b| score(a).total_cmp(&score(b))).expect("cells");
-            used[best] += 1;
-            similarity += score(best) / 4000.0;
+        for (point, &cell) in points.chunks_exact(depth).zip(&assigned) {
+            let centroid = &centroids[cell as usize * depth..][..depth];
+            used[cell as usize] += 1;
+            similarity += centroid.iter().zip(point).map(|(c, x)| f32::from(*c) * unit * x).sum::<f32>() / 4000.0;
         }
         assert!(used.iter().all(|&members| members > 0), "{used:?}");
         assert!(similarity > 0.95, "mean similarity to the nearest centroid {similarity}");

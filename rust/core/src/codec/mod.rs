@@ -17,7 +17,7 @@ mod residual;
 mod rotation;
 
 use half::bf16;
-use latewood_kernels::{Bits, CodeQuery, Level, QueryLanes};
+use latewood_kernels::{Bits, CodeQuery, Level, MAX_LEVEL, QueryLanes};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
@@ -136,6 +136,8 @@ pub struct Codec {
     quantizer: Quantizer,
     rotation: Vec<f32>,
     centroids: Vec<i8>,
+    /// Half of each centroid's squared norm, for finding the nearest.
+    biases: Vec<i32>,
 }
 
 impl Codec {
@@ -194,13 +196,17 @@ impl Codec {
             CodecKind::Flat => centroid_count == 0,
             CodecKind::Residual => (1..=MAX_CENTROIDS).contains(&centroid_count),
         };
-        if !counted || centroids.len() != centroid_count * depth || centroids.contains(&i8::MIN) {
+        if !counted || centroids.len() != centroid_count * depth {
             return Err(format!("{} centroid values for {centroid_count} centroids", centroids.len()));
+        }
+        if let Some(value) = centroids.iter().find(|value| value.unsigned_abs() > MAX_LEVEL) {
+            return Err(format!("a centroid value of {value}, beyond ±{MAX_LEVEL}"));
         }
         if !centroid_unit.is_finite() || centroid_unit <= 0.0 {
             return Err(format!("a centroid unit of {centroid_unit}"));
         }
-        Ok(Self { parameters, bits, quantizer: Quantizer::new(bits), rotation, centroids })
+        let biases = centroids::biases(&centroids, centroid_unit, depth);
+        Ok(Self { parameters, bits, quantizer: Quantizer::new(bits), rotation, centroids, biases })
     }
 
     /// The codec's scalars.
@@ -313,15 +319,16 @@ impl Codec {
     }
 
     /// Encodes at most [`BLOCK_TOKENS`] vectors.
-    fn encode_block(&self, vectors: &[f32], codes: &mut [u8], gains: &mut [u16], centroids: &mut [u16]) {
+    fn encode_block(&self, vectors: &[f32], codes: &mut [u8], gains: &mut [u16], cells: &mut [u16]) {
         let CodecParameters { dim, depth, centroid_unit, .. } = self.parameters;
         let mut rotated = self.rotate(vectors);
         if !self.centroids.is_empty() {
             let mut nearest = vec![0_u32; gains.len()];
-            let lanes = QueryLanes::quantize(&rotated, depth);
-            latewood_kernels::nearest_centroids(Level::current(), &lanes, &self.centroids, &[], &mut nearest);
+            let mut points = rotated.clone();
+            points.chunks_exact_mut(depth).for_each(centroids::normalize);
+            centroids::nearest(&points, depth, &self.centroids, &self.biases, &mut nearest);
             for (token, residual) in rotated.chunks_exact_mut(depth).enumerate() {
-                centroids[token] = nearest[token] as u16;
+                cells[token] = nearest[token] as u16;
                 let centroid = &self.centroids[nearest[token] as usize * depth..][..depth];
                 residual.iter_mut().zip(centroid).for_each(|(value, &unit)| *value -= centroid_unit * f32::from(unit));
             }

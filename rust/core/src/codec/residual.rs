@@ -93,7 +93,7 @@ impl Quantizer {
 
 #[cfg(test)]
 mod tests {
-    use latewood_kernels::Bits;
+    use latewood_kernels::{Bits, MAX_LEVEL};
 
     use half::bf16;
 
@@ -130,7 +130,7 @@ mod tests {
     #[test]
     fn levels_stay_in_the_kernels_range() {
         for bits in [Bits::One, Bits::Two, Bits::Four] {
-            assert!(Quantizer::new(bits).levels().iter().all(|level| level.unsigned_abs() <= 32));
+            assert!(Quantizer::new(bits).levels().iter().all(|level| level.unsigned_abs() <= MAX_LEVEL));
         }
     }
 

@@ -88,7 +88,9 @@ unsafe fn for_each_tile(lanes: &QueryLanes, centroids: &[i8], mut take: impl FnM
                 let tile = &chunk[(row - first) * stride..];
                 let [now, last] = &mut sums;
                 session.multiply(tile, stride, lanes.block(block), stride / DEPTH_STEP, now, |quarters| {
-                    if quarters.start == 0 && let Some((block, row, count)) = pending {
+                    if quarters.start == 0
+                        && let Some((block, row, count)) = pending
+                    {
                         take(block, row, &last.as_chunks::<LANES>().0[..count]);
                     }
                 });

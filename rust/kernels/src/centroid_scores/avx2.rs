@@ -1,20 +1,20 @@
-//! 256-bit kernels: `madd_epi16` on widened rows (AVX2), `vpdpbusd` (AVX-VNNI).
+//! 256-bit kernels: `maddubs` on raised rows (AVX2), `vpdpbusd` (AVX-VNNI).
 
 use std::arch::x86_64::{
-    __m256i, _mm_loadu_si128, _mm256_blendv_epi8, _mm256_castsi256_ps, _mm256_cmpgt_epi32, _mm256_cvtepi8_epi16,
-    _mm256_cvtepi32_ps, _mm256_dpbusd_avx_epi32, _mm256_loadu_si256, _mm256_max_epi32, _mm256_movemask_ps,
-    _mm256_mul_ps, _mm256_set1_epi32, _mm256_set1_ps, _mm256_storeu_si256, _mm256_sub_epi32,
+    __m256i, _mm256_blendv_epi8, _mm256_castsi256_ps, _mm256_cmpgt_epi32, _mm256_cvtepi32_ps, _mm256_dpbusd_avx_epi32,
+    _mm256_loadu_si256, _mm256_max_epi32, _mm256_movemask_ps, _mm256_mul_ps, _mm256_set1_epi32, _mm256_set1_ps,
+    _mm256_sub_epi32,
 };
 
 use super::{Best, chunk_rows};
 use crate::aligned::Aligned;
 use crate::lanes::{LANES, QueryLanes};
-use crate::x86::{dots_i16, load_i32x8, store_f32x8, store_i32x8};
+use crate::x86::{OFFSET, dot_maddubs, load_i32x8, store_f32x8, store_i32x8};
 
 /// Blocks whose converted copy is held at a time.
 const GROUP: usize = 64;
 
-/// Rows per tile: twelve sums for AVX-VNNI, eight for AVX2, which needs more registers between.
+/// Rows per tile: twelve sums for AVX-VNNI; for AVX2 as many as are worth comparing at once.
 const TILE_VNNI: usize = 3;
 const TILE: usize = 2;
 
@@ -91,36 +91,19 @@ fn keep_best(best: &mut Best, first: usize, sums: &[[__m256i; 4]], bias: &[i32])
 fn for_each_tile(lanes: &QueryLanes, centroids: &[i8], mut take: impl FnMut(usize, usize, &[[__m256i; 4]])) {
     let depth = lanes.depth();
     let rows = centroids.len() / depth;
-    let size = lanes.stored_depth() * LANES;
-    let mut pairs = Aligned::<i16>::zeroed(lanes.blocks().min(GROUP) * size);
+    let starts = lanes.starts(OFFSET);
     // One spare row, so that a tile of two may start at the last one.
-    let mut wide = Aligned::<i16>::zeroed((chunk_rows(depth) + 1) * depth);
-    for group in (0..lanes.blocks()).step_by(GROUP) {
-        let blocks = group..(group + GROUP).min(lanes.blocks());
-        for (block, pairs) in blocks.clone().zip(pairs.chunks_exact_mut(size)) {
-            lanes.widen_block(block, pairs);
-        }
-        for chunk in (0..rows).step_by(chunk_rows(depth)) {
-            let end = (chunk + chunk_rows(depth)).min(rows);
-            widen(&centroids[chunk * depth..end * depth], &mut wide);
-            for (block, pairs) in blocks.clone().zip(pairs.chunks_exact(size)) {
-                for row in (chunk..end).step_by(TILE) {
-                    let sums = dots_i16::<TILE>(pairs, &wide[(row - chunk) * depth..], depth, depth);
-                    take(block, row, &sums[..TILE.min(end - row)]);
-                }
+    let mut raised = Aligned::<u8>::zeroed((chunk_rows(depth) + 1) * depth);
+    for chunk in (0..rows).step_by(chunk_rows(depth)) {
+        let end = (chunk + chunk_rows(depth)).min(rows);
+        let values = &centroids[chunk * depth..end * depth];
+        raised.iter_mut().zip(values).for_each(|(out, &c)| *out = c.wrapping_add(OFFSET as i8).cast_unsigned());
+        for (block, start) in starts.iter().enumerate() {
+            for row in (chunk..end).step_by(TILE) {
+                let dot =
+                    |at: usize| dot_maddubs(&raised[(row - chunk + at) * depth..], lanes.block(block), depth, start);
+                take(block, row, &[dot(0), dot(1)][..TILE.min(end - row)]);
             }
-        }
-    }
-}
-
-#[inline]
-#[target_feature(enable = "avx2")]
-fn widen(values: &[i8], out: &mut [i16]) {
-    for (values, out) in values.as_chunks::<16>().0.iter().zip(out.as_chunks_mut::<16>().0) {
-        // SAFETY: 16 readable and 16 · 2 writable bytes, by the types.
-        unsafe {
-            let wide = _mm256_cvtepi8_epi16(_mm_loadu_si128(values.as_ptr().cast()));
-            _mm256_storeu_si256(out.as_mut_ptr().cast(), wide);
         }
     }
 }
@@ -164,14 +147,16 @@ fn dot_vnni<const ROWS: usize>(centroids: &[i8], depth: usize, raised: &[u8], st
     let starts: [__m256i; ROWS] = std::array::from_fn(|row| _mm256_set1_epi32(starts[row]));
     let mut sums = starts.map(|start| [start; 4]);
     for four in 0..depth / 4 {
-        for (row, sums) in sums.iter_mut().enumerate() {
+        let values: [__m256i; ROWS] = std::array::from_fn(|row| {
             // SAFETY: row · depth + 4 · four + 4 ≤ centroids.len(), asserted above.
-            let value = unsafe { centroids.as_ptr().add(row * depth + 4 * four).cast::<i32>().read_unaligned() };
-            let value = _mm256_set1_epi32(value);
-            for (part, sum) in sums.iter_mut().enumerate() {
-                // SAFETY: (four + 1) · 128 ≤ raised.len(), asserted above.
-                let query = unsafe { _mm256_loadu_si256(raised.as_ptr().add(four * 4 * LANES + part * 32).cast()) };
-                *sum = _mm256_dpbusd_avx_epi32(*sum, query, value);
+            _mm256_set1_epi32(unsafe { centroids.as_ptr().add(row * depth + 4 * four).cast::<i32>().read_unaligned() })
+        });
+        // Lanes outside, rows inside: one register of the query at a time is all that is left beside twelve sums.
+        for part in 0..4 {
+            // SAFETY: (four + 1) · 128 ≤ raised.len(), asserted above.
+            let query = unsafe { _mm256_loadu_si256(raised.as_ptr().add(four * 4 * LANES + part * 32).cast()) };
+            for (sums, value) in sums.iter_mut().zip(values) {
+                sums[part] = _mm256_dpbusd_avx_epi32(sums[part], query, value);
             }
         }
     }

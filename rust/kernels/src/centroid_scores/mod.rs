@@ -3,13 +3,13 @@
 //! Both are one integer matrix product, `[32 lanes] × [rows]` at a time, exact in i32 at every level.
 //!
 //! # Why nothing overflows
-//! Centroids lie in −127..=127 (−128 is computed correctly too). Scalar adds two products in i16: 2 · 128 · 127 = 32,512.
-//! AVX2 widens to i16 and multiplies pairs into i32. VNNI wants one side unsigned: the query becomes `q + 128`, and
-//! 128 · Σ row is taken off where the sums start. |sum| ≤ 16,384 · 255 · 128 < 2^31.
+//! Centroids lie within ±21, so that AVX2 may add three `maddubs` results in i16: 3 · 2 · (21 + 21) · 127 = 32,004. VNNI
+//! wants one side unsigned: the query becomes `q + 128`, and 128 · Σ row is taken off where the sums start. |sum| ≤
+//! 16,384 · 255 · 128 < 2^31. Rows beyond ±21 give sums that are wrong and differ between levels, and no other harm.
 //!
 //! # Bound
-//! Per row and 32 lanes at depth 128: 64 `vpdpbusd` of 512 bits (32 cycles); 4 cycles with AMX; 512 AVX2 instructions on
-//! three ports (171 cycles). Rows go in chunks that stay in L1 while every block of lanes passes over them.
+//! Per row and 32 lanes at depth 128: 64 `vpdpbusd` of 512 bits (32 cycles); 4 cycles with AMX; 299 AVX2 instructions on
+//! three ports (100 cycles). Rows go in chunks that stay in L1 while every block of lanes passes over them.
 
 pub(crate) mod scalar;
 #[cfg(target_arch = "x86_64")]
@@ -21,6 +21,8 @@ mod amx;
 #[cfg(test)]
 mod tests;
 
+#[cfg(doc)]
+use crate::MAX_LEVEL;
 use crate::lanes::{LANES, QueryLanes};
 use crate::level::{Isa, Level};
 
@@ -36,7 +38,7 @@ fn chunk_rows(depth: usize) -> usize {
 
 /// Scores of query tokens against centroids: `out[block][row][lane] = (Σ q · c) as f32 · unit`.
 ///
-/// `centroids` is `[rows, depth]`; `out` is `[blocks][rows][32]`, zero in lanes past the last token.
+/// `centroids` is `[rows, depth]`, within ±[`MAX_LEVEL`]; `out` is `[blocks][rows][32]`, zero in lanes past the last token.
 ///
 /// # Panics
 /// If `centroids` is not whole rows or `out` has another length.
@@ -62,6 +64,7 @@ pub fn centroid_scores(level: Level, lanes: &QueryLanes, centroids: &[i8], unit:
 
 /// For each token the row with the largest `Σ q · c - bias[row]`; among equals the lowest row.
 ///
+/// `centroids` is `[rows, depth]`, within ±[`MAX_LEVEL`].
 /// `bias` has one entry per row or is empty. Differences are taken in i32 and must fit it.
 ///
 /// # Panics

@@ -1,21 +1,18 @@
 //! 256-bit kernels: `maddubs` (AVX2) and `vpdpbusd` (AVX-VNNI).
 
 use std::arch::x86_64::{
-    __m256i, _mm_loadu_si128, _mm256_add_epi8, _mm256_add_epi16, _mm256_add_epi32, _mm256_add_ps, _mm256_and_si256,
+    __m256i, _mm_loadu_si128, _mm256_add_epi8, _mm256_add_epi32, _mm256_add_ps, _mm256_and_si256,
     _mm256_broadcastsi128_si256, _mm256_cmpgt_epi32, _mm256_cvtepi32_ps, _mm256_cvtepu8_epi16, _mm256_dpbusd_avx_epi32,
-    _mm256_loadu_si256, _mm256_madd_epi16, _mm256_maddubs_epi16, _mm256_maskload_epi32, _mm256_max_ps, _mm256_mul_ps,
-    _mm256_set1_epi8, _mm256_set1_epi16, _mm256_set1_epi32, _mm256_set1_ps, _mm256_setr_epi32, _mm256_shuffle_epi8,
-    _mm256_srli_epi16, _mm256_srlv_epi32, _mm256_sub_epi16,
+    _mm256_loadu_si256, _mm256_maskload_epi32, _mm256_max_ps, _mm256_mul_ps, _mm256_set1_epi8, _mm256_set1_epi16,
+    _mm256_set1_epi32, _mm256_set1_ps, _mm256_setr_epi32, _mm256_shuffle_epi8, _mm256_srli_epi16, _mm256_srlv_epi32,
+    _mm256_sub_epi16,
 };
 
 use super::eights::{EIGHT, Eight, for_each_eight};
 use super::{Bits, CodeQuery, DocumentCodes, gain};
 use crate::aligned::Aligned;
 use crate::lanes::LANES;
-use crate::x86::{dots_i16, load_f32x8, load_i32x8, load_u8x32, store_f32x8, store_u8x32};
-
-/// What is added to levels so that they are unsigned.
-const OFFSET: i32 = 21;
+use crate::x86::{OFFSET, dot_maddubs, dots_i16, load_f32x8, load_i32x8, load_u8x32, store_f32x8, store_u8x32};
 
 #[target_feature(enable = "avx2,fma")]
 pub(super) fn maxsim(query: &CodeQuery, documents: &[DocumentCodes], out: &mut [f32]) {
@@ -24,7 +21,7 @@ pub(super) fn maxsim(query: &CodeQuery, documents: &[DocumentCodes], out: &mut [
     }
     let lanes = query.lanes;
     let (stride, depth) = (lanes.stored_depth(), lanes.depth());
-    let starts = starts(query, OFFSET);
+    let starts = lanes.starts(OFFSET);
     let decoder = Decoder::new(query);
     let mut rows = decoder.scratch();
     for_each_eight(query, documents, out, |eight, maxima| {
@@ -41,7 +38,7 @@ pub(super) fn maxsim(query: &CodeQuery, documents: &[DocumentCodes], out: &mut [
 pub(super) fn maxsim_vnni(query: &CodeQuery, documents: &[DocumentCodes], out: &mut [f32]) {
     let lanes = query.lanes;
     let (stride, depth) = (lanes.stored_depth(), lanes.depth());
-    let starts = starts(query, if query.bits == Bits::Eight { 128 } else { OFFSET });
+    let starts = lanes.starts(if query.bits == Bits::Eight { 128 } else { OFFSET });
     let decoder = Decoder::new(query);
     let mut rows = decoder.scratch();
     for_each_eight(query, documents, out, |eight, maxima| {
@@ -74,11 +71,6 @@ fn maxsim_eight(query: &CodeQuery, documents: &[DocumentCodes], out: &mut [f32])
     });
 }
 
-/// Where the sums of each block start, so that what raising the levels by `offset` adds is taken off again.
-fn starts(query: &CodeQuery, offset: i32) -> Vec<[i32; LANES]> {
-    (0..query.lanes.blocks()).map(|block| query.lanes.sums(block).map(|sum| -offset * sum)).collect()
-}
-
 /// 8-bit codes as i16 levels, `stride` apart.
 #[inline]
 #[target_feature(enable = "avx2")]
@@ -92,54 +84,6 @@ fn widen_codes(eight: &Eight, depth: usize, stride: usize, out: &mut [i16]) {
                 std::arch::x86_64::_mm256_storeu_si256(out.as_mut_ptr().cast(), wide);
             }
         }
-    }
-}
-
-/// Sums of products of one token with one block of the query; the query comes from L1 as memory operands.
-///
-/// Levels are 0..=42 and query values within ±127: three `maddubs` results add up to at most 6 · 42 · 127 = 32,004.
-#[inline]
-#[target_feature(enable = "avx2")]
-fn dot_maddubs(row: &[u8], lanes: &[i8], depth: usize, start: &[i32; LANES]) -> [__m256i; 4] {
-    assert!(row.len() >= depth && lanes.len() >= depth * LANES && depth.is_multiple_of(4));
-    let mut sums: [__m256i; 4] = [0, 8, 16, 24].map(|lane| load_i32x8(&start[lane..]));
-    let fours = depth / 4;
-    for three in 0..fours / 3 {
-        // SAFETY: 3 · three + 3 ≤ depth / 4, which both slices hold by the assertion.
-        unsafe { add_maddubs::<3>(row.as_ptr().add(12 * three), lanes.as_ptr().add(12 * LANES * three), &mut sums) };
-    }
-    let done = fours / 3 * 3;
-    // SAFETY: done + fours % 3 = depth / 4, which both slices hold by the assertion.
-    unsafe {
-        let (row, lanes) = (row.as_ptr().add(4 * done), lanes.as_ptr().add(4 * LANES * done));
-        match fours % 3 {
-            1 => add_maddubs::<1>(row, lanes, &mut sums),
-            2 => add_maddubs::<2>(row, lanes, &mut sums),
-            _ => {}
-        }
-    }
-    sums
-}
-
-/// Adds `4 · FOURS` products to each lane; `FOURS` results of `maddubs` are added in i16.
-///
-/// # Safety
-/// `row` is readable for `4 · FOURS` bytes and `lanes` for 32 times that.
-#[inline]
-#[target_feature(enable = "avx2")]
-unsafe fn add_maddubs<const FOURS: usize>(row: *const u8, lanes: *const i8, sums: &mut [__m256i; 4]) {
-    let values: [__m256i; FOURS] = std::array::from_fn(|four| {
-        // SAFETY: the caller vouches for 4 · FOURS bytes. A broadcast of four bytes from memory costs no vector port.
-        _mm256_set1_epi32(unsafe { row.add(4 * four).cast::<i32>().read_unaligned() })
-    });
-    for (part, sum) in sums.iter_mut().enumerate() {
-        let product = |four: usize| {
-            // SAFETY: the caller vouches for 4 · FOURS · 32 bytes.
-            let query = unsafe { _mm256_loadu_si256(lanes.add(four * 4 * LANES + part * 32).cast()) };
-            _mm256_maddubs_epi16(values[four], query)
-        };
-        let products = (1..FOURS).fold(product(0), |sum, four| _mm256_add_epi16(sum, product(four)));
-        *sum = _mm256_add_epi32(*sum, _mm256_madd_epi16(products, _mm256_set1_epi16(1)));
     }
 }
 
@@ -241,13 +185,21 @@ impl Decoder {
             Bits::Two => self.decode_planes::<2, 4>(eight, rows),
             Bits::Four if self.row_bytes == 64 => {
                 let rows = rows.as_chunks_mut::<128>().0;
-                eight.codes.as_chunks::<64>().0.iter().zip(rows).for_each(|(codes, out)| self.decode_nibbles(codes, out));
+                eight
+                    .codes
+                    .as_chunks::<64>()
+                    .0
+                    .iter()
+                    .zip(rows)
+                    .for_each(|(codes, out)| self.decode_nibbles(codes, out));
             }
             Bits::Four if self.row_bytes == 16 => self.decode_spread::<4, 1>(eight, rows),
             Bits::Four => self.decode_planes::<4, 2>(eight, rows),
             Bits::Eight => {
                 let codes = eight.codes.chunks_exact(self.row_bytes);
-                codes.zip(rows.chunks_exact_mut(self.stride)).for_each(|(codes, out)| out[..codes.len()].copy_from_slice(codes));
+                codes
+                    .zip(rows.chunks_exact_mut(self.stride))
+                    .for_each(|(codes, out)| out[..codes.len()].copy_from_slice(codes));
             }
         }
     }

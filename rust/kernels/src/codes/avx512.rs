@@ -1,17 +1,17 @@
 //! `vpdpbusd` on 512-bit registers: tiles of 8 tokens × 32 lanes, sixteen sums in registers.
 
-use std::arch::x86_64::{
-    __m512, __m512i, _mm_loadu_si128, _mm256_loadu_si256, _mm512_add_epi8, _mm512_add_ps, _mm512_and_si512,
-    _mm512_broadcast_i32x4, _mm512_broadcast_i64x4, _mm512_castsi512_ps, _mm512_cvtepi32_ps, _mm512_dpbusd_epi32,
-    _mm512_fmsub_ps, _mm512_loadu_si512,
-    _mm512_maskz_loadu_epi8, _mm512_max_ps, _mm512_mul_ps, _mm512_set1_epi8, _mm512_set1_epi32, _mm512_set1_ps,
-    _mm512_setzero_si512, _mm512_shuffle_epi8, _mm512_srli_epi16, _mm512_srlv_epi32, _mm512_xor_si512,
-};
 use super::eights::{EIGHT, Eight, for_each_eight};
 use super::{Bits, CodeQuery, DocumentCodes, MAX_LEVEL, gain};
 use crate::aligned::Aligned;
 use crate::lanes::LANES;
 use crate::x86::{load_f32x16, load_i32x16, load_u8x64, store_f32x16, store_u8x64};
+use std::arch::x86_64::{
+    __m512, __m512i, _mm_loadu_si128, _mm256_loadu_si256, _mm512_add_epi8, _mm512_add_ps, _mm512_and_si512,
+    _mm512_broadcast_i32x4, _mm512_broadcast_i64x4, _mm512_castsi512_ps, _mm512_cvtepi32_ps, _mm512_dpbusd_epi32,
+    _mm512_fmsub_ps, _mm512_loadu_si512, _mm512_maskz_loadu_epi8, _mm512_max_ps, _mm512_mul_ps, _mm512_set1_epi8,
+    _mm512_set1_epi32, _mm512_set1_ps, _mm512_setzero_si512, _mm512_shuffle_epi8, _mm512_srli_epi16, _mm512_srlv_epi32,
+    _mm512_xor_si512,
+};
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
 pub(super) fn maxsim(query: &CodeQuery, documents: &[DocumentCodes], out: &mut [f32]) {
@@ -35,8 +35,7 @@ fn maxsim_with<const CENTROIDS: bool, const BIASED: bool>(
     let offset = if query.bits == Bits::Eight { 128 } else { i32::from(MAX_LEVEL) };
     let decoder = Decoder::new(query, if query.bits == Bits::Eight { 0 } else { MAX_LEVEL });
     let bias = if BIASED { BIAS.to_bits().cast_signed() } else { 0 };
-    let start = |block| lanes.sums(block).map(|sum| bias - offset * sum);
-    let starts: Vec<_> = (0..lanes.blocks()).map(start).collect();
+    let starts: Vec<_> = lanes.starts(offset).into_iter().map(|start| start.map(|start| start + bias)).collect();
     let mut rows = Aligned::zeroed(decoder.scratch(EIGHT));
     for_each_eight(query, documents, out, |eight, maxima| {
         eight.prefetch_later();
@@ -133,8 +132,9 @@ pub(super) fn fold<const TOKENS: usize, const CENTROIDS: bool, const BIASED: boo
             }
         });
         // In four chains, because each maximum takes four cycles to follow the one before.
-        let most: [__m512; 4] =
-            std::array::from_fn(|chain| if TOKENS == 8 { _mm512_max_ps(values[chain], values[chain + TOKENS - 4]) } else { values[chain] });
+        let most: [__m512; 4] = std::array::from_fn(|chain| {
+            if TOKENS == 8 { _mm512_max_ps(values[chain], values[chain + TOKENS - 4]) } else { values[chain] }
+        });
         let most = _mm512_max_ps(_mm512_max_ps(most[0], most[1]), _mm512_max_ps(most[2], most[3]));
         let best = &mut best[half * 16..];
         store_f32x16(best, _mm512_max_ps(most, load_f32x16(best)));
@@ -201,6 +201,10 @@ impl Decoder {
             return;
         }
         match (self.bits, self.row_bytes, self.outputs) {
+            (Bits::Eight, row, _) if row == self.stride => {
+                let codes = eight.codes.as_chunks::<64>().0.iter().zip(rows.as_chunks_mut::<64>().0);
+                codes.for_each(|(codes, out)| store_u8x64(out, _mm512_xor_si512(load_u8x64(codes), self.levels)));
+            }
             (Bits::Eight, ..) => self.decode_any(eight, rows),
             (_, 16, 1) => self.decode_spread::<16, 1>(eight, rows),
             (_, 16, 2) => self.decode_spread::<16, 2>(eight, rows),

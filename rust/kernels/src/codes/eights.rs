@@ -158,8 +158,7 @@ impl<'a> Reader<'a> {
             opens: self.token == 0,
             closes,
         };
-        (self.document, self.token) =
-            if closes { (self.document + 1, 0) } else { (self.document, self.token + EIGHT) };
+        (self.document, self.token) = if closes { (self.document + 1, 0) } else { (self.document, self.token + EIGHT) };
         Some(eight)
     }
 }

@@ -115,8 +115,8 @@ pub struct CodeQuery<'a> {
     pub centroid_scores: &'a [f32],
 }
 
-/// The largest magnitude of a level below 8 bits; see "Why nothing overflows".
-const MAX_LEVEL: u8 = 21;
+/// The largest magnitude of a level below 8 bits and of a centroid's components; see "Why nothing overflows".
+pub const MAX_LEVEL: u8 = 21;
 
 impl CodeQuery<'_> {
     fn row_bytes(&self) -> usize {
