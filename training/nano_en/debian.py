@@ -22,8 +22,6 @@ LICENCES = {
     "git-doc": "GPL-2",
     "gnumed-doc": "GPL-2+",
     "kstars-data": "GPL-2+, its handbook GFDL-1.2+",
-    "linux-doc-6.1": "GPL-2",
-    "octave-doc": "GPL-3+",
     "postgresql-doc-15": "PostgreSQL",
     "python-biopython-doc": "Biopython licence or BSD-3-Clause",
     "python-statsmodels-doc": "BSD-3-Clause",
@@ -31,8 +29,56 @@ LICENCES = {
     "r-doc-html": "GPL-2+",
     "sqlite3-doc": "public domain",
 }
-BLOCKS = frozenset("p li dd dt td th h1 h2 h3 h4 div para title section chapter table pre blockquote body".split())
-SKIPPED = frozenset("script style pre programlisting screen nav math svg head".split())
+BLOCKS = frozenset(
+    (
+        "p",
+        "li",
+        "dd",
+        "dt",
+        "td",
+        "th",
+        "h1",
+        "h2",
+        "h3",
+        "h4",
+        "div",
+        "para",
+        "title",
+        "section",
+        "chapter",
+        "table",
+        "pre",
+        "blockquote",
+        "body",
+    )
+)
+SKIPPED = frozenset(("style", "script", "pre", "programlisting", "screen", "nav", "math", "svg", "head"))
+ENGLISH = frozenset(
+    (
+        "the",
+        "of",
+        "and",
+        "to",
+        "is",
+        "for",
+        "that",
+        "with",
+        "by",
+        "are",
+        "be",
+        "this",
+        "or",
+        "as",
+        "an",
+        "it",
+        "in",
+        "you",
+        "on",
+        "not",
+        "from",
+        "can",
+    )
+)
 MINIMUM_WORDS = 6
 PASSAGE = 1100  # characters: about 250 tokens
 
@@ -65,11 +111,11 @@ def download(folder: Path) -> None:
 
 def packages(folder: Path) -> list[Package]:
     """Return the packages in a folder that are known here, by name."""
-    found = []
-    for name, licence in sorted(LICENCES.items()):
-        for path in sorted(folder.glob(f"{name}_*.deb"))[-1:]:
-            found.append(Package(name, path.name.split("_")[1].replace("%3a", ":"), path, licence))
-    return found
+    return [
+        Package(name, path.name.split("_")[1].replace("%3a", ":"), path, licence)
+        for name, licence in sorted(LICENCES.items())
+        for path in sorted(folder.glob(f"{name}_*.deb"))[-1:]
+    ]
 
 
 def package_texts(path: Path) -> Iterator[str]:
@@ -94,18 +140,20 @@ def file_texts(name: str, content: bytes) -> Iterator[str]:
 
 
 def prose(text: str) -> bool:
-    """Say whether a block reads like language rather than like code or a table."""
-    words = text.split()
+    """Say whether a block reads like English rather than like code, a table or another language."""
+    words = text.lower().split()
     letters = sum(c.isalpha() or c.isspace() for c in text)
-    return len(words) >= MINIMUM_WORDS and letters > 0.85 * len(text)
+    function_words = sum(word in ENGLISH for word in words)
+    return len(words) >= MINIMUM_WORDS and letters > 0.85 * len(text) and function_words > 0.15 * len(words)
 
 
 def passages(blocks: Iterator[str]) -> Iterator[str]:
-    """Join consecutive blocks of prose to passages."""
-    held = ""
+    """Join consecutive blocks of prose to passages, each block once."""
+    held, seen = "", set[str]()
     for block in blocks:
-        if not prose(block):
+        if block in seen or not prose(block):
             continue
+        seen.add(block)
         held = f"{held} {block}".strip()
         if len(held) >= PASSAGE:
             yield held

@@ -1,6 +1,5 @@
 """First stage: the student's vector of every token becomes the teacher's."""
 
-import json
 import time
 from dataclasses import dataclass
 
@@ -10,6 +9,7 @@ import torch
 
 from training.nano_en import checkpoint, teacher, tokens
 from training.nano_en.batches import epoch, gather
+from training.nano_en.log import say
 from training.nano_en.model import Student, build, from_teacher
 from training.nano_en.optimiser import adamw, set_rate
 from training.nano_en.settings import Settings
@@ -111,10 +111,14 @@ def run(settings: Settings) -> float:
             settings.work / CHECKPOINT,
             student=student.state_dict(),
             optimiser=optimiser.state_dict(),
-            **{"step": step, "epoch": number, "position": position, "seen": seen, "loss": loss},
+            step=step,
+            epoch=number,
+            position=position,
+            seen=seen,
+            loss=loss,
         )
 
-    print(f"distilling {len(taught.tokens):,} texts, {len(taught.tokens.ids):,} tokens", flush=True)
+    say(settings, stage="distil", texts=len(taught.tokens), tokens=len(taught.tokens.ids))
     batches = epoch(taught.tokens.lengths, settings.batch_tokens, number)
     began, since, last = time.monotonic(), seen, time.monotonic()
     while seen < settings.distil_tokens:
@@ -128,7 +132,7 @@ def run(settings: Settings) -> float:
         with torch.autocast(ids.device.type, dtype=torch.bfloat16):
             vectors = student(ids, mask)
         error = token_loss(vectors, target, mask)
-        error.backward()
+        torch.autograd.backward(error)
         torch.nn.utils.clip_grad_norm_(student.parameters(), 1.0)
         optimiser.step()
         optimiser.zero_grad(set_to_none=True)
@@ -136,8 +140,7 @@ def run(settings: Settings) -> float:
         step, position, seen = step + 1, position + 1, seen + int(mask.sum())
         if step % 100 == 0:
             speed = (seen - since) / (time.monotonic() - began)
-            note = {"step": step, "seen": seen, "loss": round(loss, 5), "rate": rate, "tokens_per_second": round(speed)}
-            print(json.dumps(note), flush=True)
+            say(settings, step=step, seen=seen, loss=round(loss, 5), rate=rate, tokens_per_second=round(speed))
         if time.monotonic() - last > settings.checkpoint_seconds:
             keep()
             last = time.monotonic()

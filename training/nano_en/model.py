@@ -1,16 +1,59 @@
 """The student: some of the teacher's layers, its embedding table at low rank, a projection to the index's width."""
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import nn
-from transformers import BertConfig, BertModel
+from transformers import AttentionInterface, AttentionMaskInterface, BertConfig, BertModel
+from transformers.masking_utils import eager_mask
 
 from training.nano_en.settings import SEED, Settings
 
 MAX_POSITIONS = 304  # the document length, rounded up
 LEVELS = 8  # of the embedding table's 4 bits, each side of zero
 STEP = 0.335  # of a row's root mean square: sixteen even steps of this size lose least of a normal distribution
+
+
+def plain_attention(
+    module: nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    scaling: float,
+    **_: object,
+) -> tuple[torch.Tensor, None]:
+    """Attend by plain matrix products, all in the precision at hand.
+
+    On a CPU the fused kernel's backward pass takes half of a training step, and transformers' own "eager" attention
+    scales and normalises the largest tensor of all in float32.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+    query, key, value : torch.Tensor
+        [texts, heads, tokens, width of a head].
+    attention_mask : torch.Tensor or None
+        Added to the scores.
+    scaling : float
+    **_ : object
+        What transformers passes besides.
+
+    Returns
+    -------
+    tuple of torch.Tensor and None
+    """
+    del module
+    scores = (query * scaling) @ key.transpose(2, 3)
+    if attention_mask is not None:
+        scores = scores + attention_mask.to(scores.dtype)
+    return (scores.softmax(dim=-1) @ value).transpose(1, 2).contiguous(), None
+
+
+AttentionInterface.register("plain", plain_attention)
+AttentionMaskInterface.register("plain", eager_mask)
 
 
 def quantise(rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -49,7 +92,7 @@ class Student(nn.Module):
         super().__init__()
         self.word = nn.Embedding(config.vocab_size, rank)
         self.expand = nn.Linear(rank, config.hidden_size, bias=False)
-        self.bert = BertModel(config, add_pooling_layer=False)
+        self.bert: Any = BertModel(config, add_pooling_layer=False)
         self.bert.embeddings.word_embeddings = nn.Identity()  # never looked at: `forward` gives embeddings
         self.project = nn.Linear(config.hidden_size, dim, bias=False)
 
@@ -67,6 +110,7 @@ class Student(nn.Module):
 
 def build(settings: Settings) -> Student:
     """Return a student with weights of chance, in the shape the settings name."""
+    options: dict[str, Any] = {"attn_implementation": "plain"}
     config = BertConfig(
         vocab_size=30522,
         hidden_size=384,
@@ -77,8 +121,7 @@ def build(settings: Settings) -> Student:
         # Twelve layers of training noise less: a student this small does not overfit the teacher's vectors.
         hidden_dropout_prob=0.0,
         attention_probs_dropout_prob=0.0,
-        # Plain matrix products: on a CPU the fused kernel's backward pass takes half of a training step.
-        attn_implementation="eager",
+        **options,
     )
     return Student(config, settings.rank, settings.dim)
 
@@ -152,9 +195,9 @@ def from_teacher(
             own[name] = _kept(weight, rest, state, settings.layers[int(layer)], settings.intermediate)
         elif name in state:
             own[name] = state[name][: own[name].shape[0]]
-    own["embeddings.token_type_embeddings.weight"] = (
-        state["embeddings.token_type_embeddings.weight"] + torch.from_numpy(mean)
-    )
+    own["embeddings.token_type_embeddings.weight"] = state[
+        "embeddings.token_type_embeddings.weight"
+    ] + torch.from_numpy(mean)
     student.bert.load_state_dict(own)
     with torch.no_grad():
         student.word.weight.copy_(torch.from_numpy(word))

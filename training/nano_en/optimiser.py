@@ -8,7 +8,8 @@ from torch import nn
 
 def adamw(model: nn.Module, rate: float) -> torch.optim.AdamW:
     """Return AdamW that leaves biases, norms and embeddings undecayed."""
-    decayed = [p for n, p in model.named_parameters() if p.ndim == 2 and "embeddings" not in n and not n.startswith("word")]
+    matrices = [(name, weight) for name, weight in model.named_parameters() if weight.ndim == 2]
+    decayed = [weight for name, weight in matrices if "embeddings" not in name and not name.startswith("word")]
     chosen = {id(p) for p in decayed}
     rest = [p for p in model.parameters() if id(p) not in chosen]
     return torch.optim.AdamW(

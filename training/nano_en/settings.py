@@ -60,7 +60,7 @@ class Settings:
     pca_texts: int = 6000
     shard_tokens: int = 1_000_000
     batch_tokens: int = 4096
-    distil_tokens: int = 30_000_000
+    distil_tokens: int = 20_000_000
     distil_rate: float = 8e-4
     contrast_rate: float = 1.5e-4
     contrast_pairs: int = 32

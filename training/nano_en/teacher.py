@@ -1,8 +1,9 @@
 """The teacher's token vectors, once: unit length, projected, in files that distillation only reads."""
 
-import json
+import itertools
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -11,13 +12,15 @@ from transformers import BertModel
 
 from training.nano_en import tokens
 from training.nano_en.batches import by_length, gather
+from training.nano_en.log import say
 from training.nano_en.settings import SEED, Settings
 
 
 def load(device: str) -> BertModel:
     """Return the teacher, ready to be run."""
-    model: BertModel = BertModel.from_pretrained(tokens.teacher_folder(), add_pooling_layer=False)
-    return model.eval().to(device)
+    model: Any = BertModel.from_pretrained(tokens.teacher_folder(), add_pooling_layer=False)
+    loaded: BertModel = model.eval().to(device)
+    return loaded
 
 
 def outputs(model: BertModel, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
@@ -54,7 +57,7 @@ def fit_projection(settings: Settings, model: BertModel) -> npt.NDArray[np.float
             vectors = outputs(model, ids, mask)[mask.bool()].double().cpu().numpy()
             moment += vectors.T @ vectors
     values, basis = np.linalg.eigh(moment)
-    print(f"projection keeps {values[-settings.dim :].sum() / values.sum():.4f} of the energy", flush=True)
+    say(settings, projection_keeps=round(float(values[-settings.dim :].sum() / values.sum()), 4))
     kept: npt.NDArray[np.float32] = basis[:, ::-1][:, : settings.dim].astype(np.float32)
     return kept
 
@@ -79,7 +82,7 @@ def shards(source: tokens.Tokens, shard_tokens: int) -> list[tuple[int, int]]:
     while edges[-1] < len(source):
         goal = source.offsets[edges[-1]] + shard_tokens
         edges.append(min(len(source), max(edges[-1] + 1, int(np.searchsorted(source.offsets, goal)))))
-    return list(zip(edges, edges[1:], strict=False))
+    return list(itertools.pairwise(edges))
 
 
 def shard_path(settings: Settings, name: str, number: int) -> Path:
@@ -87,12 +90,19 @@ def shard_path(settings: Settings, name: str, number: int) -> Path:
     return settings.work / "teacher" / f"{name}-{number:04d}.npy"
 
 
-def write(settings: Settings) -> None:
-    """Run the teacher over every text; shards that are there are not run again."""
+def write(settings: Settings, names: list[str] | None = None) -> None:
+    """Run the teacher over every text; shards that are there are not run again.
+
+    Parameters
+    ----------
+    settings : Settings
+    names : list of str, optional
+        The sources to run it over, in this order; by default all.
+    """
     model = load(settings.device)
     matrix = torch.from_numpy(projection(settings, model)).to(settings.device)
     (settings.work / "teacher").mkdir(exist_ok=True)
-    for name in tokens.names(settings):
+    for name in names or tokens.names(settings):
         source = tokens.read(settings, name)
         for number, (first, last) in enumerate(shards(source, settings.shard_tokens)):
             path = shard_path(settings, name, number)
@@ -111,4 +121,4 @@ def write(settings: Settings) -> None:
             np.save(partial, vectors)
             partial.rename(path)
             speed = len(vectors) / (time.monotonic() - started)
-            print(json.dumps({"teacher": name, "shard": number, "tokens_per_second": round(speed)}), flush=True)
+            say(settings, teacher=name, shard=number, tokens_per_second=round(speed))

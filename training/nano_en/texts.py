@@ -77,10 +77,8 @@ def sources(settings: Settings) -> dict[Source, list[tuple[str, bool]]]:
     }
     if settings.packages is not None:
         for package in debian.packages(settings.packages):
-            texts = list(dict.fromkeys(debian.package_texts(package.path)))
-            found[Source(package.name, package.licence, f"Debian package {package.name} {package.version}")] = [
-                (text, False) for text in texts
-            ]
+            source = Source(package.name, package.licence, f"Debian package {package.name} {package.version}")
+            found[source] = [(text, False) for text in dict.fromkeys(debian.package_texts(package.path))]
     for source, texts in found.items():
         random.Random(f"{SEED} {source.name}").shuffle(texts)  # noqa: S311 - an order, no secret
     return found

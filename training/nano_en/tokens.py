@@ -11,8 +11,9 @@ import numpy as np
 import numpy.typing as npt
 from tokenizers import Tokenizer
 
+from training.nano_en.log import say
 from training.nano_en.settings import Settings
-from training.nano_en.texts import Source, sources
+from training.nano_en.texts import sources
 
 START, END = 101, 102  # [CLS] and [SEP] of the teacher's vocabulary
 
@@ -97,7 +98,7 @@ def write(settings: Settings) -> None:
         partial = path.with_suffix(".part.npz")
         np.savez(partial, ids=tokens.ids, offsets=tokens.offsets)
         partial.rename(path)
-        print(f"{source.name}: {len(texts):,} texts, {len(rows):,} pieces, {len(tokens.ids):,} tokens", flush=True)
+        say(settings, source=source.name, texts=len(texts), pieces=len(rows), tokens=len(tokens.ids))
 
 
 def names(settings: Settings) -> list[str]:
