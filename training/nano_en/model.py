@@ -93,7 +93,8 @@ class Student(nn.Module):
         self.word = nn.Embedding(config.vocab_size, rank)
         self.expand = nn.Linear(rank, config.hidden_size, bias=False)
         self.bert: Any = BertModel(config, add_pooling_layer=False)
-        self.bert.embeddings.word_embeddings = nn.Identity()  # never looked at: `forward` gives embeddings
+        # Never looked at: `forward` gives embeddings.
+        self.bert.embeddings.register_module("word_embeddings", nn.Identity())
         self.project = nn.Linear(config.hidden_size, dim, bias=False)
 
     def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
