@@ -131,6 +131,7 @@ impl<'a> Reader<'a> {
     }
 
     /// The next eight tokens.
+    #[expect(clippy::inline_always, reason = "inlined into functions that enable wider registers")]
     #[inline(always)]
     pub(super) fn next(&mut self) -> Option<Eight<'a>> {
         let document = loop {
