@@ -24,7 +24,7 @@
 //! 128 of 256 bits (64 cycles), 128 · 7 / 3 AVX2 instructions on three ports (100 cycles), or 4 `tdpbssd` per 16 tokens
 //! (4 cycles a token). Decoding costs 5 instructions of 512 bits per token, the maximum 4 (6 with centroids).
 
-#[cfg(target_arch = "x86_64")]
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 mod eights;
 mod scalar;
 #[cfg(target_arch = "x86_64")]
@@ -33,6 +33,8 @@ mod avx2;
 mod avx512;
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 mod amx;
+#[cfg(target_arch = "aarch64")]
+mod neon;
 #[cfg(test)]
 mod tests;
 
@@ -129,7 +131,7 @@ impl CodeQuery<'_> {
     }
 
     /// One block of the table of centroid scores; empty for the flat codec.
-    #[cfg(target_arch = "x86_64")]
+    #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
     fn table(&self, block: usize) -> &[[f32; LANES]] {
         let rows = self.rows();
         &self.centroid_scores.as_chunks::<LANES>().0[block * rows..][..rows]
@@ -188,6 +190,12 @@ pub fn maxsim_codes(level: Level, query: &CodeQuery, documents: &[DocumentCodes]
         #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
         // SAFETY: this level exists only where the system gave permission for tiles; lengths are checked above.
         Isa::Amx => unsafe { amx::maxsim(query, documents, out) },
+        #[cfg(target_arch = "aarch64")]
+        // SAFETY: this level exists only where detection found neon and dotprod; lengths are checked above.
+        Isa::Neon => unsafe { neon::maxsim(query, documents, out) },
+        #[cfg(target_arch = "aarch64")]
+        // SAFETY: this level exists only where detection found neon, dotprod and i8mm; lengths are checked above.
+        Isa::I8mm => unsafe { neon::maxsim_i8mm(query, documents, out) },
     }
 }
 

@@ -15,6 +15,8 @@ mod scalar;
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+#[cfg(target_arch = "aarch64")]
+mod neon;
 #[cfg(test)]
 mod tests;
 
@@ -81,6 +83,9 @@ pub fn maxsim_float(level: Level, query: &FloatLanes, documents: &[&[f32]], out:
         #[cfg(target_arch = "x86_64")]
         // SAFETY: all higher levels exist only where detection found avx512f and fma.
         _ => unsafe { avx512::maxsim(query, documents, out) },
+        #[cfg(target_arch = "aarch64")]
+        // SAFETY: these levels exist only where detection found neon.
+        _ => unsafe { neon::maxsim(query, documents, out) },
     }
 }
 
