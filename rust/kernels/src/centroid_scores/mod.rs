@@ -9,7 +9,7 @@
 //!
 //! # Bound
 //! Per row and 32 lanes at depth 128: 64 `vpdpbusd` of 512 bits (32 cycles); 4 cycles with AMX; 299 AVX2 instructions on
-//! three ports (100 cycles). Rows go in chunks that stay in L1 while every block of lanes passes over them.
+//! three ports (100 cycles); 256 `sdot` or 128 `smmla`. Rows go in chunks that stay in L1 while every block of lanes passes over them.
 
 pub(crate) mod scalar;
 #[cfg(target_arch = "x86_64")]
@@ -65,7 +65,7 @@ pub fn centroid_scores(level: Level, lanes: &QueryLanes, centroids: &[i8], unit:
         // SAFETY: this level exists only where detection found neon and dotprod; lengths are checked above.
         Isa::Neon => unsafe { neon::scores(lanes, centroids, unit, out) },
         #[cfg(target_arch = "aarch64")]
-        // SAFETY: this level exists only where detection found neon, dotprod and i8mm; lengths are checked above.
+        // SAFETY: this level exists only where detection found neon and i8mm; lengths are checked above.
         Isa::I8mm => unsafe { neon::scores_i8mm(lanes, centroids, unit, out) },
     }
 }
@@ -124,7 +124,7 @@ pub fn nearest_centroids_with_dots(
         // SAFETY: this level exists only where detection found neon and dotprod; lengths are checked above.
         Isa::Neon => unsafe { neon::nearest(lanes, centroids, bias, &mut best) },
         #[cfg(target_arch = "aarch64")]
-        // SAFETY: this level exists only where detection found neon, dotprod and i8mm; lengths are checked above.
+        // SAFETY: this level exists only where detection found neon and i8mm; lengths are checked above.
         Isa::I8mm => unsafe { neon::nearest_i8mm(lanes, centroids, bias, &mut best) },
     }
     for (best, (out, dots)) in best.iter().zip(out.chunks_mut(LANES).zip(dots.chunks_mut(LANES))) {

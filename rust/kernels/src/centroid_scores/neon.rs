@@ -23,7 +23,7 @@ pub(super) fn scores(lanes: &QueryLanes, centroids: &[i8], unit: f32, out: &mut 
     scores_with::<8>(lanes, centroids, unit, out, |tile, octet| dots_sdot(tile, octet));
 }
 
-#[target_feature(enable = "neon,dotprod,i8mm")]
+#[target_feature(enable = "neon,i8mm")]
 pub(super) fn scores_i8mm(lanes: &QueryLanes, centroids: &[i8], unit: f32, out: &mut [f32]) {
     scores_with::<4>(lanes, centroids, unit, out, |tile, octet| dots_smmla(tile, octet));
 }
@@ -33,7 +33,7 @@ pub(super) fn nearest(lanes: &QueryLanes, centroids: &[i8], bias: &[i32], best: 
     nearest_with::<8>(lanes, centroids, bias, best, |tile, octet| dots_sdot(tile, octet));
 }
 
-#[target_feature(enable = "neon,dotprod,i8mm")]
+#[target_feature(enable = "neon,i8mm")]
 pub(super) fn nearest_i8mm(lanes: &QueryLanes, centroids: &[i8], bias: &[i32], best: &mut [Best]) {
     nearest_with::<4>(lanes, centroids, bias, best, |tile, octet| dots_smmla(tile, octet));
 }

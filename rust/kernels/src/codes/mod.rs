@@ -22,7 +22,9 @@
 //! # Bound
 //! 32 lanes × depth multiply-adds per token: at depth 128 that is 64 `vpdpbusd` of 512 bits (32 cycles on two ports),
 //! 128 of 256 bits (64 cycles), 128 · 7 / 3 AVX2 instructions on three ports (100 cycles), or 4 `tdpbssd` per 16 tokens
-//! (4 cycles a token). Decoding costs 5 instructions of 512 bits per token, the maximum 4 (6 with centroids).
+//! (4 cycles a token). Decoding costs 5 instructions of 512 bits per token, the maximum 4 (6 with centroids). On aarch64 it is
+//! 256 `sdot` or 128 `smmla`, 16 or 20 instructions of 128 bits for decoding 4 bits, and 24 or 32 for the maximum (8 more with
+//! centroids).
 
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 mod eights;
@@ -194,7 +196,7 @@ pub fn maxsim_codes(level: Level, query: &CodeQuery, documents: &[DocumentCodes]
         // SAFETY: this level exists only where detection found neon and dotprod; lengths are checked above.
         Isa::Neon => unsafe { neon::maxsim(query, documents, out) },
         #[cfg(target_arch = "aarch64")]
-        // SAFETY: this level exists only where detection found neon, dotprod and i8mm; lengths are checked above.
+        // SAFETY: this level exists only where detection found neon and i8mm; lengths are checked above.
         Isa::I8mm => unsafe { neon::maxsim_i8mm(query, documents, out) },
     }
 }

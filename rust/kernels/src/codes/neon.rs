@@ -17,7 +17,7 @@ pub(super) fn maxsim(query: &CodeQuery, documents: &[DocumentCodes], out: &mut [
     score::<8>(query, documents, out, whole, |tile, octet| dots_sdot(tile, octet));
 }
 
-#[target_feature(enable = "neon,dotprod,i8mm")]
+#[target_feature(enable = "neon,i8mm")]
 pub(super) fn maxsim_i8mm(query: &CodeQuery, documents: &[DocumentCodes], out: &mut [f32]) {
     let whole = |tile: &[Register], octet: &[Register]| dots_smmla(tile, octet);
     score::<4>(query, documents, out, whole, |tile, octet| dots_smmla(tile, octet));

@@ -8,7 +8,7 @@
 //!
 //! # Bound
 //! 32 lanes × dim fused multiply-adds a token: 256 `vfmadd` of 512 bits at dim 128 on two ports (128 cycles), 512 of 256
-//! bits (256 cycles).
+//! bits (256 cycles), 1,024 `fmla` of 128 bits.
 
 mod scalar;
 #[cfg(target_arch = "x86_64")]
