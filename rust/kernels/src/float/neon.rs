@@ -26,11 +26,10 @@ pub(super) fn maxsim(query: &FloatLanes, documents: &[&[f32]], out: &mut [f32]) 
 #[inline]
 #[target_feature(enable = "neon")]
 fn take<const TOKENS: usize>(lanes: &[f32], tile: &[f32], dim: usize, best: &mut [f32; LANES]) {
-    assert!(tile.len() >= TOKENS * dim);
+    let tokens: [&[f32]; TOKENS] = std::array::from_fn(|token| &tile[token * dim..][..dim]);
     let mut sums: [[float32x4_t; 8]; TOKENS] = [[vdupq_n_f32(0.0); 8]; TOKENS];
     for (d, query) in lanes.as_chunks::<LANES>().0[..dim].iter().enumerate() {
-        // SAFETY: token · dim + d < tile.len(), asserted above.
-        let values: [f32; TOKENS] = std::array::from_fn(|token| unsafe { *tile.as_ptr().add(token * dim + d) });
+        let values = tokens.map(|token| token[d]);
         for (part, query) in query.as_chunks().0.iter().enumerate() {
             let query = load_f32x4(query);
             for (sums, value) in sums.iter_mut().zip(values) {
