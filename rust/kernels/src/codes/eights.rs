@@ -6,8 +6,12 @@
 //! first token repeated.
 
 use super::{CodeQuery, DocumentCodes, weighted_sum};
+#[cfg(target_arch = "aarch64")]
+use crate::aarch64::prefetch;
 use crate::aligned::Aligned;
 use crate::lanes::LANES;
+#[cfg(target_arch = "x86_64")]
+use crate::x86::prefetch;
 
 /// Tokens that are decoded, multiplied and folded at a time.
 pub(super) const EIGHT: usize = 8;
@@ -182,12 +186,4 @@ impl<'a> Ahead<'a> {
             (0..document.centroids.len()).step_by(32).for_each(|token| prefetch(&raw const document.centroids[token]));
         }
     }
-}
-
-/// Asks for the cache line of an address, any address.
-#[inline]
-fn prefetch<T>(address: *const T) {
-    use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-    // SAFETY: a prefetch reads nothing and faults on no address.
-    unsafe { _mm_prefetch::<_MM_HINT_T0>(address.cast()) };
 }
