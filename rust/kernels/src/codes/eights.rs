@@ -63,11 +63,11 @@ pub(super) fn for_each_eight(
     for (document, out) in documents.iter().zip(out) {
         let tokens = Tokens::new(query, document, &mut padded);
         maxima.fill(f32::NEG_INFINITY);
-        for token in (0..document.gains.len()).step_by(EIGHT) {
+        for token in (0..tokens.count()).step_by(EIGHT) {
             ahead.prefetch();
             score(&tokens.eight(token), maxima.as_chunks_mut::<LANES>().0);
         }
-        *out = if document.gains.is_empty() {
+        *out = if tokens.count() == 0 {
             f32::NEG_INFINITY
         } else {
             weighted_sum(&maxima[..query.lanes.tokens()], query.weights)
@@ -123,6 +123,7 @@ impl<'a> Tokens<'a> {
         }
     }
 
+    /// Tokens of the document.
     pub(super) fn count(&self) -> usize {
         self.count
     }

@@ -40,7 +40,6 @@ fn score<const UNITS: usize>(
     blocks.enumerate().for_each(|(block, out)| shape.pack(lanes.block(block), out));
     let mut tile = Aligned::zeroed(shape.registers());
     for_each_eight(query, documents, out, |eight, maxima| {
-        eight.prefetch_later();
         decoder.decode(eight, &mut tile);
         let gains = eight.gains.map(gain);
         for (block, (octets, maxima)) in packed.chunks_exact(shape.block_registers()).zip(maxima).enumerate() {
