@@ -5,6 +5,7 @@
 #   make test    the tests of both languages
 #   make lint    format, clippy, ruff, mypy, stubtest, wording
 #   make bench   kernels, then the API on real token vectors
+#   make bench-compare   reranking side by side with other libraries, in an environment of its own (5.5 GB of disk)
 #   make clean
 #
 # TORCH=...    another torch, e.g. TORCH=torch or TORCH="torch==2.13.0+cpu" with PIP_EXTRA_INDEX_URL set
@@ -16,12 +17,13 @@ CARGO ?= cargo
 VENV ?= .venv
 BIN := $(VENV)/bin
 WHEELS := build/wheels
+COMPARE := benches/compare
 
 SOURCES := $(shell find rust python -type f \( -name '*.rs' -o -name '*.toml' -o -name '*.py' -o -name '*.pyi' -o -name 'py.typed' \)) \
 	Cargo.toml Cargo.lock pyproject.toml README.md LICENSE
 NEXTEST := $(shell $(CARGO) nextest --version >/dev/null 2>&1 && echo yes)
 
-.PHONY: demo test test-rust test-python lint bench clean wheel
+.PHONY: demo test test-rust test-python lint bench bench-compare clean wheel
 
 demo: $(VENV)/installed
 	$(BIN)/latewood demo
@@ -53,6 +55,9 @@ bench: $(VENV)/installed
 	$(BIN)/python benches/accuracy.py
 	$(BIN)/python benches/search.py
 
+bench-compare: $(COMPARE)/.venv/installed
+	PYTHONPATH=benches $(COMPARE)/.venv/bin/python -m compare
+
 wheel: $(WHEELS)/built
 
 $(VENV)/created:
@@ -73,6 +78,17 @@ $(VENV)/installed: $(WHEELS)/built
 	$(BIN)/python -m pip install --quiet --no-deps --force-reinstall $(WHEELS)/latewood-*.whl
 	touch $@
 
+# One by one, since a library may have no build for this machine: it is then reported as not available.
+$(COMPARE)/.venv/installed: $(WHEELS)/built $(COMPARE)/requirements.txt
+	@echo 'installing the libraries to compare with into $(COMPARE)/.venv (torch is the large one)'
+	$(PYTHON) -m venv $(COMPARE)/.venv
+	grep -v '^#' $(COMPARE)/requirements.txt | \
+		xargs -n 1 $(COMPARE)/.venv/bin/python -m pip install --quiet --constraint $(COMPARE)/requirements.txt || true
+	$(COMPARE)/.venv/bin/python -m pip install --quiet --constraint $(COMPARE)/requirements.txt \
+		"$$(ls $(WHEELS)/latewood-*.whl)[demo]"
+	$(COMPARE)/.venv/bin/python -m pip install --quiet --no-deps --force-reinstall $(WHEELS)/latewood-*.whl
+	touch $@
+
 clean:
-	rm -rf $(VENV) build target dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(COMPARE)/.venv build target dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find python tests benches -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from latewood import _core
-from latewood._typing import FloatArray, Id, IdSequence, OffsetArray, ResultIds, ScoreKind
+from latewood._typing import FloatArray, Id, IdSequence, ResultIds, ScoreKind
 from latewood.errors import CorruptIndexError, InvalidInputError, UnknownIdError
+from latewood.ragged import Ragged
 from latewood.results import Document, Explanation, Hit, SearchArrays
 
 
@@ -32,14 +33,14 @@ def _metadata(key: Id, stored: str | None) -> Any:
         raise CorruptIndexError(message) from error
 
 
-def to_arrays(results: _core.Results, lengths: OffsetArray, score: ScoreKind) -> SearchArrays:
+def to_arrays(results: _core.Results, queries: Ragged, score: ScoreKind) -> SearchArrays:
     """Wrap the core's results; mean scores are divided by the number of query tokens."""
     scores = results.scores
     if score not in ("sum", "mean"):
         message = f"score={score!r}; it is 'sum' or 'mean'"
         raise InvalidInputError(message)
     if score == "mean":
-        per_hit = np.repeat(lengths, np.diff(results.offsets)).astype(np.float32)
+        per_hit = np.repeat(queries.lengths, np.diff(results.offsets)).astype(np.float32)
         scores = scores / per_hit
     return SearchArrays(results.ids, scores, results.offsets)
 
@@ -56,22 +57,28 @@ def build_hits(
     if with_documents and len(arrays.ids):
         distinct = _distinct(arrays.ids)
         try:
-            found = documents_of(core, distinct)
+            documents = documents_of(core, distinct)
         except UnknownIdError:
             # Another thread moved this index to a newer commit since the search: what is gone has no text any more.
             held = core.contains(distinct)
             kept: Any = distinct[held] if isinstance(distinct, np.ndarray) else _select(distinct, held)
-            found = documents_of(core, kept)
-        unique = {document.id: document for document in found}
+            documents = documents_of(core, kept)
+        unique = {document.id: document for document in documents}
     batches: list[list[Hit]] = []
     for position, (ids, scores) in enumerate(arrays):
         keys: Sequence[Id] = ids.tolist() if isinstance(ids, np.ndarray) else ids
-        hits = []
-        for rank, (key, score) in enumerate(zip(keys, scores.tolist(), strict=True), start=1):
-            document = unique.get(key)
-            text, metadata = (document.text, document.metadata) if document is not None else (None, None)
-            hits.append(Hit(key, score, rank, text, metadata, partial(explain, position, key)))
-        batches.append(hits)
+        link = partial(explain, position)
+        ranked = enumerate(zip(keys, scores.tolist(), strict=True), start=1)
+        if unique:
+            found = [unique.get(key) or Document(key) for key in keys]
+            batches.append(
+                [
+                    Hit(key, score, rank, document.text, document.metadata, link)
+                    for (rank, (key, score)), document in zip(ranked, found, strict=True)
+                ]
+            )
+        else:
+            batches.append([Hit(key, score, rank, None, None, link) for rank, (key, score) in ranked])
     return batches
 
 

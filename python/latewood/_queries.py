@@ -70,6 +70,8 @@ def many_lists(candidates: Any, scores: Any, offsets: Any, queries: int) -> Cand
 
 
 def _split(entry: Any, where: str) -> tuple[IdSequence, Any]:
+    if type(entry) is list and entry and type(entry[0]) is str:
+        return normalise_ids(entry, what=where), None
     if isinstance(entry, Mapping):
         return normalise_ids(entry.keys(), what=where), list(entry.values())
     if isinstance(entry, Sequence) and not isinstance(entry, (str, bytes)) and entry and isinstance(entry[0], tuple):

@@ -98,14 +98,14 @@ class Hit:
     rank: int
     text: str | None = None
     metadata: Mapping[str, Any] | None = None
-    _explain: Callable[[], Explanation] | None = field(default=None, repr=False, compare=False, hash=False)
+    _explain: Callable[[Id], Explanation] | None = field(default=None, repr=False, compare=False, hash=False)
 
     def explain(self) -> Explanation:
         """Token by token, from the index that found the hit."""
         if self._explain is None:
             message = f"hit {self.id!r} does not come from an index; call index.explain(query, {self.id!r})"
             raise LatewoodError(message)
-        return self._explain()
+        return self._explain(self.id)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle the values; the link to the index stays behind."""

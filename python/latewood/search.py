@@ -7,6 +7,7 @@ from typing import Any, Literal, TypedDict, Unpack, overload
 import numpy as np
 
 from latewood import _core
+from latewood._core import Results as CoreResults
 from latewood._hits import build_hits, scaled, to_arrays
 from latewood._ids import normalise_ids, one_id
 from latewood._options import count_of, filter_json, threads_of
@@ -14,7 +15,7 @@ from latewood._queries import Candidates, is_text_batch, many_lists, one_list
 from latewood._typing import FloatArray, Gather, Id, MissingRule, ScoreKind, VectorInput
 from latewood.encode.protocol import Encoder, encode_queries
 from latewood.errors import InvalidInputError
-from latewood.ragged import Ragged, split_weights, to_ragged
+from latewood.ragged import Ragged, one_matrix, split_weights, to_ragged
 from latewood.results import Explanation, Hit, SearchArrays
 
 Stats = dict[str, float]
@@ -131,12 +132,12 @@ class Searcher(ABC):
         DimensionError, EncoderRequiredError
         """
         queries = self._one_query(query)
-        arrays, stats = self._search(
+        arrays, results = self._search(
             queries, k, filter, ids, weights, gather, candidates, probes, threshold, score, threads
         )
         text = [query] if isinstance(query, str) else None
         hits = self._hits(arrays, queries, text, weights, score, with_documents)[0]
-        return (hits, stats) if return_stats else hits
+        return (hits, results.stats) if return_stats else hits
 
     def search_batch(
         self,
@@ -171,11 +172,11 @@ class Searcher(ABC):
         list of list of Hit, or SearchArrays; or (that, stats) with `return_stats`
         """
         vectors, texts = self._many_queries(queries)
-        arrays, stats = self._search(
+        arrays, results = self._search(
             vectors, k, filter, ids, weights, gather, candidates, probes, threshold, score, threads
         )
         found: Any = arrays if as_arrays else self._hits(arrays, vectors, texts, weights, score, with_documents)
-        return (found, stats) if return_stats else found
+        return (found, results.stats) if return_stats else found
 
     # ── rerank ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -233,10 +234,10 @@ class Searcher(ABC):
         """
         queries = self._one_query(query)
         chosen = one_list(candidates, scores)
-        arrays, stats = self._rerank(queries, chosen, k, alpha, beta, missing, weights, score, threads)
+        arrays, results = self._rerank(queries, chosen, k, alpha, beta, missing, weights, score, threads)
         text = [query] if isinstance(query, str) else None
         hits = self._hits(arrays, queries, text, weights, score, with_documents)[0]
-        return (hits, stats) if return_stats else hits
+        return (hits, results.stats) if return_stats else hits
 
     def rerank_batch(
         self,
@@ -285,12 +286,12 @@ class Searcher(ABC):
             queries, candidates = [queries[key] for key in keys], [candidates[key] for key in keys]
         vectors, texts = self._many_queries(queries)
         chosen = many_lists(candidates, scores, offsets, len(vectors))
-        arrays, stats = self._rerank(vectors, chosen, k, alpha, beta, missing, weights, score, threads)
+        arrays, results = self._rerank(vectors, chosen, k, alpha, beta, missing, weights, score, threads)
         found: Any = arrays
         if not as_arrays:
             hits = self._hits(arrays, vectors, texts, weights, score, with_documents)
             found = dict(zip(keys, hits, strict=True)) if keys is not None else hits
-        return (found, stats) if return_stats else found
+        return (found, results.stats) if return_stats else found
 
     # ── explain and measure ──────────────────────────────────────────────────────────────────────────────────────────
 
@@ -352,6 +353,9 @@ class Searcher(ABC):
     def _one_query(self, query: str | VectorInput) -> Ragged:
         if isinstance(query, str):
             return encode_queries(self.require_encoder("a text query"), [query], dim=self.dim)
+        matrix = one_matrix(query, self.dim)
+        if matrix is not None:
+            return matrix
         if is_text_batch(query):
             message = f"{len(query)} query texts are given where one is expected; use the batch form of the call"
             raise InvalidInputError(message)
@@ -388,7 +392,7 @@ class Searcher(ABC):
         threshold: float | None,
         score: ScoreKind,
         threads: int | None,
-    ) -> tuple[SearchArrays, Stats]:
+    ) -> tuple[SearchArrays, CoreResults]:
         results = self._core.search(
             queries.values,
             queries.offsets,
@@ -402,7 +406,7 @@ class Searcher(ABC):
             ids=normalise_ids(ids) if ids is not None else None,
             threads=threads_of(threads),
         )
-        return to_arrays(results, queries.lengths, score), results.stats
+        return to_arrays(results, queries, score), results
 
     def _rerank(
         self,
@@ -415,7 +419,7 @@ class Searcher(ABC):
         weights: Any,
         score: ScoreKind,
         threads: int | None,
-    ) -> tuple[SearchArrays, Stats]:
+    ) -> tuple[SearchArrays, CoreResults]:
         if alpha is not None and candidates.scores is None and len(candidates.ids):
             message = "alpha prunes by first-stage scores, and there are none; pass scores=, or leave alpha out"
             raise InvalidInputError(message)
@@ -435,7 +439,7 @@ class Searcher(ABC):
             missing=missing,
             threads=threads_of(threads),
         )
-        return to_arrays(results, queries.lengths, score), results.stats
+        return to_arrays(results, queries, score), results
 
     def _hits(
         self,

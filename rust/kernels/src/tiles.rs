@@ -90,6 +90,7 @@ impl Session {
     /// Two tiles of 16 rows by two of 16 lanes: four loads for four products. `meanwhile` is called with
     /// the numbers 0 to 3, one or two at a time, between the products: each takes 16 cycles of a unit of its own, in
     /// which the vector units are free, and more than a quarter of the work would not fit into the reorder buffer.
+    #[expect(clippy::unused_self, reason = "the session is the proof that tiles are configured")]
     #[inline(always)]
     pub(crate) fn multiply(
         &self,

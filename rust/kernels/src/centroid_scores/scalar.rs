@@ -37,6 +37,7 @@ pub(crate) fn lane_dots(pairs: &[i16], row: &[Pair], out: &mut Sums) {
 }
 
 /// In this shape, on arrays of one register, compilers find the instruction that multiplies and adds pairs.
+#[expect(clippy::inline_always, reason = "the pattern is found only where it stands in the caller's loop")]
 #[inline(always)]
 fn multiply_pairs(query: &[i16; 8], pair: &Pair) -> [i32; 4] {
     let product = |d: usize| i32::from(query[d]) * i32::from(pair[d]);

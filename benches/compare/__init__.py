@@ -1,0 +1,1 @@
+"""Reranking by latewood and by others, side by side: the same queries, candidates and threads, turn by turn."""

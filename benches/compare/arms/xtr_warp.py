@@ -1,0 +1,49 @@
+"""xtr-warp-rs: WARP on libtorch. It does not rerank; the nearest is a search of the subset."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from xtr_warp.search import XTRWarp
+
+from compare.arm import Arm, FloatArray, IdArray, aligned
+from latewood.ragged import Ragged
+
+
+class Subset(Arm):
+    """`search` with `subset`, as many hits asked for as there are candidates, everything else by default.
+
+    Timed: the query to a tensor, and the call. It scores tokens in the probed cells only and imputes the others, so its
+    scores are not MaxSim and candidates without a token there are left out. More probes than by default agree better
+    with MaxSim and take longer.
+    """
+
+    def __init__(self, bits: int) -> None:
+        self.bits = bits
+
+    def build(self, documents: Ragged, folder: Path) -> None:
+        index = XTRWarp(str(folder))
+        vectors = [torch.from_numpy(document) for document in documents]
+        index.create(vectors, device="cpu", nbits=self.bits, show_progress=False)
+        index.free()
+
+    def prepare(self, documents: Ragged, folder: Path, threads: int) -> None:
+        self.index = XTRWarp(str(folder)).load(device="cpu")
+        self.threads = threads
+
+    def rerank(self, query: FloatArray, candidates: IdArray) -> Any:
+        return self.rerank_many([query], [candidates])[0]
+
+    def rerank_many(self, queries: Sequence[FloatArray], candidates: Sequence[IdArray]) -> list[Any]:
+        found: list[Any] = self.index.search(
+            [torch.from_numpy(query) for query in queries],
+            top_k=max(map(len, candidates)),
+            num_threads=self.threads,
+            subset=[some.tolist() for some in candidates],
+            show_progress=False,
+        )
+        return found
+
+    def scores(self, answer: Any, query: FloatArray, candidates: IdArray) -> FloatArray:
+        return aligned([key for key, _ in answer], [score for _, score in answer], candidates)
