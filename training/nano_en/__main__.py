@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from training.nano_en import contrast, debian, distil, evaluate, export, teacher, tokens
+from training.nano_en import contrast, debian, distil, evaluate, export, teacher, texts, tokens
 from training.nano_en.card import write as write_card
 from training.nano_en.encode import onnx_forward
 from training.nano_en.log import say
@@ -44,9 +44,9 @@ def parse(arguments: list[str] | None) -> tuple[str, Settings, argparse.Namespac
 def prepare(settings: Settings, collections: Path | None) -> None:
     """Unpack the collections, fetch the packages, tokenise all."""
     settings.sets.mkdir(parents=True, exist_ok=True)
-    for path in sorted(collections.glob("*.tar.gz")) if collections else []:
-        if not (settings.sets / path.name.removesuffix(".tar.gz")).is_dir():
-            with tarfile.open(path) as archive:
+    for name in (*(source.name for source in texts.SETS), *evaluate.METRICS):
+        if collections and not (settings.sets / name).is_dir():
+            with tarfile.open(collections / f"{name}.tar.gz") as archive:
                 archive.extractall(settings.sets, filter="data")
     if settings.packages is not None:
         debian.download(settings.packages)

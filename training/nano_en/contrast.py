@@ -22,8 +22,8 @@ from training.nano_en.tokens import load_tokenizer
 
 CHECKPOINT = "checkpoints/contrast.pt"
 SHARPNESS = 2.0  # of the softmax over a row of scores in units of their standard deviation
-LABEL_WEIGHT, POOLED_WEIGHT, TOKEN_WEIGHT = 0.2, 0.5, 2.0
-FACTORS = (2, 4, 4, 8)
+LABEL_WEIGHT, POOLED_WEIGHT, TOKEN_WEIGHT = 0.2, 1.0, 2.0
+FACTORS = (4, 8)
 
 
 def draw(

@@ -45,24 +45,21 @@ class Taught:
         return torch.from_numpy(out).float()
 
 
-def read(settings: Settings, names: list[str] | None = None) -> Taught:
-    """Return the texts whose teacher vectors are on disk, all of them by default."""
+def read(settings: Settings) -> Taught:
+    """Return all texts with the vectors that the step `teacher` wrote."""
     ids: list[npt.NDArray[np.uint16]] = []
     lengths: list[npt.NDArray[np.int64]] = []
     files: list[npt.NDArray[np.float16]] = []
     shard_of: list[npt.NDArray[np.int64]] = []
     start_of: list[npt.NDArray[np.int64]] = []
-    for name in names or tokens.names(settings):
+    for name in tokens.names(settings):
         source = tokens.read(settings, name)
-        for number, (first, last) in enumerate(teacher.shards(source, settings.shard_tokens)):
-            path = teacher.shard_path(settings, name, number)
-            if not path.exists():
-                continue
+        for number, (first, last) in enumerate(teacher.shards(settings, name, source)):
             ids.append(source.ids[source.offsets[first] : source.offsets[last]])
             lengths.append(source.lengths[first:last])
             shard_of.append(np.full(last - first, len(files)))
             start_of.append(source.offsets[first:last] - source.offsets[first])
-            files.append(np.load(path, mmap_mode="r"))
+            files.append(np.load(teacher.shard_path(settings, name, number), mmap_mode="r"))
     offsets = np.concatenate([[0], np.cumsum(np.concatenate(lengths))])
     texts = tokens.Tokens(np.concatenate(ids), offsets)
     return Taught(texts, files, np.concatenate(shard_of), np.concatenate(start_of))

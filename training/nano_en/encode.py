@@ -1,7 +1,8 @@
-"""Text to vectors with what is being trained, the way `latewood.encode` does it with what is shipped."""
+"""Text to vectors by an exported model, the way `latewood.encode` does it with the shipped one."""
 
 import string
 from collections.abc import Callable, Sequence
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -11,54 +12,24 @@ import numpy.typing as npt
 import torch
 from tokenizers import Tokenizer
 
-from training.nano_en import checkpoint, teacher
 from training.nano_en.batches import by_length, pad
-from training.nano_en.model import Student, build
-from training.nano_en.settings import Settings
 from training.nano_en.tokens import load_tokenizer
 
 Forward = Callable[[torch.Tensor, torch.Tensor], npt.NDArray[np.float32]]
 Vectors = list[npt.NDArray[np.float32]]
 
 
+@cache
+def cutting_tokenizer(length: int) -> Tokenizer:
+    """Return a tokenizer that cuts texts after so many tokens."""
+    tokenizer = load_tokenizer()
+    tokenizer.enable_truncation(length)
+    return tokenizer
+
+
 def punctuation(tokenizer: Tokenizer) -> npt.NDArray[np.int64]:
     """Return the ids that get no vector in documents."""
     return np.array([i for c in string.punctuation if (i := tokenizer.token_to_id(c)) is not None])
-
-
-def student_forward(student: Student) -> Forward:
-    """Return a trained student as a function of ids and mask."""
-    device = next(student.parameters()).device
-
-    def forward(ids: torch.Tensor, mask: torch.Tensor) -> npt.NDArray[np.float32]:
-        with torch.inference_mode(), torch.autocast(device.type, dtype=torch.bfloat16):
-            vectors: npt.NDArray[np.float32] = student(ids.to(device), mask.to(device)).float().cpu().numpy()
-        return vectors
-
-    return forward
-
-
-def checkpoint_forward(settings: Settings, path: Path) -> Forward:
-    """Return the student of a checkpoint."""
-    student = build(settings)
-    saved = checkpoint.load(path)
-    if saved is None:
-        message = f"{path} is not there"
-        raise FileNotFoundError(message)
-    student.load_state_dict(saved["student"])
-    return student_forward(student.eval().to(settings.device))
-
-
-def teacher_forward(settings: Settings, *, projected: bool) -> Forward:
-    """Return the teacher's token outputs, as they are or as the student learns them."""
-    model = teacher.load(settings.device)
-    matrix = torch.from_numpy(teacher.projection(settings)).to(settings.device)
-
-    def forward(ids: torch.Tensor, mask: torch.Tensor) -> npt.NDArray[np.float32]:
-        vectors = teacher.outputs(model, ids, mask)
-        return (teacher.project(vectors, matrix) if projected else vectors).cpu().numpy()
-
-    return forward
 
 
 def onnx_forward(path: Path, threads: int = 1) -> Forward:
@@ -94,8 +65,7 @@ def encode(forward: Forward, texts: Sequence[str], length: int, *, document: boo
     list of numpy.ndarray
         [tokens, dim] each.
     """
-    tokenizer = load_tokenizer()
-    tokenizer.enable_truncation(length)
+    tokenizer = cutting_tokenizer(length)
     rows = [np.array(e.ids, np.uint16) for e in tokenizer.encode_batch(list(texts))]
     skipped = punctuation(tokenizer)
     out: list[npt.NDArray[np.float32] | None] = [None] * len(rows)

@@ -2,12 +2,13 @@
 
 The graph is put together from two parts. The first looks tokens up: it gathers a word's packed 4-bit row and unpacks
 it, so that the table is never unpacked as a whole. The second is the transformer, exported by torch and quantised by
-onnxruntime: weights to 8 bits per output channel, activations as they come.
+onnxruntime: weights to 8 bits per output channel, activations to 8 bits in ranges fixed from training text.
 """
 
 import hashlib
 import json
 import tempfile
+from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -19,10 +20,9 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
-from training.nano_en import checkpoint
+from training.nano_en import checkpoint, ranges, tokens
 from training.nano_en.model import LEVELS, Student, build, quantise
-from training.nano_en.settings import Settings
-from training.nano_en.tokens import load_tokenizer
+from training.nano_en.settings import SEED, Settings
 
 # onnxruntime has no annotations of its own.
 quantization: Any = import_module("onnxruntime.quantization")
@@ -31,6 +31,8 @@ shape_inference: Any = import_module("onnxruntime.quantization.shape_inference")
 OPSET = 18
 # Weights in 7 bits: without VNNI, an x86 processor's 8-bit products overflow their 16-bit sums.
 REDUCE_RANGE = True
+# Texts of each source that fix the activations' ranges, and the part of them that must not be clipped.
+SAMPLE, SHARE = 100, 0.98
 MODEL, TOKENIZER, CONFIG = "model.onnx", "tokenizer.json", "config.json"
 
 
@@ -130,7 +132,7 @@ def lookup(student: Student) -> onnx.ModelProto:
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=10)
 
 
-def body(student: Student, *, reduce_range: bool) -> onnx.ModelProto:
+def body(student: Student) -> onnx.ModelProto:
     """Return the quantised graph from embedding rows to token vectors."""
     texts, length = 2, 16
     example = (
@@ -153,25 +155,23 @@ def body(student: Student, *, reduce_range: bool) -> onnx.ModelProto:
         )
         shape_inference.quant_pre_process(exact, prepared, skip_symbolic_shape=True)
         quantization.quantize_dynamic(
-            prepared, small, per_channel=True, reduce_range=reduce_range, weight_type=quantization.QuantType.QInt8
+            prepared, small, per_channel=True, reduce_range=REDUCE_RANGE, weight_type=quantization.QuantType.QInt8
         )
         return onnx.load(small)
 
 
-def convert(student: Student, *, reduce_range: bool = REDUCE_RANGE) -> onnx.ModelProto:
-    """Return a student as one graph from ids and mask to token vectors.
+def convert(student: Student) -> onnx.ModelProto:
+    """Return a student as one graph from ids and mask to token vectors, activations quantised as they come.
 
     Parameters
     ----------
     student : Student
-    reduce_range : bool
-        See `REDUCE_RANGE`.
 
     Returns
     -------
     onnx.ModelProto
     """
-    first, second = lookup(student), body(student, reduce_range=reduce_range)
+    first, second = lookup(student), body(student)
     for model in (first, second):
         model.ir_version = 10
     del second.opset_import[:]
@@ -183,6 +183,16 @@ def convert(student: Student, *, reduce_range: bool = REDUCE_RANGE) -> onnx.Mode
     whole.doc_string = "latewood/nano-en"
     onnx.checker.check_model(whole)
     return whole
+
+
+def sample(settings: Settings) -> Iterator[ranges.Feed]:
+    """Yield some training texts of every source, one at a time."""
+    rng = np.random.default_rng(SEED)
+    for name in tokens.names(settings):
+        source = tokens.read(settings, name)
+        for text in rng.choice(len(source), min(SAMPLE, len(source)), replace=False):
+            ids = source[int(text)].astype(np.int64)[None]
+            yield {"input_ids": ids, "attention_mask": np.ones_like(ids)}
 
 
 def config(settings: Settings, revision: str) -> dict[str, Any]:
@@ -200,7 +210,7 @@ def config(settings: Settings, revision: str) -> dict[str, Any]:
     }
 
 
-def run(settings: Settings, source: Path, folder: Path, *, reduce_range: bool = REDUCE_RANGE) -> dict[str, int]:
+def run(settings: Settings, source: Path, folder: Path) -> dict[str, int]:
     """Write the model folder of a checkpoint.
 
     Parameters
@@ -209,7 +219,6 @@ def run(settings: Settings, source: Path, folder: Path, *, reduce_range: bool = 
     source : pathlib.Path
         The checkpoint.
     folder : pathlib.Path
-    reduce_range : bool
 
     Returns
     -------
@@ -223,9 +232,12 @@ def run(settings: Settings, source: Path, folder: Path, *, reduce_range: bool = 
     student = build(settings)
     student.load_state_dict(saved["student"])
     folder.mkdir(parents=True, exist_ok=True)
-    model = convert(student, reduce_range=reduce_range).SerializeToString()
+    dynamic = convert(student)
+    graph = ranges.fix(dynamic, ranges.observe(dynamic, sample(settings), SHARE))
+    onnx.checker.check_model(graph)
+    model = graph.SerializeToString()
     (folder / MODEL).write_bytes(model)
-    (folder / TOKENIZER).write_text(load_tokenizer().to_str(pretty=False), encoding="utf-8")
+    (folder / TOKENIZER).write_text(tokens.load_tokenizer().to_str(pretty=False), encoding="utf-8")
     note = config(settings, hashlib.sha256(model).hexdigest()[:12])
     (folder / CONFIG).write_text(json.dumps(note, indent=2) + "\n", encoding="utf-8")
     return {name: (folder / name).stat().st_size for name in (MODEL, TOKENIZER, CONFIG)}

@@ -62,9 +62,9 @@ class Settings:
     batch_tokens: int = 4096
     distil_tokens: int = 20_000_000
     distil_rate: float = 8e-4
-    contrast_rate: float = 1.5e-4
-    contrast_pairs: int = 32
-    contrast_steps: int = 1500
+    contrast_rate: float = 1e-4
+    contrast_pairs: int = 16
+    contrast_steps: int = 240
     negatives: int = 8
     checkpoint_seconds: float = 120.0
     device: str = "cpu"
@@ -80,7 +80,7 @@ def miniature(settings: Settings) -> Settings:
         pca_texts=200,
         shard_tokens=20_000,
         batch_tokens=2048,
-        distil_tokens=400_000,
+        distil_tokens=250_000,
         distil_rate=1e-3,
         contrast_pairs=8,
         contrast_steps=20,

@@ -14,6 +14,10 @@ from training.nano_en import tokens
 from training.nano_en.batches import by_length, gather
 from training.nano_en.log import say
 from training.nano_en.settings import SEED, Settings
+from training.nano_en.texts import SETS
+
+# Files used of a source, where not all are: of a dictionary with nine million tokens about as much as of other text.
+MOST_SHARDS = {"dict-gcide": 4}
 
 
 def load(device: str) -> BertModel:
@@ -32,7 +36,7 @@ def outputs(model: BertModel, ids: torch.Tensor, mask: torch.Tensor) -> torch.Te
 
 
 def fit_projection(settings: Settings, model: BertModel) -> npt.NDArray[np.float32]:
-    """Fit the projection to `dim` dimensions that keeps most of the dot products: PCA without centring.
+    """Fit the projection to `dim` dimensions that keeps most of the collections' dot products: PCA without centring.
 
     Centring would change the dot products that MaxSim sums; the mean direction is simply the first component.
 
@@ -48,7 +52,7 @@ def fit_projection(settings: Settings, model: BertModel) -> npt.NDArray[np.float
     """
     rng = np.random.default_rng(SEED)
     moment = np.zeros((model.config.hidden_size, model.config.hidden_size))
-    names = tokens.names(settings)
+    names = [source.name for source in SETS if source.name in tokens.names(settings)]
     for name in names:
         source = tokens.read(settings, name)
         sample = rng.choice(len(source), min(len(source), settings.pca_texts // len(names)), replace=False)
@@ -76,13 +80,13 @@ def project(vectors: torch.Tensor, matrix: torch.Tensor) -> torch.Tensor:
     return torch.nn.functional.normalize(vectors @ matrix, dim=-1)
 
 
-def shards(source: tokens.Tokens, shard_tokens: int) -> list[tuple[int, int]]:
-    """Return the runs of texts that share a file: (first, one past the last)."""
+def shards(settings: Settings, name: str, source: tokens.Tokens) -> list[tuple[int, int]]:
+    """Return the runs of a source's texts that share a file: (first, one past the last)."""
     edges = [0]
     while edges[-1] < len(source):
-        goal = source.offsets[edges[-1]] + shard_tokens
+        goal = source.offsets[edges[-1]] + settings.shard_tokens
         edges.append(min(len(source), max(edges[-1] + 1, int(np.searchsorted(source.offsets, goal)))))
-    return list(itertools.pairwise(edges))
+    return list(itertools.pairwise(edges))[: MOST_SHARDS.get(name)]
 
 
 def shard_path(settings: Settings, name: str, number: int) -> Path:
@@ -90,21 +94,14 @@ def shard_path(settings: Settings, name: str, number: int) -> Path:
     return settings.work / "teacher" / f"{name}-{number:04d}.npy"
 
 
-def write(settings: Settings, names: list[str] | None = None) -> None:
-    """Run the teacher over every text; shards that are there are not run again.
-
-    Parameters
-    ----------
-    settings : Settings
-    names : list of str, optional
-        The sources to run it over, in this order; by default all.
-    """
+def write(settings: Settings) -> None:
+    """Run the teacher over every text; shards that are there are not run again."""
     model = load(settings.device)
     matrix = torch.from_numpy(projection(settings, model)).to(settings.device)
     (settings.work / "teacher").mkdir(exist_ok=True)
-    for name in names or tokens.names(settings):
+    for name in tokens.names(settings):
         source = tokens.read(settings, name)
-        for number, (first, last) in enumerate(shards(source, settings.shard_tokens)):
+        for number, (first, last) in enumerate(shards(settings, name, source)):
             path = shard_path(settings, name, number)
             if path.exists():
                 continue
