@@ -47,9 +47,9 @@ class Package:
 def download(folder: Path) -> None:
     """Fetch what is missing of the packages by `apt-get download`, from whatever archive the machine uses."""
     folder.mkdir(parents=True, exist_ok=True)
-    missing = [name for name in LICENCES if not any(folder.glob(f"{name}_*.deb"))]
-    for name in missing:
-        subprocess.run(["apt-get", "download", name], cwd=folder, check=False)  # noqa: S603, S607 - names from above
+    for name in LICENCES:
+        if not any(folder.glob(f"{name}_*.deb")):
+            subprocess.run(["apt-get", "download", name], cwd=folder, check=True)  # noqa: S603, S607 - names from above
 
 
 def packages(folder: Path) -> list[Package]:

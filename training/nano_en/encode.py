@@ -37,7 +37,10 @@ def onnx_forward(path: Path, threads: int = 1) -> Forward:
     onnxruntime: Any = import_module("onnxruntime")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
-    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    # As `latewood.encode.OnnxEncoder` does: another order of the same sums would round some activations otherwise.
+    session = onnxruntime.InferenceSession(
+        path, options, providers=["CPUExecutionProvider"], disabled_optimizers=["SkipLayerNormFusion"]
+    )
 
     def forward(ids: torch.Tensor, mask: torch.Tensor) -> npt.NDArray[np.float32]:
         (vectors,) = session.run(None, {"input_ids": ids.numpy(), "attention_mask": mask.numpy()})

@@ -167,13 +167,13 @@ def speed(settings: Settings, forward: Forward) -> dict[str, float]:
 
 def report(settings: Settings, forward: Forward, path: Path, *, threads: int = 1) -> dict[str, dict[str, float]]:
     """Measure an encoder on both collections and write the figures down."""
-    figures: dict[str, dict[str, float]] = {
-        name: measure(settings, forward, name, thorough=True, threads=threads)
-        for name in METRICS
-        if (settings.sets / name).is_dir()
-    }
+    figures: dict[str, dict[str, float]] = {}
+    for name in METRICS:
+        if (settings.sets / name).is_dir():
+            figures[name] = measure(settings, forward, name, thorough=True, threads=threads)
+            say(settings, collection=name, **figures[name])
     if "scifact" in figures:
         figures["speed"] = speed(settings, forward)
+        say(settings, **figures["speed"])
     path.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
-    say(settings, figures=figures)
     return figures

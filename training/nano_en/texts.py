@@ -75,6 +75,9 @@ def sources(settings: Settings) -> dict[Source, list[tuple[str, bool]]]:
         for source in SETS
         if (settings.sets / source.name).is_dir()
     }
+    if not found:
+        message = f"there is no text collection in {settings.sets}; name the folder of their archives by --collections"
+        raise FileNotFoundError(message)
     if settings.packages is not None:
         for package in debian.packages(settings.packages):
             source = Source(package.name, package.licence, f"Debian package {package.name} {package.version}")
