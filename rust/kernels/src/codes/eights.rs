@@ -109,6 +109,12 @@ pub(super) struct Tokens<'a> {
 }
 
 impl<'a> Tokens<'a> {
+    /// No tokens.
+    #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+    pub(super) fn none(query: &CodeQuery) -> Self {
+        Self { codes: &[], gains: &[], cells: &[], row_bytes: query.row_bytes(), count: 0 }
+    }
+
     /// Takes the next of `padded` in place of a short document.
     #[inline]
     pub(super) fn new(
