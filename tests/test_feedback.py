@@ -210,7 +210,8 @@ def test_fewer_different_vectors_than_clusters(tmp_path: Path, corpus: Corpus) -
 def test_documents_without_tokens_and_nothing_found(tmp_path: Path, corpus: Corpus) -> None:
     empty = np.zeros((0, corpus.dim), dtype=np.float32)
     index = Index.create(tmp_path / "index", dim=corpus.dim, train_after=0)
-    index.add(range(4), vectors=[corpus.documents[0], empty, corpus.documents[1], empty], metadata=[{"n": 1}] * 4)
+    documents = [corpus.documents[0], empty, corpus.documents[1], empty]
+    index.add(range(4), vectors=documents, metadata=[{"n": 1}] * 4, allow_empty=True)
     for mode in ("ranker", "reranker"):
         feedback = Feedback(mode=mode)  # type: ignore[arg-type]
         assert {hit.id for hit in index.search(corpus.queries[0], feedback=feedback)} == {0, 2}

@@ -1,6 +1,5 @@
 """Pseudo-relevance feedback: a second search with a query that its own first hits have expanded."""
 
-import math
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Literal, TypeAlias, get_args
@@ -76,7 +75,7 @@ class Feedback:
             raise InvalidInputError(message)
         number = isinstance(self.beta, (int, float, np.number)) and not isinstance(self.beta, bool)
         # What float32 cannot hold is no finite weight.
-        if not number or not 0 <= self.beta <= np.finfo(np.float32).max or not math.isfinite(self.beta):
+        if not number or not 0 <= self.beta <= float(np.finfo(np.float32).max):
             message = f"beta of feedback must be a finite number of at least 0, not {self.beta!r}"
             raise InvalidInputError(message)
         object.__setattr__(self, "beta", float(self.beta))
