@@ -1,7 +1,7 @@
 """The oracle of feedback: an index's files → what joins a query, in numpy and to the bit where a choice hangs on it.
 
-Which mean a vector is nearest to may hang on its last bit, and all that follows on that; so the float32 sums here run in
-the library's order.
+Which mean a vector is nearest to may hang on its last bit, and all that follows on that; so the float32 sums here run
+in the library's order.
 """
 
 import json

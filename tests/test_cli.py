@@ -84,7 +84,7 @@ def test_search_with_feedback(texts: Path, tmp_path: Path) -> None:
     index = Index.open(path, encoder=HashEncoder())
     for mode in ("ranker", "reranker"):
         found = json.loads(run("search", path, "lazy dog", "--encoder", "hash", "--feedback", mode, "--json"))
-        hits = index.search("lazy dog", feedback=Feedback(mode=mode))  # type: ignore[arg-type]
+        hits = index.search("lazy dog", feedback=Feedback(mode=mode))
         assert [hit["score"] for hit in found] == [hit.score for hit in hits]
     assert "train_after" in run("search", texts, "lazy dog", "--encoder", "hash", "--feedback", "ranker", code=1)
     run("search", path, "lazy dog", "--encoder", "hash", "--feedback", "twice", code=2)

@@ -58,7 +58,7 @@ class Feedback:
     documents: int = 3
     clusters: int = 24
     vectors: int = 10
-    beta: float = 0.2
+    beta: float = 0.1
     weighting: Weighting = "normalised"
     mode: Mode = "ranker"
     rescored: int = 1000

@@ -182,7 +182,9 @@ class Searcher(ABC):
         arrays, results = self._search(
             vectors, k, filter, ids, weights, gather, candidates, probes, threshold, feedback, score, threads
         )
-        found: Any = arrays if as_arrays else self._hits(arrays, results, vectors, texts, weights, score, with_documents)
+        found: Any = arrays
+        if not as_arrays:
+            found = self._hits(arrays, results, vectors, texts, weights, score, with_documents)
         return (found, results.stats) if return_stats else found
 
     # ── rerank ───────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -174,11 +174,7 @@ fn prune_candidates<'a>(given: &'a Given, options: &RerankOptions) -> &'a [Locat
 }
 
 /// Documents in the order of their codes in memory, which is the fastest to read.
-pub(super) fn score_in_document_order(
-    query: &Prepared<'_>,
-    snapshot: &Snapshot,
-    candidates: &[Location],
-) -> Vec<Hit> {
+pub(super) fn score_in_document_order(query: &Prepared<'_>, snapshot: &Snapshot, candidates: &[Location]) -> Vec<Hit> {
     let mut sorted = candidates.to_vec();
     sorted.sort_unstable();
     score::score(query, snapshot, &sorted)
