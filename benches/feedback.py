@@ -28,7 +28,7 @@ MEASURES = ("nDCG@10", "R@100", "AP@100")
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--beta", type=float, nargs="+", help="for both weightings")
-    parser.add_argument("--documents", type=int, nargs="+", default=[1, 3])
+    parser.add_argument("--documents", type=int, nargs="+", default=[3])
     parser.add_argument("--no-record", action="store_true", help="print only")
     options = parser.parse_args()
     qrels = load_beir(default_folder()).qrels

@@ -154,24 +154,25 @@ def test_filters_and_ids_hold_in_both_passes(tmp_path: Path, mode: Any) -> None:
     index = Index.create(tmp_path / "index", dim=corpus.dim, train_after=0)
     index.add(range(90), vectors=corpus.documents, metadata=[{"third": key % 3} for key in range(90)])
     feedback = Feedback(mode=mode, rescored=20)
+    cases: list[tuple[dict[str, Any], set[int]]] = [
+        ({"filter": {"third": 1}}, set(range(1, 90, 3))),
+        ({"ids": [4, 5, 6, 7, 8]}, {4, 5, 6, 7, 8}),
+        ({"filter": {"third": 1}, "ids": [4, 5, 6, 7, 8]}, {4, 7}),
+    ]
     for query in corpus.queries:
-        for options, allowed in [
-            ({"filter": {"third": 1}}, set(range(1, 90, 3))),
-            ({"ids": [4, 5, 6, 7, 8]}, {4, 5, 6, 7, 8}),
-            ({"filter": {"third": 1}, "ids": [4, 5, 6, 7, 8]}, {4, 7}),
-        ]:
-            hits = index.search(query, 10, feedback=feedback, **options)  # type: ignore[arg-type]
+        for options, allowed in cases:
+            hits = index.search(query, 10, feedback=feedback, **options)
             assert {hit.id for hit in hits} <= allowed
             assert len(hits) == min(10, len(allowed))
             # The same documents' expansion, asked for by hand.
-            best = [hit.id for hit in index.search(query, 3, **options)]  # type: ignore[arg-type]
+            best = [hit.id for hit in index.search(query, 3, **options)]
             there = added(index, query, feedback, k=10, ids=best)
             vectors, weights, _ = index._core.search(
                 query,
                 np.array([0, len(query)]),
                 feedback=feedback,
                 filter='{"third": 1}' if "filter" in options else None,
-                ids=options.get("ids"),  # type: ignore[arg-type]
+                ids=options.get("ids"),
             ).added
             np.testing.assert_array_equal(vectors, there[0])
             np.testing.assert_array_equal(weights, there[1])
@@ -199,7 +200,7 @@ def test_fewer_different_vectors_than_clusters(tmp_path: Path, corpus: Corpus) -
     index = Index.create(tmp_path / "index", dim=corpus.dim, train_after=0, centroids=1)
     index.add([1, 2], vectors=[np.repeat(vector, 5, axis=0), np.concatenate([vector, corpus.documents[1][:1]])])
     for weighting in ("normalised", "raw"):
-        vectors, weights = added(index, vector, Feedback(weighting=weighting))  # type: ignore[arg-type]
+        vectors, weights = added(index, vector, Feedback(weighting=weighting))
         assert len(vectors) == 2
         assert weights.tolist() == [0.0, 0.0]
     hits = index.search(vector, feedback=Feedback())
@@ -212,7 +213,7 @@ def test_documents_without_tokens_and_nothing_found(tmp_path: Path, corpus: Corp
     documents = [corpus.documents[0], empty, corpus.documents[1], empty]
     index.add(range(4), vectors=documents, metadata=[{"n": 1}] * 4, allow_empty=True)
     for mode in ("ranker", "reranker"):
-        feedback = Feedback(mode=mode)  # type: ignore[arg-type]
+        feedback = Feedback(mode=mode)
         assert {hit.id for hit in index.search(corpus.queries[0], feedback=feedback)} == {0, 2}
         assert index.search(corpus.queries[0], feedback=feedback, filter={"n": 2}) == []
         assert index.search(corpus.queries[0], feedback=feedback, ids=[1, 3]) == []
@@ -248,6 +249,8 @@ def test_an_index_without_cells(tmp_path: Path, corpus: Corpus) -> None:
         ({"beta": float("inf")}, "beta"),
         ({"beta": 1e39}, "beta"),
         ({"beta": "1"}, "beta"),
+        ({"beta": True}, "beta"),
+        ({"beta": np.complex64(1)}, "beta"),
         ({"weighting": "idf"}, "weighting of feedback is 'idf'; it is 'normalised' or 'raw'"),
         ({"mode": "rocchio"}, "mode of feedback is 'rocchio'; it is 'ranker' or 'reranker'"),
     ],

@@ -73,12 +73,13 @@ class Feedback:
                 "ask for more clusters or fewer vectors"
             )
             raise InvalidInputError(message)
-        number = isinstance(self.beta, (int, float, np.number)) and not isinstance(self.beta, bool)
+        beta: Any = self.beta
+        number = isinstance(beta, (int, float, np.integer, np.floating)) and not isinstance(beta, bool)
         # What float32 cannot hold is no finite weight.
-        if not number or not 0 <= self.beta <= float(np.finfo(np.float32).max):
-            message = f"beta of feedback must be a finite number of at least 0, not {self.beta!r}"
+        if not number or not 0 <= beta <= float(np.finfo(np.float32).max):
+            message = f"beta of feedback must be a finite number of at least 0, not {beta!r}"
             raise InvalidInputError(message)
-        object.__setattr__(self, "beta", float(self.beta))
+        object.__setattr__(self, "beta", float(beta))
         for name, known in (("weighting", get_args(Weighting)), ("mode", get_args(Mode))):
             if getattr(self, name) not in known:
                 message = f"{name} of feedback is {getattr(self, name)!r}; it is {known[0]!r} or {known[1]!r}"
