@@ -140,7 +140,7 @@ fn rescore(snapshot: &Snapshot, codec: &Codec, query: Query<'_>, hits: &[Hit], k
     let prepare_s = clock.lap();
     let documents: Vec<Location> = hits.iter().map(|hit| hit.at).collect();
     let scored = score_in_document_order(&prepared, snapshot, &documents);
-    let (scored_count, scored_tokens) = (scored.len() as u64, score::tokens(snapshot, &scored));
+    let (scored_count, scored_tokens) = (scored.len() as u64, score::tokens(snapshot, scored.iter().map(|hit| hit.at)));
     let score_s = clock.lap();
     let hits = top_k(scored, k);
     let counts = Stats { scored: scored_count, scored_tokens, prepare_s, score_s, ..Stats::default() };

@@ -5,6 +5,7 @@ mod allowed;
 mod gather;
 mod prune;
 mod score;
+mod exhaustive;
 mod top_k;
 mod rerank;
 mod feedback;
@@ -187,21 +188,30 @@ pub fn search(
         return for_each_query(queries, weights, execution, |_, query| passes.search(snapshot, query, &allowed));
     }
     let plan = Plan::choose(snapshot, &allowed, options);
+    if let (Plan::Exhaustive, Some(codec)) = (&plan, &snapshot.codec) {
+        let together = exhaustive::together(codec, queries.items(), execution.threads());
+        return for_each_group(queries, weights, execution, together, |_, group| {
+            Ok(exhaustive::search(snapshot, group, &allowed, options.k))
+        });
+    }
     for_each_query(queries, weights, execution, |_, query| search_one(snapshot, query, &allowed, &plan, options.k))
 }
 
 fn search_one(snapshot: &Snapshot, query: Query<'_>, allowed: &Allowed, plan: &Plan, k: usize) -> Result<Ranking> {
     let Some(codec) = &snapshot.codec else { return Ok(Ranking::default()) };
+    let Plan::Candidates(gather, candidates) = plan else {
+        return Ok(exhaustive::search(snapshot, &[query], allowed, k).pop().unwrap_or_default());
+    };
     let mut clock = Clock(Instant::now());
     let prepared = Prepared::new(codec, query);
     let prepare_s = clock.lap();
-    let gathered = plan.gather(&prepared, snapshot, allowed)?;
+    let gathered = gather.gather(&prepared, snapshot, allowed)?;
     let (gather_s, found) = (clock.lap(), gathered.candidates.len());
-    let kept = prune::prune(&prepared, snapshot, gathered, plan.candidates());
+    let kept = prune::prune(&prepared, snapshot, gathered, *candidates);
     let prune_s = clock.lap();
     let scored = score::score_candidates(&prepared, snapshot, &kept, k);
     let score_s = clock.lap();
-    let (counted, tokens) = (scored.len(), score::tokens(snapshot, &scored));
+    let (counted, tokens) = (scored.len(), score::tokens(snapshot, scored.iter().map(|hit| hit.at)));
     let hits = top_k::top_k(scored, k);
     let stats = Stats {
         queries: 1,
@@ -220,23 +230,40 @@ fn search_one(snapshot: &Snapshot, query: Query<'_>, allowed: &Allowed, plan: &P
     Ok(Ranking { hits, stats, expansion: Expansion::default() })
 }
 
-/// Runs `one` for every query of a batch, on the calling thread if there is only one query.
+/// Runs `one` for every query of a batch.
 fn for_each_query(
     queries: &TokenMatrix<'_>,
     weights: Option<&[f32]>,
     execution: &Execution,
     one: impl Fn(usize, Query<'_>) -> Result<Ranking> + Sync,
 ) -> Result<(Vec<Ranking>, Stats)> {
-    let run = |item: usize| {
-        execution.check()?;
+    for_each_group(queries, weights, execution, 1, |first, group| Ok(vec![one(first, group[0])?]))
+}
+
+/// Runs `many` for every so many queries of a batch, with the number of the first; in order, if on one thread.
+fn for_each_group(
+    queries: &TokenMatrix<'_>,
+    weights: Option<&[f32]>,
+    execution: &Execution,
+    size: usize,
+    many: impl Fn(usize, &[Query<'_>]) -> Result<Vec<Ranking>> + Sync,
+) -> Result<(Vec<Ranking>, Stats)> {
+    let query = |item: usize| {
         let weights = weights.map(|weights| &weights[queries.item_rows(item)]);
-        one(item, Query { vectors: queries.item(item), weights })
+        Query { vectors: queries.item(item), weights }
     };
-    let rankings: Vec<Ranking> = if queries.items() <= 1 || execution.threads() == 1 {
-        (0..queries.items()).map(run).collect::<Result<_>>()?
+    let run = |group: usize| {
+        execution.check()?;
+        let items = group * size..queries.items().min((group + 1) * size);
+        many(items.start, &items.map(query).collect::<Vec<_>>())
+    };
+    let groups = queries.items().div_ceil(size);
+    let rankings: Vec<Vec<Ranking>> = if groups <= 1 || execution.threads() == 1 {
+        (0..groups).map(run).collect::<Result<_>>()?
     } else {
-        execution.install(|| (0..queries.items()).into_par_iter().map(run).collect::<Result<_>>())?
+        execution.install(|| (0..groups).into_par_iter().map(run).collect::<Result<_>>())?
     };
+    let rankings: Vec<Ranking> = rankings.into_iter().flatten().collect();
     let stats = rankings.iter().fold(Stats::default(), |sum, ranking| sum.add(ranking.stats));
     Ok((rankings, stats))
 }

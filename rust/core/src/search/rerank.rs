@@ -115,7 +115,7 @@ fn rerank_one(
         gathered: given.locations.len() as u64,
         pruned: (given.locations.len() - kept.len()) as u64,
         scored: scored.len() as u64,
-        scored_tokens: score::tokens(snapshot, &scored),
+        scored_tokens: score::tokens(snapshot, scored.iter().map(|hit| hit.at)),
         feedback_vectors: 0,
         feedback_s: 0.0,
         prepare_s,

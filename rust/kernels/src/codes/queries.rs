@@ -75,6 +75,7 @@ impl<'a> Queries<'a> {
     }
 
     /// Whether documents have centroids.
+    #[cfg(target_arch = "x86_64")]
     pub(super) fn residual(&self) -> bool {
         self.blocks.iter().any(|block| !block.table.is_empty())
     }
