@@ -23,8 +23,10 @@ from numpy.typing import NDArray
 from latewood import _core
 from latewood._optional import import_optional, progress_bar
 from latewood._typing import OffsetArray, Run
+from latewood.encode.fingerprint import fingerprint
+from latewood.encode.nano import NAME
+from latewood.encode.protocol import Encoder, as_encoder
 from latewood.encode.sentence_transformers import SentenceTransformersEncoder
-from latewood.encode.token_outputs import minilm_token_outputs
 from latewood.errors import InvalidInputError
 from latewood.evaluate import Collection, evaluate_run, load_beir
 from latewood.exact import maxsim
@@ -51,7 +53,7 @@ class Row:
     bytes_per_token: float | None
 
 
-def main(data: str | os.PathLike[str] | None = None, json: bool = False) -> int:
+def main(data: str | os.PathLike[str] | None = None, json: bool = False, encoder: str | None = None) -> int:
     """Run the demo.
 
     Parameters
@@ -60,6 +62,8 @@ def main(data: str | os.PathLike[str] | None = None, json: bool = False) -> int:
         A BEIR folder; by default the repository's `data/scifact`.
     json : bool
         Print the measurements as one JSON object instead of text.
+    encoder : str, optional
+        Name or folder of a multi-vector model; by default "latewood/nano-en", the one inside the wheel.
 
     Returns
     -------
@@ -73,20 +77,19 @@ def main(data: str | os.PathLike[str] | None = None, json: bool = False) -> int:
     MissingDependencyError
         The extra `demo` is not installed.
     """
+    import_optional("bm25s", extra="demo", purpose="the demo")
     say = Narrator(sys.stderr if json else sys.stdout)
     collection = load_beir(default_folder() if data is None else data)
     say(f"{len(collection.corpus):,} documents, {len(collection.queries):,} queries; kernels: {_core.simd_level()}")
-    # Its bar for a model that loads in a second would break the step's line.
-    import_optional("transformers.utils.logging", extra="demo", purpose="the demo").disable_progress_bar()
-    with say.step("loading the encoder"):
-        encoder = minilm_token_outputs()
-    documents, queries = cached_vectors(encoder, collection, say=say)
+    model = as_encoder(encoder or NAME)
+    say(f"encoder: {fingerprint(model)['name']}")
+    documents, queries = cached_vectors(model, collection, say=say)
     say(f"{len(documents.values):,} document token vectors of {documents.dim} dimensions")
 
     with tempfile.TemporaryDirectory(prefix="latewood-demo-") as folder:
         started = time.perf_counter()
         with say.step("building the index"):
-            index = Index.create(Path(folder) / "scifact", encoder=encoder)
+            index = Index.create(Path(folder) / "scifact", encoder=model)
             index.add(list(collection.corpus), vectors=documents, texts=collection.texts())
         seconds = time.perf_counter() - started
         rows = compare(index, collection, documents, queries, say)
@@ -189,7 +192,7 @@ def cache_folder() -> Path:
 
 
 def cached_vectors(
-    encoder: SentenceTransformersEncoder, collection: Collection, *, say: Callable[[str], None] = lambda text: None
+    encoder: Encoder, collection: Collection, *, say: Callable[[str], None] = lambda text: None
 ) -> tuple[Ragged, Ragged]:
     """Token vectors of a collection's documents and queries, encoded at most once.
 
@@ -197,7 +200,7 @@ def cached_vectors(
 
     Parameters
     ----------
-    encoder : SentenceTransformersEncoder
+    encoder : Encoder
     collection : Collection
     say : callable, optional
         Told what is done.
@@ -208,14 +211,16 @@ def cached_vectors(
         Documents and queries, float32.
     """
     digest = hashlib.sha256()
-    digest.update(json.dumps([encoder.name, encoder.pooling, encoder.prompts], sort_keys=True).encode())
+    known = fingerprint(encoder)
+    named = [known["name"], known["pooling"], known["prompts"], *filter(None, [known["revision"]])]
+    digest.update(json.dumps(named, sort_keys=True).encode())
     texts, claims = collection.texts(), list(collection.queries.values())
     for text in (*texts, "", *claims):
         digest.update(text.encode() + b"\0")
     folder = cache_folder() / "vectors" / digest.hexdigest()[:16]
     if not (folder / "complete").is_file():
-        context, precision = _autocast()
-        say(f"encoding {len(texts):,} documents in {precision}; this takes minutes, once")
+        context, precision = _autocast() if isinstance(encoder, SentenceTransformersEncoder) else (nullcontext(), "")
+        say(f"encoding {len(texts):,} documents{precision}, once")
         started = time.perf_counter()
         with context:
             documents = _encode(encoder.encode_document, texts, "documents")
@@ -263,10 +268,10 @@ def _load(folder: Path, name: str) -> Ragged:
 
 
 def _autocast() -> tuple[AbstractContextManager[Any], str]:
-    """Half precision where this processor multiplies it faster: found out by multiplying."""
+    """Half precision where this processor multiplies it faster: found out by multiplying; and words that say so."""
     torch = import_optional("torch", extra="encode", purpose="encoding text")
     if torch.get_default_device().type != "cpu":
-        return nullcontext(), "float32"
+        return nullcontext(), " in float32"
     seconds = {}
     for kind in (torch.float32, torch.bfloat16):
         left, right = torch.ones(1024, 384, dtype=kind), torch.ones(384, 1536, dtype=kind)
@@ -276,8 +281,8 @@ def _autocast() -> tuple[AbstractContextManager[Any], str]:
             left @ right
         seconds[kind] = time.perf_counter() - started
     if seconds[torch.bfloat16] < 0.6 * seconds[torch.float32]:
-        return torch.autocast("cpu", dtype=torch.bfloat16), "bfloat16"
-    return nullcontext(), "float32"
+        return torch.autocast("cpu", dtype=torch.bfloat16), " in bfloat16; this takes minutes"
+    return nullcontext(), " in float32; this takes minutes"
 
 
 # -- output
