@@ -22,6 +22,8 @@ mod float;
 mod rotate;
 #[cfg(target_arch = "x86_64")]
 mod x86;
+#[cfg(target_arch = "aarch64")]
+mod aarch64;
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 mod tiles;
 #[cfg(test)]
