@@ -136,7 +136,7 @@ def test_the_vectors_are_those_of_torch(variant: str, tmp_path: Path) -> None:
 
 def test_prompts_and_lengths(tiny: tuple[Any, Path]) -> None:
     model, folder = tiny
-    encoder = OnnxEncoder(folder, batch_size=3)
+    encoder = OnnxEncoder(folder, batch_tokens=40)
     assert_equal_to_torch(model, encoder)
     assert (encoder.dim, encoder.prompts) == (16, {"query": "what is ", "document": "the "})
     theirs = SentenceTransformersEncoder(model)
@@ -230,7 +230,7 @@ def test_query_expansion_of_a_plain_folder(plain: Path, tmp_path: Path) -> None:
 
 def test_order_and_batches_do_not_matter(plain: Path) -> None:
     texts = [" ".join(random.Random(seed).choices(list(TEXTS), k=seed % 17)) for seed in range(70)]
-    one, many = OnnxEncoder(plain, batch_size=1, threads=1), OnnxEncoder(plain, batch_size=16, threads=2)
+    one, many = OnnxEncoder(plain, batch_tokens=1, threads=1), OnnxEncoder(plain, batch_tokens=200, threads=2)
     for alone, together in zip(one.encode_document(texts), many.encode_document(texts), strict=True):
         np.testing.assert_allclose(alone, together, atol=1e-5)
 
@@ -296,8 +296,8 @@ def test_another_encoder_is_refused(plain: Path, tmp_path: Path) -> None:
 def test_options_that_are_wrong(plain: Path) -> None:
     with pytest.raises(InvalidInputError, match="threads"):
         OnnxEncoder(plain, threads=0)
-    with pytest.raises(InvalidInputError, match="batch_size"):
-        OnnxEncoder(plain, batch_size=0)
+    with pytest.raises(InvalidInputError, match="batch_tokens"):
+        OnnxEncoder(plain, batch_tokens=0)
 
 
 def test_folders_that_are_wrong(plain: Path, tiny: tuple[Any, Path], tmp_path: Path) -> None:
@@ -449,7 +449,7 @@ if child == 0:
     os._exit(0 if (got == wanted).all() else 1)
 print(json.dumps(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])))
 """
-    assert run_python(code, plain, environment={"TOKENIZERS_PARALLELISM": "false"}) == 0
+    assert run_python(code, plain) == 0
 
 
 def test_missing_dependency_is_an_import_error() -> None:

@@ -1,8 +1,11 @@
 """Multi-vector models by onnxruntime: text to token vectors without torch, from a folder on this disk."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from threading import Lock
@@ -10,7 +13,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from latewood._optional import chunks, import_optional
+from latewood._optional import import_optional
 from latewood._typing import BoolArray, FloatArray
 from latewood.encode.encoded import Encoded
 from latewood.encode.onnx_folder import Expansion, Recipe, Side, read_folder
@@ -29,9 +32,10 @@ class OnnxEncoder:
         What sentence-transformers saves of a `MultiVectorEncoder(..., backend="onnx")`, or a plain folder with
         `model.onnx`, `tokenizer.json` and `config.json` (docs/encoders.md). Nothing in it is run but the graph.
     threads : int, optional
-        Threads of onnxruntime; all processors that this process may use by default.
-    batch_size : int
-        Texts that go through the graph together; texts of like length are put together.
+        Batches that are encoded at a time, each on one thread; as many as this process has processors by default.
+    batch_tokens : int
+        Tokens of a batch, padding included: texts of like length go through the graph together up to this number, and
+        a longer text goes alone. Small batches stay in a processor's cache.
     graph : str, optional
         Name of the graph's file where there are several, such as a quantised one.
 
@@ -48,20 +52,18 @@ class OnnxEncoder:
         folder: str | os.PathLike[str],
         *,
         threads: int | None = None,
-        batch_size: int = 32,
+        batch_tokens: int = 512,
         graph: str | None = None,
     ) -> None:
-        for what, count in (("threads", 1 if threads is None else threads), ("batch_size", batch_size)):
-            if isinstance(count, bool) or count < 1:
+        for what, count in (("threads", 1 if threads is None else threads), ("batch_tokens", batch_tokens)):
+            if isinstance(count, bool) or not isinstance(cast("object", count), int) or count < 1:
                 message = f"{what} must be at least 1, not {count!r}"
                 raise InvalidInputError(message)
         self._recipe = read_folder(Path(folder), graph)
         _check_installed()
-        self._threads = threads
-        self._graph_name = graph
+        self._options: dict[str, Any] = {"threads": threads, "batch_tokens": batch_tokens, "graph": graph}
         self._lock = Lock()
         self._loaded: _Model | None = None
-        self.batch_size = batch_size
 
     @property
     def name(self) -> str:
@@ -78,7 +80,7 @@ class OnnxEncoder:
         """Dimensions of a token vector."""
         if self._recipe.dim is not None:
             return self._recipe.dim
-        return int(self._model.run(["dimensions"], "document", 1).vectors[0].shape[1])
+        return int(self._encode(["dimensions"], "document")[0].shape[1])
 
     @property
     def prompts(self) -> dict[str, str]:
@@ -110,35 +112,32 @@ class OnnxEncoder:
         texts = _checked(inputs)
         if not texts:
             return Encoded([], [])
-        result = self._model.run(texts, task, self.batch_size)
-        dim = result.vectors[0].shape[1]
+        encoded = self._model.run(texts, task)
+        dim = encoded[0].shape[1]
         if self._recipe.dim is not None and dim != self._recipe.dim:
             message = f"{self._recipe.graph} gives {dim} dimensions, and its folder says {self._recipe.dim}"
             raise EncoderError(message)
-        return result.encoded()
+        return encoded
 
     @property
     def _model(self) -> "_Model":
-        # onnxruntime's threads do not live on in a forked child: it gets a session of its own.
+        # A forked child gets a session of its own: a thread of the parent may have held a lock of the inherited one.
         model = self._loaded
         if model is None or model.process != os.getpid():
             with self._lock:
                 model = self._loaded
                 if model is None or model.process != os.getpid():
-                    model = self._loaded = _Model(self._recipe, self._threads)
+                    threads = self._options["threads"] or _processors()
+                    model = self._loaded = _Model(self._recipe, threads, self._options["batch_tokens"])
         return model
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle the folder and the options, and load again."""
-        return (_again, (self._recipe.folder, self._threads, self.batch_size, self._graph_name))
+        return (partial(OnnxEncoder, **self._options), (self._recipe.folder,))
 
     def __repr__(self) -> str:
         """Give the name, without loading anything."""
         return f"OnnxEncoder({self.name!r})"
-
-
-def _again(folder: Path, threads: int | None, batch_size: int, graph: str | None) -> OnnxEncoder:
-    return OnnxEncoder(folder, threads=threads, batch_size=batch_size, graph=graph)
 
 
 def _check_installed() -> None:
@@ -170,24 +169,17 @@ class _Tokens:
     truncated: bool
 
 
-@dataclass(frozen=True, slots=True)
-class _Result:
-    vectors: list[FloatArray]
-    truncated: list[bool]
-
-    def encoded(self) -> Encoded:
-        return Encoded(self.vectors, self.truncated)
-
-
 class _Model:
     """Graph and tokenizer, loaded."""
 
-    def __init__(self, recipe: Recipe, threads: int | None) -> None:
+    def __init__(self, recipe: Recipe, threads: int, batch_tokens: int) -> None:
         self.process = os.getpid()
         self._recipe = recipe
+        self._threads = threads
+        self._batch_tokens = batch_tokens
         self._tokenizer = _load_tokenizer(recipe.tokenizer)
         self._special_count = int(self._tokenizer.num_special_tokens_to_add(is_pair=False))
-        self._session = _load_session(recipe.graph, threads)
+        self._session = _load_session(recipe.graph)
         self._inputs = [entry.name for entry in self._session.get_inputs()]
         if unknown := [name for name in self._inputs if name not in _INPUTS]:
             message = f"{recipe.graph} asks for the input {unknown[0]!r}; {', '.join(sorted(_INPUTS))} are supported"
@@ -201,16 +193,36 @@ class _Model:
         self._masks: list[ResolvedMask] = [mask.resolved(self._tokenizer, special.unknown) for mask in recipe.masks]
         self._expansion_id = self._find_expansion_id(recipe.sides["query"].expansion)
 
-    def run(self, texts: list[str], task: Task, batch_size: int) -> _Result:
+    def run(self, texts: list[str], task: Task) -> Encoded:
         rows = self._prepare(texts, task)
-        order = sorted(range(len(rows)), key=lambda position: len(rows[position].ids))
+        batches = list(self._batches(rows, task))
+
+        def vectors_of(batch: list[int]) -> Iterable[FloatArray]:
+            return self._run_batch([rows[position] for position in batch], task)
+
         vectors: list[Any] = [None] * len(rows)
-        for batch in chunks(len(order), batch_size):
-            positions = order[batch]
-            parts = self._run_batch([rows[position] for position in positions], task)
-            for position, part in zip(positions, parts, strict=True):
-                vectors[position] = part
-        return _Result(vectors, [row.truncated for row in rows])
+        threads = min(self._threads, len(batches))
+        with ThreadPoolExecutor(threads) if threads > 1 else nullcontext() as pool:
+            parts = map(vectors_of, batches) if pool is None else pool.map(vectors_of, batches)
+            for batch, part in zip(batches, parts, strict=True):
+                for position, one in zip(batch, part, strict=True):
+                    vectors[position] = one
+        return Encoded(vectors, [row.truncated for row in rows])
+
+    def _batches(self, rows: list[_Tokens], task: Task) -> Iterator[list[int]]:
+        """Positions of texts of like length, the longest first, so that no long one is left over at the end."""
+        expansion = self._recipe.sides[task].expansion
+        floor = 1 if expansion is None else expansion.length
+        batch: list[int] = []
+        width = 0
+        for position in sorted(range(len(rows)), key=lambda position: -len(rows[position].ids)):
+            if batch and (len(batch) + 1) * width > self._batch_tokens:
+                yield batch
+                batch = []
+            if not batch:
+                width = max(floor, len(rows[position].ids))
+            batch.append(position)
+        yield batch
 
     def labels(self, text: str, task: Task) -> list[str]:
         """Names of the tokens that have a vector."""
@@ -265,7 +277,7 @@ class _Model:
             counted = mask(counted, ids, task)
         return ids, attention, types, counted
 
-    def _run_batch(self, rows: list[_Tokens], task: Task) -> Iterator[FloatArray]:
+    def _run_batch(self, rows: list[_Tokens], task: Task) -> list[FloatArray]:
         ids, attention, types, counted = self._fill(rows, task)
         given = {"input_ids": ids, "attention_mask": attention, "token_type_ids": types}
         feed = {name: given[name].astype(self._types[name], copy=False) for name in self._inputs}
@@ -274,7 +286,7 @@ class _Model:
         for module in self._recipe.projections:
             vectors = module(vectors)
         ends = np.cumsum(counted.sum(axis=1))
-        return (part for part in np.split(vectors, ends[:-1]))
+        return np.split(vectors, ends[:-1])
 
     def _id_of(self, token: str | None) -> int | None:
         found = None if token is None else self._tokenizer.token_to_id(token)
@@ -307,16 +319,21 @@ def _load_tokenizer(path: Path) -> Any:
     return tokenizer
 
 
-def _load_session(path: Path, threads: int | None) -> Any:
+def _load_session(path: Path) -> Any:
     package = import_optional("onnxruntime", extra="text", purpose="encoding text")
     options = package.SessionOptions()
-    options.intra_op_num_threads = threads or _processors()
+    # Batches side by side are faster than threads inside of one, and a session without threads can be forked.
+    options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
-    # Threads that wait by spinning would take the processors from the search that follows.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 3
     try:
-        return package.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        return package.InferenceSession(
+            str(path),
+            options,
+            providers=["CPUExecutionProvider"],
+            # On processors, the fused operator is several times slower than the two that it replaces.
+            disabled_optimizers=["SkipLayerNormFusion"],
+        )
     except Exception as error:  # onnxruntime has a dozen classes, none of them public
         message = f"{path} cannot be loaded by onnxruntime {package.__version__}: {error}"
         raise EncoderError(message) from error
