@@ -255,7 +255,7 @@ def test_texts_that_are_too_long_are_counted(plain: Path, tmp_path: Path) -> Non
 
 def test_marks_survive_the_training_of_the_codec(plain: Path, tmp_path: Path) -> None:
     index = Index.create(tmp_path / "index", encoder=plain, train_after=200, centroids=8)
-    index.add(range(10), texts=["dog " * (10 * (number % 4)) for number in range(10)])
+    index.add(range(10), texts=["dog " * (10 * (number % 4)) + "fox" for number in range(10)])
     marked = index.info()["truncated_documents"]
     index.add(range(100, 120), texts=[f"fox {number}" for number in range(20)])
     assert index.info()["codec"]["kind"] == "residual"
@@ -275,12 +275,31 @@ def test_wrong_texts(plain: Path, tmp_path: Path) -> None:
     empty, blank = encoder.encode_document(["", " \n"])
     assert empty.shape == blank.shape == (2, 32), "[CLS] and [SEP]"
     index = Index.create(tmp_path / "index", encoder=encoder)
-    index.add(["empty", "dog"], texts=["", "dog"])
-    assert {hit.id for hit in index.search("dog")} == {"empty", "dog"}
     with pytest.raises(InvalidInputError, match="'b' is a int"):
         index.add(["a", "b"], texts=["x", 5])  # type: ignore[list-item]
     with pytest.raises(InvalidInputError):
         index.search(5)  # type: ignore[arg-type]
+
+
+def test_empty_texts(plain: Path, tmp_path: Path) -> None:
+    index = Index.create(tmp_path / "index", encoder=plain)
+    for nothing in ("", " \n"):
+        with pytest.raises(InvalidInputError, match=r"the text of document 'b' is empty; .*allow_empty=True"):
+            index.add(["a", "b"], texts=["dog", nothing])
+        with pytest.raises(InvalidInputError, match="the text of query at position 0 is empty"):
+            index.search(nothing)
+    assert len(index) == 0
+    index.add(["b", "long", "c", "dog"], texts=["", "dog " * 30, " ", "dog"], allow_empty=True)
+    assert index.info()["truncated_documents"] == 1
+    assert {hit.id for hit in index.search("dog")} == {"long", "dog"}
+    assert index.documents(["b"])[0].text == ""
+    index.add(["d"], texts=["\t"], allow_empty=True)
+    ranked = Reranker(plain).rank("dog", ["", "fox", "dog"])
+    assert [entry["corpus_id"] for entry in ranked][-1] == 0
+    assert ranked[-1]["score"] == -np.inf
+    assert Reranker(plain).rank("dog", ["", " "])[0]["score"] == -np.inf
+    with pytest.raises(InvalidInputError, match="empty"):
+        Reranker(plain).rank("", ["dog"])
 
 
 def test_another_encoder_is_refused(plain: Path, tmp_path: Path) -> None:

@@ -86,7 +86,7 @@ class Index(Searcher):
         InvalidInputError
             Settings that do not exist.
         MissingDependencyError
-            Neither `dim` nor `encoder`, and the extra `text` is not installed.
+            Neither `dim` nor `encoder`, and the extra `text` is not installed: vectors of one's own need `dim`.
         """
         own = as_encoder(encoder) if encoder is not None else nano_en() if dim is None else None
         width = _dimensions(own, dim)

@@ -180,7 +180,7 @@ class Reranker:
     def _document_vectors(self, documents: Any, options: dict[str, Any]) -> Ragged:
         if not (isinstance(documents, (list, tuple)) and documents and isinstance(documents[0], str)):
             return to_ragged(documents, allow_empty=True)
-        return encode_documents(_Configured(self.encoder, options), list(documents))
+        return encode_documents(_Configured(self.encoder, options), list(documents), allow_empty=True)
 
 
 class _Configured:

@@ -67,7 +67,8 @@ class Writer:
         store_texts : bool
             False encodes the texts without keeping them.
         allow_empty : bool
-            Accept documents without a single token: no search finds them, and a rerank puts them last with `-inf`.
+            Accept documents without a single token, such as empty texts: no search finds them, and a rerank puts them
+            last with `-inf`.
         threads : int, optional
             All processors by default; the codes do not depend on it.
 

@@ -138,8 +138,9 @@ def create(path: Path, bits: str, as_json: bool, **options: Any) -> None:
 @click.argument("source", type=EXISTING)
 @_encoder_option
 @click.option("--upsert", is_flag=True, help="Replace documents whose ids exist.")
+@click.option("--allow-empty", is_flag=True, help="Accept documents without text, which no search finds.")
 @_threads_option
-def add(path: Path, source: Path, encoder: str | None, upsert: bool, threads: int | None, as_json: bool) -> None:
+def add(path: Path, source: Path, encoder: str | None, upsert: bool, as_json: bool, **options: Any) -> None:
     """Add the documents of SOURCE: a JSONL file (id, text, metadata, vectors), a BEIR folder, or an .npz of vectors."""
     index = _open(path, encoder)
     count = 0
@@ -147,11 +148,11 @@ def add(path: Path, source: Path, encoder: str | None, upsert: bool, threads: in
         store = writer.upsert if upsert else writer.add
         if source.suffix == ".npz":
             ids, vectors = read_vectors(source)
-            store(ids, vectors=vectors, threads=threads)
+            store(ids, vectors=vectors, **options)
             count = len(ids)
         else:
             for batch in document_batches(source, ADD_CHUNK):
-                store(**batch.arguments(), threads=threads)
+                store(**batch.arguments(), **options)
                 count += len(batch)
                 bar.update(len(batch))
     _print(
@@ -285,7 +286,7 @@ def compact(path: Path, threads: int | None, as_json: bool) -> None:
 
 @_command("demo")
 @click.option("--data", type=EXISTING, help="A BEIR folder or archive; SciFact by default.")
-@click.option("--encoder", metavar="NAME", help="Multi-vector model; the one inside the wheel by default.")
+@click.option("--encoder", metavar="NAME", help="Multi-vector model, or 'minilm'; the one inside the wheel by default.")
 @click.pass_context
 def demo(context: click.Context, data: Path | None, encoder: str | None, as_json: bool) -> None:
     """Index a small collection of abstracts, compare search, reranking and BM25, and show hits."""

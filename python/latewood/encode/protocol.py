@@ -3,8 +3,11 @@
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol, cast, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
+import numpy as np
+
+from latewood._ids import one_id
 from latewood._typing import IdSequence
 from latewood.encode.nano import NAME, nano_en
 from latewood.encode.onnx import OnnxEncoder
@@ -55,14 +58,19 @@ def as_encoder(encoder: Any) -> Encoder:
 
 def encode_queries(encoder: Encoder, texts: Sequence[str], *, dim: int | None = None) -> Ragged:
     """Encode query texts; every query must come out with at least one token."""
-    return _encode(encoder.encode_query, encoder, texts, dim, "query", None)[0]
+    return _encode(encoder.encode_query, encoder, texts, dim, "query", None, allow_empty=False)[0]
 
 
 def encode_documents(
-    encoder: Encoder, texts: Sequence[str], *, dim: int | None = None, names: IdSequence | None = None
+    encoder: Encoder,
+    texts: Sequence[str],
+    *,
+    dim: int | None = None,
+    names: IdSequence | None = None,
+    allow_empty: bool = False,
 ) -> Ragged:
-    """Encode document texts; `names` are their ids, for messages."""
-    return encode_and_mark(encoder, texts, dim=dim, names=names)[0]
+    """Encode document texts; parameters and errors as for `encode_and_mark`."""
+    return encode_and_mark(encoder, texts, dim=dim, names=names, allow_empty=allow_empty)[0]
 
 
 def encode_and_mark(
@@ -73,7 +81,33 @@ def encode_and_mark(
     names: IdSequence | None = None,
     allow_empty: bool = False,
 ) -> tuple[Ragged, list[bool] | None]:
-    """Encode document texts, and tell which of them the encoder cut; None if it does not say."""
+    """Encode document texts, and tell which of them the encoder cut.
+
+    Parameters
+    ----------
+    encoder : Encoder
+    texts : sequence of str
+    dim : int, optional
+        Dimensions that the vectors must have.
+    names : sequence, optional
+        Ids of the documents, for messages.
+    allow_empty : bool
+        Whether a text may be empty: it then has no vectors, and the encoder does not see it.
+
+    Returns
+    -------
+    vectors : Ragged
+        One item for each text.
+    truncated : list of bool, or None
+        Whether each text was longer than the encoder takes; None if the encoder does not say.
+
+    Raises
+    ------
+    InvalidInputError
+        A text that is no str, or is empty and may not be.
+    EncoderError
+        The encoder gave vectors for more or fewer texts.
+    """
     return _encode(encoder.encode_document, encoder, texts, dim, "document", names, allow_empty=allow_empty)
 
 
@@ -85,17 +119,36 @@ def _encode(
     kind: str,
     names: IdSequence | None,
     *,
-    allow_empty: bool = False,
+    allow_empty: bool,
 ) -> tuple[Ragged, list[bool] | None]:
-    for position, text in enumerate(texts):
-        if not isinstance(cast("object", text), str):
-            name = repr(names[position]) if names is not None else f"at position {position}"
-            message = f"the text of {kind} {name} is a {type(text).__name__}, not a str"
-            raise InvalidInputError(message)
-    vectors = method(list(texts))
-    ragged = to_ragged(vectors, dim=dim, kind=kind, names=names, allow_empty=allow_empty)
-    if len(ragged) != len(texts):
-        message = f"{type(encoder).__name__} gave vectors for {len(ragged)} of {len(texts)} {kind} texts"
+    empty = np.array([_is_empty(text, position, kind, names) for position, text in enumerate(texts)], dtype=np.bool_)
+    if empty.any() and not allow_empty:
+        remedy = "leave it out, or pass allow_empty=True" if kind == "document" else "there is nothing to search for"
+        message = f"the text of {kind} {_name(int(empty.argmax()), names)} is empty; {remedy}"
+        raise InvalidInputError(message)
+    kept = np.flatnonzero(~empty)
+    vectors = method([texts[position] for position in kept]) if len(kept) else []
+    kept_names = None if names is None else [names[position] for position in kept]
+    ragged = to_ragged(vectors, dim=dim, kind=kind, names=kept_names, allow_empty=allow_empty)
+    if len(ragged) != len(kept):
+        message = f"{type(encoder).__name__} gave vectors for {len(ragged)} of {len(kept)} {kind} texts"
         raise EncoderError(message)
-    truncated = getattr(vectors, "truncated", None)
-    return ragged, None if truncated is None else [bool(cut) for cut in truncated]
+    offsets = np.zeros(len(texts) + 1, dtype=np.int64)
+    offsets[kept + 1] = ragged.lengths
+    marks = getattr(vectors, "truncated", None)
+    if marks is None:
+        return Ragged(ragged.values, np.cumsum(offsets)), None
+    truncated = np.zeros(len(texts), dtype=np.bool_)
+    truncated[kept] = marks
+    return Ragged(ragged.values, np.cumsum(offsets)), truncated.tolist()
+
+
+def _is_empty(text: object, position: int, kind: str, names: IdSequence | None) -> bool:
+    if not isinstance(text, str):
+        message = f"the text of {kind} {_name(position, names)} is a {type(text).__name__}, not a str"
+        raise InvalidInputError(message)
+    return not text.strip()
+
+
+def _name(position: int, names: IdSequence | None) -> str:
+    return f"at position {position}" if names is None else repr(one_id(names[position]))
