@@ -17,7 +17,14 @@ from latewood._typing import Id, Metadata, MissingRule, ResultIds, VectorInput
 from latewood.encode.fingerprint import check_fingerprint, dumps
 from latewood.encode.nano import NAME, has_nano, nano_en
 from latewood.encode.protocol import Encoder, as_encoder, encode_queries
-from latewood.errors import DamagedIndexWarning, EncoderError, EncoderRequiredError, InvalidInputError, LatewoodError
+from latewood.errors import (
+    DamagedIndexWarning,
+    EncoderError,
+    EncoderRequiredError,
+    InvalidInputError,
+    LatewoodError,
+    MissingDependencyError,
+)
 from latewood.ragged import Ragged
 from latewood.results import Document
 from latewood.search import Searcher
@@ -88,7 +95,7 @@ class Index(Searcher):
         MissingDependencyError
             Neither `dim` nor `encoder`, and the extra `text` is not installed: vectors of one's own need `dim`.
         """
-        own = as_encoder(encoder) if encoder is not None else nano_en() if dim is None else None
+        own = as_encoder(encoder) if encoder is not None else _default_encoder() if dim is None else None
         width = _dimensions(own, dim)
         if train_after < 0:
             message = f"train_after must be at least 0, not {train_after}"
@@ -320,6 +327,14 @@ class Index(Searcher):
         """Rewrite all segments as one, without the deleted documents: time and space grow with the index."""
         self._core.compact(threads)
         self.refresh()
+
+
+def _default_encoder() -> Encoder:
+    try:
+        return nano_en()
+    except (MissingDependencyError, EncoderError) as error:
+        message = f"{error}; an index for vectors of your own needs no encoder, but their dimensions: pass dim="
+        raise type(error)(message) from error
 
 
 def _dimensions(encoder: Encoder | None, asked: int | None) -> int:

@@ -126,21 +126,20 @@ def _encode(
         remedy = "leave it out, or pass allow_empty=True" if kind == "document" else "there is nothing to search for"
         message = f"the text of {kind} {_name(int(empty.argmax()), names)} is empty; {remedy}"
         raise InvalidInputError(message)
-    kept = np.flatnonzero(~empty)
-    vectors = method([texts[position] for position in kept]) if len(kept) else []
+    kept = np.flatnonzero(~empty).tolist()
+    vectors = method([texts[position] for position in kept]) if kept else []
     kept_names = None if names is None else [names[position] for position in kept]
     ragged = to_ragged(vectors, dim=dim, kind=kind, names=kept_names, allow_empty=allow_empty)
     if len(ragged) != len(kept):
         message = f"{type(encoder).__name__} gave vectors for {len(ragged)} of {len(kept)} {kind} texts"
         raise EncoderError(message)
-    offsets = np.zeros(len(texts) + 1, dtype=np.int64)
-    offsets[kept + 1] = ragged.lengths
-    marks = getattr(vectors, "truncated", None)
-    if marks is None:
-        return Ragged(ragged.values, np.cumsum(offsets)), None
+    lengths = np.zeros(len(texts) + 1, dtype=np.int64)
+    lengths[1:][kept] = ragged.lengths
     truncated = np.zeros(len(texts), dtype=np.bool_)
-    truncated[kept] = marks
-    return Ragged(ragged.values, np.cumsum(offsets)), truncated.tolist()
+    marks = getattr(vectors, "truncated", None)
+    if marks is not None:
+        truncated[kept] = marks
+    return Ragged(ragged.values, np.cumsum(lengths)), None if marks is None else truncated.tolist()
 
 
 def _is_empty(text: object, position: int, kind: str, names: IdSequence | None) -> bool:
