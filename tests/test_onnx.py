@@ -278,7 +278,7 @@ def test_wrong_texts(plain: Path, tmp_path: Path) -> None:
     with pytest.raises(InvalidInputError, match="'b' is a int"):
         index.add(["a", "b"], texts=["x", 5])  # type: ignore[list-item]
     with pytest.raises(InvalidInputError):
-        index.search(5)  # type: ignore[arg-type]
+        index.search(5)
 
 
 def test_empty_texts(plain: Path, tmp_path: Path) -> None:

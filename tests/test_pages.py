@@ -41,7 +41,6 @@ def save_colpali(folder: Path) -> None:
     )
     size = {"height": 12, "width": 12}
     pictures = SiglipImageProcessorPil(size=size, image_seq_length=PATCHES)
-    pictures.image_seq_length = PATCHES
     processor = transformers.ColPaliProcessor(image_processor=pictures, tokenizer=tokenizer)
     processor.save_pretrained(folder)
     layers = {"num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32, "hidden_size": 32}

@@ -198,15 +198,10 @@ impl<'a> Assembly<'a> {
             None => self.metadata.skip(run.len()),
         }
         match source.texts {
-            Some((present, texts)) => {
-                self.texts.extend(texts, run);
-                copy_bits(&mut self.present, self.documents, Some(present), run);
-            }
-            None => {
-                self.texts.skip(run.len());
-                copy_bits(&mut self.present, self.documents, None, run);
-            }
+            Some((_, texts)) => self.texts.extend(texts, run),
+            None => self.texts.skip(run.len()),
         }
+        copy_bits(&mut self.present, self.documents, source.texts.map(|(present, _)| present), run);
         copy_bits(&mut self.truncated, self.documents, source.truncated, run);
         self.documents += run.len();
     }
