@@ -30,6 +30,13 @@ def test_the_model() -> None:
     np.testing.assert_allclose(np.linalg.norm(long, axis=1), 1.0, atol=1e-3)
 
 
+def test_neighbours_do_not_matter() -> None:
+    encoder = nano_en()
+    texts = [*TEXTS.values(), "word " * 200]
+    for text, together in zip(texts, encoder.encode_document(texts), strict=True):
+        np.testing.assert_array_equal(encoder.encode_document([text])[0], together)
+
+
 def test_text_without_a_word_about_encoders(tmp_path: Path) -> None:
     index = Index.create(tmp_path / "index")
     index.add(list(TEXTS), texts=list(TEXTS.values()))

@@ -1,7 +1,7 @@
 """Multi-vector models by onnxruntime: text to token vectors without torch, from a folder on this disk."""
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -35,7 +35,7 @@ class OnnxEncoder:
         Batches that are encoded at a time, each on one thread; as many as this process has processors by default.
     batch_tokens : int
         Tokens of a batch, padding included: texts of like length go through the graph together up to this number, and
-        a longer text goes alone. Small batches stay in a processor's cache.
+        a longer text goes alone; with 1, all do. Small batches stay in a processor's cache.
     graph : str, optional
         Name of the graph's file where there are several, such as a quantised one.
 
@@ -197,7 +197,7 @@ class _Model:
         rows = self._prepare(texts, task)
         batches = list(self._batches(rows, task))
 
-        def vectors_of(batch: list[int]) -> Iterable[FloatArray]:
+        def vectors_of(batch: list[int]) -> list[FloatArray]:
             return self._run_batch([rows[position] for position in batch], task)
 
         vectors: list[Any] = [None] * len(rows)
