@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from latewood import Index
+from latewood import Feedback, Index
 from latewood.errors import DamagedIndexWarning
 from latewood.evaluate import write_run
 from strategies import make_corpus
@@ -74,6 +74,20 @@ def test_search_prints_hits(texts: Path) -> None:
     assert hits[0]["metadata"] == {"words": 9}
     filtered = run("search", texts, "lazy dog", "--encoder", "hash", "--filter", '{"words": {"lt": 8}}', "--json")
     assert {hit["id"] for hit in json.loads(filtered)} == {"paris", "berlin"}
+
+
+def test_search_with_feedback(texts: Path, tmp_path: Path) -> None:
+    path = tmp_path / "trained"
+    run("create", path, "--encoder", "hash", "--train-after", 0)
+    source = write_jsonl(tmp_path / "again.jsonl", [{"id": key, "text": text} for key, text in TEXTS.items()])
+    run("add", path, source, "--encoder", "hash")
+    index = Index.open(path, encoder=HashEncoder())
+    for mode in ("ranker", "reranker"):
+        found = json.loads(run("search", path, "lazy dog", "--encoder", "hash", "--feedback", mode, "--json"))
+        hits = index.search("lazy dog", feedback=Feedback(mode=mode))
+        assert [hit["score"] for hit in found] == [hit.score for hit in hits]
+    assert "train_after" in run("search", texts, "lazy dog", "--encoder", "hash", "--feedback", "ranker", code=1)
+    run("search", path, "lazy dog", "--encoder", "hash", "--feedback", "twice", code=2)
 
 
 def test_batches_runs_and_evaluation(texts: Path, tmp_path: Path) -> None:

@@ -186,6 +186,7 @@ def delete(path: Path, ids: tuple[str, ...], missing: Any, as_json: bool) -> Non
 @click.option("--filter", "condition", metavar="JSON", help='Conditions on metadata, such as \'{"lang": "en"}\'.')
 @click.option("--gather", type=click.Choice(["exact", "flood", "postings"]))
 @click.option("--candidates", type=click.IntRange(min=1))
+@click.option("--feedback", "mode", type=click.Choice(["ranker", "reranker"]), help="Search twice, expanding queries.")
 @click.option("--run", "run_path", type=PATH, help="Write a TREC run here instead of printing hits.")
 @_threads_option
 def search(
@@ -195,17 +196,21 @@ def search(
     encoder: str | None,
     k: int,
     condition: str | None,
+    mode: Any,
     run_path: Path | None,
     as_json: bool,
     **options: Any,
 ) -> None:
     """Search for QUERY, or for all of --queries."""
+    from latewood.feedback import Feedback
+
     if (query is None) == (queries is None):
         message = "give a QUERY or --queries, one of the two"
         raise click.UsageError(message)
     keys, asked = (["query"], [query]) if queries is None else read_queries(queries)
     index = _open(path, encoder)
     options["filter"] = _json_option(condition, "--filter")
+    options["feedback"] = Feedback(mode=mode) if mode is not None else None
     hits = index.search_batch(asked, k, with_documents=run_path is None, **options)
     _output(dict(zip(keys, hits, strict=True)), run_path, as_json, single=queries is None)
 

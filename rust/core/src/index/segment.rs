@@ -157,6 +157,19 @@ impl Segment {
         self.data.postings.length(centroid)
     }
 
+    /// Number of documents, deleted ones left out, that have a token in the cell of `centroid`.
+    ///
+    /// # Errors
+    /// As for [`Self::postings`].
+    pub fn document_frequency(&self, centroid: u16) -> Result<u64> {
+        if self.tombstones.is_empty() {
+            return Ok(u64::from(self.posting_length(centroid)));
+        }
+        let mut listed = Vec::new();
+        self.postings(centroid, &mut listed)?;
+        Ok(listed.iter().filter(|&&ordinal| !self.tombstones.contains(ordinal)).count() as u64)
+    }
+
     /// The id of a document.
     #[must_use]
     pub fn id(&self, ordinal: u32) -> Id {

@@ -7,6 +7,7 @@ mod prune;
 mod score;
 mod top_k;
 mod rerank;
+mod feedback;
 pub mod exact;
 mod explain;
 
@@ -22,10 +23,12 @@ use crate::parallel::Execution;
 use crate::tokens::TokenMatrix;
 
 pub use explain::explain;
+pub use feedback::{Expansion, Feedback, FeedbackMode, Weighting};
 pub use rerank::{Candidates, RerankOptions, rerank};
 pub use top_k::Hit;
 
 use allowed::Allowed;
+use feedback::TwoPasses;
 use gather::Plan;
 use prepare::Prepared;
 
@@ -63,11 +66,22 @@ pub struct SearchOptions {
     pub filter: Option<Filter>,
     /// Only these documents; ids that the index does not have are passed over.
     pub ids: Option<Vec<Id>>,
+    /// Ask a second time, with the query expanded by the first hits.
+    pub feedback: Option<Feedback>,
 }
 
 impl Default for SearchOptions {
     fn default() -> Self {
-        Self { k: 10, gather: None, candidates: None, probes: None, threshold: None, filter: None, ids: None }
+        Self {
+            k: 10,
+            gather: None,
+            candidates: None,
+            probes: None,
+            threshold: None,
+            filter: None,
+            ids: None,
+            feedback: None,
+        }
     }
 }
 
@@ -94,6 +108,8 @@ pub struct Stats {
     pub pruned: u64,
     pub scored: u64,
     pub scored_tokens: u64,
+    pub feedback_vectors: u64,
+    pub feedback_s: f64,
     pub prepare_s: f64,
     pub gather_s: f64,
     pub prune_s: f64,
@@ -108,6 +124,8 @@ impl Stats {
         self.pruned += other.pruned;
         self.scored += other.scored;
         self.scored_tokens += other.scored_tokens;
+        self.feedback_vectors += other.feedback_vectors;
+        self.feedback_s += other.feedback_s;
         self.prepare_s += other.prepare_s;
         self.gather_s += other.gather_s;
         self.prune_s += other.prune_s;
@@ -124,6 +142,8 @@ pub struct Ranking {
     pub hits: Vec<Hit>,
     /// Counts and seconds.
     pub stats: Stats,
+    /// What feedback added to the query; empty without feedback.
+    pub expansion: Expansion,
 }
 
 /// One query: its token vectors `[tokens, dim]` and a weight for each token.
@@ -162,6 +182,10 @@ pub fn search(
     options.validate()?;
     check_queries(snapshot, queries, weights)?;
     let allowed = Allowed::new(snapshot, options)?;
+    if let Some(feedback) = &options.feedback {
+        let passes = TwoPasses::new(snapshot, &allowed, feedback, options)?;
+        return for_each_query(queries, weights, execution, |_, query| passes.search(snapshot, query, &allowed));
+    }
     let plan = Plan::choose(snapshot, &allowed, options);
     for_each_query(queries, weights, execution, |_, query| search_one(snapshot, query, &allowed, &plan, options.k))
 }
@@ -185,13 +209,15 @@ fn search_one(snapshot: &Snapshot, query: Query<'_>, allowed: &Allowed, plan: &P
         pruned: (found - kept.candidates.len()) as u64,
         scored: counted as u64,
         scored_tokens: tokens,
+        feedback_vectors: 0,
+        feedback_s: 0.0,
         prepare_s,
         gather_s,
         prune_s,
         score_s,
         top_k_s: clock.lap(),
     };
-    Ok(Ranking { hits, stats })
+    Ok(Ranking { hits, stats, expansion: Expansion::default() })
 }
 
 /// Runs `one` for every query of a batch, on the calling thread if there is only one query.

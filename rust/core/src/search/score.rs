@@ -55,7 +55,7 @@ pub(super) fn score(query: &Prepared<'_>, snapshot: &Snapshot, documents: &[Loca
         let document = |at: &Location| snapshot.segments[at.segment as usize].document(at.ordinal);
         let views: Vec<DocumentCodes<'_>> = block.iter().map(document).collect();
         let scores = &mut scores[..block.len()];
-        latewood_kernels::maxsim_codes(Level::current(), &codes, &views, scores);
+        latewood_kernels::maxsim_codes(Level::current(), &[codes], &views, scores);
         hits.extend(block.iter().zip(scores).map(|(&at, score)| Hit { at, score: *score }));
     }
     hits
