@@ -175,7 +175,7 @@ def test_errors_are_one_line(texts: Path, tmp_path: Path) -> None:
     for arguments, words in (
         (("search", texts, "fox"), "recorded"),
         (("create", texts, "--dim", 8), "already"),
-        (("create", tmp_path / "x"), "dim"),
+        (("create", tmp_path / "x", "--dim", 8, "--encoder", "hash"), "dim=8"),
         (("delete", texts, "nope"), "nope"),
         (("add", texts, write_jsonl(tmp_path / "bad.jsonl", [{"text": "x"}]), "--encoder", "hash"), "'_id'"),
         (("info", tmp_path), "index"),
@@ -226,3 +226,12 @@ def test_without_click() -> None:
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert result.returncode == 1
     assert "pip install 'latewood[cli]'" in result.stderr
+
+
+def test_empty_texts_need_a_flag(texts: Path, tmp_path: Path) -> None:
+    source = write_jsonl(tmp_path / "more.jsonl", [{"id": "nothing", "text": " "}, {"id": "something", "text": "owl"}])
+    assert "'nothing' is empty" in run("add", texts, source, "--encoder", "hash", code=1)
+    assert "2" in run("add", texts, source, "--encoder", "hash", "--allow-empty")
+    information = json.loads(run("info", texts, "--json"))
+    assert (information["documents"], information["truncated_documents"]) == (7, 0)
+    assert "truncated_documents" in run("info", texts)

@@ -5,16 +5,21 @@ from pathlib import Path
 
 import pytest
 
+from latewood.encode.nano import has_nano
 from support import REPOSITORY
 
 README = REPOSITORY / "README.md"
 PAGES = [README, *sorted((REPOSITORY / "docs").glob("*.md"))]
 BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
+WITH_TEXT = ("README.md", "encoders.md")
+"""Pages that encode with the model inside the wheel."""
 
 
 @pytest.mark.skipif(not README.exists(), reason="needs the repository")
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_the_code_of_a_page(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if page.name in WITH_TEXT and not has_nano():
+        pytest.skip("the model latewood/nano-en is not in this source tree yet")
     text = page.read_text(encoding="utf-8")
     blocks = list(BLOCK.finditer(text))
     assert len(blocks) == text.count("```python")

@@ -167,10 +167,11 @@ class Writer:
         *,
         texts: Sequence[str | None] | None = None,
         metadata: Sequence[str | None] | None = None,
+        truncated: Sequence[bool] | None = None,
         upsert: bool = False,
         threads: int | None = None,
     ) -> None:
-        """`metadata`: a JSON object for each document."""
+        """`metadata`: a JSON object for each document; `truncated`: whether its encoder cut its text."""
 
     def delete(self, ids: Sequence[str] | Sequence[int] | NDArray[np.int64], *, missing: str = "error") -> int: ...
     def commit(self) -> int:
