@@ -30,7 +30,6 @@ def parse(arguments: list[str] | None) -> tuple[str, Settings, argparse.Namespac
     parser.add_argument("--miniature", action="store_true", help="the same run in small, in two minutes")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--stage", choices=["distil", "contrast"], default="contrast", help="checkpoint to export")
     parser.add_argument("--output", type=Path, help="folder of the exported model, by default in --work")
     chosen = parser.parse_args(arguments)
     work = chosen.work
@@ -64,13 +63,12 @@ def main(arguments: list[str] | None = None) -> None:
     step, settings, chosen = parse(arguments)
     torch.set_num_threads(chosen.threads)
     folder = chosen.output or settings.work / "export"
-    stage = contrast.CHECKPOINT if chosen.stage == "contrast" else distil.CHECKPOINT
     actions: dict[str, Callable[[], object]] = {
         "data": lambda: prepare(settings, chosen.collections),
         "teacher": lambda: teacher.write(settings),
         "distil": lambda: say(settings, distilled=round(distil.run(settings), 5)),
         "contrast": lambda: say(settings, ranked=round(contrast.run(settings), 5)),
-        "export": lambda: say(settings, bytes=export.run(settings, settings.work / stage, folder)),
+        "export": lambda: say(settings, bytes=export.run(settings, folder)),
         "evaluate": lambda: evaluate.report(
             settings,
             onnx_forward(folder / export.MODEL, chosen.threads),

@@ -63,7 +63,8 @@ layout; see `docs/nano_en.md`.
 2. Ranking: divergence from the softmax over MaxSim of the teacher's 384 dimensions, among {pairs} passages that
    answer and as many that BM25 takes for answers; a share of the labels' cross entropy; the same with documents pooled
    by {factors} (Ward); and the first stage's loss. {contrast_steps} steps, AdamW, rate {contrast_rate}.
-3. Export: activation ranges from {sample} texts of each source.
+3. Mean of the weights that the two stages ended with, {ranking_share} of it the second's; then export, with activation
+   ranges from {sample} texts of each source.
 {note}
 ## Measured
 
@@ -183,6 +184,7 @@ def write(settings: Settings, folder: Path) -> None:
         factors=" or ".join(str(factor) for factor in contrast.FACTORS),
         contrast_steps=settings.contrast_steps,
         contrast_rate=settings.contrast_rate,
+        ranking_share=settings.ranking_share,
         sample=export.SAMPLE,
         note="\n" + note.read_text(encoding="utf-8") if note.exists() else "",
         tables=figures_table(figures),

@@ -20,7 +20,7 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
-from training.nano_en import checkpoint, ranges, tokens
+from training.nano_en import checkpoint, contrast, distil, ranges, tokens
 from training.nano_en.model import LEVELS, Student, build, quantise
 from training.nano_en.settings import SEED, Settings
 
@@ -210,14 +210,37 @@ def config(settings: Settings, revision: str) -> dict[str, Any]:
     }
 
 
-def run(settings: Settings, source: Path, folder: Path) -> dict[str, int]:
-    """Write the model folder of a checkpoint.
+def trained(settings: Settings) -> Student:
+    """Return the student to ship: the weights of both stages, mixed.
+
+    Ranking gains on text like its own and loses some of what distillation knew of other text; a mean of weights keeps
+    most of both (Wortsman et al. 2022, "Robust fine-tuning of zero-shot models").
 
     Parameters
     ----------
     settings : Settings
-    source : pathlib.Path
-        The checkpoint.
+
+    Returns
+    -------
+    Student
+    """
+    student = build(settings)
+    mixed: dict[str, torch.Tensor] = {}
+    for path, share in ((distil.CHECKPOINT, 1 - settings.ranking_share), (contrast.CHECKPOINT, settings.ranking_share)):
+        if (saved := checkpoint.load(settings.work / path)) is None:
+            message = f"{settings.work / path} is not there: run the steps before this one"
+            raise FileNotFoundError(message)
+        mixed = {name: mixed.get(name, 0) + share * weight for name, weight in saved["student"].items()}
+    student.load_state_dict(mixed)
+    return student
+
+
+def run(settings: Settings, folder: Path) -> dict[str, int]:
+    """Write the model folder of the trained student.
+
+    Parameters
+    ----------
+    settings : Settings
     folder : pathlib.Path
 
     Returns
@@ -225,14 +248,8 @@ def run(settings: Settings, source: Path, folder: Path) -> dict[str, int]:
     dict of str to int
         Bytes of each file.
     """
-    saved = checkpoint.load(source)
-    if saved is None:
-        message = f"{source} is not there"
-        raise FileNotFoundError(message)
-    student = build(settings)
-    student.load_state_dict(saved["student"])
     folder.mkdir(parents=True, exist_ok=True)
-    dynamic = convert(student)
+    dynamic = convert(trained(settings))
     graph = ranges.fix(dynamic, ranges.observe(dynamic, sample(settings), SHARE))
     onnx.checker.check_model(graph)
     model = graph.SerializeToString()

@@ -42,6 +42,8 @@ class Settings:
     contrast_pairs : int
         Queries per step of the contrastive stage.
     contrast_steps : int
+    ranking_share : float
+        Of the contrastive stage's weights in those that are exported; the rest is distillation's.
     negatives : int
         Hard negatives mined per query; each step draws one of them.
     checkpoint_seconds : float
@@ -65,6 +67,7 @@ class Settings:
     contrast_rate: float = 1e-4
     contrast_pairs: int = 16
     contrast_steps: int = 240
+    ranking_share: float = 0.5
     negatives: int = 8
     checkpoint_seconds: float = 120.0
     device: str = "cpu"
