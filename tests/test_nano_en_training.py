@@ -58,14 +58,14 @@ def session(folder: Path) -> Any:
 def test_the_training_runs_in_small(tmp_path: Path, training: Any) -> None:
     distil, settings, main = (training(name) for name in ("distil", "settings", "__main__"))
     text = "\n\n".join(path.read_text() for path in sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")]))
-    passages = [" ".join(block.split()) for block in text.split("\n\n") if len(block.split()) > 20][:250]
-    write_set(tmp_path / "sets" / "pubmedqa", passages[:-50])
-    write_set(tmp_path / "sets" / "squad-dev", passages[-50:])
+    passages = [" ".join(block.split()) for block in text.split("\n\n") if len(block.split()) > 20]
+    write_set(tmp_path / "sets" / "pubmedqa", passages[:80])
+    write_set(tmp_path / "sets" / "squad-dev", passages[80:120])
     common = ["--work", str(tmp_path), "--miniature", "--threads", "1"]
     main.main(["all", *common])
 
     small = settings.miniature(settings.Settings(work=tmp_path, sets=tmp_path / "sets"))
-    assert distil.run(small) < 0.15, "resumed at its end: the loss it reached"
+    assert distil.run(small) < 0.2, "resumed at its end: the loss it reached"
     assert json.loads((tmp_path / "figures.json").read_text())["squad-dev"]["maxsim"] > 0.8
     folder = tmp_path / "export"
     assert listed(folder / "README.md") == actual(folder)

@@ -52,7 +52,8 @@ def fit_projection(settings: Settings, model: BertModel) -> npt.NDArray[np.float
     """
     rng = np.random.default_rng(SEED)
     moment = np.zeros((model.config.hidden_size, model.config.hidden_size))
-    names = [source.name for source in SETS if source.name in tokens.names(settings)]
+    collections = {source.name for source in SETS}
+    names = [name for name in tokens.names(settings) if name in collections]
     for name in names:
         source = tokens.read(settings, name)
         sample = rng.choice(len(source), min(len(source), settings.pca_texts // len(names)), replace=False)
