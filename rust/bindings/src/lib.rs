@@ -9,6 +9,7 @@ mod detach;
 mod errors;
 mod index;
 mod maxsim;
+mod pooling;
 mod results;
 mod writer;
 
@@ -22,6 +23,8 @@ mod _core {
     use crate::index::PyIndex;
     #[pymodule_export]
     use crate::maxsim::{maxsim, maxsim_pairs};
+    #[pymodule_export]
+    use crate::pooling::pool;
     #[pymodule_export]
     use crate::results::PyResults;
     #[pymodule_export]
