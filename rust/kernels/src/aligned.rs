@@ -22,6 +22,9 @@ unsafe impl Plain for i16 {}
 unsafe impl Plain for i32 {}
 // SAFETY: as above.
 unsafe impl Plain for f32 {}
+#[cfg(target_arch = "aarch64")]
+// SAFETY: as above; what one register holds.
+unsafe impl Plain for crate::aarch64::Register {}
 
 /// A zeroed slice of `T` that starts on a 64-byte boundary.
 #[derive(Clone)]

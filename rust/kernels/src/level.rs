@@ -12,7 +12,7 @@ const VARIABLE: &str = "LATEWOOD_SIMD";
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Level(pub(crate) Isa);
 
-/// The levels in order: each may run the kernels of all before it.
+/// The levels of each architecture in order: each may run the kernels of all before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Isa {
     Scalar,
@@ -24,10 +24,14 @@ pub(crate) enum Isa {
     Avx512Vnni,
     #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
     Amx,
+    #[cfg(target_arch = "aarch64")]
+    Neon,
+    #[cfg(target_arch = "aarch64")]
+    I8mm,
 }
 
-/// Every name that [`Level::name`] can give on any machine, lowest first.
-const NAMES: [&str; 5] = ["scalar", "avx2", "avxvnni", "avx512vnni", "amx"];
+/// Every name that [`Level::name`] can give on any machine, those of an architecture lowest first.
+const NAMES: [&str; 7] = ["scalar", "avx2", "avxvnni", "avx512vnni", "amx", "neon", "i8mm"];
 
 impl Level {
     /// Every level this CPU can run, lowest first. Tests and benches loop over it.
@@ -72,7 +76,7 @@ impl Level {
         if wanted == Some(used.rank()) { Ok(used) } else { Err(LevelUnavailable { name: name.to_owned(), used }) }
     }
 
-    /// `scalar`, `avx2`, `avxvnni`, `avx512vnni` or `amx`.
+    /// `scalar`; `avx2`, `avxvnni`, `avx512vnni` or `amx` on x86-64; `neon` or `i8mm` on aarch64.
     #[must_use]
     pub fn name(self) -> &'static str {
         NAMES[self.rank()]
@@ -89,6 +93,10 @@ impl Level {
             Isa::Avx512Vnni => 3,
             #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
             Isa::Amx => 4,
+            #[cfg(target_arch = "aarch64")]
+            Isa::Neon => 5,
+            #[cfg(target_arch = "aarch64")]
+            Isa::I8mm => 6,
         }
     }
 }
@@ -127,9 +135,19 @@ fn best() -> Level {
     Level::available().next_back().unwrap_or(Level(Isa::Scalar))
 }
 
-#[cfg(not(target_arch = "x86_64"))]
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
 fn detect() -> Vec<Level> {
     vec![Level(Isa::Scalar)]
+}
+
+#[cfg(target_arch = "aarch64")]
+fn detect() -> Vec<Level> {
+    use std::arch::is_aarch64_feature_detected;
+    let neon = is_aarch64_feature_detected!("neon") && is_aarch64_feature_detected!("dotprod");
+    [(true, Isa::Scalar), (neon, Isa::Neon), (neon && is_aarch64_feature_detected!("i8mm"), Isa::I8mm)]
+        .into_iter()
+        .filter_map(|(runs, isa)| runs.then_some(Level(isa)))
+        .collect()
 }
 
 #[cfg(target_arch = "x86_64")]

@@ -24,6 +24,8 @@ mod rotate;
 mod wide;
 #[cfg(target_arch = "x86_64")]
 mod x86;
+#[cfg(target_arch = "aarch64")]
+mod aarch64;
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 mod tiles;
 #[cfg(test)]

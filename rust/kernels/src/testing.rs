@@ -30,7 +30,7 @@ impl Random {
 }
 
 /// A copy of a slice that ends at an unmapped page: reading one element too far crashes the test.
-#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+#[cfg(all(any(target_arch = "x86_64", target_arch = "aarch64"), target_os = "linux"))]
 pub(crate) struct Guarded<T> {
     mapping: *mut std::ffi::c_void,
     size: usize,
@@ -38,11 +38,12 @@ pub(crate) struct Guarded<T> {
     length: usize,
 }
 
-#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+#[cfg(all(any(target_arch = "x86_64", target_arch = "aarch64"), target_os = "linux"))]
 mod system {
     use std::ffi::{c_int, c_long, c_void};
 
-    pub(super) const PAGE: usize = 4096;
+    /// The largest page that Linux uses on these machines.
+    pub(super) const PAGE: usize = 1 << 16;
 
     unsafe extern "C" {
         pub(super) fn mmap(
@@ -58,7 +59,7 @@ mod system {
     }
 }
 
-#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+#[cfg(all(any(target_arch = "x86_64", target_arch = "aarch64"), target_os = "linux"))]
 impl<T: Copy> Guarded<T> {
     pub(crate) fn new(values: &[T]) -> Self {
         let bytes = size_of_val(values);
@@ -77,7 +78,7 @@ impl<T: Copy> Guarded<T> {
     }
 }
 
-#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+#[cfg(all(any(target_arch = "x86_64", target_arch = "aarch64"), target_os = "linux"))]
 impl<T> std::ops::Deref for Guarded<T> {
     type Target = [T];
 
@@ -87,7 +88,7 @@ impl<T> std::ops::Deref for Guarded<T> {
     }
 }
 
-#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+#[cfg(all(any(target_arch = "x86_64", target_arch = "aarch64"), target_os = "linux"))]
 impl<T> std::ops::DerefMut for Guarded<T> {
     fn deref_mut(&mut self) -> &mut [T] {
         // SAFETY: as above, and `self` is borrowed uniquely.
@@ -95,7 +96,7 @@ impl<T> std::ops::DerefMut for Guarded<T> {
     }
 }
 
-#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+#[cfg(all(any(target_arch = "x86_64", target_arch = "aarch64"), target_os = "linux"))]
 impl<T> Drop for Guarded<T> {
     fn drop(&mut self) {
         // SAFETY: the mapping was made in `new` and nothing refers to it any more.
@@ -104,17 +105,17 @@ impl<T> Drop for Guarded<T> {
 }
 
 /// Where pages cannot be guarded, a plain copy.
-#[cfg(not(all(target_arch = "x86_64", target_os = "linux")))]
+#[cfg(not(all(any(target_arch = "x86_64", target_arch = "aarch64"), target_os = "linux")))]
 pub(crate) struct Guarded<T>(Vec<T>);
 
-#[cfg(not(all(target_arch = "x86_64", target_os = "linux")))]
+#[cfg(not(all(any(target_arch = "x86_64", target_arch = "aarch64"), target_os = "linux")))]
 impl<T: Copy> Guarded<T> {
     pub(crate) fn new(values: &[T]) -> Self {
         Self(values.to_vec())
     }
 }
 
-#[cfg(not(all(target_arch = "x86_64", target_os = "linux")))]
+#[cfg(not(all(any(target_arch = "x86_64", target_arch = "aarch64"), target_os = "linux")))]
 impl<T> std::ops::Deref for Guarded<T> {
     type Target = [T];
 
@@ -123,7 +124,7 @@ impl<T> std::ops::Deref for Guarded<T> {
     }
 }
 
-#[cfg(not(all(target_arch = "x86_64", target_os = "linux")))]
+#[cfg(not(all(any(target_arch = "x86_64", target_arch = "aarch64"), target_os = "linux")))]
 impl<T> std::ops::DerefMut for Guarded<T> {
     fn deref_mut(&mut self) -> &mut [T] {
         &mut self.0

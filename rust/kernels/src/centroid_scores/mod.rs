@@ -9,7 +9,7 @@
 //!
 //! # Bound
 //! Per row and 32 lanes at depth 128: 64 `vpdpbusd` of 512 bits (32 cycles); 4 cycles with AMX; 299 AVX2 instructions on
-//! three ports (100 cycles). Rows go in chunks that stay in L1 while every block of lanes passes over them.
+//! three ports (100 cycles); 256 `sdot` or 128 `smmla`. Rows go in chunks that stay in L1 while every block of lanes passes over them.
 
 pub(crate) mod scalar;
 #[cfg(target_arch = "x86_64")]
@@ -18,6 +18,8 @@ mod avx2;
 mod avx512;
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 mod amx;
+#[cfg(target_arch = "aarch64")]
+mod neon;
 #[cfg(test)]
 mod tests;
 
@@ -27,11 +29,11 @@ use crate::lanes::{LANES, QueryLanes};
 use crate::level::{Isa, Level};
 
 /// Bytes of centroids that stay in L1 while the blocks of lanes pass over them.
-#[cfg(target_arch = "x86_64")]
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 const CHUNK_BYTES: usize = 16 << 10;
 
 /// Rows per chunk: a multiple of 32, the most rows that any kernel takes at once.
-#[cfg(target_arch = "x86_64")]
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 fn chunk_rows(depth: usize) -> usize {
     (CHUNK_BYTES / depth).next_multiple_of(32)
 }
@@ -59,6 +61,12 @@ pub fn centroid_scores(level: Level, lanes: &QueryLanes, centroids: &[i8], unit:
         #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
         // SAFETY: this level exists only where the system gave permission for tiles; lengths are checked above.
         Isa::Amx => unsafe { amx::scores(lanes, centroids, unit, out) },
+        #[cfg(target_arch = "aarch64")]
+        // SAFETY: this level exists only where detection found neon and dotprod; lengths are checked above.
+        Isa::Neon => unsafe { neon::scores(lanes, centroids, unit, out) },
+        #[cfg(target_arch = "aarch64")]
+        // SAFETY: this level exists only where detection found neon and i8mm; lengths are checked above.
+        Isa::I8mm => unsafe { neon::scores_i8mm(lanes, centroids, unit, out) },
     }
 }
 
@@ -112,6 +120,12 @@ pub fn nearest_centroids_with_dots(
         #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
         // SAFETY: this level exists only where the system gave permission for tiles; lengths are checked above.
         Isa::Amx => unsafe { amx::nearest(lanes, centroids, bias, &mut best) },
+        #[cfg(target_arch = "aarch64")]
+        // SAFETY: this level exists only where detection found neon and dotprod; lengths are checked above.
+        Isa::Neon => unsafe { neon::nearest(lanes, centroids, bias, &mut best) },
+        #[cfg(target_arch = "aarch64")]
+        // SAFETY: this level exists only where detection found neon and i8mm; lengths are checked above.
+        Isa::I8mm => unsafe { neon::nearest_i8mm(lanes, centroids, bias, &mut best) },
     }
     for (best, (out, dots)) in best.iter().zip(out.chunks_mut(LANES).zip(dots.chunks_mut(LANES))) {
         out.iter_mut().zip(best.rows).for_each(|(out, row)| *out = row.cast_unsigned());

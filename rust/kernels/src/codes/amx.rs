@@ -1,88 +1,50 @@
-//! AMX int8: batches of 32 tokens × 32 lanes. While the tiles multiply one batch, the vector units decode the next and
-//! fold the products of the last.
+//! AMX int8: runs of 32 tokens × 32 lanes. While the tiles multiply one run, the vector units decode the next and fold
+//! the products of the last.
 
 use super::avx512::{Decoder, fold};
-use super::eights::{EIGHT, Eight, Reader, Short};
+use super::eights::{Ahead, EIGHT, Padded, Tokens, pad_short};
 use super::{Bits, CodeQuery, DocumentCodes, weighted_sum};
 use crate::aligned::Aligned;
 use crate::lanes::{DEPTH_STEP, LANES};
 use crate::tiles::{ROWS, Session};
 use crate::x86::load_i32x16;
 
-/// Eights per batch: as many as fill the rows of one product.
+/// Eights per run: as many as fill the rows of one product.
 const EIGHTS: usize = ROWS / EIGHT;
 
-/// One of the batches in flight.
-struct Batch<'a> {
-    eights: [Option<Eight<'a>>; EIGHTS],
-    /// Which of the batch's documents each eight belongs to.
-    slots: [usize; EIGHTS],
-    rows: Aligned<u8>,
+/// Up to 32 successive tokens of one document.
+#[derive(Clone, Copy)]
+struct Run<'a> {
+    tokens: Tokens<'a>,
+    start: usize,
+    eights: usize,
+    document: usize,
+    /// Holds the document's last token.
+    closes: bool,
 }
 
-impl<'a> Batch<'a> {
-    fn new(scratch: usize) -> Self {
-        Self { eights: [None; EIGHTS], slots: [0; EIGHTS], rows: Aligned::zeroed(scratch) }
-    }
-
-    /// Takes the next eights; false when there are none.
-    #[inline]
-    fn read(&mut self, reader: &mut Reader<'a>) -> bool {
-        let mut slot = 0;
-        for (eight, out) in self.eights.iter_mut().zip(&mut self.slots) {
-            *eight = reader.next();
-            *out = slot;
-            slot += usize::from(eight.is_some_and(|eight| eight.closes));
-        }
-        !self.is_empty()
-    }
-
-    fn is_empty(&self) -> bool {
-        self.eights[0].is_none()
-    }
-
-    fn eights(&self) -> impl Iterator<Item = (&Eight<'a>, usize)> {
-        self.eights.iter().flatten().zip(self.slots)
-    }
+/// Cuts documents into runs.
+struct Runs<'a> {
+    query: &'a CodeQuery<'a>,
+    documents: std::iter::Enumerate<std::slice::Iter<'a, DocumentCodes<'a>>>,
+    padded: std::slice::Iter<'a, Padded>,
+    run: Option<Run<'a>>,
 }
 
-/// Running maxima `[slot][block][32]` of a batch's documents; slot 0 starts with what the batch before left open.
-struct Maxima {
-    values: Aligned<f32>,
-    stride: usize,
-}
-
-impl Maxima {
-    fn new(query: &CodeQuery) -> Self {
-        let stride = query.lanes.blocks() * LANES;
-        Self { values: Aligned::zeroed(EIGHTS * stride), stride }
-    }
-
+impl<'a> Runs<'a> {
     #[inline]
-    fn slot(&mut self, slot: usize, block: usize) -> &mut [f32; LANES] {
-        let blocks = self.stride / LANES;
-        &mut self.values.as_chunks_mut::<LANES>().0[slot * blocks + block]
-    }
-
-    /// Makes room for the documents that begin in this batch.
-    #[inline]
-    fn open(&mut self, batch: &Batch) {
-        for (_, slot) in batch.eights().filter(|(eight, _)| eight.opens) {
-            self.values[slot * self.stride..(slot + 1) * self.stride].fill(f32::NEG_INFINITY);
-        }
-    }
-
-    /// Writes the scores of the documents that end in this batch and carries an open one's maxima to the next.
-    #[inline]
-    fn close(&mut self, batch: &Batch, query: &CodeQuery, out: &mut [f32]) {
-        for (eight, slot) in batch.eights().filter(|(eight, _)| eight.closes) {
-            let maxima = &self.values[slot * self.stride..][..query.lanes.tokens()];
-            out[eight.document] = weighted_sum(maxima, query.weights);
-        }
-        let (last, slot) = (batch.eights[EIGHTS - 1], batch.slots[EIGHTS - 1]);
-        if slot > 0 && last.is_some_and(|last| !last.closes) {
-            self.values.copy_within(slot * self.stride..(slot + 1) * self.stride, 0);
-        }
+    fn next(&mut self) -> Option<Run<'a>> {
+        let (tokens, start, document) = match self.run {
+            Some(run) if !run.closes => (run.tokens, run.start + ROWS, run.document),
+            _ => {
+                let (index, document) = self.documents.find(|(_, document)| !document.gains.is_empty())?;
+                (Tokens::new(self.query, document, &mut self.padded), 0, index)
+            }
+        };
+        let left = tokens.count() - start;
+        let run = Run { tokens, start, eights: left.div_ceil(EIGHT).min(EIGHTS), document, closes: left <= ROWS };
+        self.run = Some(run);
+        Some(run)
     }
 }
 
@@ -109,46 +71,73 @@ unsafe fn maxsim_with<const CENTROIDS: bool>(query: &CodeQuery, documents: &[Doc
     let decoder = Decoder::new(query, if query.bits == Bits::Eight { 0x80 } else { 0 });
     let (stride, blocks) = (lanes.stored_depth(), lanes.blocks());
     let steps = stride / DEPTH_STEP;
-    let mut batches = [(); 3].map(|()| Batch::new(decoder.scratch(ROWS)));
-    let [mut last, mut now, mut next] = batches.each_mut();
+    let (mut last, mut now): (Option<Run>, Option<Run>) = (None, None);
+    let [mut rows, mut next_rows] = [(); 2].map(|()| Aligned::<u8>::zeroed(decoder.scratch(ROWS)));
     let (mut sums, mut last_sums) = (Aligned::<i32>::zeroed(ROWS * LANES), Aligned::<i32>::zeroed(ROWS * LANES));
-    let mut maxima = Maxima::new(query);
-    let short = Short::new(query, documents);
-    let mut reader = Reader::new(query, documents, &short, out);
+    let mut maxima = Aligned::<f32>::zeroed(blocks * LANES);
+    let mut ahead = Ahead::new(query, documents);
+    let padded = pad_short(query, documents);
+    let mut runs = Runs { query, documents: documents.iter().enumerate(), padded: padded.iter(), run: None };
+    out.fill(f32::NEG_INFINITY);
     // SAFETY: the caller vouches for the permission.
     let session = unsafe { Session::start() };
 
-    // A batch is decoded in one round, multiplied in the next and folded in the one after.
-    while next.read(&mut reader) || !now.is_empty() || !last.is_empty() {
+    // A run is decoded in one round, multiplied in the next and folded in the one after.
+    loop {
+        let next = runs.next();
+        if next.is_none() && now.is_none() && last.is_none() {
+            break;
+        }
         for block in 0..blocks {
-            let (folded, folded_block) = if block == 0 { (&*last, blocks - 1) } else { (&*now, block - 1) };
+            let (folded, folded_block) = if block == 0 { (last, blocks - 1) } else { (now, block - 1) };
             let (table, folded_table) = (query.table(block), query.table(folded_block));
-            let folded_sums = last_sums.as_chunks::<LANES>().0.as_chunks::<EIGHT>().0;
-            session.multiply(&now.rows, stride, lanes.block(block), steps, &mut sums, |eights| {
+            let folded_sums: &[[[i32; LANES]; EIGHT]; EIGHTS] =
+                last_sums.as_chunks().0.as_chunks().0.first_chunk().expect("32 rows");
+            let best = &mut maxima.as_chunks_mut::<LANES>().0[folded_block];
+            if folded.is_some_and(|run| run.start == 0) {
+                best.fill(f32::NEG_INFINITY);
+            }
+            session.multiply(&rows, stride, lanes.block(block), steps, &mut sums, |eights| {
                 for index in eights {
                     if block == 0
-                        && let Some(eight) = &next.eights[index]
+                        && let Some(run) = &next
+                        && index < run.eights
                     {
-                        decoder.decode(eight, &mut next.rows[index * EIGHT * stride..]);
-                        eight.prefetch_later();
+                        decoder.decode(
+                            &run.tokens.eight(run.start + index * EIGHT),
+                            &mut next_rows[index * EIGHT * stride..],
+                        );
+                        ahead.prefetch();
                     }
-                    if let Some(eight) = &folded.eights[index] {
+                    if let Some(run) = &folded
+                        && index < run.eights
+                    {
                         let sums = &folded_sums[index];
                         let sum = |token: usize, half: usize| load_i32x16(&sums[token][half * 16..]);
-                        let best = maxima.slot(folded.slots[index], folded_block);
-                        fold::<8, CENTROIDS, false>(eight, folded_table, best, sum);
+                        fold::<8, CENTROIDS, false>(
+                            &run.tokens.eight(run.start + index * EIGHT),
+                            folded_table,
+                            best,
+                            sum,
+                        );
                     }
-                    if CENTROIDS && let Some(eight) = &now.eights[index] {
-                        eight.prefetch_centroid_scores(table);
+                    if CENTROIDS
+                        && let Some(run) = &now
+                        && index < run.eights
+                    {
+                        run.tokens.eight(run.start + index * EIGHT).prefetch_centroid_scores(table);
                     }
                 }
             });
-            if block == 0 {
-                maxima.close(last, query, out);
-                maxima.open(now);
+            if block == 0
+                && let Some(run) = &last
+                && run.closes
+            {
+                out[run.document] = weighted_sum(&maxima[..lanes.tokens()], query.weights);
             }
             std::mem::swap(&mut sums, &mut last_sums);
         }
-        (last, now, next) = (now, next, last);
+        (last, now) = (now, next);
+        std::mem::swap(&mut rows, &mut next_rows);
     }
 }

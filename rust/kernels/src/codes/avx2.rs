@@ -25,7 +25,6 @@ pub(super) fn maxsim(query: &CodeQuery, documents: &[DocumentCodes], out: &mut [
     let decoder = Decoder::new(query);
     let mut rows = decoder.scratch();
     for_each_eight(query, documents, out, |eight, maxima| {
-        eight.prefetch_later();
         decoder.decode(eight, &mut rows);
         for (block, start) in starts.iter().enumerate() {
             let dot = |token: usize| [dot_maddubs(&rows[token * stride..], lanes.block(block), depth, start)];
@@ -42,7 +41,6 @@ pub(super) fn maxsim_vnni(query: &CodeQuery, documents: &[DocumentCodes], out: &
     let decoder = Decoder::new(query);
     let mut rows = decoder.scratch();
     for_each_eight(query, documents, out, |eight, maxima| {
-        eight.prefetch_later();
         decoder.decode(eight, &mut rows);
         for (block, start) in starts.iter().enumerate() {
             let dot = |token: usize| dot_vnni(&rows[token * stride..], stride, lanes.block(block), depth, start);
@@ -61,7 +59,6 @@ fn maxsim_eight(query: &CodeQuery, documents: &[DocumentCodes], out: &mut [f32])
     blocks.enumerate().for_each(|(block, out)| lanes.widen_block(block, out));
     let mut wide = Aligned::<i16>::zeroed((EIGHT + SPARE) * stride);
     for_each_eight(query, documents, out, |eight, maxima| {
-        eight.prefetch_later();
         widen_codes(eight, depth, stride, &mut wide);
         for block in 0..lanes.blocks() {
             let pairs = &pairs[block * stride * LANES..];

@@ -38,7 +38,6 @@ fn maxsim_with<const CENTROIDS: bool, const BIASED: bool>(
     let starts: Vec<_> = lanes.starts(offset).into_iter().map(|start| start.map(|start| start + bias)).collect();
     let mut rows = Aligned::zeroed(decoder.scratch(EIGHT));
     for_each_eight(query, documents, out, |eight, maxima| {
-        eight.prefetch_later();
         decoder.decode(eight, &mut rows);
         for (block, (start, best)) in starts.iter().zip(maxima).enumerate() {
             let table = query.table(block);
@@ -198,8 +197,15 @@ impl Decoder {
             let codes = &eight.codes.as_chunks::<64>().0.as_chunks::<EIGHT>().0[0];
             let rows = &mut rows.as_chunks_mut::<128>().0.as_chunks_mut::<EIGHT>().0[0];
             codes.iter().zip(rows).for_each(|(codes, out)| self.decode_nibbles(codes, out));
-            return;
+        } else {
+            self.decode_other(eight, rows);
         }
+    }
+
+    /// Apart, so that the commonest shape is inlined.
+    #[inline(never)]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+    fn decode_other(&self, eight: &Eight, rows: &mut [u8]) {
         match (self.bits, self.row_bytes, self.outputs) {
             (Bits::Eight, row, _) if row == self.stride => {
                 let codes = eight.codes.as_chunks::<64>().0.iter().zip(rows.as_chunks_mut::<64>().0);

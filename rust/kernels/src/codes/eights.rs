@@ -6,8 +6,12 @@
 //! first token repeated.
 
 use super::{CodeQuery, DocumentCodes, weighted_sum};
+#[cfg(target_arch = "aarch64")]
+use crate::aarch64::prefetch;
 use crate::aligned::Aligned;
 use crate::lanes::LANES;
+#[cfg(target_arch = "x86_64")]
+use crate::x86::prefetch;
 
 /// Tokens that are decoded, multiplied and folded at a time.
 pub(super) const EIGHT: usize = 8;
@@ -20,26 +24,11 @@ pub(super) struct Eight<'a> {
     pub(super) gains: &'a [u16; EIGHT],
     /// Empty for the flat codec.
     cells: &'a [u16],
-    /// Codes of eight tokens that come later, or any other address; never read.
-    later: *const u8,
-    pub(super) document: usize,
     /// How many of the first tokens have been seen already, or are seen again among the rest.
     pub(super) repeats: usize,
-    /// Holds the document's first token.
-    pub(super) opens: bool,
-    /// Holds the document's last token.
-    pub(super) closes: bool,
 }
 
 impl Eight<'_> {
-    /// Asks for the codes of eight later tokens.
-    ///
-    /// A burst of requests would fill the line buffers and gain nothing, so callers spread them over their work.
-    #[inline]
-    pub(super) fn prefetch_later(&self) {
-        (0..self.codes.len()).step_by(64).for_each(|byte| prefetch(self.later.wrapping_add(byte)));
-    }
-
     /// The rows of a block of centroid scores that the tokens' values need; an id past the last row reads the last.
     #[inline]
     pub(super) fn centroid_scores<'t>(&self, table: &'t [[f32; LANES]]) -> Option<[&'t [f32; LANES]; EIGHT]> {
@@ -68,99 +57,87 @@ pub(super) fn for_each_eight(
     mut score: impl FnMut(&Eight, &mut [[f32; LANES]]),
 ) {
     let mut maxima = Aligned::<f32>::zeroed(query.lanes.blocks() * LANES);
-    let short = Short::new(query, documents);
-    let mut reader = Reader::new(query, documents, &short, out);
-    while let Some(eight) = reader.next() {
-        if eight.opens {
-            maxima.fill(f32::NEG_INFINITY);
+    let mut ahead = Ahead::new(query, documents);
+    let padded = pad_short(query, documents);
+    let mut padded = padded.iter();
+    for (document, out) in documents.iter().zip(out) {
+        let tokens = Tokens::new(query, document, &mut padded);
+        maxima.fill(f32::NEG_INFINITY);
+        for token in (0..tokens.count()).step_by(EIGHT) {
+            ahead.prefetch();
+            score(&tokens.eight(token), maxima.as_chunks_mut::<LANES>().0);
         }
-        score(&eight, maxima.as_chunks_mut::<LANES>().0);
-        if eight.closes {
-            out[eight.document] = weighted_sum(&maxima[..query.lanes.tokens()], query.weights);
-        }
+        *out = if tokens.count() == 0 {
+            f32::NEG_INFINITY
+        } else {
+            weighted_sum(&maxima[..query.lanes.tokens()], query.weights)
+        };
     }
 }
 
-/// Copies of the documents of fewer than eight tokens, in order, each with its first token repeated to make eight.
-#[derive(Default)]
-pub(super) struct Short {
+/// A copy of a document of fewer than eight tokens, its first token repeated to make eight.
+pub(super) struct Padded {
     codes: Vec<u8>,
-    gains: Vec<u16>,
+    gains: [u16; EIGHT],
     cells: Vec<u16>,
 }
 
-impl Short {
-    pub(super) fn new(query: &CodeQuery, documents: &[DocumentCodes]) -> Self {
-        let mut short = Self::default();
-        for document in documents.iter().filter(|document| (1..EIGHT).contains(&document.gains.len())) {
-            let repeats = EIGHT - document.gains.len();
-            for token in (0..EIGHT).map(|token| token.saturating_sub(repeats)) {
-                short.codes.extend(&document.codes[token * query.row_bytes()..(token + 1) * query.row_bytes()]);
-                short.gains.push(document.gains[token]);
-                short.cells.extend(document.centroids.get(token));
-            }
+/// Copies of those documents, in order.
+pub(super) fn pad_short(query: &CodeQuery, documents: &[DocumentCodes]) -> Vec<Padded> {
+    let short = documents.iter().filter(|document| (1..EIGHT).contains(&document.gains.len()));
+    let pad = |document: &DocumentCodes| {
+        let tokens: [usize; EIGHT] = std::array::from_fn(|token| (token + document.gains.len()).saturating_sub(EIGHT));
+        let codes = tokens.iter().flat_map(|token| &document.codes[token * query.row_bytes()..][..query.row_bytes()]);
+        Padded {
+            codes: codes.copied().collect(),
+            gains: tokens.map(|token| document.gains[token]),
+            cells: tokens.iter().filter_map(|&token| document.centroids.get(token).copied()).collect(),
         }
-        short
-    }
+    };
+    short.map(pad).collect()
 }
 
-/// Cuts documents into eights.
-pub(super) struct Reader<'a> {
-    documents: &'a [DocumentCodes<'a>],
-    short: &'a Short,
-    /// Short documents read.
-    short_read: usize,
+/// One document, from which eights are cut.
+#[derive(Clone, Copy)]
+pub(super) struct Tokens<'a> {
+    codes: &'a [u8],
+    gains: &'a [u16],
+    cells: &'a [u16],
     row_bytes: usize,
-    document: usize,
-    token: usize,
-    ahead: Ahead<'a>,
+    /// As many as the document has.
+    count: usize,
 }
 
-impl<'a> Reader<'a> {
-    /// Starts at the first document; sets the scores of empty ones.
+impl<'a> Tokens<'a> {
+    /// Takes the next of `padded` in place of a short document.
+    #[inline]
     pub(super) fn new(
         query: &CodeQuery,
-        documents: &'a [DocumentCodes<'a>],
-        short: &'a Short,
-        out: &mut [f32],
+        document: &DocumentCodes<'a>,
+        padded: &mut std::slice::Iter<'a, Padded>,
     ) -> Self {
-        out.fill(f32::NEG_INFINITY);
-        let row_bytes = query.row_bytes();
-        let ahead = Ahead::new(row_bytes, documents);
-        Self { documents, short, short_read: 0, row_bytes, document: 0, token: 0, ahead }
+        let (row_bytes, count) = (query.row_bytes(), document.gains.len());
+        match (1..EIGHT).contains(&count).then(|| padded.next()).flatten() {
+            Some(Padded { codes, gains, cells }) => Self { codes, gains, cells, row_bytes, count },
+            None => Self { codes: document.codes, gains: document.gains, cells: document.centroids, row_bytes, count },
+        }
     }
 
-    /// The next eight tokens.
-    #[expect(clippy::inline_always, reason = "inlined into functions that enable wider registers")]
-    #[inline(always)]
-    pub(super) fn next(&mut self) -> Option<Eight<'a>> {
-        let document = loop {
-            let document = self.documents.get(self.document)?;
-            if !document.gains.is_empty() {
-                break document;
-            }
-            self.document += 1;
-        };
-        let tokens = document.gains.len();
-        let (codes, gains, cells, first) = if tokens < EIGHT {
-            self.short_read += 1;
-            (&self.short.codes[..], &self.short.gains[..], &self.short.cells[..], (self.short_read - 1) * EIGHT)
-        } else {
-            (document.codes, document.gains, document.centroids, self.token.min(tokens - EIGHT))
-        };
-        let closes = self.token + EIGHT >= tokens;
-        let eight = Eight {
-            codes: &codes[first * self.row_bytes..(first + EIGHT) * self.row_bytes],
-            gains: gains[first..].first_chunk()?,
-            cells: cells.get(first..first + EIGHT).unwrap_or_default(),
-            later: self.ahead.next(),
-            repeats: (self.token + EIGHT).saturating_sub(tokens),
-            document: self.document,
-            opens: self.token == 0,
-            closes,
-        };
-        (self.document, self.token) = if closes { (self.document + 1, 0) } else { (self.document, self.token + EIGHT) };
-        Some(eight)
+    /// Tokens of the document.
+    pub(super) fn count(&self) -> usize {
+        self.count
+    }
+
+    /// The eight that holds a token whose number is a multiple of eight.
+    #[inline]
+    pub(super) fn eight(&self, token: usize) -> Eight<'a> {
+        let first = token.min(self.gains.len() - EIGHT);
+        Eight {
+            codes: &self.codes[first * self.row_bytes..(first + EIGHT) * self.row_bytes],
+            gains: self.gains[first..].first_chunk().expect("the last eight ends with the document"),
+            cells: self.cells.get(first..first + EIGHT).unwrap_or_default(),
+            repeats: (token + EIGHT).saturating_sub(self.count),
+        }
     }
 }
 
@@ -168,7 +145,7 @@ impl<'a> Reader<'a> {
 const DISTANCE: usize = 96;
 
 /// Walks over later documents, eight tokens at a time.
-struct Ahead<'a> {
+pub(super) struct Ahead<'a> {
     documents: std::slice::Iter<'a, DocumentCodes<'a>>,
     /// Where the next codes start; never read.
     next: *const u8,
@@ -178,7 +155,7 @@ struct Ahead<'a> {
 }
 
 impl<'a> Ahead<'a> {
-    fn new(row_bytes: usize, documents: &'a [DocumentCodes<'a>]) -> Self {
+    pub(super) fn new(query: &CodeQuery, documents: &'a [DocumentCodes<'a>]) -> Self {
         let mut documents = documents.iter();
         let mut skipped = 0;
         while skipped < DISTANCE
@@ -186,18 +163,21 @@ impl<'a> Ahead<'a> {
         {
             skipped += document.gains.len();
         }
-        Self { documents, next: std::ptr::null(), tokens: 0, row_bytes }
+        Self { documents, next: std::ptr::null(), tokens: 0, row_bytes: query.row_bytes() }
     }
 
+    /// Asks for the codes of eight later tokens.
+    ///
+    /// A burst of requests would fill the line buffers and gain nothing, so callers spread them over their work.
     #[inline]
-    fn next(&mut self) -> *const u8 {
+    pub(super) fn prefetch(&mut self) {
         if self.tokens == 0 {
             self.enter_next();
         }
-        let now = self.next;
-        self.next = now.wrapping_add(EIGHT * self.row_bytes);
+        let bytes = EIGHT * self.row_bytes;
+        (0..bytes).step_by(64).for_each(|byte| prefetch(self.next.wrapping_add(byte)));
+        self.next = self.next.wrapping_add(bytes);
         self.tokens = self.tokens.saturating_sub(EIGHT);
-        now
     }
 
     fn enter_next(&mut self) {
@@ -207,12 +187,4 @@ impl<'a> Ahead<'a> {
             (0..document.centroids.len()).step_by(32).for_each(|token| prefetch(&raw const document.centroids[token]));
         }
     }
-}
-
-/// Asks for the cache line of an address, any address.
-#[inline]
-fn prefetch<T>(address: *const T) {
-    use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-    // SAFETY: a prefetch reads nothing and faults on no address.
-    unsafe { _mm_prefetch::<_MM_HINT_T0>(address.cast()) };
 }

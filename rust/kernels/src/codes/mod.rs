@@ -22,9 +22,11 @@
 //! # Bound
 //! 32 lanes × depth multiply-adds per token: at depth 128 that is 64 `vpdpbusd` of 512 bits (32 cycles on two ports),
 //! 128 of 256 bits (64 cycles), 128 · 7 / 3 AVX2 instructions on three ports (100 cycles), or 4 `tdpbssd` per 16 tokens
-//! (4 cycles a token). Decoding costs 5 instructions of 512 bits per token, the maximum 4 (6 with centroids).
+//! (4 cycles a token). Decoding costs 5 instructions of 512 bits per token, the maximum 4 (6 with centroids). On aarch64 it is
+//! 256 `sdot` or 128 `smmla`, 16 or 20 instructions of 128 bits for decoding 4 bits, and 24 or 32 for the maximum (8 more with
+//! centroids).
 
-#[cfg(target_arch = "x86_64")]
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 mod eights;
 mod scalar;
 #[cfg(target_arch = "x86_64")]
@@ -33,6 +35,8 @@ mod avx2;
 mod avx512;
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 mod amx;
+#[cfg(target_arch = "aarch64")]
+mod neon;
 #[cfg(test)]
 mod tests;
 
@@ -129,7 +133,7 @@ impl CodeQuery<'_> {
     }
 
     /// One block of the table of centroid scores; empty for the flat codec.
-    #[cfg(target_arch = "x86_64")]
+    #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
     fn table(&self, block: usize) -> &[[f32; LANES]] {
         let rows = self.rows();
         &self.centroid_scores.as_chunks::<LANES>().0[block * rows..][..rows]
@@ -188,6 +192,12 @@ pub fn maxsim_codes(level: Level, query: &CodeQuery, documents: &[DocumentCodes]
         #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
         // SAFETY: this level exists only where the system gave permission for tiles; lengths are checked above.
         Isa::Amx => unsafe { amx::maxsim(query, documents, out) },
+        #[cfg(target_arch = "aarch64")]
+        // SAFETY: this level exists only where detection found neon and dotprod; lengths are checked above.
+        Isa::Neon => unsafe { neon::maxsim(query, documents, out) },
+        #[cfg(target_arch = "aarch64")]
+        // SAFETY: this level exists only where detection found neon and i8mm; lengths are checked above.
+        Isa::I8mm => unsafe { neon::maxsim_i8mm(query, documents, out) },
     }
 }
 

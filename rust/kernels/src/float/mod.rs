@@ -8,13 +8,15 @@
 //!
 //! # Bound
 //! 32 lanes × dim fused multiply-adds a token: 256 `vfmadd` of 512 bits at dim 128 on two ports (128 cycles), 512 of 256
-//! bits (256 cycles).
+//! bits (256 cycles), 1,024 `fmla` of 128 bits.
 
 mod scalar;
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+#[cfg(target_arch = "aarch64")]
+mod neon;
 #[cfg(test)]
 mod tests;
 
@@ -81,6 +83,9 @@ pub fn maxsim_float(level: Level, query: &FloatLanes, documents: &[&[f32]], out:
         #[cfg(target_arch = "x86_64")]
         // SAFETY: all higher levels exist only where detection found avx512f and fma.
         _ => unsafe { avx512::maxsim(query, documents, out) },
+        #[cfg(target_arch = "aarch64")]
+        // SAFETY: these levels exist only where detection found neon.
+        _ => unsafe { neon::maxsim(query, documents, out) },
     }
 }
 

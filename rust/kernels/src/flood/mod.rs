@@ -10,6 +10,8 @@ mod scalar;
 mod table;
 #[cfg(target_arch = "x86_64")]
 mod avx2;
+#[cfg(target_arch = "aarch64")]
+mod neon;
 #[cfg(test)]
 mod tests;
 
@@ -51,5 +53,8 @@ pub fn flood(level: Level, table: &RowTable, cells: &[u16], documents: &[Span], 
         #[cfg(target_arch = "x86_64")]
         // SAFETY: these levels exist only where detection found avx2. A row is 32 bytes, so wider registers gain nothing.
         _ => unsafe { avx2::flood(table, cells, documents, out) },
+        #[cfg(target_arch = "aarch64")]
+        // SAFETY: these levels exist only where detection found neon.
+        _ => unsafe { neon::flood(table, cells, documents, out) },
     }
 }

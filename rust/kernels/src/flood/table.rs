@@ -36,6 +36,9 @@ impl RowTable {
             #[cfg(target_arch = "x86_64")]
             // SAFETY: these levels exist only where detection found avx2.
             _ => unsafe { quantize_avx2(scores, rows, weights) },
+            #[cfg(target_arch = "aarch64")]
+            // The target itself has neon, so the portable code is written with it already.
+            _ => quantize(scores, rows, weights),
         }
     }
 

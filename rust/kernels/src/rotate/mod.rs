@@ -28,6 +28,9 @@ pub fn rotate(level: Level, matrix: &[f32], dim: usize, depth: usize, input: &[f
         #[cfg(target_arch = "x86_64")]
         // SAFETY: all higher levels exist only where detection found avx512f.
         _ => unsafe { avx512(matrix, dim, depth, input, out) },
+        #[cfg(target_arch = "aarch64")]
+        // The target itself has neon: sixteen sums fill half of its registers.
+        _ => tiles::<4, 16>(matrix, dim, depth, input, out),
     }
 }
 
