@@ -52,13 +52,13 @@ impl Similarities {
             for row in (first..rows).step_by(ROWS) {
                 let block = &self.padded[row * dim..][..ROWS * dim];
                 if LANES >= 16 {
-                    let products = tile::<LANES, ROWS, PANEL>(block, dim, &self.panel);
-                    store(&mut self.values, self.stride, (row, first), &products);
+                    let products = tile::<LANES, ROWS, PANEL>(block, dim, &self.panel, 0);
+                    store(&mut self.values, self.stride, (row, first), products);
                 } else {
                     for (part, block) in block.chunks_exact(4 * dim).enumerate() {
                         for column in [0, 16] {
-                            let products = tile::<LANES, 4, 16>(block, dim, &self.panel[column..]);
-                            store(&mut self.values, self.stride, (row + 4 * part, first + column), &products);
+                            let products = tile::<LANES, 4, 16>(block, dim, &self.panel, column);
+                            store(&mut self.values, self.stride, (row + 4 * part, first + column), products);
                         }
                     }
                 }
@@ -80,41 +80,48 @@ impl Similarities {
 }
 
 /// Writes a tile and its mirror image.
+///
+/// The mirror image is read from memory: a tile that is indexed by a variable would not be kept in registers.
 #[inline(always)]
 #[expect(clippy::inline_always, reason = "compiled for the registers of its caller")]
 fn store<const V: usize, const W: usize>(
     values: &mut [f32],
     stride: usize,
     (row, column): (usize, usize),
-    products: &[[f32; W]; V],
+    products: [[f32; W]; V],
 ) {
     for (values, products) in values[row * stride..].chunks_mut(stride).zip(products) {
-        values[column..][..W].copy_from_slice(products);
+        values[column..][..W].copy_from_slice(&products);
     }
-    for (at, values) in values[column * stride..].chunks_mut(stride).take(W).enumerate() {
-        for (value, products) in values[row..][..V].iter_mut().zip(products) {
-            *value = products[at];
+    for at in column..column + W {
+        for row in row..row + V {
+            values[at * stride + row] = values[row * stride + at];
         }
     }
 }
 
-/// Products of `V` vectors with `W` columns of a panel.
+/// Products of `V` vectors with the `W` columns of a panel from `column` on.
+///
+/// Indexed as it is because this is the form that the compiler keeps in registers: with iterators over the vectors it
+/// took ten times as long.
 #[inline(always)]
 #[expect(clippy::inline_always, reason = "compiled for the registers of its caller")]
+#[expect(clippy::needless_range_loop, reason = "the form that is kept in registers")]
 fn tile<const LANES: usize, const V: usize, const W: usize>(
     vectors: &[f32],
     dim: usize,
     panel: &[f32],
+    column: usize,
 ) -> [[f32; W]; V] {
     let fused = LANES > 4 || cfg!(target_arch = "aarch64");
     let mut sums = [[0.0_f32; W]; V];
-    let mut vectors: [std::slice::Iter<f32>; V] = std::array::from_fn(|vector| vectors[vector * dim..][..dim].iter());
-    for row in panel.chunks(PANEL).take(dim) {
-        let row: &[f32; W] = row.first_chunk().unwrap_or(&[0.0; W]);
-        for (sums, vector) in sums.iter_mut().zip(&mut vectors) {
-            let x = vector.next().copied().unwrap_or_default();
-            for (sum, &m) in sums.iter_mut().zip(row) {
-                *sum = if fused { x.mul_add(m, *sum) } else { *sum + x * m };
+    let vectors: [&[f32]; V] = std::array::from_fn(|vector| &vectors[vector * dim..][..dim]);
+    for (at, row) in panel.chunks_exact(PANEL).enumerate().take(dim) {
+        let row: &[f32; W] = row[column..].first_chunk().unwrap_or(&[0.0; W]);
+        for v in 0..V {
+            let x = vectors[v][at];
+            for w in 0..W {
+                sums[v][w] = if fused { x.mul_add(row[w], sums[v][w]) } else { sums[v][w] + x * row[w] };
             }
         }
     }
