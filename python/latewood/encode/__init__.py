@@ -4,12 +4,14 @@ torch and sentence-transformers are imported when an encoder is first used.
 """
 
 from latewood.encode.fingerprint import check_fingerprint, fingerprint
+from latewood.encode.pooling import PoolingMethod, pool_tokens
 from latewood.encode.protocol import Encoder, as_encoder, encode_documents, encode_queries
 from latewood.encode.sentence_transformers import SentenceTransformersEncoder
 from latewood.encode.token_outputs import minilm_token_outputs, token_outputs
 
 __all__ = [
     "Encoder",
+    "PoolingMethod",
     "SentenceTransformersEncoder",
     "as_encoder",
     "check_fingerprint",
@@ -17,5 +19,6 @@ __all__ = [
     "encode_queries",
     "fingerprint",
     "minilm_token_outputs",
+    "pool_tokens",
     "token_outputs",
 ]

@@ -9,7 +9,7 @@
 //! `S[j][i] / |Σ_m∈j q_m|`, and a token that moves changes two rows of `S`. This makes a step cheap for any dimension.
 
 use super::similarities::Similarities;
-use super::{minimum, norm};
+use super::{first_at_most, minimum, norm};
 
 /// Norm of the integer directions: the rounding may add up to √dim / 2, and its square must stay below 2²⁴ for all
 /// dimensions up to 30,000 or so.
@@ -103,7 +103,7 @@ impl KMeans {
             }
             self.nearest[at] = f32::INFINITY;
             let least = minimum(&self.nearest);
-            at = self.nearest.iter().position(|&nearest| nearest <= least).unwrap_or(at);
+            at = first_at_most(&self.nearest, least);
         }
     }
 

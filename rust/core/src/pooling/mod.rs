@@ -228,6 +228,16 @@ fn minimum<T: Copy + PartialOrd>(values: &[T]) -> T {
     rest.iter().chain(&lanes).fold(values[0], |least, &value| less(least, value))
 }
 
+/// Place of the first value that is at most `bound`, 0 if there is none, by whole chunks first for the same reason.
+#[inline(always)]
+#[expect(clippy::inline_always, reason = "compiled for the registers of its caller")]
+fn first_at_most<T: Copy + PartialOrd>(values: &[T], bound: T) -> usize {
+    let (chunks, _) = values.as_chunks::<32>();
+    let passed = chunks.iter().take_while(|chunk| !chunk.iter().fold(false, |any, &value| any | (value <= bound)));
+    let start = 32 * passed.count();
+    start + values[start..].iter().position(|&value| value <= bound).unwrap_or(0)
+}
+
 fn normalize(vector: &mut [f32]) {
     let norm = norm(vector);
     if norm > 0.0 {

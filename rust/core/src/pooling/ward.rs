@@ -8,27 +8,35 @@
 //! `1 - dot product`, held to 0..2, *is* the distance; the tree is cut at the lowest height that leaves at most as many
 //! clusters as were asked for; clusters are numbered as scipy's `fcluster` meets them.
 
-use super::minimum;
+use super::{first_at_most, minimum};
 use super::similarities::Similarities;
 
 /// The memory that one item after another is clustered in.
+///
+/// A cluster is known by its first token. Of a merge only the new cluster's row of distances is written; other rows learn
+/// of it when they are next read ([`Ward::refresh`]). Writing its column at once would touch every row, each in another
+/// cache line, for each merge.
 #[derive(Default)]
 pub(super) struct Ward {
-    /// Squared distances between live clusters, `[tokens, tokens]`, of which the first `live` rows and columns count;
-    /// infinite on the diagonal.
+    tokens: usize,
+    /// Squared distances between clusters, `[tokens, tokens]`; infinite to itself and to what is merged away.
     squares: Vec<f64>,
-    /// Number of tokens in each live cluster.
+    /// Number of tokens in each cluster.
     sizes: Vec<f64>,
-    /// A token of each live cluster.
-    tokens: Vec<u32>,
+    /// Number of merges that a cluster's row knows of; `None` before the row is first filled in.
+    known: Vec<Option<usize>>,
+    /// The merge that made a cluster, or `usize::MAX` for a token.
+    made_by: Vec<usize>,
+    /// Clusters of more than one token.
+    grown: Vec<usize>,
+    /// Infinite for what is merged away, else 0.
+    gone: Vec<f64>,
     chain: Vec<usize>,
-    /// Squared distances of the cluster that a merge makes.
-    merged: Vec<f64>,
     merges: Vec<Merge>,
     labels: Vec<u32>,
 }
 
-/// Two clusters become one: a token of each, and the height.
+/// Two clusters become one, known by the first: their first tokens in order, and the height.
 #[derive(Clone, Copy)]
 struct Merge {
     tokens: [u32; 2],
@@ -48,10 +56,10 @@ impl Ward {
     ) -> &[u32] {
         similarities.fill::<LANES>(vectors, dim, |_, from, to| to.copy_from_slice(from));
         let count = similarities.tokens();
-        self.start(similarities);
-        for live in (2..=count).rev() {
-            let (x, y) = self.neighbours(live, count);
-            self.merge(x, y, live, count);
+        self.start(count);
+        for _ in 1..count {
+            let (x, y) = self.neighbours(similarities);
+            self.merge(x.min(y), x.max(y));
         }
         // Stable, as scipy's is: equal heights stay in the order in which the chain met them.
         self.merges.sort_by(|a, b| a.height.total_cmp(&b.height));
@@ -63,80 +71,96 @@ impl Ward {
         &self.labels
     }
 
-    #[inline(always)]
-    #[expect(clippy::inline_always, reason = "compiled for the registers of its caller")]
-    fn start(&mut self, similarities: &Similarities) {
-        let count = similarities.tokens();
-        self.squares.clear();
-        for token in 0..count {
-            self.squares.extend(similarities.row(token).iter().map(|&value| {
-                // A product that overflowed tells nothing, and lies as far away as can be.
-                let distance = f64::from(1.0 - value);
-                let distance = if distance.is_nan() { 2.0 } else { distance.clamp(0.0, 2.0) };
-                distance * distance
-            }));
-            self.squares[token * count + token] = f64::INFINITY;
-        }
+    fn start(&mut self, tokens: usize) {
+        self.tokens = tokens;
+        self.squares.resize(tokens * tokens, 0.0);
         self.sizes.clear();
-        self.sizes.resize(count, 1.0);
-        self.tokens.clear();
-        self.tokens.extend(0..count as u32);
+        self.sizes.resize(tokens, 1.0);
+        self.known.clear();
+        self.known.resize(tokens, None);
+        self.made_by.clear();
+        self.made_by.resize(tokens, usize::MAX);
+        self.grown.clear();
+        self.gone.clear();
+        self.gone.resize(tokens, 0.0);
         self.chain.clear();
         self.merges.clear();
     }
 
-    /// Two live clusters that are each other's nearest, taken off the chain's end.
+    /// Brings a cluster's row up to date.
     #[inline(always)]
     #[expect(clippy::inline_always, reason = "compiled for the registers of its caller")]
-    fn neighbours(&mut self, live: usize, stride: usize) -> (usize, usize) {
+    fn refresh(&mut self, cluster: usize, similarities: &Similarities) {
+        let start = cluster * self.tokens;
+        if let Some(known) = self.known[cluster] {
+            for (merge, made) in self.merges[known..].iter().zip(known..) {
+                let [x, y] = merge.tokens.map(|token| token as usize);
+                // Where `x` grew again, or was merged away, a later merge says so.
+                if self.made_by[x] == made {
+                    self.squares[start + x] = self.squares[x * self.tokens + cluster];
+                }
+                self.squares[start + y] = f64::INFINITY;
+            }
+        } else {
+            let row = &mut self.squares[start..][..self.tokens];
+            for ((square, &value), &gone) in row.iter_mut().zip(similarities.row(cluster)).zip(&self.gone) {
+                // A product that overflowed tells nothing, and lies as far away as can be.
+                let distance = f64::from(1.0 - value);
+                let distance = if distance.is_nan() { 2.0 } else { distance.clamp(0.0, 2.0) };
+                *square = distance * distance + gone;
+            }
+            row[cluster] = f64::INFINITY;
+            for &grown in &self.grown {
+                self.squares[start + grown] = self.squares[grown * self.tokens + cluster];
+            }
+        }
+        self.known[cluster] = Some(self.merges.len());
+    }
+
+    /// Two clusters that are each other's nearest, taken off the chain's end, with rows up to date.
+    #[inline(always)]
+    #[expect(clippy::inline_always, reason = "compiled for the registers of its caller")]
+    fn neighbours(&mut self, similarities: &Similarities) -> (usize, usize) {
         if self.chain.is_empty() {
+            // The first token's cluster is always known by it.
             self.chain.push(0);
         }
         loop {
             let last = self.chain[self.chain.len() - 1];
-            let row = &self.squares[last * stride..][..live];
+            self.refresh(last, similarities);
+            let row = &self.squares[last * self.tokens..][..self.tokens];
             let least = minimum(row);
             let before = self.chain.len().checked_sub(2).map(|at| self.chain[at]);
             // Of equally near ones the chain's own comes first, or it could go round for ever.
             if let Some(before) = before.filter(|&before| row[before] <= least) {
                 self.chain.truncate(self.chain.len() - 2);
+                self.refresh(before, similarities);
                 return (before, last);
             }
-            self.chain.push(row.iter().position(|&square| square <= least).unwrap_or(0));
+            self.chain.push(first_at_most(row, least));
         }
     }
 
-    /// Merges `x` and `y` in the place of the smaller, and moves the last live cluster to the place of the other.
+    /// Merges `y` into `x`, which comes before it.
     #[inline(always)]
     #[expect(clippy::inline_always, reason = "compiled for the registers of its caller")]
-    fn merge(&mut self, x: usize, y: usize, live: usize, stride: usize) {
-        let (x, y) = (x.min(y), x.max(y));
-        let between = self.squares[x * stride + y];
-        self.merges.push(Merge { tokens: [self.tokens[x], self.tokens[y]], height: between.sqrt() });
+    fn merge(&mut self, x: usize, y: usize) {
+        let (head, tail) = self.squares.split_at_mut(y * self.tokens);
+        let (row_x, row_y) = (&mut head[x * self.tokens..][..self.tokens], &tail[..self.tokens]);
+        let between = row_x[y];
         let (size_x, size_y) = (self.sizes[x], self.sizes[y]);
-        let (from_x, from_y) = (&self.squares[x * stride..][..live], &self.squares[y * stride..][..live]);
-        self.merged.clear();
-        self.merged.extend(self.sizes.iter().zip(from_x).zip(from_y).map(|((&size, &to_x), &to_y)| {
-            ((size + size_x) * to_x + (size + size_y) * to_y - size * between) / (size + size_x + size_y)
-        }));
-        self.merged[x] = f64::INFINITY;
-        let last = live - 1;
-        self.merged[y] = self.merged[last];
-        self.squares.copy_within(last * stride..last * stride + live, y * stride);
-        self.squares[x * stride..][..live].copy_from_slice(&self.merged);
-        for (row, &square) in self.squares.chunks_exact_mut(stride).zip(&self.merged[..last]) {
-            row[y] = row[last];
-            row[x] = square;
+        for ((to_x, &to_y), &size) in row_x.iter_mut().zip(row_y).zip(&self.sizes) {
+            let sum = (size + size_x) * *to_x + (size + size_y) * to_y - size * between;
+            *to_x = sum / (size + size_x + size_y);
         }
-        self.squares[y * stride + y] = f64::INFINITY;
+        row_x[y] = f64::INFINITY;
+        self.gone[y] = f64::INFINITY;
+        self.grown.retain(|&grown| grown != x && grown != y);
+        self.grown.push(x);
         self.sizes[x] = size_x + size_y;
-        self.sizes.swap_remove(y);
-        self.tokens.swap_remove(y);
-        for cluster in &mut self.chain {
-            if *cluster == last {
-                *cluster = y;
-            }
-        }
+        self.made_by[x] = self.merges.len();
+        self.merges.push(Merge { tokens: [x as u32, y as u32], height: between.sqrt() });
+        self.known[x] = Some(self.merges.len());
     }
 }
 
