@@ -39,7 +39,9 @@ def main() -> None:
     vectors = load().cut(options.cut)
     documents = unit_length(vectors.documents, options.documents)
     tensors = [torch.from_numpy(item) for item in documents]
-    print(f"{len(documents)} documents, {documents.lengths.mean():.0f} vectors of {documents.dim} dimensions on average\n")
+    print(
+        f"{len(documents)} documents, {documents.lengths.mean():.0f} vectors of {documents.dim} dimensions on average\n"
+    )
     print("| method | size         | equal     | scipy ms | one thread ms | all threads ms | times faster |")
     print("|--------|--------------|----------:|---------:|--------------:|---------------:|-------------:|")
     rows = [ward(documents, tensors, factor, options.rounds) for factor in FACTORS]
@@ -73,17 +75,21 @@ def ward(documents: Ragged, tensors: list[torch.Tensor], factor: float, rounds: 
     """Compare with `HierarchicalTokenPooling` of the same factor."""
     theirs = HierarchicalTokenPooling(factor)
     expected = [pooled.numpy() for pooled in theirs.pool(tensors)]
-    ours = lambda threads: pool_tokens(documents, "ward", factor=factor, protected=1, threads=threads)  # noqa: E731
+
+    def ours(threads: int | None) -> Ragged:
+        return pool_tokens(documents, "ward", factor=factor, protected=1, threads=threads)
+
     seconds = fastest([lambda: theirs.pool(tensors), lambda: ours(1), lambda: ours(None)], rounds)
     return row("ward", f"factor {factor:g}", equal(ours(None), expected), seconds, len(documents))
 
 
-def kmeans(
-    documents: Ragged, tensors: list[torch.Tensor], count: int, scipy_ms: float, rounds: int
-) -> dict[str, Any]:
+def kmeans(documents: Ragged, tensors: list[torch.Tensor], count: int, scipy_ms: float, rounds: int) -> dict[str, Any]:
     """Compare with `CrispPooling` in results, and with the fastest of scipy's Ward poolings in time."""
     expected = [pooled.numpy() for pooled in CrispPooling(None, count).pool(tensors)]
-    ours = lambda threads: pool_tokens(documents, "kmeans", count=count, threads=threads)  # noqa: E731
+
+    def ours(threads: int | None) -> Ragged:
+        return pool_tokens(documents, "kmeans", count=count, threads=threads)
+
     seconds = fastest([lambda: ours(1), lambda: ours(None)], rounds)
     theirs = scipy_ms * len(documents) / 1000
     return row("kmeans", f"{count} vectors", equal(ours(None), expected), [theirs, *seconds], len(documents))

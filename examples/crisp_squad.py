@@ -79,7 +79,9 @@ def main() -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     path = options.out / "results.json"
     settings = {key: value for key, value in vars(options).items() if isinstance(value, (int, float))}
-    results = json.loads(path.read_text()) if path.is_file() else {"settings": settings, "rows": [], "training": {}}
+    results: dict[str, Any] = (
+        json.loads(path.read_text()) if path.is_file() else {"settings": settings, "rows": [], "training": {}}
+    )
     if results["settings"] != settings:
         parser.error(f"{path} was made with other settings: {results['settings']}; choose another --out")
     tests = {name: load_beir(folder) for name, _, folder in (test.partition("=") for test in options.test)}
@@ -113,7 +115,7 @@ def training_pairs(collection: Collection, count: int) -> Dataset:
 
 
 def starting_model(pairs: Dataset, layers: int, dim: int, document_length: int) -> MultiVectorEncoder:
-    """The first layers of MiniLM and a projection onto the `dim` principal directions of their token vectors."""
+    """Take the first layers of MiniLM and a projection onto the `dim` principal directions of their token vectors."""
     backbone = Transformer(str(get_model_path()), document_length=document_length, query_length=48, max_seq_length=180)
     backbone.model.encoder.layer = backbone.model.encoder.layer[:layers]
     backbone.model.config.num_hidden_layers = layers
@@ -124,8 +126,14 @@ def starting_model(pairs: Dataset, layers: int, dim: int, document_length: int) 
     sample = np.concatenate(vectors).astype(np.float64)
     directions = np.linalg.eigh(sample.T @ sample)[1][:, -dim:]
     weight = torch.tensor(directions.T.copy(), dtype=torch.float32)
-    names = {"module_input_name": "token_embeddings"}
-    dense = Dense(len(sample[0]), dim, bias=False, activation_function=None, init_weight=weight, **names)
+    dense = Dense(
+        len(sample[0]),
+        dim,
+        bias=False,
+        activation_function=None,
+        init_weight=weight,
+        module_input_name="token_embeddings",
+    )
     return MultiVectorEncoder(modules=[backbone, dense, *ends], device="cpu")
 
 
@@ -196,8 +204,8 @@ def encoded(model: MultiVectorEncoder, collection: Collection, most: int) -> tup
     step = max(1, len(collection.queries) // most)
     chosen = dict(list(collection.queries.items())[::step][:most])
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        queries = to_ragged(model.encode_query(list(chosen.values()), convert_to_tensor=False), kind="query")
-        documents = to_ragged(model.encode_document(collection.texts(), convert_to_tensor=False))
+        queries = to_ragged(model.encode_query(list(chosen.values())), kind="query")
+        documents = to_ragged(model.encode_document(collection.texts()))
     return {"keys": list(chosen), "vectors": queries}, documents
 
 

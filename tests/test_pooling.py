@@ -28,7 +28,8 @@ def kmeans(vectors: NDArray[np.float32], count: int) -> NDArray[np.float32]:
     tokens = len(vectors)
     if tokens <= count:
         return vectors
-    directions = np.rint(vectors.astype(np.float64) * (4000 / np.linalg.norm(vectors.astype(np.float64), axis=1))[:, None])
+    exact = vectors.astype(np.float64)
+    directions = np.rint(exact * (4000 / np.linalg.norm(exact, axis=1))[:, None])
     starts = [int((directions @ directions.sum(0)).argmax())]
     while len(starts) < count:
         nearest = (directions @ directions[starts].T).max(1)

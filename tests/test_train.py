@@ -1,4 +1,4 @@
-"""Clustering inside of a model: gradients, the same function without torch, checkpoints, losses, a miniature training."""
+"""Clustering inside of a model: gradients, equality with the core, checkpoints, losses, a miniature training."""
 
 import json
 import os
@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from latewood import Index
-from latewood.encode import pool_tokens
+from latewood.encode import SentenceTransformersEncoder, pool_tokens
 from latewood.errors import EncoderMismatchError, InvalidInputError
 from support import REPOSITORY, TEXTS
 from test_pooling import texts
@@ -54,7 +54,10 @@ def test_torch_and_the_core_agree(pooling: Any, task: str | None, budget: dict[s
     items = texts(11, LENGTHS)
     items[4][5] = 0
     expected = pool_tokens(items, **budget)
-    for pooled in (unpadded(pooling(padded(items), task=task)), pooling.pool(list(map(torch.from_numpy, items)), task=task)):
+    for pooled in (
+        unpadded(pooling(padded(items), task=task)),
+        pooling.pool(list(map(torch.from_numpy, items)), task=task),
+    ):
         for mine, theirs in zip(pooled, expected, strict=True):
             np.testing.assert_allclose(mine, theirs, atol=1e-5)
 
@@ -132,15 +135,16 @@ def test_a_checkpoint_keeps_its_pooling(model: Any, tmp_path: Path) -> None:
     crisp.save_pretrained(str(tmp_path / "crisp"))
     by_hand = type(model)(str(tmp_path / "crisp"), trust_remote_code=True, device="cpu")
     index = Index.create(tmp_path / "index", encoder=str(tmp_path / "crisp"))
-    by_name = index.encoder.model
+    by_name = SentenceTransformersEncoder(str(tmp_path / "crisp")).model
     for loaded in (by_hand, by_name):
         np.testing.assert_array_equal(loaded.encode_document(documents)[0], expected[0])
         assert len(loaded.encode_query(documents[:1])[0]) == 3
     # The pooling is a part of what the index remembers.
     index.add(["a"], texts=documents[:1])
     assert index.search("dog", 1)[0].id == "a"
-    with pytest.raises(EncoderMismatchError, match="pooling"):
-        Index.open(index.path, encoder=with_pooling(model, train.CrispPooling(3, fraction=0.25)))
+    with_pooling(model, train.CrispPooling(3, fraction=0.25)).save_pretrained(str(tmp_path / "other" / "crisp"))
+    with pytest.raises(EncoderMismatchError, match="differs in pooling"):
+        Index.open(index.path, encoder=str(tmp_path / "other" / "crisp"))
 
 
 def contrastive(model: Any) -> Any:

@@ -1,6 +1,6 @@
 """Fewer vectors for a text: token vectors that point about the same way become their mean."""
 
-from typing import Any, Literal, get_args
+from typing import Any, Literal, cast, get_args
 
 from latewood import _core
 from latewood._options import count_of, threads_of
@@ -65,7 +65,7 @@ def pool_tokens(
     if method not in get_args(PoolingMethod):
         message = f"no pooling method is called {method!r}; choose one of {', '.join(get_args(PoolingMethod))}"
         raise InvalidInputError(message)
-    if isinstance(protected, bool) or not isinstance(protected, int) or protected < 0:
+    if isinstance(cast("object", protected), bool) or not isinstance(cast("object", protected), int) or protected < 0:
         message = f"protected must be an integer of at least 0, not {protected!r}"
         raise InvalidInputError(message)
     ragged = to_ragged(vectors, mask=mask, kind="item", allow_empty=True)

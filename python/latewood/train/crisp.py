@@ -13,7 +13,7 @@ from latewood.errors import InvalidInputError
 from latewood.train.kmeans import cluster
 
 
-class CrispPooling(BaseTokenPooling):  # type: ignore[misc]
+class CrispPooling(BaseTokenPooling):
     """Replaces the token vectors of a text by the centroids of their k-means clusters.
 
     It goes last into the modules of a `MultiVectorEncoder`, or into `encode(token_pooling=...)`. Which token belongs to
@@ -21,9 +21,8 @@ class CrispPooling(BaseTokenPooling):  # type: ignore[misc]
     token. A text with fewer tokens than clusters keeps them. `latewood.encode.pool_tokens(..., "kmeans")` computes the
     same without torch.
 
-    A checkpoint with this module is opened by name in latewood (`Index.create(encoder=...)` and wherever else an encoder
-    goes). Opened by sentence-transformers itself it is code from outside of that package:
-    `MultiVectorEncoder(path, trust_remote_code=True)`.
+    A checkpoint with this module is opened by its name in latewood, as in `Index.create(encoder=...)`. To
+    sentence-transformers it is code from outside: `MultiVectorEncoder(path, trust_remote_code=True)`.
 
     Parameters
     ----------
@@ -42,7 +41,7 @@ class CrispPooling(BaseTokenPooling):  # type: ignore[misc]
         A count below 1, a fraction out of range, or nothing to pool.
     """
 
-    config_keys = ("query_vectors", "document_vectors", "fraction", "normalize")
+    config_keys: list[str] = ["query_vectors", "document_vectors", "fraction", "normalize"]  # noqa: RUF012
 
     def __init__(
         self,
@@ -72,7 +71,7 @@ class CrispPooling(BaseTokenPooling):  # type: ignore[misc]
         self.fraction = fraction
         self.normalize = normalize
 
-    def forward(self, features: dict[str, Tensor], task: str | None = None) -> dict[str, Tensor]:
+    def forward(self, features: dict[str, Any], task: str | None = None, **_: Any) -> dict[str, Any]:
         """Pool `token_embeddings [texts, tokens, dim]`, and set `attention_mask` to the vectors that are left."""
         if not self.applies_to(task) or len(features["token_embeddings"]) == 0:
             return features

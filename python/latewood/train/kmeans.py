@@ -1,7 +1,7 @@
 """Spherical k-means on a batch of texts, with the labels that latewood's core finds for each text alone.
 
-The arithmetic is that of `rust/core/src/pooling/kmeans.rs`, where it is explained: directions become integer vectors, so
-all sums are exact in whatever order a device adds them.
+The arithmetic is that of `rust/core/src/pooling/kmeans.rs`, where it is explained: directions become integer vectors,
+so all sums are exact in whatever order a device adds them.
 """
 
 import torch
@@ -66,7 +66,7 @@ def _kmeans(vectors: Tensor, mask: Tensor, clusters: Tensor) -> Tensor:
         # Tokens that do not count have similarities of 0, so it does not matter where they are added.
         rows = (labels + most * every[:, None]).flatten()
         sums = sums.new_zeros((texts * most, tokens)).index_add(0, rows, similarities.flatten(0, 1))
-        sums = sums.unflatten(0, (texts, most))
+        sums = sums.reshape(texts, most, tokens)
         squares = torch.zeros_like(squares).scatter_add(1, labels, sums.gather(1, labels[:, None])[:, 0])
     return _renumbered(before, mask, most)
 
@@ -101,7 +101,7 @@ def _fill_empty(labels: Tensor, own: Tensor, mask: Tensor, exists: Tensor) -> Te
 
 
 def _renumbered(labels: Tensor, mask: Tensor, most: int) -> Tensor:
-    """Number clusters by their first tokens."""
+    """Give clusters the order of their first tokens."""
     tokens = labels.shape[1]
     places = torch.arange(tokens, device=labels.device).expand_as(labels)
     first = torch.full((len(labels), most + 1), tokens, device=labels.device)

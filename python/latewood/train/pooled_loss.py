@@ -14,7 +14,7 @@ from latewood.train.crisp import CrispPooling
 Budget = int | tuple[int | None, int | None] | BaseTokenPooling | None
 
 
-class PooledLoss(nn.Module):  # type: ignore[misc]
+class PooledLoss(nn.Module):
     """The mean of a multi-vector loss over several poolings of the same token vectors.
 
     The encoder runs once for each input; only clustering and scoring are done once for each budget. The model stays

@@ -225,16 +225,27 @@ fn minimum<T: Copy + PartialOrd>(values: &[T]) -> T {
     for chunk in chunks {
         lanes.iter_mut().zip(chunk).for_each(|(lane, &value)| *lane = less(*lane, value));
     }
-    rest.iter().chain(&lanes).fold(values[0], |least, &value| less(least, value))
+    // One after the other, each comparison would wait for the one before.
+    let fours: [T; 8] = std::array::from_fn(|at| {
+        less(less(lanes[at], lanes[at + 8]), less(lanes[at + 16], lanes[at + 24]))
+    });
+    rest.iter().chain(&fours).fold(values[0], |least, &value| less(least, value))
 }
 
-/// Place of the first value that is at most `bound`, 0 if there is none, by whole chunks first for the same reason.
+/// Place of the first value that is at most `bound`, 0 if there is none; by whole chunks first, for the same reason.
 #[inline(always)]
 #[expect(clippy::inline_always, reason = "compiled for the registers of its caller")]
 fn first_at_most<T: Copy + PartialOrd>(values: &[T], bound: T) -> usize {
     let (chunks, _) = values.as_chunks::<32>();
-    let passed = chunks.iter().take_while(|chunk| !chunk.iter().fold(false, |any, &value| any | (value <= bound)));
-    let start = 32 * passed.count();
+    let mut start = 0;
+    for chunk in chunks {
+        let mut any = false;
+        chunk.iter().for_each(|&value| any |= value <= bound);
+        if any {
+            break;
+        }
+        start += 32;
+    }
     start + values[start..].iter().position(|&value| value <= bound).unwrap_or(0)
 }
 

@@ -18,11 +18,12 @@ use super::similarities::Similarities;
 /// cache line, for each merge.
 #[derive(Default)]
 pub(super) struct Ward {
-    tokens: usize,
-    /// Squared distances between clusters, `[tokens, tokens]`; infinite to itself and to what is merged away.
-    squares: Vec<f64>,
+    /// Row length: `tokens` rounded up, so that no row has a rest that takes no vector instructions.
+    stride: usize,
+    /// Squared distances between clusters, `[tokens, stride]`; infinite to itself, to what is merged away, and beyond.
+    squares: Vec<f32>,
     /// Number of tokens in each cluster.
-    sizes: Vec<f64>,
+    sizes: Vec<f32>,
     /// Number of merges that a cluster's row knows of; `None` before the row is first filled in.
     known: Vec<Option<usize>>,
     /// The merge that made a cluster, or `usize::MAX` for a token.
@@ -30,7 +31,7 @@ pub(super) struct Ward {
     /// Clusters of more than one token.
     grown: Vec<usize>,
     /// Infinite for what is merged away, else 0.
-    gone: Vec<f64>,
+    gone: Vec<f32>,
     chain: Vec<usize>,
     merges: Vec<Merge>,
     labels: Vec<u32>,
@@ -40,7 +41,7 @@ pub(super) struct Ward {
 #[derive(Clone, Copy)]
 struct Merge {
     tokens: [u32; 2],
-    height: f64,
+    height: f32,
 }
 
 impl Ward {
@@ -72,10 +73,11 @@ impl Ward {
     }
 
     fn start(&mut self, tokens: usize) {
-        self.tokens = tokens;
-        self.squares.resize(tokens * tokens, 0.0);
+        self.stride = tokens.next_multiple_of(32);
+        self.squares.clear();
+        self.squares.resize(tokens * self.stride, f32::INFINITY);
         self.sizes.clear();
-        self.sizes.resize(tokens, 1.0);
+        self.sizes.resize(self.stride, 1.0);
         self.known.clear();
         self.known.resize(tokens, None);
         self.made_by.clear();
@@ -91,27 +93,27 @@ impl Ward {
     #[inline(always)]
     #[expect(clippy::inline_always, reason = "compiled for the registers of its caller")]
     fn refresh(&mut self, cluster: usize, similarities: &Similarities) {
-        let start = cluster * self.tokens;
+        let start = cluster * self.stride;
         if let Some(known) = self.known[cluster] {
             for (merge, made) in self.merges[known..].iter().zip(known..) {
                 let [x, y] = merge.tokens.map(|token| token as usize);
                 // Where `x` grew again, or was merged away, a later merge says so.
                 if self.made_by[x] == made {
-                    self.squares[start + x] = self.squares[x * self.tokens + cluster];
+                    self.squares[start + x] = self.squares[x * self.stride + cluster];
                 }
-                self.squares[start + y] = f64::INFINITY;
+                self.squares[start + y] = f32::INFINITY;
             }
         } else {
-            let row = &mut self.squares[start..][..self.tokens];
+            let row = &mut self.squares[start..][..self.stride];
             for ((square, &value), &gone) in row.iter_mut().zip(similarities.row(cluster)).zip(&self.gone) {
                 // A product that overflowed tells nothing, and lies as far away as can be.
-                let distance = f64::from(1.0 - value);
+                let distance = 1.0 - value;
                 let distance = if distance.is_nan() { 2.0 } else { distance.clamp(0.0, 2.0) };
                 *square = distance * distance + gone;
             }
-            row[cluster] = f64::INFINITY;
+            row[cluster] = f32::INFINITY;
             for &grown in &self.grown {
-                self.squares[start + grown] = self.squares[grown * self.tokens + cluster];
+                self.squares[start + grown] = self.squares[grown * self.stride + cluster];
             }
         }
         self.known[cluster] = Some(self.merges.len());
@@ -128,7 +130,7 @@ impl Ward {
         loop {
             let last = self.chain[self.chain.len() - 1];
             self.refresh(last, similarities);
-            let row = &self.squares[last * self.tokens..][..self.tokens];
+            let row = &self.squares[last * self.stride..][..self.stride];
             let least = minimum(row);
             let before = self.chain.len().checked_sub(2).map(|at| self.chain[at]);
             // Of equally near ones the chain's own comes first, or it could go round for ever.
@@ -145,21 +147,21 @@ impl Ward {
     #[inline(always)]
     #[expect(clippy::inline_always, reason = "compiled for the registers of its caller")]
     fn merge(&mut self, x: usize, y: usize) {
-        let (head, tail) = self.squares.split_at_mut(y * self.tokens);
-        let (row_x, row_y) = (&mut head[x * self.tokens..][..self.tokens], &tail[..self.tokens]);
+        let (head, tail) = self.squares.split_at_mut(y * self.stride);
+        let (row_x, row_y) = (&mut head[x * self.stride..][..self.stride], &tail[..self.stride]);
         let between = row_x[y];
         let (size_x, size_y) = (self.sizes[x], self.sizes[y]);
         for ((to_x, &to_y), &size) in row_x.iter_mut().zip(row_y).zip(&self.sizes) {
             let sum = (size + size_x) * *to_x + (size + size_y) * to_y - size * between;
             *to_x = sum / (size + size_x + size_y);
         }
-        row_x[y] = f64::INFINITY;
-        self.gone[y] = f64::INFINITY;
+        row_x[y] = f32::INFINITY;
+        self.gone[y] = f32::INFINITY;
         self.grown.retain(|&grown| grown != x && grown != y);
         self.grown.push(x);
         self.sizes[x] = size_x + size_y;
         self.made_by[x] = self.merges.len();
-        self.merges.push(Merge { tokens: [x as u32, y as u32], height: between.sqrt() });
+        self.merges.push(Merge { tokens: [x as u32, y as u32], height: between });
         self.known[x] = Some(self.merges.len());
     }
 }
