@@ -10,7 +10,8 @@ pub trait Wide {
     /// What the work gives.
     type Output;
 
-    /// Does the work. `LANES` is the number of float32 in a register: 4, 8 or 16; above 4, `f32::mul_add` is one instruction.
+    /// Does the work. `LANES` is the number of float32 in a register: 4, 8 or 16. `f32::mul_add` is one instruction above 4,
+    /// and on aarch64.
     fn run<const LANES: usize>(self) -> Self::Output;
 }
 
@@ -18,6 +19,9 @@ pub trait Wide {
 pub fn widely<W: Wide>(level: Level, work: W) -> W::Output {
     match level.0 {
         Isa::Scalar => work.run::<4>(),
+        // NEON is part of the target: there is nothing to enable.
+        #[cfg(target_arch = "aarch64")]
+        Isa::Neon | Isa::I8mm => work.run::<4>(),
         #[cfg(target_arch = "x86_64")]
         // SAFETY: these levels exist only where detection found avx2 and fma.
         Isa::Avx2 | Isa::AvxVnni => unsafe { avx2(work) },

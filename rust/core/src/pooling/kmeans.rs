@@ -43,7 +43,6 @@ impl KMeans {
     /// The cluster of each of `vectors`, `[tokens, dim]`, numbered as they first occur. `clusters` is below the number of
     /// tokens, and each has a member.
     #[inline(always)]
-    #[expect(clippy::inline_always, reason = "compiled for the registers of its caller")]
     pub(super) fn labels<const LANES: usize>(
         &mut self,
         similarities: &mut Similarities,
@@ -75,7 +74,6 @@ impl KMeans {
     /// Farthest-first: the token nearest to the mean direction, then again and again the one that is least similar to all
     /// starts so far (Gonzalez 1985); the first of equals.
     #[inline(always)]
-    #[expect(clippy::inline_always, reason = "compiled for the registers of its caller")]
     fn start(&mut self, similarities: &Similarities, clusters: usize) {
         let tokens = similarities.tokens();
         self.central.clear();
@@ -109,7 +107,6 @@ impl KMeans {
 
     /// Each token goes to the centroid it is most similar to; the first of equals.
     #[inline(always)]
-    #[expect(clippy::inline_always, reason = "compiled for the registers of its caller")]
     fn assign(&mut self, tokens: usize) {
         self.labels.clear();
         self.labels.resize(tokens, 0);
@@ -127,7 +124,6 @@ impl KMeans {
 
     /// An empty cluster takes the token that is least similar to its centroid, from a cluster that keeps another.
     #[inline(always)]
-    #[expect(clippy::inline_always, reason = "compiled for the registers of its caller")]
     fn fill_empty(&mut self) {
         self.members.clear();
         self.members.resize(self.inverse.len(), 0);
@@ -156,7 +152,6 @@ impl KMeans {
 
     /// Brings sums and norms up to date. Sums are integers, so adding what moved is as exact as adding everything.
     #[inline(always)]
-    #[expect(clippy::inline_always, reason = "compiled for the registers of its caller")]
     fn update(&mut self, similarities: &Similarities, anew: bool) {
         let tokens = similarities.tokens();
         if anew {
@@ -186,7 +181,6 @@ impl KMeans {
 /// Rounds half to even: adding 1.5 · 2⁵² leaves no bits for a fraction. A library call where there is no instruction for
 /// it would take longer than all the rest.
 #[inline(always)]
-#[expect(clippy::inline_always, reason = "compiled for the registers of its caller")]
 fn round(value: f64) -> f32 {
     const SHIFT: f64 = 6_755_399_441_055_744.0;
     ((value + SHIFT) - SHIFT) as f32

@@ -8,10 +8,14 @@
 //! `tokens² · dim / 2` products, after which a step of either costs `tokens²` at most.
 //!
 //! # Contract
-//! * The result of an item depends on that item alone: not on its neighbours, the number of threads, or the CPU.
+//! * The result of an item depends on that item alone: not on its neighbours or the number of threads.
+//! * k-means gives the same labels on every CPU. Ward's dot products are rounded, in another way where nothing fuses
+//!   multiplication and addition, so nearly equal distances may be told apart differently there.
 //! * A text of at most as many tokens as it may have vectors keeps them, in order.
 //! * k-means gives as many vectors as were asked for; Ward's gives fewer where merges tie at the cut, as scipy's does.
 //! * With `normalize`, every vector that comes out has unit length (or is zero), pooled or not.
+
+#![expect(clippy::inline_always, reason = "what `widely` runs is compiled for the registers of its caller")]
 
 mod kmeans;
 mod similarities;
@@ -199,7 +203,6 @@ fn floor_division(a: f64, b: f64) -> f64 {
 
 /// Appends the mean of the vectors of each label; every label below the largest one must occur.
 #[inline(always)]
-#[expect(clippy::inline_always, reason = "compiled for the registers of its caller")]
 fn means(vectors: &[f32], dim: usize, labels: &[u32], out: &mut Vec<f32>) {
     let clusters = labels.iter().max().map_or(0, |&largest| largest as usize + 1);
     let mut sums = vec![0.0_f64; clusters * dim];
@@ -217,7 +220,6 @@ fn means(vectors: &[f32], dim: usize, labels: &[u32], out: &mut Vec<f32>) {
 
 /// The least value, in lanes so that it takes vector instructions.
 #[inline(always)]
-#[expect(clippy::inline_always, reason = "compiled for the registers of its caller")]
 fn minimum<T: Copy + PartialOrd>(values: &[T]) -> T {
     let less = |a: T, b: T| if b < a { b } else { a };
     let mut lanes = [values[0]; 32];
@@ -226,21 +228,21 @@ fn minimum<T: Copy + PartialOrd>(values: &[T]) -> T {
         lanes.iter_mut().zip(chunk).for_each(|(lane, &value)| *lane = less(*lane, value));
     }
     // One after the other, each comparison would wait for the one before.
-    let fours: [T; 8] = std::array::from_fn(|at| {
-        less(less(lanes[at], lanes[at + 8]), less(lanes[at + 16], lanes[at + 24]))
-    });
+    let fours: [T; 8] =
+        std::array::from_fn(|at| less(less(lanes[at], lanes[at + 8]), less(lanes[at + 16], lanes[at + 24])));
     rest.iter().chain(&fours).fold(values[0], |least, &value| less(least, value))
 }
 
 /// Place of the first value that is at most `bound`, 0 if there is none; by whole chunks first, for the same reason.
 #[inline(always)]
-#[expect(clippy::inline_always, reason = "compiled for the registers of its caller")]
 fn first_at_most<T: Copy + PartialOrd>(values: &[T], bound: T) -> usize {
     let (chunks, _) = values.as_chunks::<32>();
     let mut start = 0;
     for chunk in chunks {
         let mut any = false;
-        chunk.iter().for_each(|&value| any |= value <= bound);
+        for &value in chunk {
+            any |= value <= bound;
+        }
         if any {
             break;
         }
@@ -252,13 +254,14 @@ fn first_at_most<T: Copy + PartialOrd>(values: &[T], bound: T) -> usize {
 fn normalize(vector: &mut [f32]) {
     let norm = norm(vector);
     if norm > 0.0 {
-        vector.iter_mut().for_each(|value| *value = (f64::from(*value) / norm) as f32);
+        for value in vector {
+            *value = (f64::from(*value) / norm) as f32;
+        }
     }
 }
 
 /// Length of a vector, without overflow or underflow for any finite float32.
 #[inline(always)]
-#[expect(clippy::inline_always, reason = "compiled for the registers of its caller")]
 fn norm(vector: &[f32]) -> f64 {
     let (chunks, rest) = vector.as_chunks::<16>();
     let mut sums = [0.0_f64; 16];

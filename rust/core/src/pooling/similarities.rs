@@ -27,7 +27,6 @@ impl Similarities {
     /// CPU that can and one that cannot. They are exact where components are integers and no two vectors' norms multiply
     /// to more than 2²⁴.
     #[inline(always)]
-    #[expect(clippy::inline_always, reason = "compiled for the registers of its caller")]
     pub(super) fn fill<const LANES: usize>(
         &mut self,
         vectors: &[f32],
@@ -73,7 +72,6 @@ impl Similarities {
 
     /// Dot products of one token with all.
     #[inline(always)]
-    #[expect(clippy::inline_always, reason = "compiled for the registers of its caller")]
     pub(super) fn row(&self, token: usize) -> &[f32] {
         &self.values[token * self.stride..][..self.tokens]
     }
@@ -83,7 +81,6 @@ impl Similarities {
 ///
 /// The mirror image is read from memory: a tile that is indexed by a variable would not be kept in registers.
 #[inline(always)]
-#[expect(clippy::inline_always, reason = "compiled for the registers of its caller")]
 fn store<const V: usize, const W: usize>(
     values: &mut [f32],
     stride: usize,
@@ -105,8 +102,6 @@ fn store<const V: usize, const W: usize>(
 /// Indexed as it is because this is the form that the compiler keeps in registers: with iterators over the vectors it
 /// took ten times as long.
 #[inline(always)]
-#[expect(clippy::inline_always, reason = "compiled for the registers of its caller")]
-#[expect(clippy::needless_range_loop, reason = "the form that is kept in registers")]
 fn tile<const LANES: usize, const V: usize, const W: usize>(
     vectors: &[f32],
     dim: usize,
