@@ -216,7 +216,20 @@ def test_a_miniature_training(tmp_path: Path) -> None:
     (folder / "qrels" / "test.tsv").write_text("query-id\tcorpus-id\tscore\n" + "\n".join(judgements), encoding="utf-8")
     command = [sys.executable, str(REPOSITORY / "examples" / "crisp_squad.py"), "--train", str(folder)]
     command += ["--test", f"titles={folder}", "--out", str(tmp_path / "out"), "--variants", "crisp-4x8", "multi-budget"]
-    command += ["--layers", "1", "--dim", "32", "--document-length", "64", "--steps", "30", "--batch-size", "8", "--learning-rate", "5e-4"]
+    command += [
+        "--layers",
+        "1",
+        "--dim",
+        "32",
+        "--document-length",
+        "64",
+        "--steps",
+        "30",
+        "--batch-size",
+        "8",
+        "--learning-rate",
+        "5e-4",
+    ]
     finished = subprocess.run(command, capture_output=True, text=True, timeout=280, check=False, env={**os.environ})
     assert finished.returncode == 0, finished.stderr[-3000:]
     results = json.loads((tmp_path / "out" / "results.json").read_text())

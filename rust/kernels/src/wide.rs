@@ -42,3 +42,32 @@ fn avx2<W: Wide>(work: W) -> W::Output {
 fn avx512<W: Wide>(work: W) -> W::Output {
     work.run::<16>()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Squares<'a>(&'a [f32]);
+
+    impl Wide for Squares<'_> {
+        type Output = (usize, f32);
+
+        #[inline(always)]
+        fn run<const LANES: usize>(self) -> Self::Output {
+            (LANES, self.0.iter().fold(0.0, |sum, &value| value.mul_add(value, sum)))
+        }
+    }
+
+    #[test]
+    fn every_level_computes_the_same() {
+        let values: Vec<f32> = (0..1000_u16).map(|value| f32::from(value).sqrt()).collect();
+        let (_, expected) = Squares(&values).run::<1>();
+        let mut before = 4;
+        for level in Level::available() {
+            let (lanes, sum) = widely(level, Squares(&values));
+            assert!(lanes >= before, "{level} has {lanes} lanes, the level below {before}");
+            assert_eq!(sum.to_bits(), expected.to_bits(), "{level}");
+            before = lanes;
+        }
+    }
+}

@@ -3,7 +3,7 @@
 //! Directions are rounded to integer vectors of norm [`SCALE`], so that every dot product, and every sum of them, is an
 //! integer that floats hold exactly. What is left to rounding is one square root, one division and one product a
 //! comparison, which IEEE 754 fixes. So the labels are the same on every CPU, and the same as those of the tensor
-//! version (`latewood.train.crisp`), which computes them in whatever order its device likes.
+//! version (`latewood.train.kmeans`), which computes them in whatever order its device likes.
 //!
 //! A centroid is never formed: with `S[j][i] = Σ_m∈j q_m · q_i`, token `i` is nearest to the centroid `j` of greatest
 //! `S[j][i] / |Σ_m∈j q_m|`, and a token that moves changes two rows of `S`. This makes a step cheap for any dimension.
