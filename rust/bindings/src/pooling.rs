@@ -10,7 +10,10 @@ use crate::arrays::Ragged;
 use crate::detach::{detached, interruptible};
 use crate::errors::{invalid, to_python};
 
-/// Pools each item; the new values and offsets.
+/// Values and offsets.
+type Arrays<'py> = (Bound<'py, PyArray2<f32>>, Bound<'py, PyArray1<i64>>);
+
+/// Pools each item.
 #[pyfunction]
 #[pyo3(signature = (
     values, offsets, method, *, count=None, fraction=None, factor=None, protected=0, normalize=true, threads=None
@@ -27,7 +30,7 @@ pub(crate) fn pool<'py>(
     protected: usize,
     normalize: bool,
     threads: Option<usize>,
-) -> PyResult<(Bound<'py, PyArray2<f32>>, Bound<'py, PyArray1<i64>>)> {
+) -> PyResult<Arrays<'py>> {
     let budget = match (count, fraction, factor) {
         (Some(count), None, None) => Budget::Count(count),
         (None, Some(fraction), None) => Budget::Fraction(fraction),

@@ -208,7 +208,9 @@ impl Tree {
         for (index, children) in self.children.iter().enumerate().rev() {
             let number = numbers[self.tokens + index];
             if number != u32::MAX {
-                children.iter().for_each(|&child| numbers[child as usize] = number);
+                for &child in children {
+                    numbers[child as usize] = number;
+                }
             }
         }
         labels.clear();
