@@ -50,7 +50,7 @@ impl Tables {
 fn check(query: &CodeQuery, documents: &[DocumentCodes]) {
     let scores = |level| {
         let mut out = vec![0.0; documents.len()];
-        maxsim_codes(level, query, documents, &mut out);
+        maxsim_codes(level, &[*query], documents, &mut out);
         out.into_iter().map(f32::to_bits).collect::<Vec<_>>()
     };
     let mut levels = Level::available();
@@ -72,7 +72,7 @@ fn time_documents(
     for level in Level::available() {
         let mut slices = documents.chunks_exact(at_once).cycle();
         group.bench_function(BenchmarkId::new(name, level), |bencher| {
-            bencher.iter(|| maxsim_codes(level, query, slices.next().unwrap_or(documents), black_box(&mut out)));
+            bencher.iter(|| maxsim_codes(level, &[*query], slices.next().unwrap_or(documents), black_box(&mut out)));
         });
     }
 }

@@ -5,6 +5,7 @@ from threading import Lock
 from typing import Any
 
 from latewood._optional import import_optional
+from latewood.encode.encoded import Encoded
 from latewood.errors import EncoderError
 
 
@@ -128,8 +129,10 @@ class SentenceTransformersEncoder:
         return self._encode(self.model.encode_query, inputs)
 
     def encode_document(self, inputs: list[str], /) -> list[Any]:
-        """Token vectors of each document, `[tokens, dim]` arrays."""
-        return self._encode(self.model.encode_document, inputs)
+        """Token vectors of each document, `[tokens, dim]` arrays, and where it can be told, which texts were cut."""
+        vectors = self._encode(self.model.encode_document, inputs)
+        truncated = self._cut(inputs)
+        return vectors if truncated is None else Encoded(vectors, truncated)
 
     def query_tokens(self, text: str) -> list[str]:
         """Tokens that the query's vectors stand for."""
@@ -155,6 +158,25 @@ class SentenceTransformersEncoder:
             inputs, batch_size=self.batch_size, show_progress_bar=self.show_progress, convert_to_numpy=True
         )
         return list(vectors)
+
+    def _cut(self, inputs: list[Any]) -> list[bool] | None:
+        """Whether each document has more tokens than the model takes; None if that is not to be told beforehand."""
+        backbone: Any = self.model[0]
+        tokenizer: Any = getattr(self.model, "tokenizer", None)
+        limit = getattr(backbone, "document_length", None) or getattr(backbone, "max_seq_length", None)
+        # Chat templates and pictures are laid out by a processor, whose tokens are not those of the text alone.
+        chat = "message" in getattr(backbone, "modality_config", ())
+        if chat or not limit or not all(isinstance(text, str) for text in inputs):
+            return None
+        if not getattr(tokenizer, "is_fast", False):
+            return None
+        prompt = self.prompts.get("document", "")
+        # No token is shorter than a byte, and no character longer than four: short texts need no count.
+        counted = [4 * (len(prompt) + len(text) + 2) > limit for text in inputs]
+        texts = [prompt + text for text, long in zip(inputs, counted, strict=True) if long]
+        rows = tokenizer(texts, truncation=False, verbose=False)["input_ids"] if texts else []
+        lengths = iter([len(row) for row in rows])
+        return [long and next(lengths) > limit for long in counted]
 
     def _tokens(self, method: Any, text: str) -> list[str]:
         features = method([text], output_value=None, show_progress_bar=False)[0]

@@ -7,6 +7,7 @@
 mod arrays;
 mod detach;
 mod errors;
+mod feedback;
 mod index;
 mod maxsim;
 mod pooling;

@@ -51,7 +51,7 @@ impl PyWriter {
 #[pymethods]
 impl PyWriter {
     /// Add documents, or with `upsert` add or replace them.
-    #[pyo3(signature = (ids, values, offsets, *, texts=None, metadata=None, upsert=false, threads=None))]
+    #[pyo3(signature = (ids, values, offsets, *, texts=None, metadata=None, truncated=None, upsert=false, threads=None))]
     #[expect(clippy::too_many_arguments, reason = "keyword arguments of an add")]
     fn add(
         &self,
@@ -61,6 +61,7 @@ impl PyWriter {
         offsets: PyReadonlyArray1<'_, i64>,
         texts: Option<Vec<Option<String>>>,
         metadata: Option<Vec<Option<String>>>,
+        truncated: Option<Vec<bool>>,
         upsert: bool,
         threads: Option<usize>,
     ) -> PyResult<()> {
@@ -71,7 +72,7 @@ impl PyWriter {
             let name =
                 |item: usize| ids.get(item).map_or_else(|| format!("document {item}"), |id| format!("document {id}"));
             let tokens = TokenMatrix::new(values, offsets, dim, name)?;
-            writer.add(Batch { ids: ids.clone(), tokens, texts, metadata }, upsert, execution)
+            writer.add(Batch { ids: ids.clone(), tokens, texts, metadata, truncated }, upsert, execution)
         })
     }
 

@@ -10,6 +10,9 @@ use std::ops::Range;
 
 use crate::lanes::LANES;
 
+/// Bytes of one group of four dimensions, and of a row of sums.
+const LINE: usize = 4 * LANES;
+
 /// Rows that one product takes.
 pub(crate) const ROWS: usize = 32;
 
@@ -83,81 +86,125 @@ impl Session {
         Self(PhantomData)
     }
 
-    /// `out[row][lane] = Σ_d rows[row][d] · lanes[d / 4][lane][d % 4]` over `steps` · 64 dimensions.
+    /// Begins `sums[row][lane] = Σ_d rows[row][d] · lanes[d / 4][lane][d % 4]` over `stride` dimensions, and writes the
+    /// sums of the product before this one to `last`; zeros at first.
     ///
-    /// `rows` are 32 rows of int8, `stride` bytes apart; `lanes` is one block of `QueryLanes`.
+    /// `rows` are 32 rows of int8, `stride` bytes apart, of which only the first 16 count if `half`; `lanes` is one block of
+    /// `QueryLanes`. Sums stay in the tiles until the next product, because to store them at once would hold the unit up
+    /// until the last of them is there.
     ///
     /// Two tiles of 16 rows by two of 16 lanes: four loads for four products. `meanwhile` is called with
     /// the numbers 0 to 3, one or two at a time, between the products: each takes 16 cycles of a unit of its own, in
     /// which the vector units are free, and more than a quarter of the work would not fit into the reorder buffer.
     #[expect(clippy::unused_self, reason = "the session is the proof that tiles are configured")]
+    #[expect(clippy::inline_always, reason = "`meanwhile` must become part of the loop")]
     #[inline(always)]
     pub(crate) fn multiply(
         &self,
         rows: &[u8],
         stride: usize,
         lanes: &[i8],
-        steps: usize,
-        out: &mut [i32],
+        half: bool,
+        last: &mut [i32],
         mut meanwhile: impl FnMut(Range<usize>),
     ) {
-        const LINE: usize = 4 * LANES;
-        assert!(steps > 0 && stride >= steps * 64 && rows.len() >= ROWS * stride);
-        assert!(lanes.len() >= steps * 64 * LANES && out.len() >= ROWS * LANES);
+        let steps = stride / 64;
+        assert!(steps > 0 && stride.is_multiple_of(64) && rows.len() >= ROWS * stride);
+        assert!(lanes.len() >= steps * 64 * LANES && last.len() >= ROWS * LANES);
         // A tile keeps its value from one block of assembly to the next: compiled code that is not built for AMX never
         // touches tiles, and the session that is borrowed here has configured them.
-        // SAFETY: these write tiles only.
-        unsafe {
-            asm!(
-                "tilezero tmm0", "tilezero tmm1", "tilezero tmm2", "tilezero tmm3",
-                out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
-                options(nostack, nomem, preserves_flags),
-            );
-        }
         let share = if steps == 1 { 2 } else { 1 };
         for part in 0..2 * steps {
             let (step, high) = (part / 2, part % 2 == 1);
             // SAFETY: step < steps, so by the assertions tiles of 16 rows of 64 bytes at strides `stride` and 128 lie in
-            // the slices.
+            // the slices, and 32 rows of 128 bytes in `last`.
             unsafe {
-                if high {
-                    asm!(
-                        "tileloadd tmm5, [{rows} + {stride}*1]",
-                        "tdpbssd tmm2, tmm5, tmm6",
-                        "tdpbssd tmm3, tmm5, tmm7",
-                        rows = in(reg) rows.as_ptr().add(16 * stride + step * 64),
+                let rows = rows.as_ptr().add(step * 64 + if high { 16 * stride } else { 0 });
+                let lanes = lanes.as_ptr().add(step * 64 * LANES);
+                match (step, high) {
+                    (0, false) => asm!(
+                        "tileloadd tmm4, [{rows} + {stride}*1]",
+                        "tileloadd tmm6, [{lanes} + {line}*1]",
+                        "tileloadd tmm7, [{lanes} + {line}*1 + 64]",
+                        "tilestored [{last} + {line}*1], tmm0",
+                        "tilezero tmm0",
+                        "tdpbssd tmm0, tmm4, tmm6",
+                        "tilestored [{last} + {line}*1 + 64], tmm1",
+                        "tilezero tmm1",
+                        "tdpbssd tmm1, tmm4, tmm7",
+                        rows = in(reg) rows,
+                        lanes = in(reg) lanes,
+                        last = in(reg) last.as_mut_ptr(),
                         stride = in(reg) stride,
+                        line = in(reg) LINE,
+                        out("tmm0") _, out("tmm1") _, out("tmm4") _, out("tmm6") _, out("tmm7") _,
+                        options(nostack, preserves_flags),
+                    ),
+                    (0, true) if half => asm!(
+                        "tilestored [{last} + {line}*1 + 2048], tmm2",
+                        "tilestored [{last} + {line}*1 + 2112], tmm3",
+                        last = in(reg) last.as_mut_ptr(),
+                        line = in(reg) LINE,
+                        options(nostack, preserves_flags),
+                    ),
+                    (_, true) if half => {}
+                    (0, true) => asm!(
+                        "tileloadd tmm5, [{rows} + {stride}*1]",
+                        "tilestored [{last} + {line}*1 + 2048], tmm2",
+                        "tilezero tmm2",
+                        "tdpbssd tmm2, tmm5, tmm6",
+                        "tilestored [{last} + {line}*1 + 2112], tmm3",
+                        "tilezero tmm3",
+                        "tdpbssd tmm3, tmm5, tmm7",
+                        rows = in(reg) rows,
+                        last = in(reg) last.as_mut_ptr(),
+                        stride = in(reg) stride,
+                        line = in(reg) LINE,
                         out("tmm2") _, out("tmm3") _, out("tmm5") _,
-                        options(nostack, readonly, preserves_flags),
-                    );
-                } else {
-                    asm!(
+                        options(nostack, preserves_flags),
+                    ),
+                    (_, false) => asm!(
                         "tileloadd tmm4, [{rows} + {stride}*1]",
                         "tileloadd tmm6, [{lanes} + {line}*1]",
                         "tileloadd tmm7, [{lanes} + {line}*1 + 64]",
                         "tdpbssd tmm0, tmm4, tmm6",
                         "tdpbssd tmm1, tmm4, tmm7",
-                        rows = in(reg) rows.as_ptr().add(step * 64),
-                        lanes = in(reg) lanes.as_ptr().add(step * 64 * LANES),
+                        rows = in(reg) rows,
+                        lanes = in(reg) lanes,
                         stride = in(reg) stride,
                         line = in(reg) LINE,
                         out("tmm0") _, out("tmm1") _, out("tmm4") _, out("tmm6") _, out("tmm7") _,
                         options(nostack, readonly, preserves_flags),
-                    );
+                    ),
+                    (_, true) => asm!(
+                        "tileloadd tmm5, [{rows} + {stride}*1]",
+                        "tdpbssd tmm2, tmm5, tmm6",
+                        "tdpbssd tmm3, tmm5, tmm7",
+                        rows = in(reg) rows,
+                        stride = in(reg) stride,
+                        out("tmm2") _, out("tmm3") _, out("tmm5") _,
+                        options(nostack, readonly, preserves_flags),
+                    ),
                 }
             }
             if part < 4 / share {
                 meanwhile(part * share..(part + 1) * share);
             }
         }
-        // SAFETY: 32 rows of 128 bytes lie in `out` by the assertion.
+    }
+
+    /// The sums of the last product.
+    #[expect(clippy::unused_self, reason = "the session is the proof that tiles are configured")]
+    pub(crate) fn store(&self, last: &mut [i32]) {
+        assert!(last.len() >= ROWS * LANES);
+        // SAFETY: 32 rows of 128 bytes lie in `last` by the assertion.
         unsafe {
             asm!(
-                "tilestored [{out} + {line}*1], tmm0",
-                "tilestored [{out} + {line}*1 + 64], tmm1",
-                "tilestored [{out} + {line}*1 + 2048], tmm2",
-                "tilestored [{out} + {line}*1 + 2112], tmm3",
-                out = in(reg) out.as_mut_ptr(),
+                "tilestored [{last} + {line}*1], tmm0",
+                "tilestored [{last} + {line}*1 + 64], tmm1",
+                "tilestored [{last} + {line}*1 + 2048], tmm2",
+                "tilestored [{last} + {line}*1 + 2112], tmm3",
+                last = in(reg) last.as_mut_ptr(),
                 line = in(reg) LINE,
                 options(nostack, preserves_flags),
             );

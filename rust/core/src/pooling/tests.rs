@@ -49,7 +49,9 @@ fn threads_and_neighbours_do_not_matter() {
     let counts = [40, 1, 0, 130, 33, 7];
     let values = vectors(counts.iter().sum(), dim);
     let mut offsets = vec![0];
-    counts.iter().for_each(|&count| offsets.push(offsets[offsets.len() - 1] + count as i64));
+    for count in counts {
+        offsets.push(offsets[offsets.len() - 1] + count as i64);
+    }
     for method in METHODS {
         let pooling = Pooling::new(method, Budget::Fraction(0.25), 1, true).expect("a pooling");
         let all = pool(&pooling, &values, &offsets, dim, 1);

@@ -1,16 +1,18 @@
 //! AMX int8: 32 rows × 32 lanes at a time, the last sums taken while the tiles multiply the next.
 
 use std::arch::x86_64::{
-    __m512i, _mm512_cvtepi32_ps, _mm512_mul_ps, _mm512_set1_epi32, _mm512_set1_ps, _mm512_setzero_si512,
-    _mm512_sub_epi32,
+    __m512i, _mm512_cvtepi32_ps, _mm512_mul_ps, _mm512_set1_epi32, _mm512_set1_ps, _mm512_sub_epi32,
 };
 
 use super::avx512::keep_best;
 use super::{Best, chunk_rows};
 use crate::aligned::Aligned;
-use crate::lanes::{DEPTH_STEP, LANES, QueryLanes};
+use crate::lanes::{LANES, QueryLanes};
 use crate::tiles::{ROWS, Session};
 use crate::x86::{load_i32x16, store_f32x16};
+
+/// Rows whose sums are taken at a time.
+const QUARTER: usize = ROWS / 4;
 
 /// # Safety
 /// The process has permission for tiles.
@@ -35,20 +37,16 @@ pub(super) unsafe fn scores(lanes: &QueryLanes, centroids: &[i8], unit: f32, out
 pub(super) unsafe fn nearest(lanes: &QueryLanes, centroids: &[i8], bias: &[i32], best: &mut [Best]) {
     let take = |block: usize, first: usize, sums: &[[i32; LANES]]| {
         let best = &mut best[block];
-        let (eights, rest) = sums.as_chunks::<8>();
-        for (eight, sums) in eights.iter().enumerate() {
-            let first = first + eight * 8;
-            let mut biased = [[_mm512_setzero_si512(); 2]; 8];
-            biased
-                .iter_mut()
-                .zip(sums)
-                .zip(&bias[first..])
-                .for_each(|((out, sums), &bias)| *out = biased_row(sums, bias));
-            keep_best(best, first, &biased);
+        if let Ok(sums) = <&[_; QUARTER]>::try_from(sums) {
+            keep_best(
+                best,
+                first,
+                &std::array::from_fn::<_, QUARTER, _>(|row| biased_row(&sums[row], bias[first + row])),
+            );
+            return;
         }
-        let first = first + eights.len() * 8;
-        for (row, sums) in rest.iter().enumerate() {
-            keep_best(best, first + row, &[biased_row(sums, bias[first + row])]);
+        for (row, sums) in (first..).zip(sums) {
+            keep_best(best, row, &[biased_row(sums, bias[row])]);
         }
     };
     // SAFETY: the caller vouches for the permission.
@@ -62,7 +60,7 @@ fn biased_row(sums: &[i32; LANES], bias: i32) -> [__m512i; 2] {
     [_mm512_sub_epi32(load_i32x16(sums), bias), _mm512_sub_epi32(load_i32x16(&sums[16..]), bias)]
 }
 
-/// Calls `take(block, first row, sums)` for tiles of up to 32 rows, for each block in ascending order of rows.
+/// Calls `take(block, first row, sums)` for up to 8 rows at a time, for each block in ascending order of rows.
 ///
 /// # Safety
 /// The process has permission for tiles.
@@ -73,10 +71,19 @@ unsafe fn for_each_tile(lanes: &QueryLanes, centroids: &[i8], mut take: impl FnM
     let rows = centroids.len() / depth;
     let size = chunk_rows(depth);
     let mut chunk = Aligned::<u8>::zeroed(size * stride);
-    let mut sums = [Aligned::<i32>::zeroed(ROWS * LANES), Aligned::zeroed(ROWS * LANES)];
+    let [mut last_sums, mut older_sums] = [(); 2].map(|()| Aligned::<i32>::zeroed(ROWS * LANES));
     // SAFETY: the caller vouches for the permission.
     let session = unsafe { Session::start() };
-    let mut pending = None;
+    // A quarter of a tile: its rows are eights, or what is left of the last.
+    let mut take = |tile: Option<(usize, usize, usize)>, quarter: usize, sums: &[i32]| {
+        if let Some((block, row, count)) = tile
+            && let Some(rest) = count.checked_sub(quarter * QUARTER)
+        {
+            let sums = &sums.as_chunks::<LANES>().0[quarter * QUARTER..][..QUARTER.min(rest)];
+            take(block, row + quarter * QUARTER, sums);
+        }
+    };
+    let [mut older, mut last] = [None; 2];
     for first in (0..rows).step_by(size) {
         let end = (first + size).min(rows);
         for (row, out) in centroids[first * depth..end * depth].chunks_exact(depth).zip(chunk.chunks_exact_mut(stride))
@@ -86,20 +93,15 @@ unsafe fn for_each_tile(lanes: &QueryLanes, centroids: &[i8], mut take: impl FnM
         for block in 0..lanes.blocks() {
             for row in (first..end).step_by(ROWS) {
                 let tile = &chunk[(row - first) * stride..];
-                let [now, last] = &mut sums;
-                session.multiply(tile, stride, lanes.block(block), stride / DEPTH_STEP, now, |quarters| {
-                    if quarters.start == 0
-                        && let Some((block, row, count)) = pending
-                    {
-                        take(block, row, &last.as_chunks::<LANES>().0[..count]);
-                    }
+                session.multiply(tile, stride, lanes.block(block), false, &mut last_sums, |quarters| {
+                    quarters.for_each(|quarter| take(older, quarter, &older_sums));
                 });
-                pending = Some((block, row, ROWS.min(end - row)));
-                sums.swap(0, 1);
+                (older, last) = (last, Some((block, row, ROWS.min(end - row))));
+                std::mem::swap(&mut last_sums, &mut older_sums);
             }
         }
     }
-    if let Some((block, row, count)) = pending {
-        take(block, row, &sums[1].as_chunks::<LANES>().0[..count]);
-    }
+    (0..4).for_each(|quarter| take(older, quarter, &older_sums));
+    session.store(&mut last_sums);
+    (0..4).for_each(|quarter| take(last, quarter, &last_sums));
 }

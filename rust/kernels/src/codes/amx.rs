@@ -2,8 +2,9 @@
 //! the products of the last.
 
 use super::avx512::{Decoder, fold};
-use super::eights::{Ahead, EIGHT, Padded, Tokens, pad_short};
-use super::{Bits, CodeQuery, DocumentCodes, weighted_sum};
+use super::eights::{Ahead, EIGHT, Eight, Padded, Tokens, pad_short};
+use super::queries::Queries;
+use super::{Bits, DocumentCodes, gain};
 use crate::aligned::Aligned;
 use crate::lanes::{DEPTH_STEP, LANES};
 use crate::tiles::{ROWS, Session};
@@ -12,132 +13,149 @@ use crate::x86::load_i32x16;
 /// Eights per run: as many as fill the rows of one product.
 const EIGHTS: usize = ROWS / EIGHT;
 
+/// Runs in flight: one is decoded, one multiplied, one waits in the tiles or to be folded, one is folded.
+const IN_FLIGHT: usize = 4;
+
 /// Up to 32 successive tokens of one document.
 #[derive(Clone, Copy)]
 struct Run<'a> {
     tokens: Tokens<'a>,
     start: usize,
+    /// None where documents have not begun or have ended.
     eights: usize,
     document: usize,
     /// Holds the document's last token.
     closes: bool,
 }
 
+impl<'a> Run<'a> {
+    #[inline]
+    fn eight(&self, index: usize) -> Eight<'a> {
+        self.tokens.eight(self.start + index * EIGHT)
+    }
+}
+
 /// Cuts documents into runs.
 struct Runs<'a> {
-    query: &'a CodeQuery<'a>,
+    row_bytes: usize,
     documents: std::iter::Enumerate<std::slice::Iter<'a, DocumentCodes<'a>>>,
     padded: std::slice::Iter<'a, Padded>,
-    run: Option<Run<'a>>,
+    run: Run<'a>,
 }
 
 impl<'a> Runs<'a> {
+    fn new(row_bytes: usize, documents: &'a [DocumentCodes<'a>], padded: &'a [Padded]) -> Self {
+        let run = Run { tokens: Tokens::none(row_bytes), start: 0, eights: 0, document: 0, closes: true };
+        Self { row_bytes, documents: documents.iter().enumerate(), padded: padded.iter(), run }
+    }
+
+    /// The next run; one of no eights after the last.
     #[inline]
-    fn next(&mut self) -> Option<Run<'a>> {
-        let (tokens, start, document) = match self.run {
-            Some(run) if !run.closes => (run.tokens, run.start + ROWS, run.document),
-            _ => {
-                let (index, document) = self.documents.find(|(_, document)| !document.gains.is_empty())?;
-                (Tokens::new(self.query, document, &mut self.padded), 0, index)
-            }
-        };
-        let left = tokens.count() - start;
-        let run = Run { tokens, start, eights: left.div_ceil(EIGHT).min(EIGHTS), document, closes: left <= ROWS };
-        self.run = Some(run);
-        Some(run)
+    fn next(&mut self) -> &Run<'a> {
+        let run = &mut self.run;
+        run.start += ROWS;
+        if run.closes {
+            (run.start, run.eights) = (0, 0);
+            let Some((index, document)) = self.documents.find(|(_, document)| !document.gains.is_empty()) else {
+                return run;
+            };
+            (run.tokens, run.document) = (Tokens::new(self.row_bytes, document, &mut self.padded), index);
+        }
+        let left = run.tokens.count() - run.start;
+        (run.eights, run.closes) = (left.div_ceil(EIGHT).min(EIGHTS), left <= ROWS);
+        run
     }
 }
 
 /// # Safety
 /// The process has permission for tiles.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
-pub(super) unsafe fn maxsim(query: &CodeQuery, documents: &[DocumentCodes], out: &mut [f32]) {
+pub(super) unsafe fn maxsim(queries: &Queries, documents: &[DocumentCodes], out: &mut [f32]) {
     // SAFETY: as the caller's.
     unsafe {
-        if query.rows() == 0 {
-            maxsim_with::<false>(query, documents, out);
-        } else {
-            maxsim_with::<true>(query, documents, out);
+        match (queries.stride / DEPTH_STEP, queries.residual()) {
+            (2, false) => maxsim_with::<2, false>(queries, documents, out),
+            (2, true) => maxsim_with::<2, true>(queries, documents, out),
+            (_, false) => maxsim_with::<0, false>(queries, documents, out),
+            (_, true) => maxsim_with::<0, true>(queries, documents, out),
         }
     }
 }
 
+/// `STEPS` is the depth in steps of 64 if it is known beforehand, or 0.
+///
 /// # Safety
 /// The process has permission for tiles.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
-unsafe fn maxsim_with<const CENTROIDS: bool>(query: &CodeQuery, documents: &[DocumentCodes], out: &mut [f32]) {
-    let lanes = query.lanes;
+unsafe fn maxsim_with<const STEPS: usize, const CENTROIDS: bool>(
+    queries: &Queries,
+    documents: &[DocumentCodes],
+    out: &mut [f32],
+) {
+    let &Queries { bits, row_bytes, ref blocks, .. } = queries;
     // Tiles take both sides signed: no offset, and 8-bit codes become levels by flipping the top bit.
-    let decoder = Decoder::new(query, if query.bits == Bits::Eight { 0x80 } else { 0 });
-    let (stride, blocks) = (lanes.stored_depth(), lanes.blocks());
-    let steps = stride / DEPTH_STEP;
-    let (mut last, mut now): (Option<Run>, Option<Run>) = (None, None);
+    let decoder = Decoder::<true>::new(queries, if bits == Bits::Eight { 0x80 } else { 0 });
+    let stride = if STEPS == 0 { queries.stride } else { STEPS * DEPTH_STEP };
     let [mut rows, mut next_rows] = [(); 2].map(|()| Aligned::<u8>::zeroed(decoder.scratch(ROWS)));
-    let (mut sums, mut last_sums) = (Aligned::<i32>::zeroed(ROWS * LANES), Aligned::<i32>::zeroed(ROWS * LANES));
-    let mut maxima = Aligned::<f32>::zeroed(blocks * LANES);
-    let mut ahead = Ahead::new(query, documents);
-    let padded = pad_short(query, documents);
-    let mut runs = Runs { query, documents: documents.iter().enumerate(), padded: padded.iter(), run: None };
+    let [mut last_sums, mut older_sums] = [(); 2].map(|()| Aligned::<i32>::zeroed(ROWS * LANES));
+    // As floats in memory, because a broadcast from there takes no vector port.
+    let mut gains = Aligned::<f32>::zeroed(IN_FLIGHT * ROWS);
+    let mut maxima = Aligned::<f32>::zeroed(blocks.len() * LANES);
+    let mut ahead = Ahead::new(row_bytes, documents);
+    let padded = pad_short(row_bytes, documents);
+    let mut runs = Runs::new(row_bytes, documents, &padded);
+    let mut flight = [runs.run; IN_FLIGHT];
     out.fill(f32::NEG_INFINITY);
     // SAFETY: the caller vouches for the permission.
     let session = unsafe { Session::start() };
 
-    // A run is decoded in one round, multiplied in the next and folded in the one after.
-    loop {
-        let next = runs.next();
-        if next.is_none() && now.is_none() && last.is_none() {
+    // Each run is decoded in one round and multiplied, block by block, in the next; a product is stored while the one
+    // after it is multiplied, and folded while the one after that is.
+    for round in 0.. {
+        flight[(round + 1) % IN_FLIGHT] = *runs.next();
+        if flight.iter().all(|run| run.eights == 0) {
             break;
         }
-        for block in 0..blocks {
-            let (folded, folded_block) = if block == 0 { (last, blocks - 1) } else { (now, block - 1) };
-            let (table, folded_table) = (query.table(block), query.table(folded_block));
-            let folded_sums: &[[[i32; LANES]; EIGHT]; EIGHTS] =
-                last_sums.as_chunks().0.as_chunks().0.first_chunk().expect("32 rows");
-            let best = &mut maxima.as_chunks_mut::<LANES>().0[folded_block];
-            if folded.is_some_and(|run| run.start == 0) {
+        let [now, next] = [0, 1].map(|ahead| &flight[(round + ahead) % IN_FLIGHT]);
+        for (place, block) in blocks.iter().enumerate() {
+            // Two products back.
+            let (back, folded_place) = match place {
+                0 | 1 if blocks.len() == 1 => (2, 0),
+                0 | 1 => (1, blocks.len() + place - 2),
+                _ => (0, place - 2),
+            };
+            let slot = (round + IN_FLIGHT - back) % IN_FLIGHT;
+            let (folded, folded_table) = (&flight[slot], blocks[folded_place].table);
+            let best = &mut maxima.as_chunks_mut::<LANES>().0[folded_place];
+            if folded.start == 0 {
                 best.fill(f32::NEG_INFINITY);
             }
-            session.multiply(&rows, stride, lanes.block(block), steps, &mut sums, |eights| {
+            let sums: &[[[i32; LANES]; EIGHT]; EIGHTS] =
+                older_sums.as_chunks().0.as_chunks().0.first_chunk().expect("32 rows");
+            let half = now.eights <= EIGHTS / 2;
+            session.multiply(&rows, stride, block.values(), half, &mut last_sums, |eights| {
                 for index in eights {
-                    if block == 0
-                        && let Some(run) = &next
-                        && index < run.eights
-                    {
-                        decoder.decode(
-                            &run.tokens.eight(run.start + index * EIGHT),
-                            &mut next_rows[index * EIGHT * stride..],
-                        );
+                    if place == 0 && index < next.eights {
+                        let eight = next.eight(index);
+                        decoder.decode(&eight, &mut next_rows[index * EIGHT * stride..]);
+                        gains.as_chunks_mut().0[(round + 1) % IN_FLIGHT * EIGHTS + index] = eight.gains.map(gain);
                         ahead.prefetch();
                     }
-                    if let Some(run) = &folded
-                        && index < run.eights
-                    {
-                        let sums = &folded_sums[index];
-                        let sum = |token: usize, half: usize| load_i32x16(&sums[token][half * 16..]);
-                        fold::<8, CENTROIDS, false>(
-                            &run.tokens.eight(run.start + index * EIGHT),
-                            folded_table,
-                            best,
-                            sum,
-                        );
+                    if index < folded.eights {
+                        let sum = |token: usize, half: usize| load_i32x16(&sums[index][token][half * 16..]);
+                        let gains = &gains.as_chunks().0[slot * EIGHTS + index];
+                        fold::<8, CENTROIDS, false>(&folded.eight(index), gains, folded_table, best, sum);
                     }
-                    if CENTROIDS
-                        && let Some(run) = &now
-                        && index < run.eights
-                    {
-                        run.tokens.eight(run.start + index * EIGHT).prefetch_centroid_scores(table);
+                    if CENTROIDS && index < now.eights {
+                        now.eight(index).prefetch_centroid_scores(block.table);
                     }
                 }
             });
-            if block == 0
-                && let Some(run) = &last
-                && run.closes
-            {
-                out[run.document] = weighted_sum(&maxima[..lanes.tokens()], query.weights);
+            if folded.closes && folded.eights > 0 && folded_place + 1 == blocks.len() {
+                queries.score(&maxima, &mut out[folded.document * queries.len()..]);
             }
-            std::mem::swap(&mut sums, &mut last_sums);
+            std::mem::swap(&mut last_sums, &mut older_sums);
         }
-        (last, now) = (now, next);
         std::mem::swap(&mut rows, &mut next_rows);
     }
 }

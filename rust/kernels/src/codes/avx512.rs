@@ -1,10 +1,12 @@
 //! `vpdpbusd` on 512-bit registers: tiles of 8 tokens × 32 lanes, sixteen sums in registers.
 
 use super::eights::{EIGHT, Eight, for_each_eight};
-use super::{Bits, CodeQuery, DocumentCodes, MAX_LEVEL, gain};
+use super::queries::Queries;
+use super::{Bits, DocumentCodes, MAX_LEVEL, gain};
 use crate::aligned::Aligned;
 use crate::lanes::LANES;
 use crate::x86::{load_f32x16, load_i32x16, load_u8x64, store_f32x16, store_u8x64};
+use std::arch::asm;
 use std::arch::x86_64::{
     __m512, __m512i, _mm_loadu_si128, _mm256_loadu_si256, _mm512_add_epi8, _mm512_add_ps, _mm512_and_si512,
     _mm512_broadcast_i32x4, _mm512_broadcast_i64x4, _mm512_castsi512_ps, _mm512_cvtepi32_ps, _mm512_dpbusd_epi32,
@@ -14,40 +16,39 @@ use std::arch::x86_64::{
 };
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
-pub(super) fn maxsim(query: &CodeQuery, documents: &[DocumentCodes], out: &mut [f32]) {
-    match (query.rows() > 0, can_be_biased(query)) {
-        (false, false) => maxsim_with::<false, false>(query, documents, out),
-        (false, true) => maxsim_with::<false, true>(query, documents, out),
-        (true, false) => maxsim_with::<true, false>(query, documents, out),
-        (true, true) => maxsim_with::<true, true>(query, documents, out),
+pub(super) fn maxsim(queries: &Queries, documents: &[DocumentCodes], out: &mut [f32]) {
+    match (queries.residual(), can_be_biased(queries)) {
+        (false, false) => maxsim_with::<false, false>(queries, documents, out),
+        (false, true) => maxsim_with::<false, true>(queries, documents, out),
+        (true, false) => maxsim_with::<true, false>(queries, documents, out),
+        (true, true) => maxsim_with::<true, true>(queries, documents, out),
     }
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
 fn maxsim_with<const CENTROIDS: bool, const BIASED: bool>(
-    query: &CodeQuery,
+    queries: &Queries,
     documents: &[DocumentCodes],
     out: &mut [f32],
 ) {
-    let lanes = query.lanes;
-    let (stride, depth) = (lanes.stored_depth(), lanes.depth());
+    let &Queries { stride, depth, bits, ref blocks, .. } = queries;
     // `vpdpbusd` wants one side unsigned: levels are raised by `offset`, and offset · Σ q is taken off at the start.
-    let offset = if query.bits == Bits::Eight { 128 } else { i32::from(MAX_LEVEL) };
-    let decoder = Decoder::new(query, if query.bits == Bits::Eight { 0 } else { MAX_LEVEL });
+    let offset = if bits == Bits::Eight { 128 } else { i32::from(MAX_LEVEL) };
+    let decoder = Decoder::<false>::new(queries, if bits == Bits::Eight { 0 } else { MAX_LEVEL });
     let bias = if BIASED { BIAS.to_bits().cast_signed() } else { 0 };
-    let starts: Vec<_> = lanes.starts(offset).into_iter().map(|start| start.map(|start| start + bias)).collect();
+    let starts: Vec<_> = blocks.iter().map(|block| block.start(offset).map(|start| start + bias)).collect();
     let mut rows = Aligned::zeroed(decoder.scratch(EIGHT));
-    for_each_eight(query, documents, out, |eight, maxima| {
+    for_each_eight(queries, documents, out, |eight, maxima| {
         decoder.decode(eight, &mut rows);
-        for (block, (start, best)) in starts.iter().zip(maxima).enumerate() {
-            let table = query.table(block);
+        let gains = eight.gains.map(gain);
+        for ((block, start), best) in blocks.iter().zip(&starts).zip(maxima) {
+            let (lanes, table) = (block.values(), block.table);
             if CENTROIDS {
                 eight.prefetch_centroid_scores(table);
             }
-            let lanes = lanes.block(block);
             if eight.repeats >= EIGHT / 2 {
                 let sums = dot_tile::<4>(&rows[4 * stride..], stride, lanes, depth, start);
-                fold::<4, CENTROIDS, BIASED>(eight, table, best, |token, half| sums[token][half]);
+                fold::<4, CENTROIDS, BIASED>(eight, &gains, table, best, |token, half| sums[token][half]);
                 continue;
             }
             // The commonest stride as a constant spares the loop its address arithmetic.
@@ -56,7 +57,7 @@ fn maxsim_with<const CENTROIDS: bool, const BIASED: bool>(
             } else {
                 dot_tile::<8>(&rows, stride, lanes, depth, start)
             };
-            fold::<8, CENTROIDS, BIASED>(eight, table, best, |token, half| sums[token][half]);
+            fold::<8, CENTROIDS, BIASED>(eight, &gains, table, best, |token, half| sums[token][half]);
         }
     });
 }
@@ -91,9 +92,9 @@ fn dot_tile<const TOKENS: usize>(
 }
 
 /// Whether all sums stay within the reach of [`BIAS`].
-fn can_be_biased(query: &CodeQuery) -> bool {
-    let largest_level = if query.bits == Bits::Eight { 128 } else { usize::from(MAX_LEVEL) };
-    query.lanes.depth() * largest_level * 127 < 1 << 22
+fn can_be_biased(queries: &Queries) -> bool {
+    let largest_level = if queries.bits == Bits::Eight { 128 } else { usize::from(MAX_LEVEL) };
+    queries.depth * largest_level * 127 < 1 << 22
 }
 
 /// 1.5 · 2^23: a sum within ±2^22 that starts at this float's bits has the bits of the float `BIAS` + sum.
@@ -107,11 +108,11 @@ const BIAS: f32 = 12_582_912.0;
 #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
 pub(super) fn fold<const TOKENS: usize, const CENTROIDS: bool, const BIASED: bool>(
     eight: &Eight,
+    gains: &[f32; EIGHT],
     table: &[[f32; LANES]],
     best: &mut [f32; LANES],
     sum: impl Fn(usize, usize) -> __m512i,
 ) {
-    let gains = eight.gains.map(gain);
     // A gain has eight significant bits and the bias two, so that the product is exact.
     let biases = gains.map(|gain| BIAS * gain);
     let centroids = if CENTROIDS { eight.centroid_scores(table) } else { None };
@@ -140,12 +141,12 @@ pub(super) fn fold<const TOKENS: usize, const CENTROIDS: bool, const BIASED: boo
     }
 }
 
-/// Turns codes into bytes.
-pub(super) struct Decoder {
+/// Turns codes into bytes; `VBMI` says that the CPU has `vpermb`.
+pub(super) struct Decoder<const VBMI: bool> {
     bits: Bits,
     row_bytes: usize,
     stride: usize,
-    /// Level of each code, raised by the offset, four times over; for 8 bits what is flipped in each byte.
+    /// Level of each code, raised by the offset, as often as it fits; for 8 bits what is flipped in each byte.
     levels: __m512i,
     mask: __m512i,
     /// Shifts that bring the planes of each output register to the low bits.
@@ -154,19 +155,18 @@ pub(super) struct Decoder {
     outputs: usize,
 }
 
-impl Decoder {
+impl<const VBMI: bool> Decoder<VBMI> {
     /// `offset` is added to each level below 8 bits, and flips bits (0 or 128) of each code at 8.
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw")]
-    pub(super) fn new(query: &CodeQuery, offset: u8) -> Self {
-        let (bits, row_bytes) = (query.bits, query.row_bytes());
+    pub(super) fn new(queries: &Queries, offset: u8) -> Self {
+        let &Queries { bits, row_bytes, levels, stride, .. } = queries;
         let raise = _mm512_set1_epi8(offset.cast_signed());
         let levels = if bits == Bits::Eight {
             raise
         } else {
-            // SAFETY: 16 readable bytes.
-            let levels = unsafe { _mm_loadu_si128(query.levels.as_ptr().cast()) };
-            _mm512_add_epi8(_mm512_broadcast_i32x4(levels), raise)
+            let levels: [u8; 64] = std::array::from_fn(|at| levels[at % (1 << bits.get())].cast_unsigned());
+            _mm512_add_epi8(load_u8x64(&levels), raise)
         };
         let mask = _mm512_set1_epi8(((1_u32 << bits.get()) - 1) as i8);
         // An output register holds 64 / row_bytes planes if rows are 16 or 32 bytes, else one.
@@ -179,7 +179,7 @@ impl Decoder {
             load_i32x16(&shifts)
         });
         let outputs = bits.planes().div_ceil(planes_per_output);
-        Self { bits, row_bytes, stride: query.lanes.stored_depth(), levels, mask, shifts, outputs }
+        Self { bits, row_bytes, stride, levels, mask, shifts, outputs }
     }
 
     /// Bytes that some rows take: a register may be written past the end of the last.
@@ -226,10 +226,8 @@ impl Decoder {
     #[target_feature(enable = "avx512f,avx512bw")]
     fn decode_nibbles(&self, codes: &[u8; 64], out: &mut [u8; 128]) {
         let codes = load_u8x64(codes);
-        let low = _mm512_and_si512(codes, self.mask);
-        let high = _mm512_and_si512(_mm512_srli_epi16::<4>(codes), self.mask);
-        store_u8x64(out, _mm512_shuffle_epi8(self.levels, low));
-        store_u8x64(&mut out[64..], _mm512_shuffle_epi8(self.levels, high));
+        store_u8x64(out, self.look_up(codes));
+        store_u8x64(&mut out[64..], self.look_up(_mm512_srli_epi16::<4>(codes)));
     }
 
     /// Rows of 16 or 32 bytes: spread over a register, so that each output holds four or two planes.
@@ -270,12 +268,33 @@ impl Decoder {
         }
     }
 
-    /// Bits of each byte at `shifts`, looked up. A shift of whole dwords brings foreign bits only above the mask.
+    /// Bits of each byte at `shifts`, looked up. A shift of whole dwords brings foreign bits only above them.
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw")]
     fn levels_of(&self, codes: __m512i, shifts: __m512i) -> __m512i {
-        let codes = _mm512_and_si512(_mm512_srlv_epi32(codes, shifts), self.mask);
-        _mm512_shuffle_epi8(self.levels, codes)
+        self.look_up(_mm512_srlv_epi32(codes, shifts))
+    }
+
+    /// The level of the code in the low bits of each byte, whatever is above them.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw")]
+    fn look_up(&self, codes: __m512i) -> __m512i {
+        if VBMI {
+            let levels;
+            // Not by an intrinsic, because a function with its feature could not be inlined here.
+            // SAFETY: the type says that the instruction exists; it reads the low six bits of each byte, and no memory.
+            unsafe {
+                asm!(
+                    "vpermb {levels}, {codes}, {table}",
+                    levels = lateout(zmm_reg) levels,
+                    codes = in(zmm_reg) codes,
+                    table = in(zmm_reg) self.levels,
+                    options(pure, nomem, nostack, preserves_flags),
+                );
+            }
+            return levels;
+        }
+        _mm512_shuffle_epi8(self.levels, _mm512_and_si512(codes, self.mask))
     }
 }
 
