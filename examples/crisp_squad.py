@@ -53,7 +53,6 @@ def sizes(*methods: PoolingMethod) -> list[Size]:
 
 # What each variant is trained for, and how it is measured.
 MEASURED: dict[str, list[Size]] = {
-    "untrained": [Size(), *sizes("kmeans", "ward")],
     "plain": [Size(), *sizes("kmeans", "ward"), *(Size(m, None, k) for m in ("kmeans", "ward") for k in (32, 8))],
     "crisp-8x32": [Size("kmeans", 8, 32)],
     "crisp-4x8": [Size("kmeans", 4, 8)],
@@ -64,7 +63,7 @@ MEASURED: dict[str, list[Size]] = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--train", type=Path, required=True)
-    parser.add_argument("--train-split", default="test", help="name of the file of training judgements")
+    parser.add_argument("--train-split", default="test", help="which judgements of the folder make the pairs")
     parser.add_argument("--test", nargs="+", required=True, metavar="NAME=FOLDER")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--variants", nargs="+", default=list(MEASURED), choices=list(MEASURED))
@@ -116,7 +115,8 @@ def training_pairs(collection: Collection, count: int) -> Dataset:
 
 def starting_model(pairs: Dataset, layers: int, dim: int, document_length: int) -> MultiVectorEncoder:
     """Take the first layers of MiniLM and a projection onto the `dim` principal directions of their token vectors."""
-    backbone = Transformer(str(get_model_path()), document_length=document_length, query_length=48, max_seq_length=180)
+    lengths = {"document_length": document_length, "query_length": 48, "max_seq_length": max(48, document_length)}
+    backbone = Transformer(str(get_model_path()), **lengths)
     backbone.model.encoder.layer = backbone.model.encoder.layer[:layers]
     backbone.model.config.num_hidden_layers = layers
     # Two thirds of the parameters, and a short training barely moves them.
@@ -165,29 +165,28 @@ def trained(variant: str, pairs: Dataset, options: argparse.Namespace, log: dict
         return loaded(folder)
     torch.manual_seed(0)
     model = starting_model(pairs, options.layers, options.dim, options.document_length)
-    if variant != "untrained":
-        arguments = MultiVectorEncoderTrainingArguments(
-            output_dir=str(folder / "trainer"),
-            max_steps=options.steps,
-            per_device_train_batch_size=options.batch_size,
-            learning_rate=options.learning_rate,
-            warmup_steps=options.steps // 10,
-            batch_sampler=BatchSamplers.NO_DUPLICATES,
-            use_cpu=True,
-            bf16=True,
-            logging_steps=10,
-            save_strategy="no",
-            report_to="none",
-            disable_tqdm=True,
-            seed=0,
-        )
-        trainer = MultiVectorEncoderTrainer(model, arguments, train_dataset=pairs, loss=losses(model)[variant]())
-        started = time.perf_counter()
-        trainer.train()
-        log[variant] = {
-            "seconds": round(time.perf_counter() - started, 1),
-            "loss": [entry["loss"] for entry in trainer.state.log_history if "loss" in entry],
-        }
+    arguments = MultiVectorEncoderTrainingArguments(
+        output_dir=str(folder / "trainer"),
+        max_steps=options.steps,
+        per_device_train_batch_size=options.batch_size,
+        learning_rate=options.learning_rate,
+        warmup_steps=options.steps // 10,
+        batch_sampler=BatchSamplers.NO_DUPLICATES,
+        use_cpu=True,
+        bf16=True,
+        logging_steps=10,
+        save_strategy="no",
+        report_to="none",
+        disable_tqdm=True,
+        seed=0,
+    )
+    trainer = MultiVectorEncoderTrainer(model, arguments, train_dataset=pairs, loss=losses(model)[variant]())
+    started = time.perf_counter()
+    trainer.train()
+    log[variant] = {
+        "seconds": round(time.perf_counter() - started, 1),
+        "loss": [entry["loss"] for entry in trainer.state.log_history if "loss" in entry],
+    }
     model.save_pretrained(str(folder))
     return model
 

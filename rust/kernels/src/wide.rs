@@ -52,7 +52,6 @@ mod tests {
     impl Wide for Squares<'_> {
         type Output = (usize, f32);
 
-        #[inline(always)]
         fn run<const LANES: usize>(self) -> Self::Output {
             (LANES, self.0.iter().fold(0.0, |sum, &value| value.mul_add(value, sum)))
         }
