@@ -31,7 +31,7 @@ mod tiles;
 #[cfg(test)]
 mod testing;
 
-pub use centroid_scores::{centroid_scores, nearest_centroids, nearest_centroids_with_dots};
+pub use centroid_scores::{centroid_scores, nearest_centroids};
 pub use codes::{Bits, CodeQuery, DocumentCodes, MAX_LEVEL, maxsim_codes, token_scores, weighted_sum};
 pub use float::{FloatLanes, maxsim_float};
 pub use flood::{RowTable, Span, flood};
