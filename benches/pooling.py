@@ -3,8 +3,8 @@
     python benches/pooling.py
 
 Both are handed documents that are encoded already, as float32 of unit length, and cluster them on one thread; latewood
-shares documents out to all processors unless it is told not to, sentence-transformers does not. Times are milliseconds of
-processor time for each document, the least of several rounds; the rounds take turns, so that both see one machine.
+shares documents out to all processors unless it is told not to, sentence-transformers does not. Times are milliseconds
+of processor time for each document, the least of several rounds; the rounds take turns, so that both see one machine.
 """
 
 import argparse
