@@ -96,7 +96,8 @@ class CrispPooling(BaseTokenPooling):
         if task == "query":
             return torch.full_like(tokens, self.query_vectors or 0)
         if self.fraction is not None:
-            return (tokens.double() * self.fraction).floor().long().clamp(min=1)
+            # In float64 as in the core, which not every device has.
+            return (tokens.cpu().double() * self.fraction).floor().long().clamp(min=1).to(tokens.device)
         return torch.full_like(tokens, self.document_vectors or 0)
 
     def _pooled(self, vectors: Tensor, mask: Tensor, task: str | None) -> tuple[Tensor, Tensor]:

@@ -18,8 +18,8 @@ class PooledLoss(nn.Module):
     """The mean of a multi-vector loss over several poolings of the same token vectors.
 
     The encoder runs once for each input; only clustering and scoring are done once for each budget. The model stays
-    without pooling of its own. How far to pool is chosen afterwards, by `CrispPooling` as its last module, `pool_tokens` on
-    its vectors, or neither.
+    without pooling of its own. How far to pool is chosen afterwards, by `CrispPooling` as its last module or by
+    `pool_tokens` on its vectors.
 
     Parameters
     ----------
