@@ -54,6 +54,7 @@ bench: $(VENV)/installed
 	$(CARGO) bench --locked --package latewood-benches
 	$(BIN)/python benches/accuracy.py
 	$(BIN)/python benches/search.py
+	$(BIN)/python benches/pooling.py
 
 bench-compare: $(COMPARE)/.venv/installed
 	PYTHONPATH=benches $(COMPARE)/.venv/bin/python -m compare
@@ -91,4 +92,4 @@ $(COMPARE)/.venv/installed: $(WHEELS)/built $(COMPARE)/requirements.txt
 
 clean:
 	rm -rf $(VENV) $(COMPARE)/.venv build target dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
-	find python tests benches -name __pycache__ -type d -prune -exec rm -rf {} +
+	find python tests benches examples -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -7,6 +7,7 @@
 //! | [`maxsim_codes`], [`token_scores`] | `codes/` | `MaxSim` on 1/2/4/8-bit codes |
 //! | [`maxsim_float`] | `float/` | exact float `MaxSim` |
 //! | [`rotate()`] | `rotate/` | vectors × matrix, the same bits everywhere |
+//! | [`widely`] | `wide.rs` | nothing itself: compiles others' plain loops for each register width |
 //!
 //! Every entry point takes a [`Level`], which only detection can make, and dispatches once per call. The integer kernels
 //! and the rotation give the same bits at every level; the float kernel stays within a bound that stands above it.
@@ -20,6 +21,7 @@ mod flood;
 mod codes;
 mod float;
 mod rotate;
+mod wide;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 #[cfg(target_arch = "aarch64")]
@@ -36,3 +38,4 @@ pub use flood::{RowTable, Span, flood};
 pub use lanes::{LANES, QueryLanes};
 pub use level::{Level, LevelUnavailable};
 pub use rotate::rotate;
+pub use wide::{Wide, widely};
