@@ -55,6 +55,7 @@ bench: $(VENV)/installed
 	$(CARGO) bench --locked --package latewood-benches
 	$(BIN)/python benches/accuracy.py
 	$(BIN)/python benches/search.py
+	$(BIN)/python benches/pooling.py
 
 bench-compare: $(COMPARE)/.venv/installed
 	PYTHONPATH=benches $(COMPARE)/.venv/bin/python -m compare
@@ -96,4 +97,4 @@ $(COMPARE)/.venv/installed: $(WHEELS)/built $(COMPARE)/requirements.txt
 
 clean:
 	rm -rf $(VENV) $(COMPARE)/.venv build target dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
-	find python tests benches training -name __pycache__ -type d -prune -exec rm -rf {} +
+	find python tests benches examples training -name __pycache__ -type d -prune -exec rm -rf {} +

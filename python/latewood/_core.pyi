@@ -46,6 +46,20 @@ def maxsim_pairs(
 ) -> NDArray[np.float32]:
     """Exact MaxSim of query i with document i."""
 
+def pool(
+    values: NDArray[np.float32],
+    offsets: NDArray[np.int64],
+    method: str,
+    *,
+    count: int | None = None,
+    fraction: float | None = None,
+    factor: float | None = None,
+    protected: int = 0,
+    normalize: bool = True,
+    threads: int | None = None,
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Fewer vectors for each item, flat with offsets; `method`: "kmeans" or "ward"; one of the three budgets."""
+
 @final
 class Index:
     @staticmethod

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Literal, TypedDict, Unpack, overload
+from typing import Any, Literal, Unpack, overload
 
 import numpy as np
 
@@ -12,6 +12,7 @@ from latewood._hits import build_hits, scaled, to_arrays
 from latewood._ids import normalise_ids, one_id
 from latewood._options import count_of, filter_json, threads_of
 from latewood._queries import Candidates, is_text_batch, many_lists, one_list
+from latewood._search_options import SearchOptions
 from latewood._typing import FloatArray, Gather, Id, MissingRule, ScoreKind, VectorInput
 from latewood.encode.protocol import Encoder, encode_queries
 from latewood.errors import InvalidInputError
@@ -20,22 +21,6 @@ from latewood.ragged import Ragged, one_matrix, split_weights, to_ragged
 from latewood.results import Explanation, Hit, SearchArrays
 
 Stats = dict[str, float]
-
-
-class SearchOptions(TypedDict, total=False):
-    """Keyword arguments that `search` and `search_batch` share; described at `Searcher.search`."""
-
-    filter: Mapping[str, Any] | None
-    ids: Iterable[Id] | None
-    weights: Any
-    gather: Gather | None
-    candidates: int | None
-    probes: int | None
-    threshold: float | None
-    feedback: Feedback | None
-    score: ScoreKind
-    with_documents: bool
-    threads: int | None
 
 
 class Searcher(ABC):

@@ -7,6 +7,7 @@ from latewood.encode.encoded import Encoded
 from latewood.encode.fingerprint import check_fingerprint, fingerprint
 from latewood.encode.nano import nano_en
 from latewood.encode.onnx import OnnxEncoder
+from latewood.encode.pooling import PoolingMethod, pool_tokens
 from latewood.encode.protocol import Encoder, as_encoder, encode_documents, encode_queries
 from latewood.encode.sentence_transformers import SentenceTransformersEncoder
 from latewood.encode.token_outputs import minilm_token_outputs, token_outputs
@@ -15,6 +16,7 @@ __all__ = [
     "Encoded",
     "Encoder",
     "OnnxEncoder",
+    "PoolingMethod",
     "SentenceTransformersEncoder",
     "as_encoder",
     "check_fingerprint",
@@ -23,5 +25,6 @@ __all__ = [
     "fingerprint",
     "minilm_token_outputs",
     "nano_en",
+    "pool_tokens",
     "token_outputs",
 ]

@@ -68,7 +68,8 @@ class SentenceTransformersEncoder:
                     )
                     raise EncoderError(message)
                 try:
-                    self._model = package.MultiVectorEncoder(
+                    self._model = _load(
+                        package.MultiVectorEncoder,
                         self._given_name,
                         revision=self._given_revision,
                         device=self._device,
@@ -190,3 +191,14 @@ class SentenceTransformersEncoder:
 _UNIMPORTANT = frozenset(
     {"transformer_task", "modality_config", "module_input_name", "module_output_name", "architecture"}
 )
+
+
+def _load(model_class: Any, name: str | None, **options: Any) -> Any:
+    """Load a checkpoint whose modules are sentence-transformers' own or `latewood.train.CrispPooling`."""
+    # The public way takes classes from outside of sentence-transformers only along with any other code of a checkpoint.
+    load = getattr(model_class, "_load_with_module_classes", None)
+    if load is None:
+        return model_class(name, **options)
+    from latewood.train import CrispPooling
+
+    return load(name, {f"{CrispPooling.__module__}.{CrispPooling.__qualname__}": CrispPooling}, **options)

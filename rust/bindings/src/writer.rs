@@ -41,10 +41,16 @@ impl PyWriter {
         threads: Option<usize>,
         work: impl FnOnce(&mut Writer, &Execution) -> latewood_core::Result<R> + Send,
     ) -> PyResult<R> {
-        let mut guard = self.lock(py)?;
-        let writer = guard.as_mut().ok_or_else(|| writer_closed(py))?;
         let execution = Execution::new(threads).map_err(|error| to_python(py, &error))?;
-        interruptible(py, &execution, |execution| work(writer, execution))
+        let mut guard = self.lock(py)?;
+        let slot = &mut *guard;
+        let mut writer = slot.take().ok_or_else(|| writer_closed(py))?;
+        interruptible(py, &execution, move |execution| {
+            let result = work(&mut writer, execution);
+            // Not reached by a panic, which leaves the writer in an unknown state: it is closed.
+            *slot = Some(writer);
+            result
+        })
     }
 }
 

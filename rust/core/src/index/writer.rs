@@ -406,6 +406,7 @@ impl Writer {
         if got != expected {
             return Err(Error::Dimension { thing: format!("document {first}"), got, expected });
         }
+        batch.tokens.check_magnitude(|item| format!("document {}", batch.ids[item]))?;
         let mut positions: HashMap<&Id, usize> = HashMap::with_capacity(documents);
         for (second, id) in batch.ids.iter().enumerate() {
             check_kind(id, self.id_kind.or(Some(first.kind())))?;

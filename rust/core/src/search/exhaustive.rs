@@ -9,8 +9,8 @@ use super::{Clock, Expansion, Query, Ranking, Stats, score};
 use crate::codec::Codec;
 use crate::index::{Location, Snapshot};
 
-/// Queries scored together. With as many, decoding is a small part of the work; more would push the codes out of cache.
-const TOGETHER: usize = 8;
+/// Queries scored together: with 32 tokens of 128 dimensions each, as many as fit into L1 beside everything else.
+const TOGETHER: usize = 6;
 /// Documents scored between two looks at which hits are still among the best.
 const BLOCK_DOCUMENTS: usize = 4096;
 

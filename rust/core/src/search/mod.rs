@@ -273,6 +273,7 @@ fn check_queries(snapshot: &Snapshot, queries: &TokenMatrix<'_>, weights: Option
     if queries.dim() != expected {
         return Err(Error::Dimension { thing: "the query".to_owned(), got: queries.dim(), expected });
     }
+    queries.check_magnitude(|item| format!("query {item}"))?;
     if let Some(item) = (0..queries.items()).find(|&item| queries.item_tokens(item) == 0) {
         return Err(Error::invalid(format!("query {item} has no token vectors; a query needs at least one")));
     }
