@@ -6,6 +6,7 @@
 #   make lint    format, clippy, ruff, mypy, stubtest, wording
 #   make bench   kernels, then the API on real token vectors
 #   make bench-compare   reranking side by side with other libraries, in an environment of its own (5.5 GB of disk)
+#   make nano-en COLLECTIONS=folder   train, export and measure the encoder inside the wheel (docs/nano_en.md)
 #   make clean
 #
 # TORCH=...    another torch, e.g. TORCH=torch or TORCH="torch==2.13.0+cpu" with PIP_EXTRA_INDEX_URL set
@@ -23,7 +24,7 @@ SOURCES := $(shell find rust python -type f \( -name '*.rs' -o -name '*.toml' -o
 	Cargo.toml Cargo.lock pyproject.toml README.md LICENSE
 NEXTEST := $(shell $(CARGO) nextest --version >/dev/null 2>&1 && echo yes)
 
-.PHONY: demo test test-rust test-python lint bench bench-compare clean wheel
+.PHONY: demo test test-rust test-python lint bench bench-compare nano-en clean wheel
 
 demo: $(VENV)/installed
 	$(BIN)/latewood demo
@@ -59,6 +60,10 @@ bench: $(VENV)/installed
 bench-compare: $(COMPARE)/.venv/installed
 	PYTHONPATH=benches $(COMPARE)/.venv/bin/python -m compare
 
+nano-en: $(VENV)/installed
+	$(if $(COLLECTIONS),,$(error say where the text collections are, COLLECTIONS=folder; docs/nano_en.md tells which))
+	$(BIN)/python -m training.nano_en all --collections $(COLLECTIONS)
+
 wheel: $(WHEELS)/built
 
 $(VENV)/created:
@@ -92,4 +97,4 @@ $(COMPARE)/.venv/installed: $(WHEELS)/built $(COMPARE)/requirements.txt
 
 clean:
 	rm -rf $(VENV) $(COMPARE)/.venv build target dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
-	find python tests benches examples -name __pycache__ -type d -prune -exec rm -rf {} +
+	find python tests benches examples training -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -26,5 +26,6 @@ def nano_en() -> OnnxEncoder:
             "or pass another encoder, such as OnnxEncoder(folder)"
         )
         raise EncoderError(message)
-    # Its activations are quantised by one scale for a batch: alone, a text has the same vectors whatever comes with it.
+    # Its activations have fixed scales, but padding could still round one differently: alone, a text has the same
+    # vectors to the bit whatever comes with it.
     return OnnxEncoder(_FOLDER, batch_tokens=1)

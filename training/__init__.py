@@ -1,0 +1,1 @@
+"""Scripts that train the models this repository ships; no part of the installed package."""
