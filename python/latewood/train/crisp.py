@@ -22,7 +22,7 @@ class CrispPooling(BaseTokenPooling):
     same without torch.
 
     A checkpoint with this module is opened by its name in latewood, as in `Index.create(encoder=...)`. To
-    sentence-transformers it is code from outside: `MultiVectorEncoder(path, trust_remote_code=True)`.
+    sentence-transformers it is code from outside, which the option `trust_remote_code` of `MultiVectorEncoder` allows.
 
     Parameters
     ----------
