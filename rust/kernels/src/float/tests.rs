@@ -17,12 +17,12 @@ fn every_level_stays_within_the_bound() {
             let query = FloatLanes::pack(&values, dim);
             let stored: Vec<_> =
                 [0, 1, 2, 3, 7, 8, 9, 31].map(|length| Guarded::new(&random.floats(length * dim))).into();
-            let documents: Vec<&[f32]> = stored.iter().map(|document| &**document).collect();
+            let documents: Vec<_> = stored.iter().map(|document| FloatVectors::F32(document)).collect();
             for level in Level::available() {
                 let mut out = vec![0.0; documents.len()];
                 maxsim_float(level, &query, &documents, &mut out);
                 assert_eq!(out[0].to_bits(), f32::NEG_INFINITY.to_bits());
-                for (document, &got) in documents.iter().zip(&out).skip(1) {
+                for (document, &got) in stored.iter().zip(&out).skip(1) {
                     let (exact, bound) = exact(&values, document, dim);
                     assert!(
                         (f64::from(got) - exact).abs() <= bound,

@@ -1,0 +1,231 @@
+//! AMX: products of bfloat16 parts, 32 tokens × 32 lanes × 32 dimensions at a time. While the tiles multiply one step, the
+//! vector units split the next.
+//!
+//! # Splitting
+//! An f32 has 24 significant bits, a bfloat16 has 8 and the same exponents. So x = a + b + c without error, where a is x cut
+//! off after 8 bits, b is x − a cut off likewise, and c is the rest; all have the sign of x, and nothing overflows, as
+//! rounding could. |b| < 2^-7 |x| and |c| < 2^-15 |x|. f16 has 11 bits and no exponent as small as f32's smallest: c = 0.
+//!
+//! # Error
+//! Of the nine products of parts six are added. Those left out, bc, cb and cc, come to less than 2^-21 |q||d|.
+//! `tdpbf16ps` sums 16 products with fused multiply-adds, twice over, then adds both and the result to the sum: a product
+//! takes part in at most 16 + 1 + 6 · ⌈dim / 32⌉ additions. Since parts share their number's sign, the magnitudes of all
+//! products add up to at most Σ|q||d|, which the factor γ of the module's bound refers to.
+//! It takes numbers below 2^-126 for zero, in parts and in results: of q and d less than 2^-126 is lost each, and of each of
+//! at most 8 · dim results.
+
+use std::arch::x86_64::{
+    __m512, __m512i, _CMP_UNORD_Q, _mm256_maskz_loadu_epi16, _mm512_and_si512, _mm512_castps_si512, _mm512_castsi512_ps,
+    _mm512_cmp_ps_mask, _mm512_cvtph_ps, _mm512_maskz_loadu_ps, _mm512_max_ps, _mm512_set1_epi32,
+    _mm512_srli_epi32, _mm512_storeu_si512, _mm512_sub_ps, _mm512_ternarylogic_epi32,
+};
+
+use super::{FloatLanes, FloatVectors};
+use crate::aligned::Aligned;
+use crate::codes::weighted_sum;
+use crate::lanes::LANES;
+use crate::tiles::{PART, PARTS, ROWS, Session};
+use crate::x86::{load_f32x16, store_f32x16};
+
+/// Dimensions of one step.
+const STEP: usize = 32;
+
+/// Values of all parts of 32 rows, or lanes, in one step.
+const STEP_VALUES: usize = PARTS * PART;
+
+/// Rows that are split between two products.
+const SHARE: usize = ROWS.div_ceil(6);
+
+/// The query's parts, `[block][step][part][half of the lanes][16][16 lanes][2 dimensions]`; pairs are 16 dimensions apart.
+#[derive(Clone)]
+pub(super) struct Parts {
+    values: Aligned<u16>,
+    /// How many are not zero everywhere.
+    count: usize,
+}
+
+impl Parts {
+    fn new(query: &FloatLanes) -> Self {
+        let steps = query.dim.div_ceil(STEP);
+        let mut values = Aligned::<u16>::zeroed(query.blocks().count() * steps * STEP_VALUES);
+        let mut count = 0;
+        for (lanes, parts) in query.blocks().zip(values.chunks_exact_mut(steps * STEP_VALUES)) {
+            for (d, lanes) in lanes.as_chunks::<LANES>().0.iter().enumerate() {
+                let (step, pair, odd) = (d / STEP, d % 16, d % STEP / 16);
+                let parts = &mut parts[step * STEP_VALUES..][..STEP_VALUES];
+                for (lane, &x) in lanes.iter().enumerate() {
+                    let mut rest = x;
+                    for (index, part) in parts.chunks_exact_mut(PART).enumerate() {
+                        let cut = rest.to_bits() >> 16;
+                        rest -= f32::from_bits(cut << 16);
+                        part[lane / 16 * 512 + pair * 32 + lane % 16 * 2 + odd] = cut as u16;
+                        count = count.max(if cut << 1 & 0xFFFF == 0 { 0 } else { index + 1 });
+                    }
+                }
+            }
+        }
+        Self { values, count }
+    }
+}
+
+/// Up to 32 successive tokens of one document.
+#[derive(Clone, Copy)]
+struct Run<'a> {
+    document: FloatVectors<'a>,
+    later: FloatVectors<'a>,
+    index: usize,
+    start: usize,
+    tokens: usize,
+    dim: usize,
+}
+
+/// # Safety
+/// The process has permission for tiles.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
+pub(super) unsafe fn maxsim(query: &FloatLanes, documents: &[FloatVectors], out: &mut [f32]) {
+    let parts = query.parts.get_or_init(|| Parts::new(query));
+    let (dim, steps) = (query.dim, query.dim.div_ceil(STEP));
+    let [mut rows, mut next_rows] = [(); 2].map(|()| Aligned::<u16>::zeroed(STEP_VALUES));
+    let mut sums = Aligned::<f32>::zeroed(ROWS * LANES);
+    let mut maxima = vec![[0.0_f32; LANES]; query.tokens().div_ceil(LANES)];
+    out.fill(f32::NEG_INFINITY);
+    let mut runs = documents.iter().enumerate().flat_map(|(index, document)| {
+        let later = *documents.get(index + 1).unwrap_or(document);
+        let tokens = document.len() / dim;
+        (0..tokens).step_by(ROWS).map(move |start| Run {
+            document: *document,
+            later,
+            index,
+            start,
+            tokens: (tokens - start).min(ROWS),
+            dim,
+        })
+    });
+    // SAFETY: the caller vouches for the permission.
+    let session = unsafe { Session::start() };
+
+    let mut next = runs.next();
+    if let Some(run) = &next {
+        (0..ROWS).for_each(|row| run.split(0, row, &mut next_rows));
+    }
+    let mut spoiled = false;
+    while let Some(run) = next {
+        next = runs.next();
+        if run.start == 0 {
+            maxima.fill([f32::NEG_INFINITY; LANES]);
+            spoiled = false;
+        }
+        let row_parts = match run.document {
+            FloatVectors::F32(_) => 3,
+            FloatVectors::F16(_) => 2,
+        };
+        for (block, best) in maxima.iter_mut().enumerate() {
+            for step in 0..steps {
+                std::mem::swap(&mut rows, &mut next_rows);
+                // What is split meanwhile: this run's next step, or its first again for the next block.
+                let last = step + 1 == steps;
+                let (ahead, ahead_step) = match (last, (block + 1) * LANES >= query.tokens()) {
+                    (false, _) => (Some(&run), step + 1),
+                    (true, false) => (Some(&run), 0),
+                    (true, true) => (next.as_ref(), 0),
+                };
+                let lanes = &parts.values[(block * steps + step) * STEP_VALUES..][..STEP_VALUES];
+                let half = run.tokens <= ROWS / 2;
+                session.add_parts((&rows, row_parts), (lanes, parts.count), step == 0, half, |shares| {
+                    let Some(ahead) = ahead else { return };
+                    for row in shares.start * SHARE..(shares.end * SHARE).min(ROWS) {
+                        ahead.split(ahead_step, row, &mut next_rows);
+                    }
+                });
+            }
+            session.store(&mut sums);
+            spoiled |= fold(&sums[..run.tokens * LANES], best);
+        }
+        if run.start + run.tokens == run.document.len() / dim {
+            // A component that is not finite makes its token's every sum NaN; so may an overflow, which is no fault.
+            let faulty = spoiled && run.document.not_finite().is_some();
+            let score = weighted_sum(&maxima.as_flattened()[..query.tokens()], &query.ones);
+            out[run.index] = if faulty { f32::NAN } else { score };
+        }
+    }
+}
+
+/// Takes sums, `[tokens][32]`, into the maxima and says whether one of the first lane is NaN.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
+fn fold(sums: &[f32], best: &mut [f32; LANES]) -> bool {
+    let mut highest = [load_f32x16(best), load_f32x16(&best[16..])];
+    let mut unordered = 0;
+    for sums in sums.as_chunks::<LANES>().0 {
+        let sums = [load_f32x16(sums), load_f32x16(&sums[16..])];
+        unordered |= _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(sums[0], sums[0]);
+        highest = [0, 1].map(|half| _mm512_max_ps(sums[half], highest[half]));
+    }
+    store_f32x16(best, highest[0]);
+    store_f32x16(&mut best[16..], highest[1]);
+    unordered & 1 == 1
+}
+
+impl Run<'_> {
+    /// Splits 32 dimensions of one row; a row past the last repeats it.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
+    fn split(&self, step: usize, row: usize, parts: &mut [u16]) {
+        assert!(parts.len() >= STEP_VALUES && row < ROWS);
+        let row_start = (self.start + row.min(self.tokens - 1)) * self.dim + step * STEP;
+        let width = (self.dim - step * STEP).min(STEP);
+        let mask = (1_u64 << width).wrapping_sub(1);
+        let (low, high) = (mask as u16, (mask >> 16) as u16);
+        self.later.prefetch(row_start, STEP);
+        let mut store = |part: usize, values: __m512i| {
+            // SAFETY: part < PARTS and row < ROWS: 64 bytes lie in `parts` by the assertion.
+            unsafe { _mm512_storeu_si512(parts.as_mut_ptr().add(part * PART + row * STEP).cast(), values) };
+        };
+        match self.document {
+            FloatVectors::F32(values) => {
+                let values = &values[row_start..][..width];
+                // SAFETY: the masks leave `width` values, which the slice has; what is masked is not touched.
+                let x = unsafe {
+                    [
+                        _mm512_maskz_loadu_ps(low, values.as_ptr()),
+                        _mm512_maskz_loadu_ps(high, values.as_ptr().wrapping_add(16)),
+                    ]
+                };
+                store(0, upper_halves(x));
+                let x = x.map(|x| lower_part(x));
+                store(1, upper_halves(x));
+                store(2, upper_halves(x.map(|x| lower_part(x))));
+            }
+            FloatVectors::F16(values) => {
+                let values = &values[row_start..][..width];
+                // SAFETY: as above.
+                let x = unsafe {
+                    [
+                        _mm256_maskz_loadu_epi16(low, values.as_ptr().cast()),
+                        _mm256_maskz_loadu_epi16(high, values.as_ptr().cast::<i16>().wrapping_add(16)),
+                    ]
+                };
+                let x = x.map(|x| _mm512_cvtph_ps(x));
+                store(0, upper_halves(x));
+                store(1, upper_halves(x.map(|x| lower_part(x))));
+            }
+        }
+    }
+}
+
+/// What a bfloat16 leaves of a number, without error.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn lower_part(x: __m512) -> __m512 {
+    let cut = _mm512_and_si512(_mm512_castps_si512(x), _mm512_set1_epi32(!0xFFFF));
+    _mm512_sub_ps(x, _mm512_castsi512_ps(cut))
+}
+
+/// The numbers cut off to bfloat16: those of the first register in the even places, of the second in the odd ones.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn upper_halves([even, odd]: [__m512; 2]) -> __m512i {
+    let even = _mm512_srli_epi32::<16>(_mm512_castps_si512(even));
+    // even OR (odd AND mask).
+    _mm512_ternarylogic_epi32::<0xF8>(even, _mm512_castps_si512(odd), _mm512_set1_epi32(!0xFFFF))
+}
