@@ -205,11 +205,10 @@ impl Session {
     }
 
     /// Adds `Σ_d rows[i][row][d] · lanes[j][half][d / 2][lane][d % 2]` over 32 dimensions in bfloat16 to the sums, for all
-    /// parts i and j that count: i + j < [`PARTS`], i < `row_parts`, j < `lane_parts`. Without a product before (`first`)
-    /// the sums begin at zero.
+    /// parts i and j that count: i + j < [`PARTS`], i < `row_parts`, j < `lane_parts`. With `last` it begins a product: the
+    /// sums of the one before are written there, and the sums begin at zero.
     ///
-    /// Only the first 16 rows count if `half`. `meanwhile` is called between the products with the numbers 0 to 5, one or
-    /// more at a time.
+    /// Only the first 16 rows count if `half`. `meanwhile` is called with the numbers 0 to 5 between the products.
     #[expect(clippy::unused_self, reason = "the session is the proof that tiles are configured")]
     #[expect(clippy::inline_always, reason = "`meanwhile` must become part of the loop")]
     #[inline(always)]
@@ -217,12 +216,13 @@ impl Session {
         &self,
         (rows, row_parts): (&[u16], usize),
         (lanes, lane_parts): (&[u16], usize),
-        first: bool,
+        last: Option<&mut [f32]>,
         half: bool,
-        mut meanwhile: impl FnMut(Range<usize>),
+        mut meanwhile: impl FnMut(usize),
     ) {
         assert!(rows.len() >= PARTS * PART && lanes.len() >= PARTS * PART);
-        if first {
+        if let Some(last) = last {
+            self.store(last);
             // SAFETY: tiles are configured.
             unsafe {
                 asm!(
@@ -274,7 +274,7 @@ impl Session {
                         }
                     }
                 }
-                meanwhile(done..done + 1);
+                meanwhile(done);
                 done += 1;
             }
         }

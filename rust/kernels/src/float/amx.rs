@@ -14,11 +14,14 @@
 //! It takes numbers below 2^-126 for zero, in parts and in results: of q and d less than 2^-126 is lost each, and of each of
 //! at most 8 · dim results.
 
+use std::ops::Range;
 use std::arch::x86_64::{
     __m512, __m512i, _CMP_UNORD_Q, _mm256_maskz_loadu_epi16, _mm512_and_si512, _mm512_castps_si512, _mm512_castsi512_ps,
     _mm512_cmp_ps_mask, _mm512_cvtph_ps, _mm512_maskz_loadu_ps, _mm512_max_ps, _mm512_set1_epi32,
     _mm512_srli_epi32, _mm512_storeu_si512, _mm512_sub_ps, _mm512_ternarylogic_epi32,
 };
+
+use half::f16;
 
 use super::{FloatLanes, FloatVectors};
 use crate::aligned::Aligned;
@@ -40,7 +43,7 @@ const SHARE: usize = ROWS.div_ceil(6);
 #[derive(Clone)]
 pub(super) struct Parts {
     values: Aligned<u16>,
-    /// How many are not zero everywhere.
+    /// How many are not zero everywhere; at least one, so that a document that is not finite shows.
     count: usize,
 }
 
@@ -48,7 +51,7 @@ impl Parts {
     fn new(query: &FloatLanes) -> Self {
         let steps = query.dim.div_ceil(STEP);
         let mut values = Aligned::<u16>::zeroed(query.blocks().count() * steps * STEP_VALUES);
-        let mut count = 0;
+        let mut count = 1;
         for (lanes, parts) in query.blocks().zip(values.chunks_exact_mut(steps * STEP_VALUES)) {
             for (d, lanes) in lanes.as_chunks::<LANES>().0.iter().enumerate() {
                 let (step, pair, odd) = (d / STEP, d % 16, d % STEP / 16);
@@ -106,108 +109,146 @@ pub(super) unsafe fn maxsim(query: &FloatLanes, documents: &[FloatVectors], out:
 
     let mut next = runs.next();
     if let Some(run) = &next {
-        (0..ROWS).for_each(|row| run.split(0, row, &mut next_rows));
+        run.split(0, 0..ROWS, &mut next_rows);
     }
+    let mut before: Option<(Run, usize)> = None;
     let mut spoiled = false;
     while let Some(run) = next {
         next = runs.next();
-        if run.start == 0 {
-            maxima.fill([f32::NEG_INFINITY; LANES]);
-            spoiled = false;
-        }
-        let row_parts = match run.document {
-            FloatVectors::F32(_) => 3,
-            FloatVectors::F16(_) => 2,
-        };
-        for (block, best) in maxima.iter_mut().enumerate() {
+        for block in 0..maxima.len() {
             for step in 0..steps {
                 std::mem::swap(&mut rows, &mut next_rows);
                 // What is split meanwhile: this run's next step, or its first again for the next block.
-                let last = step + 1 == steps;
-                let (ahead, ahead_step) = match (last, (block + 1) * LANES >= query.tokens()) {
-                    (false, _) => (Some(&run), step + 1),
-                    (true, false) => (Some(&run), 0),
-                    (true, true) => (next.as_ref(), 0),
+                let (ahead, ahead_step) = match (step + 1 < steps, block + 1 < maxima.len()) {
+                    (true, _) => (Some(&run), step + 1),
+                    (false, true) => (Some(&run), 0),
+                    (false, false) => (next.as_ref(), 0),
                 };
                 let lanes = &parts.values[(block * steps + step) * STEP_VALUES..][..STEP_VALUES];
                 let half = run.tokens <= ROWS / 2;
-                session.add_parts((&rows, row_parts), (lanes, parts.count), step == 0, half, |shares| {
-                    let Some(ahead) = ahead else { return };
-                    for row in shares.start * SHARE..(shares.end * SHARE).min(ROWS) {
-                        ahead.split(ahead_step, row, &mut next_rows);
+                let last = (step == 0).then_some(&mut *sums);
+                session.add_parts((&rows, run.parts()), (lanes, parts.count), last, half, |share| {
+                    if let Some(ahead) = ahead {
+                        ahead.split(ahead_step, share * SHARE..((share + 1) * SHARE).min(ROWS), &mut next_rows);
                     }
                 });
+                if step == 0 && let Some((run, block)) = before {
+                    spoiled = run.fold(query, (block, &sums), &mut maxima, spoiled, out);
+                }
             }
-            session.store(&mut sums);
-            spoiled |= fold(&sums[..run.tokens * LANES], best);
-        }
-        if run.start + run.tokens == run.document.len() / dim {
-            // A component that is not finite makes its token's every sum NaN; so may an overflow, which is no fault.
-            let faulty = spoiled && run.document.not_finite().is_some();
-            let score = weighted_sum(&maxima.as_flattened()[..query.tokens()], &query.ones);
-            out[run.index] = if faulty { f32::NAN } else { score };
+            before = Some((run, block));
         }
     }
-}
-
-/// Takes sums, `[tokens][32]`, into the maxima and says whether one of the first lane is NaN.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
-fn fold(sums: &[f32], best: &mut [f32; LANES]) -> bool {
-    let mut highest = [load_f32x16(best), load_f32x16(&best[16..])];
-    let mut unordered = 0;
-    for sums in sums.as_chunks::<LANES>().0 {
-        let sums = [load_f32x16(sums), load_f32x16(&sums[16..])];
-        unordered |= _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(sums[0], sums[0]);
-        highest = [0, 1].map(|half| _mm512_max_ps(sums[half], highest[half]));
+    if let Some((run, block)) = before {
+        session.store(&mut sums);
+        run.fold(query, (block, &sums), &mut maxima, spoiled, out);
     }
-    store_f32x16(best, highest[0]);
-    store_f32x16(&mut best[16..], highest[1]);
-    unordered & 1 == 1
 }
 
 impl Run<'_> {
-    /// Splits 32 dimensions of one row; a row past the last repeats it.
+    /// Whether it holds the document's last token.
+    fn closes(&self) -> bool {
+        (self.start + self.tokens) * self.dim == self.document.len()
+    }
+
+    /// Parts of its numbers that can be other than zero.
+    fn parts(&self) -> usize {
+        match self.document {
+            FloatVectors::F32(_) => 3,
+            FloatVectors::F16(_) => 2,
+        }
+    }
+
+    /// Takes sums, `[32 tokens][32]`, into the maxima of a block, and writes the score after the last.
+    ///
+    /// `spoiled` says whether this document had sums that are NaN, and so does the result.
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    fn fold(
+        &self,
+        query: &FloatLanes,
+        (block, sums): (usize, &[f32]),
+        maxima: &mut [[f32; LANES]],
+        spoiled: bool,
+        out: &mut [f32],
+    ) -> bool {
+        let blocks = maxima.len();
+        let best = &mut maxima[block];
+        if self.start == 0 {
+            best.fill(f32::NEG_INFINITY);
+        }
+        let mut highest = [load_f32x16(best), load_f32x16(&best[16..])];
+        let mut unordered = 0;
+        for sums in &sums.as_chunks::<LANES>().0[..self.tokens] {
+            let sums = [load_f32x16(sums), load_f32x16(&sums[16..])];
+            unordered |= _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(sums[0], sums[0]);
+            highest = [0, 1].map(|half| _mm512_max_ps(sums[half], highest[half]));
+        }
+        store_f32x16(best, highest[0]);
+        store_f32x16(&mut best[16..], highest[1]);
+        let spoiled = unordered != 0 || spoiled && (self.start, block) != (0, 0);
+        if block + 1 == blocks && self.closes() {
+            // A component that is not finite leaves a part that is NaN, and so are its token's sums with every lane; but
+            // sums that overflow may be, too.
+            out[self.index] = if spoiled && self.document.not_finite().is_some() {
+                f32::NAN
+            } else {
+                weighted_sum(&maxima.as_flattened()[..query.tokens()], &query.ones)
+            };
+        }
+        spoiled
+    }
+
+    /// Splits 32 dimensions of some rows; one past the last row repeats it.
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
-    fn split(&self, step: usize, row: usize, parts: &mut [u16]) {
-        assert!(parts.len() >= STEP_VALUES && row < ROWS);
-        let row_start = (self.start + row.min(self.tokens - 1)) * self.dim + step * STEP;
+    fn split(&self, step: usize, rows: Range<usize>, parts: &mut [u16]) {
         let width = (self.dim - step * STEP).min(STEP);
-        let mask = (1_u64 << width).wrapping_sub(1);
+        let mask = u32::MAX >> (STEP - width);
         let (low, high) = (mask as u16, (mask >> 16) as u16);
-        self.later.prefetch(row_start, STEP);
-        let mut store = |part: usize, values: __m512i| {
-            // SAFETY: part < PARTS and row < ROWS: 64 bytes lie in `parts` by the assertion.
-            unsafe { _mm512_storeu_si512(parts.as_mut_ptr().add(part * PART + row * STEP).cast(), values) };
-        };
         match self.document {
-            FloatVectors::F32(values) => {
-                let values = &values[row_start..][..width];
+            FloatVectors::F32(values) => self.split_rows::<f32, 3>(values, step, rows, parts, |values| {
                 // SAFETY: the masks leave `width` values, which the slice has; what is masked is not touched.
-                let x = unsafe {
+                unsafe {
                     [
                         _mm512_maskz_loadu_ps(low, values.as_ptr()),
                         _mm512_maskz_loadu_ps(high, values.as_ptr().wrapping_add(16)),
                     ]
-                };
-                store(0, upper_halves(x));
-                let x = x.map(|x| lower_part(x));
-                store(1, upper_halves(x));
-                store(2, upper_halves(x.map(|x| lower_part(x))));
-            }
-            FloatVectors::F16(values) => {
-                let values = &values[row_start..][..width];
+                }
+            }),
+            FloatVectors::F16(values) => self.split_rows::<f16, 2>(values, step, rows, parts, |values| {
+                let values: *const i16 = values.as_ptr().cast();
                 // SAFETY: as above.
                 let x = unsafe {
-                    [
-                        _mm256_maskz_loadu_epi16(low, values.as_ptr().cast()),
-                        _mm256_maskz_loadu_epi16(high, values.as_ptr().cast::<i16>().wrapping_add(16)),
-                    ]
+                    [_mm256_maskz_loadu_epi16(low, values), _mm256_maskz_loadu_epi16(high, values.wrapping_add(16))]
                 };
-                let x = x.map(|x| _mm512_cvtph_ps(x));
-                store(0, upper_halves(x));
-                store(1, upper_halves(x.map(|x| lower_part(x))));
+                x.map(|x| _mm512_cvtph_ps(x))
+            }),
+        }
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    fn split_rows<T, const COUNT: usize>(
+        &self,
+        values: &[T],
+        step: usize,
+        rows: Range<usize>,
+        parts: &mut [u16],
+        load: impl Fn(&[T]) -> [__m512; 2],
+    ) {
+        assert!(parts.len() >= STEP_VALUES && rows.end <= ROWS && COUNT <= PARTS);
+        let width = (self.dim - step * STEP).min(STEP);
+        for row in rows {
+            self.later.prefetch((self.start + row) * self.dim + step * STEP, STEP);
+            let token = self.start + row.min(self.tokens - 1);
+            let mut x = load(&values[token * self.dim + step * STEP..][..width]);
+            for part in 0..COUNT {
+                // SAFETY: part < PARTS and row < ROWS: 64 bytes lie in `parts` by the assertion.
+                unsafe {
+                    _mm512_storeu_si512(parts.as_mut_ptr().add(part * PART + row * STEP).cast(), upper_halves(x));
+                }
+                x = x.map(|x| lower_part(x));
             }
         }
     }
