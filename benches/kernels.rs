@@ -11,10 +11,11 @@ use std::hint::black_box;
 
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use half::f16;
 use latewood_benches::{Corpus, Random, machine, normal_levels};
 use latewood_kernels::{
-    Bits, CodeQuery, DocumentCodes, FloatLanes, FloatVectors, Level, QueryLanes, RowTable, Span, centroid_scores, flood,
-    maxsim_codes, maxsim_float, nearest_centroids, rotate,
+    Bits, CodeQuery, DocumentCodes, FloatLanes, FloatVectors, Level, QueryLanes, RowTable, Span, centroid_scores,
+    flood, maxsim_codes, maxsim_float, nearest_centroids, rotate,
 };
 
 const DEPTH: usize = 128;

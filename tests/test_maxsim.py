@@ -47,7 +47,7 @@ def test_every_ugly_size(dim: int, tokens: int) -> None:
 
 
 def test_every_form_scores_the_same() -> None:
-    """Arrays are read where they lie, other forms are copied first: to the bit the same, and of float16 as of its values."""
+    """To the bit, whether arrays are read where they lie or copied first, and of float16 as of its values in float32."""
     generator = np.random.default_rng(6)
     for dim in (100, 128):
         query = generator.standard_normal((9, dim)).astype(np.float32)
@@ -122,7 +122,7 @@ def test_refusals() -> None:
             latewood.maxsim(query, [query, spoiled])
         with pytest.raises(InvalidInputError, match="query 0"):
             latewood.maxsim(spoiled, [query])
-        with pytest.raises(InvalidInputError, match="document 2 holds .* at token 1, dimension 3"):
+        with pytest.raises(InvalidInputError, match=r"document 2 holds .* at token 1, dimension 3"):
             latewood.maxsim(query, [array.astype(np.float16) for array in (query, query, spoiled, spoiled)])
         with pytest.raises(InvalidInputError, match="document 1"):
             latewood.maxsim_pairs([query, query], [query, spoiled])

@@ -22,7 +22,7 @@ def maxsim(
 ) -> FloatArray:
     """MaxSim of every query with every document: sum over query tokens of the largest dot product.
 
-    Documents that are a list of contiguous float32 or float16 numpy arrays, all of one kind, are read where they lie; other
+    Documents that are a list of contiguous numpy arrays, all of float32 or all of float16, are read where they lie; other
     forms are first brought to one float32 array.
 
     Parameters
@@ -77,7 +77,13 @@ def maxsim_pairs(
 
 
 def _score(
-    queries: VectorInput, documents: VectorInput, query_mask: Any, document_mask: Any, threads: int | None, *, pairs: bool
+    queries: VectorInput,
+    documents: VectorInput,
+    query_mask: Any,
+    document_mask: Any,
+    threads: int | None,
+    *,
+    pairs: bool,
 ) -> tuple[Ragged, FloatArray]:
     query = to_ragged(queries, mask=query_mask, kind="query", allow_empty=True)
     arrays = _arrays(documents) if document_mask is None else []

@@ -209,7 +209,6 @@ impl Session {
     /// sums of the one before are written there, and the sums begin at zero.
     ///
     /// Only the first 16 rows count if `half`. `meanwhile` is called with the numbers 0 to 5 between the products.
-    #[expect(clippy::unused_self, reason = "the session is the proof that tiles are configured")]
     #[expect(clippy::inline_always, reason = "`meanwhile` must become part of the loop")]
     #[inline(always)]
     pub(crate) fn add_parts(

@@ -14,12 +14,12 @@
 //! It takes numbers below 2^-126 for zero, in parts and in results: of q and d less than 2^-126 is lost each, and of each of
 //! at most 8 · dim results.
 
-use std::ops::Range;
 use std::arch::x86_64::{
-    __m512, __m512i, _CMP_UNORD_Q, _mm256_maskz_loadu_epi16, _mm512_and_si512, _mm512_castps_si512, _mm512_castsi512_ps,
-    _mm512_cmp_ps_mask, _mm512_cvtph_ps, _mm512_maskz_loadu_ps, _mm512_max_ps, _mm512_set1_epi32,
+    __m512, __m512i, _CMP_UNORD_Q, _mm256_maskz_loadu_epi16, _mm512_and_si512, _mm512_castps_si512,
+    _mm512_castsi512_ps, _mm512_cmp_ps_mask, _mm512_cvtph_ps, _mm512_maskz_loadu_ps, _mm512_max_ps, _mm512_set1_epi32,
     _mm512_srli_epi32, _mm512_storeu_si512, _mm512_sub_ps, _mm512_ternarylogic_epi32,
 };
+use std::ops::Range;
 
 use half::f16;
 
@@ -36,8 +36,14 @@ const STEP: usize = 32;
 /// Values of all parts of 32 rows, or lanes, in one step.
 const STEP_VALUES: usize = PARTS * PART;
 
+/// Calls between the products of a step.
+const SHARES: usize = 6;
+
 /// Rows that are split between two products.
-const SHARE: usize = ROWS.div_ceil(6);
+const SHARE: usize = ROWS.div_ceil(SHARES);
+
+/// Values that a cache line holds at most.
+const LINE: usize = 32;
 
 /// The query's parts, `[block][step][part][half of the lanes][16][16 lanes][2 dimensions]`; pairs are 16 dimensions apart.
 #[derive(Clone)]
@@ -59,10 +65,12 @@ impl Parts {
                 for (lane, &x) in lanes.iter().enumerate() {
                     let mut rest = x;
                     for (index, part) in parts.chunks_exact_mut(PART).enumerate() {
-                        let cut = rest.to_bits() >> 16;
-                        rest -= f32::from_bits(cut << 16);
-                        part[lane / 16 * 512 + pair * 32 + lane % 16 * 2 + odd] = cut as u16;
-                        count = count.max(if cut << 1 & 0xFFFF == 0 { 0 } else { index + 1 });
+                        let cut = f32::from_bits(rest.to_bits() & !0xFFFF);
+                        rest -= cut;
+                        part[lane / 16 * 512 + pair * 32 + lane % 16 * 2 + odd] = (cut.to_bits() >> 16) as u16;
+                        if cut != 0.0 {
+                            count = count.max(index + 1);
+                        }
                     }
                 }
             }
@@ -84,7 +92,7 @@ struct Run<'a> {
 
 /// # Safety
 /// The process has permission for tiles.
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
 pub(super) unsafe fn maxsim(query: &FloatLanes, documents: &[FloatVectors], out: &mut [f32]) {
     let parts = query.parts.get_or_init(|| Parts::new(query));
     let (dim, steps) = (query.dim, query.dim.div_ceil(STEP));
@@ -125,14 +133,20 @@ pub(super) unsafe fn maxsim(query: &FloatLanes, documents: &[FloatVectors], out:
                     (false, false) => (next.as_ref(), 0),
                 };
                 let lanes = &parts.values[(block * steps + step) * STEP_VALUES..][..STEP_VALUES];
-                let half = run.tokens <= ROWS / 2;
+                let half = run.rows() == ROWS / 2;
                 let last = (step == 0).then_some(&mut *sums);
                 session.add_parts((&rows, run.parts()), (lanes, parts.count), last, half, |share| {
+                    if block == 0 {
+                        let count = (run.tokens * dim).div_ceil(SHARES * steps).next_multiple_of(LINE);
+                        run.later.prefetch(run.start * dim + (step * SHARES + share) * count, count);
+                    }
                     if let Some(ahead) = ahead {
-                        ahead.split(ahead_step, share * SHARE..((share + 1) * SHARE).min(ROWS), &mut next_rows);
+                        ahead.split(ahead_step, share * SHARE..((share + 1) * SHARE).min(ahead.rows()), &mut next_rows);
                     }
                 });
-                if step == 0 && let Some((run, block)) = before {
+                if step == 0
+                    && let Some((run, block)) = before
+                {
                     spoiled = run.fold(query, (block, &sums), &mut maxima, spoiled, out);
                 }
             }
@@ -149,6 +163,11 @@ impl Run<'_> {
     /// Whether it holds the document's last token.
     fn closes(&self) -> bool {
         (self.start + self.tokens) * self.dim == self.document.len()
+    }
+
+    /// Rows that are multiplied.
+    fn rows(&self) -> usize {
+        if self.tokens <= ROWS / 2 { ROWS / 2 } else { ROWS }
     }
 
     /// Parts of its numbers that can be other than zero.
@@ -201,7 +220,7 @@ impl Run<'_> {
 
     /// Splits 32 dimensions of some rows; one past the last row repeats it.
     #[inline]
-    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
     fn split(&self, step: usize, rows: Range<usize>, parts: &mut [u16]) {
         let width = (self.dim - step * STEP).min(STEP);
         let mask = u32::MAX >> (STEP - width);
@@ -240,7 +259,6 @@ impl Run<'_> {
         assert!(parts.len() >= STEP_VALUES && rows.end <= ROWS && COUNT <= PARTS);
         let width = (self.dim - step * STEP).min(STEP);
         for row in rows {
-            self.later.prefetch((self.start + row) * self.dim + step * STEP, STEP);
             let token = self.start + row.min(self.tokens - 1);
             let mut x = load(&values[token * self.dim + step * STEP..][..width]);
             for part in 0..COUNT {

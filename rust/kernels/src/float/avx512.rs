@@ -1,6 +1,9 @@
 //! Fused multiply-adds on 512-bit registers, 8 tokens × 32 lanes at a time.
 
-use std::arch::x86_64::{__m512, _mm256_loadu_si256, _mm512_cvtph_ps, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_max_ps, _mm512_set1_ps, _mm512_setzero_ps};
+use std::arch::x86_64::{
+    __m512, _mm256_loadu_si256, _mm512_cvtph_ps, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_max_ps, _mm512_set1_ps,
+    _mm512_setzero_ps,
+};
 
 use half::f16;
 
@@ -14,15 +17,21 @@ const TILE: usize = 8;
 #[target_feature(enable = "avx512f")]
 pub(super) fn maxsim(query: &FloatLanes, documents: &[FloatVectors], out: &mut [f32]) {
     let dim = query.dim;
-    for_each_document(query, documents, out, |from, to| widen(from, to), |lanes, tokens, best| {
-        let tiles = tokens.chunks_exact(TILE * dim);
-        for token in tiles.remainder().chunks_exact(dim) {
-            take::<1>(lanes, token, dim, best);
-        }
-        for tile in tiles {
-            take::<TILE>(lanes, tile, dim, best);
-        }
-    });
+    for_each_document(
+        query,
+        documents,
+        out,
+        |from, to| widen(from, to),
+        |lanes, tokens, best| {
+            let tiles = tokens.chunks_exact(TILE * dim);
+            for token in tiles.remainder().chunks_exact(dim) {
+                take::<1>(lanes, token, dim, best);
+            }
+            for tile in tiles {
+                take::<TILE>(lanes, tile, dim, best);
+            }
+        },
+    );
 }
 
 #[inline]

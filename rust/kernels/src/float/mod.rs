@@ -37,7 +37,7 @@ use crate::codes::weighted_sum;
 use crate::lanes::LANES;
 use crate::level::{Isa, Level};
 #[cfg(target_arch = "x86_64")]
-use crate::x86::prefetch;
+use crate::x86::prefetch_l2 as prefetch;
 
 /// Tokens that pass all blocks of the query together: 12 KiB of f32 at dim 128, and whole tiles at every level.
 const CHUNK: usize = 24;
@@ -137,14 +137,12 @@ impl FloatVectors<'_> {
     #[expect(clippy::inline_always, reason = "part of the kernels' inner loops")]
     fn prefetch(&self, start: usize, count: usize) {
         #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
-        match self {
-            Self::F32(values) if start < values.len() => {
-                (start..start + count).step_by(16).for_each(|at| prefetch(values.as_ptr().wrapping_add(at)));
-            }
-            Self::F16(values) if start < values.len() => {
-                (start..start + count).step_by(32).for_each(|at| prefetch(values.as_ptr().wrapping_add(at)));
-            }
-            _ => {}
+        if start < self.len() {
+            let (values, line): (*const u8, usize) = match self {
+                Self::F32(values) => (values[start..].as_ptr().cast(), 16),
+                Self::F16(values) => (values[start..].as_ptr().cast(), 32),
+            };
+            (0..count.div_ceil(line)).for_each(|line| prefetch(values.wrapping_add(64 * line)));
         }
     }
 }
@@ -167,7 +165,7 @@ pub fn maxsim_float(level: Level, query: &FloatLanes, documents: &[FloatVectors]
         // SAFETY: these levels exist only where detection found avx2, fma and f16c.
         Isa::Avx2 | Isa::AvxVnni => unsafe { avx2::maxsim(query, documents, out) },
         #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
-        // SAFETY: this level exists only where detection found AVX-512 F, BW, VL and DQ, and permission for tiles.
+        // SAFETY: this level exists only where detection found AVX-512 F, BW and VL, and permission for tiles.
         Isa::Amx if query.tokens() > 0 => unsafe { amx::maxsim(query, documents, out) },
         #[cfg(target_arch = "x86_64")]
         // SAFETY: all higher levels exist only where detection found avx512f and fma.
@@ -226,8 +224,7 @@ fn for_each_document(
 
 /// f16 to f32 without a test, so that the compiler vectorises it: the bits where f32 has them, and then the difference of
 /// the exponents' bias as an exact product, which is right for subnormal numbers too. Not for infinities and NaN.
-#[inline(always)]
-#[expect(clippy::inline_always, reason = "inlined into functions that enable wider registers")]
+#[inline]
 fn widen(values: &[f16], out: &mut [f32]) {
     const BIAS: f32 = f32::from_bits((127 + 112) << 23);
     for (out, x) in out.iter_mut().zip(values) {
