@@ -47,7 +47,7 @@ def test_every_ugly_size(dim: int, tokens: int) -> None:
 
 
 def test_every_form_scores_the_same() -> None:
-    """To the bit, whether arrays are read where they lie or copied first, and of float16 as of its values in float32."""
+    """To the bit, whether arrays are read where they lie or copied first, and float16 as its values in float32."""
     generator = np.random.default_rng(6)
     for dim in (100, 128):
         query = generator.standard_normal((9, dim)).astype(np.float32)

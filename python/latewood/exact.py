@@ -22,8 +22,8 @@ def maxsim(
 ) -> FloatArray:
     """MaxSim of every query with every document: sum over query tokens of the largest dot product.
 
-    Documents that are a list of contiguous numpy arrays, all of float32 or all of float16, are read where they lie; other
-    forms are first brought to one float32 array.
+    Documents that are a list of contiguous numpy arrays, all of float32 or all of float16, are read where they lie;
+    other forms are first brought to one float32 array.
 
     Parameters
     ----------

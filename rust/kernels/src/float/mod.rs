@@ -136,7 +136,6 @@ impl FloatVectors<'_> {
     #[inline(always)]
     #[expect(clippy::inline_always, reason = "part of the kernels' inner loops")]
     fn prefetch(&self, start: usize, count: usize) {
-        #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
         if start < self.len() {
             let (values, line): (*const u8, usize) = match self {
                 Self::F32(values) => (values[start..].as_ptr().cast(), 16),
@@ -146,6 +145,9 @@ impl FloatVectors<'_> {
         }
     }
 }
+
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+fn prefetch<T>(_: *const T) {}
 
 /// Scores documents by exact `MaxSim`: −inf for one without tokens, NaN for one with a component that is not finite.
 ///
