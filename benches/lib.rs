@@ -70,20 +70,13 @@ pub struct Corpus {
 }
 
 impl Corpus {
-    /// Documents of `tokens` tokens each; `centroids` is how many rows ids are drawn from.
+    /// Documents of so many tokens; `centroids` is how many rows ids are drawn from.
     #[must_use]
-    pub fn new(
-        random: &mut Random,
-        documents: usize,
-        tokens: usize,
-        depth: usize,
-        bits: Bits,
-        centroids: usize,
-    ) -> Self {
+    pub fn new(random: &mut Random, lengths: &[usize], depth: usize, bits: Bits, centroids: usize) -> Self {
         let row_bytes = bits.row_bytes(depth);
         let (levels, deviation) = normal_levels(bits);
         let table: Vec<u8> = (0..4096).map(|_| code(&levels, bits, random.normal() * deviation)).collect();
-        let count = documents * tokens;
+        let count = lengths.iter().sum();
         let mut byte = || {
             let random = random.bits() as usize;
             let code = |plane: usize| table[random >> (plane * 7) & 0xFFF] << (plane * usize::from(bits.get()));
@@ -95,7 +88,12 @@ impl Corpus {
             // bfloat16 from 2^-9 to 2^-8: gains of unit vectors spread little.
             gains: (0..count).map(|_| 0x3B00 + random.below(0x80) as u16).collect(),
             centroids: (0..count).map(|_| random.below(centroids) as u16).collect(),
-            offsets: (0..=documents).map(|document| document * tokens).collect(),
+            offsets: std::iter::once(0)
+                .chain(lengths.iter().scan(0, |end, length| {
+                    *end += length;
+                    Some(*end)
+                }))
+                .collect(),
             row_bytes,
         }
     }

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from latewood import Index
+from latewood import Feedback, Index
 from latewood.errors import DamagedIndexWarning
 from latewood.evaluate import write_run
 from strategies import make_corpus
@@ -74,6 +74,20 @@ def test_search_prints_hits(texts: Path) -> None:
     assert hits[0]["metadata"] == {"words": 9}
     filtered = run("search", texts, "lazy dog", "--encoder", "hash", "--filter", '{"words": {"lt": 8}}', "--json")
     assert {hit["id"] for hit in json.loads(filtered)} == {"paris", "berlin"}
+
+
+def test_search_with_feedback(texts: Path, tmp_path: Path) -> None:
+    path = tmp_path / "trained"
+    run("create", path, "--encoder", "hash", "--train-after", 0)
+    source = write_jsonl(tmp_path / "again.jsonl", [{"id": key, "text": text} for key, text in TEXTS.items()])
+    run("add", path, source, "--encoder", "hash")
+    index = Index.open(path, encoder=HashEncoder())
+    for mode in ("ranker", "reranker"):
+        found = json.loads(run("search", path, "lazy dog", "--encoder", "hash", "--feedback", mode, "--json"))
+        hits = index.search("lazy dog", feedback=Feedback(mode=mode))
+        assert [hit["score"] for hit in found] == [hit.score for hit in hits]
+    assert "train_after" in run("search", texts, "lazy dog", "--encoder", "hash", "--feedback", "ranker", code=1)
+    run("search", path, "lazy dog", "--encoder", "hash", "--feedback", "twice", code=2)
 
 
 def test_batches_runs_and_evaluation(texts: Path, tmp_path: Path) -> None:
@@ -161,7 +175,7 @@ def test_errors_are_one_line(texts: Path, tmp_path: Path) -> None:
     for arguments, words in (
         (("search", texts, "fox"), "recorded"),
         (("create", texts, "--dim", 8), "already"),
-        (("create", tmp_path / "x"), "dim"),
+        (("create", tmp_path / "x", "--dim", 8, "--encoder", "hash"), "dim=8"),
         (("delete", texts, "nope"), "nope"),
         (("add", texts, write_jsonl(tmp_path / "bad.jsonl", [{"text": "x"}]), "--encoder", "hash"), "'_id'"),
         (("info", tmp_path), "index"),
@@ -212,3 +226,12 @@ def test_without_click() -> None:
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert result.returncode == 1
     assert "pip install 'latewood[cli]'" in result.stderr
+
+
+def test_empty_texts_need_a_flag(texts: Path, tmp_path: Path) -> None:
+    source = write_jsonl(tmp_path / "more.jsonl", [{"id": "nothing", "text": " "}, {"id": "something", "text": "owl"}])
+    assert "'nothing' is empty" in run("add", texts, source, "--encoder", "hash", code=1)
+    assert "2" in run("add", texts, source, "--encoder", "hash", "--allow-empty")
+    information = json.loads(run("info", texts, "--json"))
+    assert (information["documents"], information["truncated_documents"]) == (7, 0)
+    assert "truncated_documents" in run("info", texts)

@@ -68,9 +68,9 @@ def test_the_tree_of_errors() -> None:
         assert issubclass(kind, builtin)
 
 
-@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e13, -3e38])
 @pytest.mark.parametrize("upsert", [False, True])
-def test_values_that_are_not_finite(index: Index, value: float, upsert: bool) -> None:
+def test_values_that_cannot_be_encoded(index: Index, value: float, upsert: bool) -> None:
     call = index.upsert if upsert else index.add
     with pytest.raises(InvalidInputError, match="1001"):
         call([1000, 1001], vectors=[VECTORS[0], spoiled(value)])

@@ -34,6 +34,7 @@ def test_import_is_light() -> None:
     [
         "from latewood import Index, Reranker, TwoStage, Hit, maxsim, Ragged, Encoder, Writer, errors",
         "import latewood.evaluate, latewood.encode, latewood.cli",
+        "import numpy; from latewood.encode import pool_tokens; pool_tokens(numpy.eye(3, 8, dtype='f4'), count=2)",
         "import latewood, numpy; latewood.maxsim(numpy.ones((2, 8), 'f4'), [numpy.ones((3, 8), 'f4')])",
         "import latewood; latewood.Reranker('some/model'); latewood.__version__",
     ],
@@ -68,6 +69,7 @@ messages = []
 for call in (
     lambda: latewood.Reranker("some/model").rank("query", ["document"]),
     lambda: latewood.evaluate.evaluate_run({}, {"q": {"d": 1}}),
+    lambda: __import__("latewood.train"),
 ):
     try:
         call()
@@ -75,6 +77,7 @@ for call in (
         messages.append(str(error))
 print(json.dumps(messages))
 """
-    encode, evaluate = run_python(code)
+    encode, evaluate, train = run_python(code)
     assert "pip install 'latewood[encode]'" in encode
     assert "pip install 'latewood[eval]'" in evaluate
+    assert "pip install 'latewood[train]'" in train

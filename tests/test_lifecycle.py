@@ -256,8 +256,6 @@ def test_create_and_open(tmp_path: Path) -> None:
     with pytest.raises(LatewoodError, match="closed"):
         len(index)
     assert repr(index) == "Index(closed)"
-    with pytest.raises(InvalidInputError, match="dim"):
-        Index.create(tmp_path / "other")
 
 
 @pytest.mark.parametrize(

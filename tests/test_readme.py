@@ -1,26 +1,35 @@
-"""The README's Python blocks run, one after the other, in an empty folder."""
+"""The Python blocks of the README and of each page of docs run, one after the other, in an empty folder."""
 
 import re
 from pathlib import Path
 
 import pytest
 
+from latewood.encode.nano import has_nano
 from support import REPOSITORY
 
 README = REPOSITORY / "README.md"
+PAGES = [README, *sorted((REPOSITORY / "docs").glob("*.md"))]
+BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
+WITH_TEXT = ("README.md", "encoders.md")
+"""Pages that encode with the model inside the wheel."""
 
 
 @pytest.mark.skipif(not README.exists(), reason="needs the repository")
-def test_the_code_of_the_readme(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    text = README.read_text(encoding="utf-8")
-    blocks = list(re.finditer(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL))
-    assert blocks, "the README shows no Python"
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_the_code_of_a_page(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if page.name in WITH_TEXT and not has_nano():
+        pytest.skip("the model latewood/nano-en is not in this source tree yet")
+    text = page.read_text(encoding="utf-8")
+    blocks = list(BLOCK.finditer(text))
+    assert len(blocks) == text.count("```python")
+    assert blocks or page != README, "the README shows no Python"
     monkeypatch.chdir(tmp_path)
-    names: dict[str, object] = {"__name__": "readme"}
+    names: dict[str, object] = {"__name__": page.stem}
     for block in blocks:
         line = text[: block.start(1)].count("\n")
-        # Leading newlines make tracebacks show the README's own line numbers.
-        exec(compile("\n" * line + block.group(1), str(README), "exec"), names)
+        # Leading newlines make tracebacks show the page's own line numbers.
+        exec(compile("\n" * line + block.group(1), str(page), "exec"), names)
 
 
 @pytest.mark.skipif(not README.exists(), reason="needs the repository")

@@ -63,8 +63,6 @@ def test_vectors(reranker: Reranker) -> None:
     assert Reranker().rank(encoder.encode_query([QUERY])[0], vectors) == wanted
     with pytest.raises(InvalidInputError, match="4 document vectors for 5"):
         reranker.rank(QUERY, DOCUMENTS, document_vectors=vectors[:4])
-    with pytest.raises(InvalidInputError, match="encoder"):
-        Reranker().rank(QUERY, DOCUMENTS)
     with pytest.raises(InvalidInputError, match="one query"):
         reranker.rank(vectors, DOCUMENTS)
     empty = reranker.rank(QUERY, ["", "x"], document_vectors=[np.zeros((0, 48), "f4"), vectors[0]])

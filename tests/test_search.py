@@ -142,6 +142,19 @@ def test_weights(index: Index, corpus: Corpus) -> None:
         index.search(query, weights=[1.0])
 
 
+def test_every_way_of_asking_takes_weights(index: Index, corpus: Corpus) -> None:
+    rng = np.random.default_rng(2)
+    weights = [rng.uniform(0, 2, len(query)).astype(np.float32) for query in corpus.queries]
+    everything = list(range(len(corpus.documents)))
+    asked = list(zip(corpus.queries, weights, strict=True))
+    wanted = [index.search(query, gather="exact", weights=own) for query, own in asked]
+    assert wanted != index.search_batch(corpus.queries, gather="exact")
+    for form in (weights, np.concatenate(weights)):
+        assert index.search_batch(corpus.queries, gather="exact", weights=form) == wanted
+        assert index.rerank_batch(corpus.queries, [everything] * len(weights), k=10, weights=form) == wanted
+    assert [index.rerank(query, everything, k=10, weights=own) for query, own in asked] == wanted
+
+
 def test_mean_scores(index: Index, corpus: Corpus) -> None:
     query = corpus.queries[0]
     total, mean = index.search(query), index.search(query, score="mean")

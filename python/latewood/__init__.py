@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from latewood._core import __version__, simd_level, simd_levels
     from latewood.encode import Encoder
     from latewood.exact import maxsim, maxsim_pairs
+    from latewood.feedback import Feedback
     from latewood.first_stage import (
         Bm25FirstStage,
         CallableFirstStage,
@@ -32,6 +33,7 @@ __all__ = [
     "Document",
     "Encoder",
     "Explanation",
+    "Feedback",
     "FirstStage",
     "Hit",
     "Index",
@@ -60,6 +62,7 @@ _HOME = {
     "Document": "results",
     "Encoder": "encode",
     "Explanation": "results",
+    "Feedback": "feedback",
     "FirstStage": "first_stage",
     "Hit": "results",
     "Index": "index",

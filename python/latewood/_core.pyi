@@ -6,6 +6,8 @@ from typing import Any, TypeAlias, final
 import numpy as np
 from numpy.typing import NDArray
 
+from latewood.feedback import Feedback
+
 __version__: str
 
 _Ids: TypeAlias = list[str] | NDArray[np.int64]
@@ -50,6 +52,20 @@ def maxsim_arrays(
 
     None unless all are contiguous arrays [tokens, dim] of float32, or all of float16, of the queries' dimensions.
     """
+
+def pool(
+    values: NDArray[np.float32],
+    offsets: NDArray[np.int64],
+    method: str,
+    *,
+    count: int | None = None,
+    fraction: float | None = None,
+    factor: float | None = None,
+    protected: int = 0,
+    normalize: bool = True,
+    threads: int | None = None,
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Fewer vectors for each item, flat with offsets; `method`: "kmeans" or "ward"; one of the three budgets."""
 
 @final
 class Index:
@@ -114,9 +130,11 @@ class Index:
         threshold: float | None = None,
         filter: str | None = None,
         ids: Sequence[str] | Sequence[int] | NDArray[np.int64] | None = None,
+        feedback: Feedback | None = None,
         threads: int | None = None,
     ) -> Results:
-        """`gather`: "exact", "flood", "postings" or None to choose; `filter`: JSON; `ids`: search only among these."""
+        """`gather`: "exact", "flood", "postings" or None to choose; `filter`: JSON; `ids`: search only among these;
+        `feedback`: search twice."""
 
     def rerank(
         self,
@@ -152,7 +170,11 @@ class Results:
     def offsets(self) -> NDArray[np.int64]: ...
     @property
     def stats(self) -> dict[str, float]:
-        """Counts (`queries`, `gathered`, `pruned`, `scored`, `scored_tokens`) and seconds by stage."""
+        """Counts (`queries`, `gathered`, `pruned`, `scored`, `scored_tokens`, `feedback_vectors`), seconds by stage."""
+
+    @property
+    def added(self) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int64]]:
+        """What feedback added to the queries: vectors `[n, dim]`, weights `[n]`, offsets `[queries + 1]`."""
 
 @final
 class Writer:
@@ -166,10 +188,11 @@ class Writer:
         *,
         texts: Sequence[str | None] | None = None,
         metadata: Sequence[str | None] | None = None,
+        truncated: Sequence[bool] | None = None,
         upsert: bool = False,
         threads: int | None = None,
     ) -> None:
-        """`metadata`: a JSON object for each document."""
+        """`metadata`: a JSON object for each document; `truncated`: whether its encoder cut its text."""
 
     def delete(self, ids: Sequence[str] | Sequence[int] | NDArray[np.int64], *, missing: str = "error") -> int: ...
     def commit(self) -> int:

@@ -82,9 +82,9 @@ def build_hits(
     return batches
 
 
-def scaled(matrix: FloatArray, score: ScoreKind) -> FloatArray:
-    """Scale a matrix of dot products to what the kind of score counts."""
-    return matrix / np.float32(len(matrix)) if score == "mean" else matrix
+def scaled(matrix: FloatArray, score: ScoreKind, tokens: int) -> FloatArray:
+    """Scale a matrix of dot products to what the kind of score counts, for a query of so many tokens."""
+    return matrix / np.float32(tokens) if score == "mean" else matrix
 
 
 def _distinct(ids: ResultIds) -> IdSequence:

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 FloatArray: TypeAlias = NDArray[np.float32]
 OffsetArray: TypeAlias = NDArray[np.int64]
+BoolArray: TypeAlias = NDArray[np.bool_]
 Id: TypeAlias = str | int
 IdSequence: TypeAlias = Sequence[str] | Sequence[int] | NDArray[np.int64]
 ResultIds: TypeAlias = list[str] | NDArray[np.int64]

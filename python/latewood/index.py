@@ -15,8 +15,16 @@ from latewood._hits import documents_of
 from latewood._ids import normalise_ids, one_id
 from latewood._typing import Id, Metadata, MissingRule, ResultIds, VectorInput
 from latewood.encode.fingerprint import check_fingerprint, dumps
+from latewood.encode.nano import NAME, has_nano, nano_en
 from latewood.encode.protocol import Encoder, as_encoder, encode_queries
-from latewood.errors import DamagedIndexWarning, EncoderError, EncoderRequiredError, InvalidInputError, LatewoodError
+from latewood.errors import (
+    DamagedIndexWarning,
+    EncoderError,
+    EncoderRequiredError,
+    InvalidInputError,
+    LatewoodError,
+    MissingDependencyError,
+)
 from latewood.ragged import Ragged
 from latewood.results import Document
 from latewood.search import Searcher
@@ -60,9 +68,10 @@ class Index(Searcher):
         ----------
         path : path-like
         dim : int, optional
-            Dimensions of a token vector; the encoder's, if there is one.
+            Dimensions of a token vector, for an index that is filled with vectors; otherwise the encoder's.
         encoder : Encoder, MultiVectorEncoder or str, optional
-            Turns texts into token vectors; a str is a model's name or path. The index records its fingerprint.
+            Turns texts into token vectors; a str is a model's name or path. The index records its fingerprint. With
+            neither `dim` nor `encoder` it is "latewood/nano-en", which is inside the wheel and needs the extra `text`.
         codec : {"residual", "flat"}
             "residual" for search; "flat", which needs no training, for reranking only.
         bits : {4, 1, 2, 8}
@@ -82,32 +91,24 @@ class Index(Searcher):
         IndexExistsError
             There is an index at `path`.
         InvalidInputError
-            Neither `dim` nor `encoder`, or settings that do not exist.
+            Settings that do not exist.
+        MissingDependencyError
+            Neither `dim` nor `encoder`, and the extra `text` is not installed: vectors of one's own need `dim`.
         """
-        own = as_encoder(encoder) if encoder is not None else None
-        if own is not None:
-            known = getattr(own, "dim", None)
-            if dim is None and known is None:
-                known = encode_queries(own, ["dimensions"]).dim
-            if dim is not None and known is not None and dim != known:
-                message = f"dim={dim} is asked for and the encoder gives {known} dimensions; leave dim out"
-                raise InvalidInputError(message)
-            dim = dim if dim is not None else known
-        if dim is None:
-            message = "an index needs the dimensions of its token vectors: pass dim= or encoder="
-            raise InvalidInputError(message)
+        own = as_encoder(encoder) if encoder is not None else _default_encoder() if dim is None else None
+        width = _dimensions(own, dim)
         if train_after < 0:
             message = f"train_after must be at least 0, not {train_after}"
             raise InvalidInputError(message)
         core = _core.Index.create(
             os.fspath(path),
-            int(dim),
+            width,
             codec=codec,
             bits=bits,
             centroids=centroids,
             seed=seed,
             train_after=train_after,
-            encoder=dumps(own, dim=dim) if own is not None else None,
+            encoder=dumps(own, dim=width) if own is not None else None,
             mmap=mmap,
         )
         return cls(core, encoder=own, mmap=mmap)
@@ -123,7 +124,7 @@ class Index(Searcher):
         path : path-like
         encoder : Encoder, MultiVectorEncoder or str, optional
             Needed only for text. "recorded" loads the encoder that the index names; nothing is loaded without being
-            asked.
+            asked but "latewood/nano-en", which is part of the library.
         check_encoder : bool
             False accepts an encoder whose fingerprint differs from the recorded one.
         mmap : bool
@@ -200,6 +201,8 @@ class Index(Searcher):
     @property
     def encoder(self) -> Encoder | None:
         """What turns text into token vectors here, if anything."""
+        if self._encoder is None and (self.recorded_encoder or {}).get("name") == NAME and has_nano():
+            self.use_encoder(NAME)
         return self._encoder
 
     @property
@@ -213,7 +216,8 @@ class Index(Searcher):
 
     def require_encoder(self, purpose: str) -> Encoder:
         """Give the encoder, or raise `EncoderRequiredError` with the remedy."""
-        if self._encoder is None:
+        encoder = self.encoder
+        if encoder is None:
             recorded = self.recorded_encoder
             remedy = (
                 f"Index.open(path, encoder='{RECORDED}') loads {recorded['name']!r}, which it was built with"
@@ -222,7 +226,7 @@ class Index(Searcher):
             )
             message = f"{purpose} needs an encoder, and the index {self.path!r} was opened without one; {remedy}"
             raise EncoderRequiredError(message)
-        return self._encoder
+        return encoder
 
     def __len__(self) -> int:
         """Count the documents."""
@@ -323,6 +327,25 @@ class Index(Searcher):
         """Rewrite all segments as one, without the deleted documents: time and space grow with the index."""
         self._core.compact(threads)
         self.refresh()
+
+
+def _default_encoder() -> Encoder:
+    try:
+        return nano_en()
+    except (MissingDependencyError, EncoderError) as error:
+        message = f"{error}; an index for vectors of your own needs no encoder, but their dimensions: pass dim="
+        raise type(error)(message) from error
+
+
+def _dimensions(encoder: Encoder | None, asked: int | None) -> int:
+    known: Any = getattr(encoder, "dim", None)
+    if encoder is not None and asked is None and known is None:
+        known = encode_queries(encoder, ["dimensions"]).dim
+    if asked is not None and known is not None and asked != known:
+        message = f"dim={asked} is asked for and the encoder gives {known} dimensions; leave dim out"
+        raise InvalidInputError(message)
+    width: Any = known if asked is None else asked
+    return int(width)
 
 
 def _warn_of_damage(core: _core.Index) -> None:

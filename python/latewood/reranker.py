@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 
 from latewood._typing import FloatArray, VectorInput
-from latewood.encode.protocol import as_encoder, encode_documents, encode_queries
+from latewood.encode.nano import nano_en
+from latewood.encode.protocol import Encoder, as_encoder, encode_documents, encode_queries
 from latewood.encode.sentence_transformers import SentenceTransformersEncoder
 from latewood.errors import InvalidInputError
 from latewood.exact import maxsim
@@ -19,14 +20,22 @@ class Reranker:
     Parameters
     ----------
     encoder : Encoder, MultiVectorEncoder or str, optional
-        A str is a model's name or path. Without an encoder, only vectors can be ranked.
+        A str is a model's name or path; by default "latewood/nano-en", which is inside the wheel. It is not loaded
+        while only vectors are ranked.
     length_normalize : bool
         Divide scores by the number of query tokens.
     """
 
     def __init__(self, encoder: Any = None, *, length_normalize: bool = False) -> None:
-        self.encoder = as_encoder(encoder) if encoder is not None else None
+        self._encoder = as_encoder(encoder) if encoder is not None else None
         self.length_normalize = length_normalize
+
+    @property
+    def encoder(self) -> Encoder:
+        """What turns texts into token vectors."""
+        if self._encoder is None:
+            self._encoder = nano_en()
+        return self._encoder
 
     def rank(
         self,
@@ -165,18 +174,12 @@ class Reranker:
     def _query_vectors(self, query: Any, options: dict[str, Any]) -> Ragged:
         if not (isinstance(query, list) and query and isinstance(query[0], str)):
             return to_ragged(query, kind="query")
-        return encode_queries(_Configured(self._require(), options), query)
+        return encode_queries(_Configured(self.encoder, options), query)
 
     def _document_vectors(self, documents: Any, options: dict[str, Any]) -> Ragged:
         if not (isinstance(documents, (list, tuple)) and documents and isinstance(documents[0], str)):
             return to_ragged(documents, allow_empty=True)
-        return encode_documents(_Configured(self._require(), options), list(documents))
-
-    def _require(self) -> Any:
-        if self.encoder is None:
-            message = "ranking texts needs an encoder: Reranker(encoder), or pass vectors instead of texts"
-            raise InvalidInputError(message)
-        return self.encoder
+        return encode_documents(_Configured(self.encoder, options), list(documents), allow_empty=True)
 
 
 class _Configured:

@@ -28,7 +28,7 @@ class Explanation:
     ----------
     id : str or int
     matrix : float32 array [query tokens, document tokens]
-        As the score counts them, on the stored vectors.
+        As the score counts them, on the stored vectors. After feedback, the added vectors follow the query's tokens.
     query_tokens, document_tokens : tuple of str, or None
         Labels, where the text and the encoder were at hand.
     """
@@ -101,7 +101,7 @@ class Hit:
     _explain: Callable[[Id], Explanation] | None = field(default=None, repr=False, compare=False, hash=False)
 
     def explain(self) -> Explanation:
-        """Token by token, from the index that found the hit."""
+        """Token by token, from the index that found the hit; after feedback, for the expanded query."""
         if self._explain is None:
             message = f"hit {self.id!r} does not come from an index; call index.explain(query, {self.id!r})"
             raise LatewoodError(message)

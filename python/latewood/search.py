@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Literal, TypedDict, Unpack, overload
+from typing import Any, Literal, Unpack, overload
 
 import numpy as np
 
@@ -12,28 +12,15 @@ from latewood._hits import build_hits, scaled, to_arrays
 from latewood._ids import normalise_ids, one_id
 from latewood._options import count_of, filter_json, threads_of
 from latewood._queries import Candidates, is_text_batch, many_lists, one_list
+from latewood._search_options import SearchOptions
 from latewood._typing import FloatArray, Gather, Id, MissingRule, ScoreKind, VectorInput
 from latewood.encode.protocol import Encoder, encode_queries
 from latewood.errors import InvalidInputError
+from latewood.feedback import NOTHING, Added, Feedback, checked
 from latewood.ragged import Ragged, one_matrix, split_weights, to_ragged
 from latewood.results import Explanation, Hit, SearchArrays
 
 Stats = dict[str, float]
-
-
-class SearchOptions(TypedDict, total=False):
-    """Keyword arguments that `search` and `search_batch` share; described at `Searcher.search`."""
-
-    filter: Mapping[str, Any] | None
-    ids: Iterable[Id] | None
-    weights: Any
-    gather: Gather | None
-    candidates: int | None
-    probes: int | None
-    threshold: float | None
-    score: ScoreKind
-    with_documents: bool
-    threads: int | None
 
 
 class Searcher(ABC):
@@ -83,6 +70,7 @@ class Searcher(ABC):
         candidates: int | None = None,
         probes: int | None = None,
         threshold: float | None = None,
+        feedback: Feedback | None = None,
         score: ScoreKind = "sum",
         with_documents: bool = True,
         return_stats: bool = False,
@@ -112,12 +100,15 @@ class Searcher(ABC):
             Of "postings": cells visited for each query token.
         threshold : float, optional
             Of "postings": least centroid score of a visited cell.
+        feedback : Feedback, optional
+            Search twice, the second time with vectors of the first hits added to the query. Needs a trained residual
+            codec. Filters and ids hold in both passes; scores, and `Hit.explain`, are those of the expanded query.
         score : {"sum", "mean"}
-            "mean" divides by the number of query tokens.
+            "mean" divides by the number of query tokens, those added by feedback not counted.
         with_documents : bool
             Whether hits carry stored text and metadata.
         return_stats : bool
-            Also give counts and seconds by stage.
+            Also give counts and seconds by stage; with feedback, those of both passes together.
         threads : int, optional
             All processors by default. The hits do not depend on it.
 
@@ -128,15 +119,15 @@ class Searcher(ABC):
         Raises
         ------
         InvalidInputError
-            k below 1, a query without tokens or with NaN, an unknown option.
+            k below 1, a query without tokens or with NaN, an unknown option; feedback from an index without cells.
         DimensionError, EncoderRequiredError
         """
         queries = self._one_query(query)
         arrays, results = self._search(
-            queries, k, filter, ids, weights, gather, candidates, probes, threshold, score, threads
+            queries, k, filter, ids, weights, gather, candidates, probes, threshold, feedback, score, threads
         )
         text = [query] if isinstance(query, str) else None
-        hits = self._hits(arrays, queries, text, weights, score, with_documents)[0]
+        hits = self._hits(arrays, results, queries, text, weights, score, with_documents)[0]
         return (hits, results.stats) if return_stats else hits
 
     def search_batch(
@@ -151,6 +142,7 @@ class Searcher(ABC):
         candidates: int | None = None,
         probes: int | None = None,
         threshold: float | None = None,
+        feedback: Feedback | None = None,
         score: ScoreKind = "sum",
         as_arrays: bool = False,
         with_documents: bool = True,
@@ -173,9 +165,11 @@ class Searcher(ABC):
         """
         vectors, texts = self._many_queries(queries)
         arrays, results = self._search(
-            vectors, k, filter, ids, weights, gather, candidates, probes, threshold, score, threads
+            vectors, k, filter, ids, weights, gather, candidates, probes, threshold, feedback, score, threads
         )
-        found: Any = arrays if as_arrays else self._hits(arrays, vectors, texts, weights, score, with_documents)
+        found: Any = arrays
+        if not as_arrays:
+            found = self._hits(arrays, results, vectors, texts, weights, score, with_documents)
         return (found, results.stats) if return_stats else found
 
     # ── rerank ───────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -236,7 +230,7 @@ class Searcher(ABC):
         chosen = one_list(candidates, scores)
         arrays, results = self._rerank(queries, chosen, k, alpha, beta, missing, weights, score, threads)
         text = [query] if isinstance(query, str) else None
-        hits = self._hits(arrays, queries, text, weights, score, with_documents)[0]
+        hits = self._hits(arrays, results, queries, text, weights, score, with_documents)[0]
         return (hits, results.stats) if return_stats else hits
 
     def rerank_batch(
@@ -289,7 +283,7 @@ class Searcher(ABC):
         arrays, results = self._rerank(vectors, chosen, k, alpha, beta, missing, weights, score, threads)
         found: Any = arrays
         if not as_arrays:
-            hits = self._hits(arrays, vectors, texts, weights, score, with_documents)
+            hits = self._hits(arrays, results, vectors, texts, weights, score, with_documents)
             found = dict(zip(keys, hits, strict=True)) if keys is not None else hits
         return (found, results.stats) if return_stats else found
 
@@ -312,6 +306,11 @@ class Searcher(ABC):
             `UnknownIdError` if the index does not hold it.
         weights, score
             As for `search`.
+
+        Returns
+        -------
+        Explanation
+            Of the query as given. What feedback added to it is known to the hits alone: ask `Hit.explain`.
         """
         queries = self._one_query(query)
         return self._explain(
@@ -330,7 +329,7 @@ class Searcher(ABC):
         queries : sequence of str, or vectors
         k : int
         **options
-            As for `search_batch`; both searches share `filter`, `ids` and `weights`.
+            As for `search_batch`; both searches share `filter`, `ids`, `weights` and `feedback`.
 
         Returns
         -------
@@ -338,7 +337,8 @@ class Searcher(ABC):
             1.0 if nothing is lost. Among documents with equal scores, the exact search's choice counts.
         """
         vectors, _ = self._many_queries(queries)
-        shared = {name: options[name] for name in ("filter", "ids", "weights", "threads") if name in options}
+        common = ("filter", "ids", "weights", "feedback", "threads")
+        shared = {name: options[name] for name in common if name in options}
         exact = self.search_batch(vectors, k, gather="exact", as_arrays=True, **shared)
         found = self.search_batch(vectors, k, as_arrays=True, **options)
         shares = [
@@ -390,6 +390,7 @@ class Searcher(ABC):
         candidates: int | None,
         probes: int | None,
         threshold: float | None,
+        feedback: Feedback | None,
         score: ScoreKind,
         threads: int | None,
     ) -> tuple[SearchArrays, CoreResults]:
@@ -404,6 +405,7 @@ class Searcher(ABC):
             threshold=threshold,
             filter=filter_json(condition),
             ids=normalise_ids(ids) if ids is not None else None,
+            feedback=checked(feedback),
             threads=threads_of(threads),
         )
         return to_arrays(results, queries, score), results
@@ -444,6 +446,7 @@ class Searcher(ABC):
     def _hits(
         self,
         arrays: SearchArrays,
+        results: CoreResults,
         queries: Ragged,
         texts: list[str] | None,
         weights: Any,
@@ -451,19 +454,28 @@ class Searcher(ABC):
         with_documents: bool,
     ) -> list[list[Hit]]:
         flat = split_weights(weights, queries)
+        added = Added.to_queries(results)
 
         def explain(position: int, key: Id) -> Explanation:
             rows = slice(int(queries.offsets[position]), int(queries.offsets[position + 1]))
             own = flat[rows] if flat is not None else None
-            return self._explain(queries[position], key, own, texts[position] if texts else None, score)
+            text = texts[position] if texts else None
+            return self._explain(queries[position], key, own, text, score, added[position])
 
         return build_hits(self._core, arrays, explain, with_documents=with_documents)
 
     def _explain(
-        self, query: FloatArray, key: Id, weights: FloatArray | None, query_text: str | None, score: ScoreKind
+        self,
+        query: FloatArray,
+        key: Id,
+        weights: FloatArray | None,
+        query_text: str | None,
+        score: ScoreKind,
+        added: Added = NOTHING,
     ) -> Explanation:
-        matrix = scaled(self._core.explain(query, key, weights), score)
-        query_tokens = self._tokens("query_tokens", query_text, matrix.shape[0])
+        asked, asked_weights = added.join(query, weights)
+        matrix = scaled(self._core.explain(asked, key, asked_weights), score, len(query))
+        query_tokens = added.label(self._tokens("query_tokens", query_text, len(query)), len(query))
         text, _ = self._core.documents(normalise_ids([key]))[0]
         return Explanation(key, matrix, query_tokens, self._tokens("document_tokens", text, matrix.shape[1]))
 

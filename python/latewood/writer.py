@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Self, cast
 from latewood._ids import normalise_ids, one_id
 from latewood._optional import chunks, progress_bar
 from latewood._typing import Id, IdSequence, Metadata, MissingRule, VectorInput
-from latewood.encode.protocol import encode_documents
+from latewood.encode.protocol import encode_and_mark
 from latewood.errors import DuplicateIdError, InvalidInputError, WriterError
 from latewood.ragged import Ragged, to_ragged
 
@@ -67,7 +67,8 @@ class Writer:
         store_texts : bool
             False encodes the texts without keeping them.
         allow_empty : bool
-            Accept documents without a single token: no search finds them, and a rerank puts them last with `-inf`.
+            Accept documents without a single token, such as empty texts: no search finds them, and a rerank puts them
+            last with `-inf`.
         threads : int, optional
             All processors by default; the codes do not depend on it.
 
@@ -219,13 +220,15 @@ class Writer:
         with progress_bar(len(keys), "encoding", show_progress=self._show_progress) as bar:
             for rows in chunks(len(keys), ENCODE_CHUNK):
                 try:
-                    encoded = encode_documents(encoder, documents[rows], dim=self._index.dim, names=keys[rows])
+                    encoded, truncated = encode_and_mark(
+                        encoder, documents[rows], dim=self._index.dim, names=keys[rows], allow_empty=allow_empty
+                    )
                     self._send(
                         keys[rows],
                         encoded,
                         stored[rows] if stored is not None else None,
                         json_list[rows] if json_list is not None else None,
-                        options,
+                        {**options, "truncated": truncated},
                     )
                 except BaseException as error:
                     if rows.start:

@@ -97,7 +97,9 @@ def _open(path: Path, encoder: str | None, *, check_encoder: bool = True) -> Any
 
 
 _encoder_option = click.option(
-    "--encoder", metavar="NAME", help="Multi-vector model for text; 'recorded' takes the one that the index names."
+    "--encoder",
+    metavar="NAME",
+    help="Multi-vector model for text, a name or folder; 'recorded': the one the index names.",
 )
 _queries_option = click.option(
     "--queries", type=EXISTING, help="Queries: a JSONL file (id, text), a BEIR folder, or an .npz of vectors."
@@ -109,7 +111,9 @@ _threads_option = click.option("--threads", type=click.IntRange(min=1), help="Al
 @_command("create")
 @click.argument("path", type=PATH)
 @click.option("--dim", type=click.IntRange(min=1), help="Dimensions of a token vector; the encoder's by default.")
-@click.option("--encoder", metavar="NAME", help="Multi-vector model that the index is for.")
+@click.option(
+    "--encoder", metavar="NAME", help="Multi-vector model of the index; without --dim, the one inside the wheel."
+)
 @click.option("--codec", type=click.Choice(["residual", "flat"]), default="residual", show_default=True)
 @click.option("--bits", type=click.Choice(["1", "2", "4", "8"]), default="4", show_default=True)
 @click.option("--centroids", type=click.IntRange(min=1), help="A power of two; chosen from the data by default.")
@@ -134,8 +138,9 @@ def create(path: Path, bits: str, as_json: bool, **options: Any) -> None:
 @click.argument("source", type=EXISTING)
 @_encoder_option
 @click.option("--upsert", is_flag=True, help="Replace documents whose ids exist.")
+@click.option("--allow-empty", is_flag=True, help="Accept documents without text, which no search finds.")
 @_threads_option
-def add(path: Path, source: Path, encoder: str | None, upsert: bool, threads: int | None, as_json: bool) -> None:
+def add(path: Path, source: Path, encoder: str | None, upsert: bool, as_json: bool, **options: Any) -> None:
     """Add the documents of SOURCE: a JSONL file (id, text, metadata, vectors), a BEIR folder, or an .npz of vectors."""
     index = _open(path, encoder)
     count = 0
@@ -143,11 +148,11 @@ def add(path: Path, source: Path, encoder: str | None, upsert: bool, threads: in
         store = writer.upsert if upsert else writer.add
         if source.suffix == ".npz":
             ids, vectors = read_vectors(source)
-            store(ids, vectors=vectors, threads=threads)
+            store(ids, vectors=vectors, **options)
             count = len(ids)
         else:
             for batch in document_batches(source, ADD_CHUNK):
-                store(**batch.arguments(), threads=threads)
+                store(**batch.arguments(), **options)
                 count += len(batch)
                 bar.update(len(batch))
     _print(
@@ -181,6 +186,7 @@ def delete(path: Path, ids: tuple[str, ...], missing: Any, as_json: bool) -> Non
 @click.option("--filter", "condition", metavar="JSON", help='Conditions on metadata, such as \'{"lang": "en"}\'.')
 @click.option("--gather", type=click.Choice(["exact", "flood", "postings"]))
 @click.option("--candidates", type=click.IntRange(min=1))
+@click.option("--feedback", "mode", type=click.Choice(["ranker", "reranker"]), help="Search twice, expanding queries.")
 @click.option("--run", "run_path", type=PATH, help="Write a TREC run here instead of printing hits.")
 @_threads_option
 def search(
@@ -190,17 +196,21 @@ def search(
     encoder: str | None,
     k: int,
     condition: str | None,
+    mode: Any,
     run_path: Path | None,
     as_json: bool,
     **options: Any,
 ) -> None:
     """Search for QUERY, or for all of --queries."""
+    from latewood.feedback import Feedback
+
     if (query is None) == (queries is None):
         message = "give a QUERY or --queries, one of the two"
         raise click.UsageError(message)
     keys, asked = (["query"], [query]) if queries is None else read_queries(queries)
     index = _open(path, encoder)
     options["filter"] = _json_option(condition, "--filter")
+    options["feedback"] = Feedback(mode=mode) if mode is not None else None
     hits = index.search_batch(asked, k, with_documents=run_path is None, **options)
     _output(dict(zip(keys, hits, strict=True)), run_path, as_json, single=queries is None)
 
@@ -281,13 +291,14 @@ def compact(path: Path, threads: int | None, as_json: bool) -> None:
 
 @_command("demo")
 @click.option("--data", type=EXISTING, help="A BEIR folder or archive; SciFact by default.")
+@click.option("--encoder", metavar="NAME", help="Multi-vector model, or 'minilm'; the one inside the wheel by default.")
 @click.pass_context
-def demo(context: click.Context, data: Path | None, as_json: bool) -> None:
+def demo(context: click.Context, data: Path | None, encoder: str | None, as_json: bool) -> None:
     """Index a small collection of abstracts, compare search, reranking and BM25, and show hits."""
     from importlib import import_module
 
     main: Callable[..., int] = import_module("latewood.demo").main
-    context.exit(main(data=str(data) if data is not None else None, json=as_json))
+    context.exit(main(data=str(data) if data is not None else None, json=as_json, encoder=encoder))
 
 
 def _output(found: dict[str, list[Hit]], run_path: Path | None, as_json: bool, *, single: bool) -> None:

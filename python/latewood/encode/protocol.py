@@ -2,9 +2,16 @@
 
 import os
 from collections.abc import Sequence
-from typing import Any, Protocol, cast, runtime_checkable
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
 
+import numpy as np
+
+from latewood._ids import one_id
 from latewood._typing import IdSequence
+from latewood.encode.nano import NAME, nano_en
+from latewood.encode.onnx import OnnxEncoder
+from latewood.encode.onnx_folder import is_onnx_folder
 from latewood.encode.sentence_transformers import SentenceTransformersEncoder, is_multi_vector_encoder
 from latewood.errors import EncoderError, InvalidInputError
 from latewood.ragged import Ragged, to_ragged
@@ -15,9 +22,9 @@ class Encoder(Protocol):
     """Anything that turns texts into token vectors.
 
     Both methods take a list of texts and give, for each, a `[tokens, dim]` float array or tensor. The attributes
-    `name`,
-    `revision`, `dim`, `prompts` and `pooling` are read for the fingerprint where they exist, and two further methods,
-    `query_tokens(text)` and `document_tokens(text)`, label explanations.
+    `name`, `revision`, `dim`, `prompts` and `pooling` are read for the fingerprint where they exist, and two further
+    methods, `query_tokens(text)` and `document_tokens(text)`, label explanations. An encoder that answers with an
+    `Encoded` tells which texts it had to cut, and the index counts them.
     """
 
     def encode_query(self, inputs: list[str], /) -> Any:
@@ -30,10 +37,14 @@ class Encoder(Protocol):
 def as_encoder(encoder: Any) -> Encoder:
     """Make an encoder of a model name, a path, a `MultiVectorEncoder` or any object with both methods.
 
-    A name is loaded when it is first used, never with remote code enabled.
+    "latewood/nano-en" is the encoder inside the wheel, a folder with an ONNX export gives an `OnnxEncoder`, and other
+    names and paths are sentence-transformers'. A model is loaded when it is first used, never with remote code enabled.
     """
     if isinstance(encoder, (str, os.PathLike)):
-        return SentenceTransformersEncoder(os.fspath(encoder))
+        name = os.fspath(encoder)
+        if name == NAME:
+            return nano_en()
+        return OnnxEncoder(name) if is_onnx_folder(Path(name)) else SentenceTransformersEncoder(name)
     if is_multi_vector_encoder(encoder):
         return SentenceTransformersEncoder(encoder)
     if callable(getattr(encoder, "encode_query", None)) and callable(getattr(encoder, "encode_document", None)):
@@ -47,27 +58,96 @@ def as_encoder(encoder: Any) -> Encoder:
 
 def encode_queries(encoder: Encoder, texts: Sequence[str], *, dim: int | None = None) -> Ragged:
     """Encode query texts; every query must come out with at least one token."""
-    return _encode(encoder.encode_query, encoder, texts, dim, "query", None)
+    return _encode(encoder.encode_query, encoder, texts, dim, "query", None, allow_empty=False)[0]
 
 
 def encode_documents(
-    encoder: Encoder, texts: Sequence[str], *, dim: int | None = None, names: IdSequence | None = None
+    encoder: Encoder,
+    texts: Sequence[str],
+    *,
+    dim: int | None = None,
+    names: IdSequence | None = None,
+    allow_empty: bool = False,
 ) -> Ragged:
-    """Encode document texts; `names` are their ids, for messages."""
-    return _encode(encoder.encode_document, encoder, texts, dim, "document", names)
+    """Encode document texts; parameters and errors as for `encode_and_mark`."""
+    return encode_and_mark(encoder, texts, dim=dim, names=names, allow_empty=allow_empty)[0]
+
+
+def encode_and_mark(
+    encoder: Encoder,
+    texts: Sequence[str],
+    *,
+    dim: int | None = None,
+    names: IdSequence | None = None,
+    allow_empty: bool = False,
+) -> tuple[Ragged, list[bool] | None]:
+    """Encode document texts, and tell which of them the encoder cut.
+
+    Parameters
+    ----------
+    encoder : Encoder
+    texts : sequence of str
+    dim : int, optional
+        Dimensions that the vectors must have.
+    names : sequence, optional
+        Ids of the documents, for messages.
+    allow_empty : bool
+        Whether a text may be empty: it then has no vectors, and the encoder does not see it.
+
+    Returns
+    -------
+    vectors : Ragged
+        One item for each text.
+    truncated : list of bool, or None
+        Whether each text was longer than the encoder takes; None if the encoder does not say.
+
+    Raises
+    ------
+    InvalidInputError
+        A text that is no str, or is empty and may not be.
+    EncoderError
+        The encoder gave vectors for more or fewer texts.
+    """
+    return _encode(encoder.encode_document, encoder, texts, dim, "document", names, allow_empty=allow_empty)
 
 
 def _encode(
-    method: Any, encoder: Encoder, texts: Sequence[str], dim: int | None, kind: str, names: IdSequence | None
-) -> Ragged:
-    for position, text in enumerate(texts):
-        if not isinstance(cast("object", text), str):
-            name = repr(names[position]) if names is not None else f"at position {position}"
-            message = f"the text of {kind} {name} is a {type(text).__name__}, not a str"
-            raise InvalidInputError(message)
-    vectors = method(list(texts))
-    ragged = to_ragged(vectors, dim=dim, kind=kind, names=names)
-    if len(ragged) != len(texts):
-        message = f"{type(encoder).__name__} gave vectors for {len(ragged)} of {len(texts)} {kind} texts"
+    method: Any,
+    encoder: Encoder,
+    texts: Sequence[str],
+    dim: int | None,
+    kind: str,
+    names: IdSequence | None,
+    *,
+    allow_empty: bool,
+) -> tuple[Ragged, list[bool] | None]:
+    empty = np.array([_is_empty(text, position, kind, names) for position, text in enumerate(texts)], dtype=np.bool_)
+    if empty.any() and not allow_empty:
+        remedy = "leave it out, or pass allow_empty=True" if kind == "document" else "there is nothing to search for"
+        message = f"the text of {kind} {_name(int(empty.argmax()), names)} is empty; {remedy}"
+        raise InvalidInputError(message)
+    kept = np.flatnonzero(~empty).tolist()
+    vectors = method([texts[position] for position in kept]) if kept else []
+    kept_names = None if names is None else [names[position] for position in kept]
+    ragged = to_ragged(vectors, dim=dim, kind=kind, names=kept_names, allow_empty=allow_empty)
+    if len(ragged) != len(kept):
+        message = f"{type(encoder).__name__} gave vectors for {len(ragged)} of {len(kept)} {kind} texts"
         raise EncoderError(message)
-    return ragged
+    lengths = np.zeros(len(texts) + 1, dtype=np.int64)
+    lengths[1:][kept] = ragged.lengths
+    truncated = np.zeros(len(texts), dtype=np.bool_)
+    marks = getattr(vectors, "truncated", None)
+    if marks is not None:
+        truncated[kept] = marks
+    return Ragged(ragged.values, np.cumsum(lengths)), None if marks is None else truncated.tolist()
+
+
+def _is_empty(text: object, position: int, kind: str, names: IdSequence | None) -> bool:
+    if not isinstance(text, str):
+        message = f"the text of {kind} {_name(position, names)} is a {type(text).__name__}, not a str"
+        raise InvalidInputError(message)
+    return not text.strip()
+
+
+def _name(position: int, names: IdSequence | None) -> str:
+    return f"at position {position}" if names is None else repr(one_id(names[position]))

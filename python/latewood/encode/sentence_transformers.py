@@ -5,6 +5,7 @@ from threading import Lock
 from typing import Any
 
 from latewood._optional import import_optional
+from latewood.encode.encoded import Encoded
 from latewood.errors import EncoderError
 
 
@@ -67,7 +68,8 @@ class SentenceTransformersEncoder:
                     )
                     raise EncoderError(message)
                 try:
-                    self._model = package.MultiVectorEncoder(
+                    self._model = _load(
+                        package.MultiVectorEncoder,
                         self._given_name,
                         revision=self._given_revision,
                         device=self._device,
@@ -127,8 +129,10 @@ class SentenceTransformersEncoder:
         return self._encode(self.model.encode_query, inputs)
 
     def encode_document(self, inputs: list[str], /) -> list[Any]:
-        """Token vectors of each document, `[tokens, dim]` arrays."""
-        return self._encode(self.model.encode_document, inputs)
+        """Token vectors of each document, `[tokens, dim]` arrays, and where it can be told, which texts were cut."""
+        vectors = self._encode(self.model.encode_document, inputs)
+        truncated = self._cut(inputs)
+        return vectors if truncated is None else Encoded(vectors, truncated)
 
     def query_tokens(self, text: str) -> list[str]:
         """Tokens that the query's vectors stand for."""
@@ -155,6 +159,25 @@ class SentenceTransformersEncoder:
         )
         return list(vectors)
 
+    def _cut(self, inputs: list[Any]) -> list[bool] | None:
+        """Whether each document has more tokens than the model takes; None if that is not to be told beforehand."""
+        backbone: Any = self.model[0]
+        tokenizer: Any = getattr(self.model, "tokenizer", None)
+        limit = getattr(backbone, "document_length", None) or getattr(backbone, "max_seq_length", None)
+        # Chat templates and pictures are laid out by a processor, whose tokens are not those of the text alone.
+        chat = "message" in getattr(backbone, "modality_config", ())
+        if chat or not limit or not all(isinstance(text, str) for text in inputs):
+            return None
+        if not getattr(tokenizer, "is_fast", False):
+            return None
+        prompt = self.prompts.get("document", "")
+        # No token is shorter than a byte, and no character longer than four: short texts need no count.
+        counted = [4 * (len(prompt) + len(text) + 2) > limit for text in inputs]
+        texts = [prompt + text for text, long in zip(inputs, counted, strict=True) if long]
+        rows = tokenizer(texts, truncation=False, verbose=False)["input_ids"] if texts else []
+        lengths = iter([len(row) for row in rows])
+        return [long and next(lengths) > limit for long in counted]
+
     def _tokens(self, method: Any, text: str) -> list[str]:
         features = method([text], output_value=None, show_progress_bar=False)[0]
         counted = features["attention_mask"].bool()
@@ -168,3 +191,14 @@ class SentenceTransformersEncoder:
 _UNIMPORTANT = frozenset(
     {"transformer_task", "modality_config", "module_input_name", "module_output_name", "architecture"}
 )
+
+
+def _load(model_class: Any, name: str | None, **options: Any) -> Any:
+    """Load a checkpoint whose modules are sentence-transformers' own or `latewood.train.CrispPooling`."""
+    # The public way takes classes from outside of sentence-transformers only along with any other code of a checkpoint.
+    load = getattr(model_class, "_load_with_module_classes", None)
+    if load is None:
+        return model_class(name, **options)
+    from latewood.train import CrispPooling
+
+    return load(name, {f"{CrispPooling.__module__}.{CrispPooling.__qualname__}": CrispPooling}, **options)

@@ -16,6 +16,7 @@ use pyo3::prelude::*;
 use crate::arrays::{self, Ragged};
 use crate::detach::{detached, interruptible};
 use crate::errors::{invalid, to_python};
+use crate::feedback::{PyFeedback, named};
 use crate::results::{PyResults, ids_to_python};
 use crate::writer::PyWriter;
 
@@ -170,7 +171,7 @@ impl PyIndex {
 
     /// The k best documents for each query.
     #[pyo3(signature = (query_values, query_offsets, *, k=10, weights=None, gather=None, candidates=None, probes=None,
-                        threshold=None, filter=None, ids=None, threads=None))]
+                        threshold=None, filter=None, ids=None, feedback=None, threads=None))]
     #[expect(clippy::too_many_arguments, reason = "keyword arguments of a search")]
     fn search(
         &self,
@@ -185,21 +186,18 @@ impl PyIndex {
         threshold: Option<f32>,
         filter: Option<&str>,
         ids: Option<&Bound<'_, PyAny>>,
+        feedback: Option<PyFeedback>,
         threads: Option<usize>,
     ) -> PyResult<PyResults> {
-        let named = |name: &str| {
-            let kind = GatherKind::NAMES.iter().find(|(known, _)| *known == name).map(|(_, kind)| *kind);
-            let known = GatherKind::NAMES.map(|(known, _)| known).join(", ");
-            kind.ok_or_else(|| invalid(py, format!("gather {name:?} is unknown; choose one of {known}")))
-        };
         let options = SearchOptions {
             k: positive(py, "k", k)?,
-            gather: gather.map(named).transpose()?,
+            gather: gather.map(|name| named(py, "gather", &GatherKind::NAMES, name)).transpose()?,
             candidates: candidates.map(|value| positive(py, "candidates", value)).transpose()?,
             probes: probes.map(|value| positive(py, "probes", value)).transpose()?,
             threshold,
             filter: filter.map(Filter::from_json).transpose().map_err(|error| to_python(py, &error))?,
             ids: ids.map(arrays::ids).transpose()?,
+            feedback: feedback.map(|feedback| feedback.to_core(py)).transpose()?,
         };
         let queries = Ragged::new(query_values, query_offsets);
         self.rank(py, &queries, weights.as_ref(), threads, |snapshot, queries, weights, execution| {

@@ -7,8 +7,10 @@
 mod arrays;
 mod detach;
 mod errors;
+mod feedback;
 mod index;
 mod maxsim;
+mod pooling;
 mod results;
 mod writer;
 
@@ -22,6 +24,8 @@ mod _core {
     use crate::index::PyIndex;
     #[pymodule_export]
     use crate::maxsim::{maxsim, maxsim_arrays};
+    #[pymodule_export]
+    use crate::pooling::pool;
     #[pymodule_export]
     use crate::results::PyResults;
     #[pymodule_export]

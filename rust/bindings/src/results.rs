@@ -3,7 +3,7 @@
 use latewood_core::ids::{Id, IdKind};
 use latewood_core::index::Snapshot;
 use latewood_core::search::{Ranking, Stats};
-use numpy::{IntoPyArray, PyArray1};
+use numpy::{IntoPyArray, PyArray1, PyArray2, PyArrayMethods};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
 
@@ -14,21 +14,36 @@ pub(crate) struct PyResults {
     scores: Vec<f32>,
     offsets: Vec<i64>,
     stats: Stats,
+    added: Added,
 }
+
+/// What feedback added to the queries: to query `i`, rows `offsets[i]` to `offsets[i + 1]` of `[n, dim]`.
+struct Added {
+    dim: usize,
+    vectors: Vec<f32>,
+    weights: Vec<f32>,
+    offsets: Vec<i64>,
+}
+
+/// Added vectors `[n, dim]`, their weights `[n]` and offsets `[queries + 1]`.
+type AddedArrays<'py> = (Bound<'py, PyArray2<f32>>, Bound<'py, PyArray1<f32>>, Bound<'py, PyArray1<i64>>);
 
 impl PyResults {
     pub(crate) fn new(snapshot: &Snapshot, rankings: &[Ranking], stats: Stats) -> Self {
         let hits = || rankings.iter().flat_map(|ranking| &ranking.hits);
-        let mut offsets = vec![0_i64];
-        offsets.extend(rankings.iter().scan(0, |end, ranking| {
-            *end += ranking.hits.len() as i64;
-            Some(*end)
-        }));
+        let flat = |part: fn(&Ranking) -> &Vec<f32>| rankings.iter().flat_map(part).copied().collect();
+        let added = Added {
+            dim: snapshot.dim(),
+            vectors: flat(|ranking| &ranking.expansion.vectors),
+            weights: flat(|ranking| &ranking.expansion.weights),
+            offsets: ends(rankings, |ranking| ranking.expansion.weights.len()),
+        };
         Self {
             ids: hits().map(|hit| snapshot.id(hit.at)).collect(),
             scores: hits().map(|hit| hit.score).collect(),
-            offsets,
+            offsets: ends(rankings, |ranking| ranking.hits.len()),
             stats,
+            added,
         }
     }
 }
@@ -51,21 +66,42 @@ impl PyResults {
     }
 
     #[getter]
+    fn added<'py>(&self, py: Python<'py>) -> PyResult<AddedArrays<'py>> {
+        let Added { dim, vectors, weights, offsets } = &self.added;
+        let vectors = PyArray1::from_slice(py, vectors).reshape([weights.len(), *dim])?;
+        Ok((vectors, PyArray1::from_slice(py, weights), PyArray1::from_slice(py, offsets)))
+    }
+
+    #[getter]
     fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let stats = PyDict::new(py);
-        let Stats { queries, gathered, pruned, scored, scored_tokens, prepare_s, gather_s, prune_s, score_s, top_k_s } =
-            self.stats;
+        let Stats {
+            queries,
+            gathered,
+            pruned,
+            scored,
+            scored_tokens,
+            feedback_vectors,
+            feedback_s,
+            prepare_s,
+            gather_s,
+            prune_s,
+            score_s,
+            top_k_s,
+        } = self.stats;
         let counts = [
             ("queries", queries),
             ("gathered", gathered),
             ("pruned", pruned),
             ("scored", scored),
             ("scored_tokens", scored_tokens),
+            ("feedback_vectors", feedback_vectors),
         ];
         for (name, count) in counts {
             stats.set_item(name, count)?;
         }
         let seconds = [
+            ("feedback_s", feedback_s),
             ("prepare_s", prepare_s),
             ("gather_s", gather_s),
             ("prune_s", prune_s),
@@ -77,6 +113,15 @@ impl PyResults {
         }
         Ok(stats)
     }
+}
+
+/// Running sums of `count`, from 0.
+fn ends(rankings: &[Ranking], count: impl Fn(&Ranking) -> usize) -> Vec<i64> {
+    let sums = rankings.iter().scan(0, |end, ranking| {
+        *end += count(ranking) as i64;
+        Some(*end)
+    });
+    std::iter::once(0).chain(sums).collect()
 }
 
 /// Integers as an int64 array, strings as a list.

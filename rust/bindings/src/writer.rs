@@ -41,17 +41,23 @@ impl PyWriter {
         threads: Option<usize>,
         work: impl FnOnce(&mut Writer, &Execution) -> latewood_core::Result<R> + Send,
     ) -> PyResult<R> {
-        let mut guard = self.lock(py)?;
-        let writer = guard.as_mut().ok_or_else(|| writer_closed(py))?;
         let execution = Execution::new(threads).map_err(|error| to_python(py, &error))?;
-        interruptible(py, &execution, |execution| work(writer, execution))
+        let mut guard = self.lock(py)?;
+        let slot = &mut *guard;
+        let mut writer = slot.take().ok_or_else(|| writer_closed(py))?;
+        interruptible(py, &execution, move |execution| {
+            let result = work(&mut writer, execution);
+            // Not reached by a panic, which leaves the writer in an unknown state: it is closed.
+            *slot = Some(writer);
+            result
+        })
     }
 }
 
 #[pymethods]
 impl PyWriter {
     /// Add documents, or with `upsert` add or replace them.
-    #[pyo3(signature = (ids, values, offsets, *, texts=None, metadata=None, upsert=false, threads=None))]
+    #[pyo3(signature = (ids, values, offsets, *, texts=None, metadata=None, truncated=None, upsert=false, threads=None))]
     #[expect(clippy::too_many_arguments, reason = "keyword arguments of an add")]
     fn add(
         &self,
@@ -61,6 +67,7 @@ impl PyWriter {
         offsets: PyReadonlyArray1<'_, i64>,
         texts: Option<Vec<Option<String>>>,
         metadata: Option<Vec<Option<String>>>,
+        truncated: Option<Vec<bool>>,
         upsert: bool,
         threads: Option<usize>,
     ) -> PyResult<()> {
@@ -71,7 +78,7 @@ impl PyWriter {
             let name =
                 |item: usize| ids.get(item).map_or_else(|| format!("document {item}"), |id| format!("document {id}"));
             let tokens = TokenMatrix::new(values, offsets, dim, name)?;
-            writer.add(Batch { ids: ids.clone(), tokens, texts, metadata }, upsert, execution)
+            writer.add(Batch { ids: ids.clone(), tokens, texts, metadata, truncated }, upsert, execution)
         })
     }
 

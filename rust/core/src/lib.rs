@@ -1,7 +1,7 @@
 //! The engine of latewood: late-interaction retrieval and reranking on compressed token vectors.
 //!
 //! ```text
-//! token vectors ─codec→ codes ─writer→ immutable segment ─manifest→ snapshot
+//! token vectors (─pooling→ fewer) ─codec→ codes ─writer→ immutable segment ─manifest→ snapshot
 //! query token vectors ─prepare→ gather → prune → score → top_k → hits (→ explain)
 //! ```
 //!
@@ -13,6 +13,7 @@ mod error;
 pub mod ids;
 pub mod parallel;
 pub mod tokens;
+pub mod pooling;
 pub mod codec;
 pub mod format;
 pub mod storage;

@@ -2,6 +2,9 @@
 
 use crate::error::{Error, Result};
 
+/// The largest magnitude that is encoded.
+const LARGEST: f32 = 1e12;
+
 /// A batch of documents or queries as token vectors, checked once on entry.
 ///
 /// `values` is `[tokens, dim]`, row-major, float32; document `i` owns rows `offsets[i]..offsets[i + 1]`.
@@ -29,6 +32,23 @@ impl<'a> TokenMatrix<'a> {
             return Err(Error::NotFinite { thing: name(item), token, dimension: at % dim, value: values[at] });
         }
         Ok(Self { values, offsets, dim })
+    }
+
+    /// Checks that no value is too large to be encoded: far below the largest float32, so that neither norms nor scores
+    /// become infinite.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] that names the place.
+    pub fn check_magnitude(&self, name: impl Fn(usize) -> String) -> Result<()> {
+        let Some(at) = self.values.iter().position(|value| value.abs() > LARGEST) else { return Ok(()) };
+        let (item, token) = self.locate(at / self.dim);
+        Err(Error::invalid(format!(
+            "{} has {:e} in dimension {} of token {token}, and what is encoded must lie within ±{LARGEST:e}; scale its \
+             vectors, to unit length if scores are to be cosines",
+            name(item),
+            self.values[at],
+            at % self.dim,
+        )))
     }
 
     /// Number of documents or queries.

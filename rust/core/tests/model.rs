@@ -187,10 +187,13 @@ impl Life {
         let expected: Vec<&Id> = self.committed.documents.iter().map(|document| &document.id).collect();
         assert_eq!(ids, expected);
         assert_eq!(snapshot.settings().get("setting"), self.committed.setting.map(Into::into).as_ref());
+        let truncated = self.committed.documents.iter().filter(|document| document.truncated).count();
+        assert_eq!(self.index.info().truncated_documents, truncated as u64);
         let seen: BTreeMap<_, _> = seen.into_iter().collect();
         for document in &self.committed.documents {
             let stored = &seen[&document.id];
             assert_eq!((&stored.text, &stored.metadata), (&document.text, &document.metadata));
+            assert_eq!(stored.truncated, document.truncated);
             let tokens = document.vectors.len() / DIM;
             assert_eq!(stored.gains.len(), tokens);
             if tokens > 0 {

@@ -7,6 +7,7 @@
 //! | [`maxsim_codes`], [`token_scores`] | `codes/` | `MaxSim` on 1/2/4/8-bit codes |
 //! | [`maxsim_float`] | `float/` | exact float `MaxSim` |
 //! | [`rotate()`] | `rotate/` | vectors × matrix, the same bits everywhere |
+//! | [`widely`] | `wide.rs` | nothing itself: compiles others' plain loops for each register width |
 //!
 //! Every entry point takes a [`Level`], which only detection can make, and dispatches once per call. The integer kernels
 //! and the rotation give the same bits at every level; the float kernel stays within a bound that stands above it.
@@ -20,6 +21,7 @@ mod flood;
 mod codes;
 mod float;
 mod rotate;
+mod wide;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 #[cfg(target_arch = "aarch64")]
@@ -29,10 +31,11 @@ mod tiles;
 #[cfg(test)]
 mod testing;
 
-pub use centroid_scores::{centroid_scores, nearest_centroids, nearest_centroids_with_dots};
+pub use centroid_scores::{centroid_scores, nearest_centroids};
 pub use codes::{Bits, CodeQuery, DocumentCodes, MAX_LEVEL, maxsim_codes, token_scores, weighted_sum};
 pub use float::{FloatLanes, FloatVectors, maxsim_float};
 pub use flood::{RowTable, Span, flood};
 pub use lanes::{LANES, QueryLanes};
 pub use level::{Level, LevelUnavailable};
 pub use rotate::rotate;
+pub use wide::{Wide, widely};

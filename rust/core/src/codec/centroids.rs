@@ -186,10 +186,10 @@ pub(super) fn normalize(vector: &mut [f32]) {
 }
 
 /// SplitMix64 (Steele, Lea and Flood 2014): small, seedable, the same everywhere.
-pub(super) struct Random(u64);
+pub(crate) struct Random(u64);
 
 impl Random {
-    pub(super) fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         Self(seed)
     }
 
@@ -201,13 +201,18 @@ impl Random {
     }
 
     /// A number in `0..bound`.
-    fn below(&mut self, bound: usize) -> usize {
+    pub(crate) fn below(&mut self, bound: usize) -> usize {
         ((u128::from(self.next()) * bound as u128) >> 64) as usize
+    }
+
+    /// A number in `0..1`.
+    pub(crate) fn uniform(&mut self) -> f64 {
+        (self.next() >> 11) as f64 / (1_u64 << 53) as f64
     }
 
     /// The sum of twelve uniform numbers less six: close enough to normal, and free of the platform's logarithm.
     pub(super) fn gaussian(&mut self) -> f64 {
-        (0..12).map(|_| (self.next() >> 11) as f64 / (1_u64 << 53) as f64).sum::<f64>() - 6.0
+        (0..12).map(|_| self.uniform()).sum::<f64>() - 6.0
     }
 
     /// At most `wanted` different numbers below `total`, ascending (Knuth's selection sampling).

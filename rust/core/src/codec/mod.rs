@@ -25,6 +25,7 @@ use crate::error::{Error, Result};
 use crate::parallel::Execution;
 use crate::tokens::TokenMatrix;
 
+pub(crate) use centroids::Random;
 pub use residual::Quantizer;
 
 /// Tokens that one task encodes: large enough for the kernels, small enough to stay in L2.
@@ -300,10 +301,16 @@ impl Codec {
     /// Decodes token vectors, `[tokens, dim]`; what every score is computed on, up to the query's own int8 step.
     #[must_use]
     pub fn decode(&self, codes: &[u8], gains: &[u16], centroids: &[u16]) -> Vec<f32> {
-        let CodecParameters { dim, depth, centroid_unit, .. } = self.parameters;
-        let mut rotated = vec![0.0; depth];
-        let mut vectors = Vec::with_capacity(gains.len() * dim);
-        for (token, row) in codes.chunks_exact(self.row_bytes()).enumerate() {
+        self.unrotate(&self.decode_rotated(codes, gains, centroids))
+    }
+
+    /// The same before the rotation is undone, `[tokens, depth]`: distances and dot products do not need that.
+    #[must_use]
+    pub fn decode_rotated(&self, codes: &[u8], gains: &[u16], centroids: &[u16]) -> Vec<f32> {
+        let CodecParameters { depth, centroid_unit, .. } = self.parameters;
+        let mut vectors = vec![0.0; gains.len() * depth];
+        let rows = codes.chunks_exact(self.row_bytes()).zip(vectors.chunks_exact_mut(depth));
+        for (token, (row, rotated)) in rows.enumerate() {
             let gain = bf16::from_bits(gains[token]).to_f32();
             for (at, value) in rotated.iter_mut().enumerate() {
                 *value = gain * f32::from(self.quantizer.level(pack::code(row, at, self.bits)));
@@ -312,10 +319,31 @@ impl Codec {
                 let centroid = &self.centroids[usize::from(centroid) * depth..][..depth];
                 rotated.iter_mut().zip(centroid).for_each(|(value, &unit)| *value += centroid_unit * f32::from(unit));
             }
-            let component = |row: &[f32]| row.iter().zip(&rotated).map(|(a, b)| a * b).sum::<f32>();
-            vectors.extend(self.rotation.chunks_exact(depth).map(component));
         }
         vectors
+    }
+
+    /// Vectors `[tokens, dim]` of rotated ones, `[tokens, depth]`.
+    #[must_use]
+    pub fn unrotate(&self, rotated: &[f32]) -> Vec<f32> {
+        let depth = self.depth();
+        let component = |row: &[f32], vector: &[f32]| row.iter().zip(vector).map(|(a, b)| a * b).sum::<f32>();
+        let vectors = rotated.chunks_exact(depth);
+        vectors.flat_map(|vector| self.rotation.chunks_exact(depth).map(|row| component(row, vector))).collect()
+    }
+
+    /// The cell of each rotated vector of `[tokens, depth]`, its nearest centroid by direction; none for the flat codec.
+    #[must_use]
+    pub fn cells(&self, rotated: &[f32]) -> Vec<u16> {
+        if self.centroids.is_empty() {
+            return Vec::new();
+        }
+        let depth = self.depth();
+        let mut points = rotated.to_vec();
+        points.chunks_exact_mut(depth).for_each(centroids::normalize);
+        let mut nearest = vec![0_u32; rotated.len() / depth];
+        centroids::nearest(&points, depth, &self.centroids, &self.biases, &mut nearest);
+        nearest.into_iter().map(|cell| cell as u16).collect()
     }
 
     /// Encodes at most [`BLOCK_TOKENS`] vectors.
@@ -323,13 +351,9 @@ impl Codec {
         let CodecParameters { dim, depth, centroid_unit, .. } = self.parameters;
         let mut rotated = self.rotate(vectors);
         if !self.centroids.is_empty() {
-            let mut nearest = vec![0_u32; gains.len()];
-            let mut points = rotated.clone();
-            points.chunks_exact_mut(depth).for_each(centroids::normalize);
-            centroids::nearest(&points, depth, &self.centroids, &self.biases, &mut nearest);
-            for (token, residual) in rotated.chunks_exact_mut(depth).enumerate() {
-                cells[token] = nearest[token] as u16;
-                let centroid = &self.centroids[nearest[token] as usize * depth..][..depth];
+            cells.copy_from_slice(&self.cells(&rotated));
+            for (&cell, residual) in cells.iter().zip(rotated.chunks_exact_mut(depth)) {
+                let centroid = &self.centroids[usize::from(cell) * depth..][..depth];
                 residual.iter_mut().zip(centroid).for_each(|(value, &unit)| *value -= centroid_unit * f32::from(unit));
             }
         }

@@ -52,13 +52,15 @@ pub enum SectionKind {
     MetadataOffsets = 50,
     /// Segment: metadata, JSON objects.
     Metadata = 51,
+    /// Segment: a bit for each document: did its encoder cut the text?
+    TextTruncated = 52,
     /// Tombstones: ordinals of deleted documents, a Roaring bitmap.
     Tombstones = 64,
 }
 
 impl SectionKind {
     /// Every kind.
-    pub const ALL: [Self; 25] = [
+    pub const ALL: [Self; 26] = [
         Self::Manifest,
         Self::CodecParameters,
         Self::Rotation,
@@ -83,6 +85,7 @@ impl SectionKind {
         Self::Texts,
         Self::MetadataOffsets,
         Self::Metadata,
+        Self::TextTruncated,
         Self::Tombstones,
     ];
 
@@ -120,6 +123,7 @@ impl SectionKind {
             Self::Texts => "texts",
             Self::MetadataOffsets => "metadata offsets",
             Self::Metadata => "metadata",
+            Self::TextTruncated => "text truncated",
             Self::Tombstones => "tombstones",
         }
     }
@@ -127,7 +131,15 @@ impl SectionKind {
     /// Whether a reader that does not know this kind may use the file all the same.
     #[must_use]
     pub fn optional(self) -> bool {
-        matches!(self, Self::TextPresent | Self::TextOffsets | Self::Texts | Self::MetadataOffsets | Self::Metadata)
+        matches!(
+            self,
+            Self::TextPresent
+                | Self::TextOffsets
+                | Self::Texts
+                | Self::MetadataOffsets
+                | Self::Metadata
+                | Self::TextTruncated
+        )
     }
 
     /// Whether the checksum is left to `check`, because the section is large and no value in it can do harm.

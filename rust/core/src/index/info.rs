@@ -26,6 +26,8 @@ pub struct Info {
     pub documents: u64,
     /// Documents that are deleted and still take room; `compact` removes them.
     pub deleted_documents: u64,
+    /// Documents that are not deleted and whose texts their encoder cut.
+    pub truncated_documents: u64,
     /// Token vectors, those of deleted documents included.
     pub tokens: u64,
     /// Segments.
@@ -78,6 +80,7 @@ impl Info {
             generation: snapshot.generation,
             documents: snapshot.live_documents(),
             deleted_documents: snapshot.documents() - snapshot.live_documents(),
+            truncated_documents: snapshot.segments.iter().map(|segment| segment.live_truncated()).sum(),
             tokens,
             segments: snapshot.segments.len(),
             dim: snapshot.dim(),

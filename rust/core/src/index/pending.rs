@@ -32,6 +32,7 @@ pub(super) struct Pending {
     present: Vec<u8>,
     texts: StringBuffer,
     metadata: StringBuffer,
+    truncated: Vec<u8>,
     dead: RoaringBitmap,
 }
 
@@ -51,6 +52,7 @@ impl Default for Pending {
             present: Vec::new(),
             texts: StringBuffer::default(),
             metadata: StringBuffer::default(),
+            truncated: Vec::new(),
             dead: RoaringBitmap::new(),
         }
     }
@@ -93,9 +95,10 @@ impl Pending {
 
     /// Appends documents, whose ids must be new, as vectors or, with `encoded`, as codes.
     pub(super) fn push(&mut self, batch: Batch<'_>, encoded: Option<EncodedTokens>) {
-        let Batch { ids, tokens, texts, metadata } = batch;
+        let Batch { ids, tokens, texts, metadata, truncated } = batch;
         let first = self.documents();
         self.present.resize((first + ids.len()).div_ceil(8), 0);
+        self.truncated.resize(self.present.len(), 0);
         for (item, id) in ids.into_iter().enumerate() {
             let ordinal = first + item;
             match &id {
@@ -111,6 +114,9 @@ impl Pending {
             self.texts.push(text.unwrap_or_default().as_bytes());
             let metadata = metadata.as_ref().and_then(|metadata| metadata[item].as_deref());
             self.metadata.push(metadata.unwrap_or_default().as_bytes());
+            if truncated.as_ref().is_some_and(|truncated| truncated[item]) {
+                self.truncated[ordinal / 8] |= 1 << (ordinal % 8);
+            }
         }
         match encoded {
             Some(encoded) => self.push_codes(first, encoded),
@@ -129,6 +135,7 @@ impl Pending {
                 ids: vec![id.clone()],
                 texts: Some(vec![segment.text(ordinal).map(str::to_owned)]),
                 metadata: Some(vec![segment.metadata(ordinal).map(str::to_owned)]),
+                truncated: Some(vec![segment.is_truncated(ordinal)]),
             };
             self.push(batch, None);
         }
@@ -192,6 +199,7 @@ impl Pending {
             },
             texts: Some((&self.present, self.texts.view())),
             metadata: Some(self.metadata.view()),
+            truncated: Some(&self.truncated),
             dead: &self.dead,
         }
     }

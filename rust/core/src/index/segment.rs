@@ -50,6 +50,7 @@ struct SegmentData {
     id_table: Column<u32>,
     texts: Option<(Column<u8>, StringColumn)>,
     metadata: Option<StringColumn>,
+    truncated: Option<Column<u8>>,
     columns: Columns,
 }
 
@@ -156,6 +157,19 @@ impl Segment {
         self.data.postings.length(centroid)
     }
 
+    /// Number of documents, deleted ones left out, that have a token in the cell of `centroid`.
+    ///
+    /// # Errors
+    /// As for [`Self::postings`].
+    pub fn document_frequency(&self, centroid: u16) -> Result<u64> {
+        if self.tombstones.is_empty() {
+            return Ok(u64::from(self.posting_length(centroid)));
+        }
+        let mut listed = Vec::new();
+        self.postings(centroid, &mut listed)?;
+        Ok(listed.iter().filter(|&&ordinal| !self.tombstones.contains(ordinal)).count() as u64)
+    }
+
     /// The id of a document.
     #[must_use]
     pub fn id(&self, ordinal: u32) -> Id {
@@ -202,6 +216,24 @@ impl Segment {
         &self.tombstones
     }
 
+    /// Whether the encoder cut the text of a document: its token vectors do not stand for all of it.
+    #[must_use]
+    pub fn is_truncated(&self, ordinal: u32) -> bool {
+        let at = ordinal as usize;
+        ordinal < self.data.documents
+            && self.data.truncated.as_ref().is_some_and(|truncated| truncated[at / 8] >> (at % 8) & 1 == 1)
+    }
+
+    /// How many documents that are not deleted have a text that their encoder cut.
+    #[must_use]
+    pub fn live_truncated(&self) -> u64 {
+        if self.data.truncated.is_none() {
+            return 0;
+        }
+        let living = (0..self.data.documents).filter(|&ordinal| !self.tombstones.contains(ordinal));
+        living.filter(|&ordinal| self.is_truncated(ordinal)).count() as u64
+    }
+
     /// Documents that the filter lets through and that are not deleted.
     ///
     /// # Errors
@@ -246,6 +278,7 @@ impl Segment {
             },
             texts: data.texts.as_ref().map(|(present, texts)| (&**present, texts.view())),
             metadata: data.metadata.as_ref().map(StringColumn::view),
+            truncated: data.truncated.as_deref(),
             dead,
         }
     }
@@ -291,6 +324,7 @@ impl SegmentData {
             id_table: container.required(SectionKind::IdTable)?,
             texts: open_texts(&container, count)?,
             metadata: StringColumn::open(&container, SectionKind::MetadataOffsets, SectionKind::Metadata, count)?,
+            truncated: open_truncated(&container, count)?,
             columns: Columns::default(),
             container: container.clone(),
         };
@@ -368,6 +402,15 @@ fn open_ids(container: &Container, kind: IdKind, documents: usize) -> Result<IdC
         return Err(container.corrupt(SectionKind::StringIds.name(), "an id is not UTF-8"));
     }
     Ok(IdColumn::Str(ids))
+}
+
+fn open_truncated(container: &Container, documents: usize) -> Result<Option<Column<u8>>> {
+    let section = SectionKind::TextTruncated;
+    let truncated = container.optional::<u8>(section)?;
+    if truncated.as_ref().is_some_and(|truncated| truncated.len() != documents.div_ceil(8)) {
+        return Err(container.corrupt(section.name(), "its length is not that of the documents"));
+    }
+    Ok(truncated)
 }
 
 fn open_texts(container: &Container, documents: usize) -> Result<Option<(Column<u8>, StringColumn)>> {

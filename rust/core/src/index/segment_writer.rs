@@ -69,6 +69,8 @@ pub(crate) struct Source<'a> {
     /// A bit for each document that has a text, and the texts.
     pub(crate) texts: Option<(&'a [u8], Strings<'a>)>,
     pub(crate) metadata: Option<Strings<'a>>,
+    /// A bit for each document whose text its encoder cut.
+    pub(crate) truncated: Option<&'a [u8]>,
     pub(crate) dead: &'a RoaringBitmap,
 }
 
@@ -143,6 +145,7 @@ struct Assembly<'a> {
     present: Vec<u8>,
     texts: Joined<'a>,
     metadata: Joined<'a>,
+    truncated: Vec<u8>,
 }
 
 impl<'a> Assembly<'a> {
@@ -160,6 +163,7 @@ impl<'a> Assembly<'a> {
             present: Vec::new(),
             texts: Joined::new(),
             metadata: Joined::new(),
+            truncated: Vec::new(),
         };
         for source in sources {
             for run in source.runs() {
@@ -193,16 +197,12 @@ impl<'a> Assembly<'a> {
             Some(metadata) => self.metadata.extend(metadata, run),
             None => self.metadata.skip(run.len()),
         }
-        self.present.resize((self.documents + run.len()).div_ceil(8), 0);
         match source.texts {
-            Some((present, texts)) => {
-                self.texts.extend(texts, run);
-                for (to, from) in (self.documents..).zip(run.clone()) {
-                    self.present[to / 8] |= (present[from / 8] >> (from % 8) & 1) << (to % 8);
-                }
-            }
+            Some((_, texts)) => self.texts.extend(texts, run),
             None => self.texts.skip(run.len()),
         }
+        copy_bits(&mut self.present, self.documents, source.texts.map(|(present, _)| present), run);
+        copy_bits(&mut self.truncated, self.documents, source.truncated, run);
         self.documents += run.len();
     }
 
@@ -294,8 +294,19 @@ pub(crate) fn write_segment(
     if assembly.metadata.end() > 0 {
         assembly.metadata.push_sections(SectionKind::MetadataOffsets, SectionKind::Metadata, &mut sections);
     }
+    if assembly.truncated.iter().any(|&bits| bits != 0) {
+        sections.push(SectionData::new(SectionKind::TextTruncated, &assembly.truncated));
+    }
     let file = write_container(storage, name, FileKind::Segment, &sections)?;
     Ok(SegmentEntry { file, documents: parameters.documents, tokens: parameters.tokens, tombstones: None })
+}
+
+/// Appends the bits of `run` to the `count` that are in `to`; zeros where there are none.
+fn copy_bits(to: &mut Vec<u8>, count: usize, from: Option<&[u8]>, run: &Range<usize>) {
+    to.resize((count + run.len()).div_ceil(8), 0);
+    for (at, bit) in (count..).zip(run.clone()) {
+        to[at / 8] |= from.map_or(0, |from| from[bit / 8] >> (bit % 8) & 1) << (at % 8);
+    }
 }
 
 fn pieces<'a, T: crate::storage::Plain>(kind: SectionKind, arrays: &[&'a [T]]) -> SectionData<'a> {

@@ -95,6 +95,14 @@ impl Snapshot {
         self.segments.iter().map(|segment| segment.tokens()).sum()
     }
 
+    /// Number of live documents that have a token in the cell of `centroid`.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] for posting lists that changed under the reader.
+    pub fn document_frequency(&self, centroid: u16) -> Result<u64> {
+        self.segments.iter().map(|segment| segment.document_frequency(centroid)).sum()
+    }
+
     /// Components of a token vector.
     #[must_use]
     pub fn dim(&self) -> usize {

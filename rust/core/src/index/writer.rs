@@ -42,6 +42,8 @@ pub struct Batch<'a> {
     pub texts: Option<Vec<Option<String>>>,
     /// The metadata of each document, a JSON object.
     pub metadata: Option<Vec<Option<String>>>,
+    /// Whether the encoder cut the text of each document.
+    pub truncated: Option<Vec<bool>>,
 }
 
 /// A segment as this writer sees it.
@@ -387,6 +389,7 @@ impl Writer {
             ("documents with token vectors", Some(batch.tokens.items())),
             ("texts", batch.texts.as_ref().map(Vec::len)),
             ("metadata", batch.metadata.as_ref().map(Vec::len)),
+            ("marks of cut texts", batch.truncated.as_ref().map(Vec::len)),
         ];
         for (what, length) in lengths {
             if let Some(length) = length.filter(|&length| length != documents) {
@@ -403,6 +406,7 @@ impl Writer {
         if got != expected {
             return Err(Error::Dimension { thing: format!("document {first}"), got, expected });
         }
+        batch.tokens.check_magnitude(|item| format!("document {}", batch.ids[item]))?;
         let mut positions: HashMap<&Id, usize> = HashMap::with_capacity(documents);
         for (second, id) in batch.ids.iter().enumerate() {
             check_kind(id, self.id_kind.or(Some(first.kind())))?;

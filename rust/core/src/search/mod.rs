@@ -5,8 +5,10 @@ mod allowed;
 mod gather;
 mod prune;
 mod score;
+mod exhaustive;
 mod top_k;
 mod rerank;
+mod feedback;
 pub mod exact;
 mod explain;
 
@@ -22,10 +24,12 @@ use crate::parallel::Execution;
 use crate::tokens::TokenMatrix;
 
 pub use explain::explain;
+pub use feedback::{Expansion, Feedback, FeedbackMode, Weighting};
 pub use rerank::{Candidates, RerankOptions, rerank};
 pub use top_k::Hit;
 
 use allowed::Allowed;
+use feedback::TwoPasses;
 use gather::Plan;
 use prepare::Prepared;
 
@@ -63,11 +67,22 @@ pub struct SearchOptions {
     pub filter: Option<Filter>,
     /// Only these documents; ids that the index does not have are passed over.
     pub ids: Option<Vec<Id>>,
+    /// Ask a second time, with the query expanded by the first hits.
+    pub feedback: Option<Feedback>,
 }
 
 impl Default for SearchOptions {
     fn default() -> Self {
-        Self { k: 10, gather: None, candidates: None, probes: None, threshold: None, filter: None, ids: None }
+        Self {
+            k: 10,
+            gather: None,
+            candidates: None,
+            probes: None,
+            threshold: None,
+            filter: None,
+            ids: None,
+            feedback: None,
+        }
     }
 }
 
@@ -94,6 +109,8 @@ pub struct Stats {
     pub pruned: u64,
     pub scored: u64,
     pub scored_tokens: u64,
+    pub feedback_vectors: u64,
+    pub feedback_s: f64,
     pub prepare_s: f64,
     pub gather_s: f64,
     pub prune_s: f64,
@@ -108,6 +125,8 @@ impl Stats {
         self.pruned += other.pruned;
         self.scored += other.scored;
         self.scored_tokens += other.scored_tokens;
+        self.feedback_vectors += other.feedback_vectors;
+        self.feedback_s += other.feedback_s;
         self.prepare_s += other.prepare_s;
         self.gather_s += other.gather_s;
         self.prune_s += other.prune_s;
@@ -124,6 +143,8 @@ pub struct Ranking {
     pub hits: Vec<Hit>,
     /// Counts and seconds.
     pub stats: Stats,
+    /// What feedback added to the query; empty without feedback.
+    pub expansion: Expansion,
 }
 
 /// One query: its token vectors `[tokens, dim]` and a weight for each token.
@@ -162,22 +183,35 @@ pub fn search(
     options.validate()?;
     check_queries(snapshot, queries, weights)?;
     let allowed = Allowed::new(snapshot, options)?;
+    if let Some(feedback) = &options.feedback {
+        let passes = TwoPasses::new(snapshot, &allowed, feedback, options)?;
+        return for_each_query(queries, weights, execution, |_, query| passes.search(snapshot, query, &allowed));
+    }
     let plan = Plan::choose(snapshot, &allowed, options);
+    if let (Plan::Exhaustive, Some(codec)) = (&plan, &snapshot.codec) {
+        let together = exhaustive::together(codec, queries.items(), execution.threads());
+        return for_each_group(queries, weights, execution, together, |_, group| {
+            Ok(exhaustive::search(snapshot, group, &allowed, options.k))
+        });
+    }
     for_each_query(queries, weights, execution, |_, query| search_one(snapshot, query, &allowed, &plan, options.k))
 }
 
 fn search_one(snapshot: &Snapshot, query: Query<'_>, allowed: &Allowed, plan: &Plan, k: usize) -> Result<Ranking> {
     let Some(codec) = &snapshot.codec else { return Ok(Ranking::default()) };
+    let Plan::Candidates(gather, candidates) = plan else {
+        return Ok(exhaustive::search(snapshot, &[query], allowed, k).pop().unwrap_or_default());
+    };
     let mut clock = Clock(Instant::now());
     let prepared = Prepared::new(codec, query);
     let prepare_s = clock.lap();
-    let gathered = plan.gather(&prepared, snapshot, allowed)?;
+    let gathered = gather.gather(&prepared, snapshot, allowed)?;
     let (gather_s, found) = (clock.lap(), gathered.candidates.len());
-    let kept = prune::prune(&prepared, snapshot, gathered, plan.candidates());
+    let kept = prune::prune(&prepared, snapshot, gathered, *candidates);
     let prune_s = clock.lap();
     let scored = score::score_candidates(&prepared, snapshot, &kept, k);
     let score_s = clock.lap();
-    let (counted, tokens) = (scored.len(), score::tokens(snapshot, &scored));
+    let (counted, tokens) = (scored.len(), score::tokens(snapshot, scored.iter().map(|hit| hit.at)));
     let hits = top_k::top_k(scored, k);
     let stats = Stats {
         queries: 1,
@@ -185,32 +219,51 @@ fn search_one(snapshot: &Snapshot, query: Query<'_>, allowed: &Allowed, plan: &P
         pruned: (found - kept.candidates.len()) as u64,
         scored: counted as u64,
         scored_tokens: tokens,
+        feedback_vectors: 0,
+        feedback_s: 0.0,
         prepare_s,
         gather_s,
         prune_s,
         score_s,
         top_k_s: clock.lap(),
     };
-    Ok(Ranking { hits, stats })
+    Ok(Ranking { hits, stats, expansion: Expansion::default() })
 }
 
-/// Runs `one` for every query of a batch, on the calling thread if there is only one query.
+/// Runs `one` for every query of a batch.
 fn for_each_query(
     queries: &TokenMatrix<'_>,
     weights: Option<&[f32]>,
     execution: &Execution,
     one: impl Fn(usize, Query<'_>) -> Result<Ranking> + Sync,
 ) -> Result<(Vec<Ranking>, Stats)> {
-    let run = |item: usize| {
-        execution.check()?;
+    for_each_group(queries, weights, execution, 1, |first, group| Ok(vec![one(first, group[0])?]))
+}
+
+/// Runs `many` for every so many queries of a batch, with the number of the first; in order, if on one thread.
+fn for_each_group(
+    queries: &TokenMatrix<'_>,
+    weights: Option<&[f32]>,
+    execution: &Execution,
+    size: usize,
+    many: impl Fn(usize, &[Query<'_>]) -> Result<Vec<Ranking>> + Sync,
+) -> Result<(Vec<Ranking>, Stats)> {
+    let query = |item: usize| {
         let weights = weights.map(|weights| &weights[queries.item_rows(item)]);
-        one(item, Query { vectors: queries.item(item), weights })
+        Query { vectors: queries.item(item), weights }
     };
-    let rankings: Vec<Ranking> = if queries.items() <= 1 || execution.threads() == 1 {
-        (0..queries.items()).map(run).collect::<Result<_>>()?
+    let run = |group: usize| {
+        execution.check()?;
+        let items = group * size..queries.items().min((group + 1) * size);
+        many(items.start, &items.map(query).collect::<Vec<_>>())
+    };
+    let groups = queries.items().div_ceil(size);
+    let rankings: Vec<Vec<Ranking>> = if groups <= 1 || execution.threads() == 1 {
+        (0..groups).map(run).collect::<Result<_>>()?
     } else {
-        execution.install(|| (0..queries.items()).into_par_iter().map(run).collect::<Result<_>>())?
+        execution.install(|| (0..groups).into_par_iter().map(run).collect::<Result<_>>())?
     };
+    let rankings: Vec<Ranking> = rankings.into_iter().flatten().collect();
     let stats = rankings.iter().fold(Stats::default(), |sum, ranking| sum.add(ranking.stats));
     Ok((rankings, stats))
 }
@@ -220,6 +273,7 @@ fn check_queries(snapshot: &Snapshot, queries: &TokenMatrix<'_>, weights: Option
     if queries.dim() != expected {
         return Err(Error::Dimension { thing: "the query".to_owned(), got: queries.dim(), expected });
     }
+    queries.check_magnitude(|item| format!("query {item}"))?;
     if let Some(item) = (0..queries.items()).find(|&item| queries.item_tokens(item) == 0) {
         return Err(Error::invalid(format!("query {item} has no token vectors; a query needs at least one")));
     }

@@ -7,12 +7,9 @@ use crate::index::Snapshot;
 /// Candidates with imputed estimates that are estimated again by all their centroids, for each one that is scored.
 const ESTIMATED_PER_SCORED: usize = 8;
 
-/// The `keep` best candidates, best first; all of them, in document order, if they come without estimates.
+/// The `keep` best candidates, best first.
 pub(super) fn prune(query: &Prepared<'_>, snapshot: &Snapshot, gathered: Gathered, keep: usize) -> Gathered {
     let Gathered { mut candidates, estimate } = gathered;
-    if estimate == Estimate::None {
-        return Gathered { candidates, estimate };
-    }
     if estimate == Estimate::Imputed {
         cut(&mut candidates, keep.saturating_mul(ESTIMATED_PER_SCORED));
         candidates.sort_unstable_by_key(|candidate| candidate.at);

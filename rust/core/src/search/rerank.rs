@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use super::prepare::Prepared;
 use super::top_k::{Hit, top_k};
-use super::{Clock, Query, Ranking, Stats, check_queries, for_each_query, score};
+use super::{Clock, Expansion, Query, Ranking, Stats, check_queries, for_each_query, score};
 use crate::error::{Error, Result};
 use crate::ids::Id;
 use crate::index::{Location, Snapshot};
@@ -115,7 +115,9 @@ fn rerank_one(
         gathered: given.locations.len() as u64,
         pruned: (given.locations.len() - kept.len()) as u64,
         scored: scored.len() as u64,
-        scored_tokens: score::tokens(snapshot, &scored),
+        scored_tokens: score::tokens(snapshot, scored.iter().map(|hit| hit.at)),
+        feedback_vectors: 0,
+        feedback_s: 0.0,
         prepare_s,
         gather_s,
         prune_s,
@@ -123,7 +125,7 @@ fn rerank_one(
         top_k_s: 0.0,
     };
     let hits = top_k(scored, options.k.unwrap_or(usize::MAX));
-    Ok(Ranking { hits, stats: Stats { top_k_s: clock.lap(), ..stats } })
+    Ok(Ranking { hits, stats: Stats { top_k_s: clock.lap(), ..stats }, expansion: Expansion::default() })
 }
 
 /// Candidates in first-stage order.
@@ -172,7 +174,7 @@ fn prune_candidates<'a>(given: &'a Given, options: &RerankOptions) -> &'a [Locat
 }
 
 /// Documents in the order of their codes in memory, which is the fastest to read.
-fn score_in_document_order(query: &Prepared<'_>, snapshot: &Snapshot, candidates: &[Location]) -> Vec<Hit> {
+pub(super) fn score_in_document_order(query: &Prepared<'_>, snapshot: &Snapshot, candidates: &[Location]) -> Vec<Hit> {
     let mut sorted = candidates.to_vec();
     sorted.sort_unstable();
     score::score(query, snapshot, &sorted)

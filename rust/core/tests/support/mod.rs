@@ -20,6 +20,7 @@ pub struct Document {
     pub vectors: Vec<f32>,
     pub text: Option<String>,
     pub metadata: Option<String>,
+    pub truncated: bool,
 }
 
 /// What a reader sees of one document.
@@ -30,6 +31,7 @@ pub struct Stored {
     pub centroids: Vec<u16>,
     pub text: Option<String>,
     pub metadata: Option<String>,
+    pub truncated: bool,
 }
 
 /// What a reader sees of an index, documents in their order.
@@ -47,7 +49,7 @@ pub fn random(seed: u64) -> impl Iterator<Item = u64> {
     })
 }
 
-/// A document of `tokens` unit vectors; `seed` chooses them, and whether it has a text and metadata.
+/// A document of `tokens` unit vectors; `seed` chooses them, and whether it has a text, metadata and a cut text.
 pub fn document(id: Id, tokens: usize, seed: u64) -> Document {
     let mut numbers = random(seed).map(|number| (number >> 40) as f32 / (1 << 24) as f32 - 0.5);
     let mut vectors: Vec<f32> = numbers.by_ref().take(tokens * DIM).collect();
@@ -61,6 +63,7 @@ pub fn document(id: Id, tokens: usize, seed: u64) -> Document {
         text: (!seed.is_multiple_of(3)).then(|| format!("text {seed} of {id}, «ü»")),
         metadata: (!seed.is_multiple_of(4))
             .then(|| format!("{{\"seed\": {seed}, \"even\": {}}}", seed.is_multiple_of(2))),
+        truncated: seed.is_multiple_of(5),
         id,
         vectors,
     }
@@ -92,6 +95,7 @@ pub fn add(writer: &mut Writer, documents: &[Document], upsert: bool) -> Result<
         tokens: TokenMatrix::new(&vectors, &offsets, DIM, |item| item.to_string())?,
         texts: Some(documents.iter().map(|document| document.text.clone()).collect()),
         metadata: Some(documents.iter().map(|document| document.metadata.clone()).collect()),
+        truncated: Some(documents.iter().map(|document| document.truncated).collect()),
     };
     writer.add(batch, upsert, &execution())
 }
@@ -109,6 +113,7 @@ pub fn content(snapshot: &Snapshot) -> Content {
                 centroids: codes.centroids.to_vec(),
                 text: segment.text(ordinal).map(str::to_owned),
                 metadata: segment.metadata(ordinal).map(str::to_owned),
+                truncated: segment.is_truncated(ordinal),
             };
             if !segment.tombstones().contains(ordinal) {
                 content.push((segment.id(ordinal), stored));

@@ -78,26 +78,10 @@ pub fn centroid_scores(level: Level, lanes: &QueryLanes, centroids: &[i8], unit:
 /// # Panics
 /// If `centroids` is not whole rows, has no row, `bias` has another length, or `out` is not one entry per token.
 pub fn nearest_centroids(level: Level, lanes: &QueryLanes, centroids: &[i8], bias: &[i32], out: &mut [u32]) {
-    let mut dots = vec![0; lanes.tokens()];
-    nearest_centroids_with_dots(level, lanes, centroids, bias, out, &mut dots);
-}
-
-/// [`nearest_centroids`] that also gives the winning `Σ q · c - bias[row]` of each token.
-///
-/// # Panics
-/// As [`nearest_centroids`], and if `dots` is not one entry per token.
-pub fn nearest_centroids_with_dots(
-    level: Level,
-    lanes: &QueryLanes,
-    centroids: &[i8],
-    bias: &[i32],
-    out: &mut [u32],
-    dots: &mut [i32],
-) {
     let rows = count_rows(lanes, centroids);
     assert!(rows > 0 && i32::try_from(rows).is_ok(), "there must be at least one centroid and fewer than 2^31");
     assert!(bias.is_empty() || bias.len() == rows, "one bias per centroid");
-    assert!(out.len() == lanes.tokens() && dots.len() == lanes.tokens(), "one result per token");
+    assert_eq!(out.len(), lanes.tokens(), "one result per token");
     let zeros;
     let bias = if bias.is_empty() {
         zeros = vec![0; rows];
@@ -127,9 +111,8 @@ pub fn nearest_centroids_with_dots(
         // SAFETY: this level exists only where detection found neon and i8mm; lengths are checked above.
         Isa::I8mm => unsafe { neon::nearest_i8mm(lanes, centroids, bias, &mut best) },
     }
-    for (best, (out, dots)) in best.iter().zip(out.chunks_mut(LANES).zip(dots.chunks_mut(LANES))) {
+    for (best, out) in best.iter().zip(out.chunks_mut(LANES)) {
         out.iter_mut().zip(best.rows).for_each(|(out, row)| *out = row.cast_unsigned());
-        dots.copy_from_slice(&best.dots[..dots.len()]);
     }
 }
 

@@ -16,7 +16,7 @@ fn dot(lanes: &QueryLanes, token: usize, row: &[i8]) -> i32 {
     row.iter().enumerate().map(|(d, &c)| i32::from(c) * i32::from(lanes.get(token, d))).sum()
 }
 
-fn naive_nearest(lanes: &QueryLanes, centroids: &[i8], bias: &[i32]) -> Vec<(u32, i32)> {
+fn naive_nearest(lanes: &QueryLanes, centroids: &[i8], bias: &[i32]) -> Vec<u32> {
     let rows = centroids.chunks_exact(lanes.depth());
     let nearest = |token| {
         let mut best = (0, i32::MIN);
@@ -26,7 +26,7 @@ fn naive_nearest(lanes: &QueryLanes, centroids: &[i8], bias: &[i32]) -> Vec<(u32
                 best = (k as u32, dot);
             }
         }
-        best
+        best.0
     };
     (0..lanes.tokens()).map(nearest).collect()
 }
@@ -48,10 +48,9 @@ fn check(random: &mut Random, depth: usize, rows: usize, tokens: usize) {
         let same = out.iter().zip(&expected).all(|(a, b)| a.to_bits() == b.to_bits());
         assert!(same, "scores at {level}, depth {depth}, {rows} rows, {tokens} tokens");
         for (bias, nearest) in [&[][..], &bias].iter().zip(&nearest) {
-            let (mut out, mut dots) = (vec![u32::MAX; tokens], vec![0; tokens]);
-            nearest_centroids_with_dots(level, &lanes, &centroids, bias, &mut out, &mut dots);
-            let got: Vec<_> = out.into_iter().zip(dots).collect();
-            assert_eq!(&got, nearest, "{level}, depth {depth}, {rows} rows, {tokens} tokens");
+            let mut out = vec![u32::MAX; tokens];
+            nearest_centroids(level, &lanes, &centroids, bias, &mut out);
+            assert_eq!(&out, nearest, "{level}, depth {depth}, {rows} rows, {tokens} tokens");
         }
     }
 }

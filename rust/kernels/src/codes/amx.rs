@@ -3,7 +3,8 @@
 
 use super::avx512::{Decoder, fold};
 use super::eights::{Ahead, EIGHT, Eight, Padded, Tokens, pad_short};
-use super::{Bits, CodeQuery, DocumentCodes, gain, weighted_sum};
+use super::queries::Queries;
+use super::{Bits, DocumentCodes, gain};
 use crate::aligned::Aligned;
 use crate::lanes::{DEPTH_STEP, LANES};
 use crate::tiles::{ROWS, Session};
@@ -36,16 +37,16 @@ impl<'a> Run<'a> {
 
 /// Cuts documents into runs.
 struct Runs<'a> {
-    query: &'a CodeQuery<'a>,
+    row_bytes: usize,
     documents: std::iter::Enumerate<std::slice::Iter<'a, DocumentCodes<'a>>>,
     padded: std::slice::Iter<'a, Padded>,
     run: Run<'a>,
 }
 
 impl<'a> Runs<'a> {
-    fn new(query: &'a CodeQuery<'a>, documents: &'a [DocumentCodes<'a>], padded: &'a [Padded]) -> Self {
-        let run = Run { tokens: Tokens::none(query), start: 0, eights: 0, document: 0, closes: true };
-        Self { query, documents: documents.iter().enumerate(), padded: padded.iter(), run }
+    fn new(row_bytes: usize, documents: &'a [DocumentCodes<'a>], padded: &'a [Padded]) -> Self {
+        let run = Run { tokens: Tokens::none(row_bytes), start: 0, eights: 0, document: 0, closes: true };
+        Self { row_bytes, documents: documents.iter().enumerate(), padded: padded.iter(), run }
     }
 
     /// The next run; one of no eights after the last.
@@ -58,7 +59,7 @@ impl<'a> Runs<'a> {
             let Some((index, document)) = self.documents.find(|(_, document)| !document.gains.is_empty()) else {
                 return run;
             };
-            (run.tokens, run.document) = (Tokens::new(self.query, document, &mut self.padded), index);
+            (run.tokens, run.document) = (Tokens::new(self.row_bytes, document, &mut self.padded), index);
         }
         let left = run.tokens.count() - run.start;
         (run.eights, run.closes) = (left.div_ceil(EIGHT).min(EIGHTS), left <= ROWS);
@@ -66,23 +67,17 @@ impl<'a> Runs<'a> {
     }
 }
 
-/// A block of the query: its lanes and its part of the table of centroid scores.
-struct Block<'a> {
-    lanes: &'a [i8],
-    table: &'a [[f32; LANES]],
-}
-
 /// # Safety
 /// The process has permission for tiles.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
-pub(super) unsafe fn maxsim(query: &CodeQuery, documents: &[DocumentCodes], out: &mut [f32]) {
+pub(super) unsafe fn maxsim(queries: &Queries, documents: &[DocumentCodes], out: &mut [f32]) {
     // SAFETY: as the caller's.
     unsafe {
-        match (query.lanes.stored_depth() / DEPTH_STEP, query.rows() > 0) {
-            (2, false) => maxsim_with::<2, false>(query, documents, out),
-            (2, true) => maxsim_with::<2, true>(query, documents, out),
-            (_, false) => maxsim_with::<0, false>(query, documents, out),
-            (_, true) => maxsim_with::<0, true>(query, documents, out),
+        match (queries.stride / DEPTH_STEP, queries.residual()) {
+            (2, false) => maxsim_with::<2, false>(queries, documents, out),
+            (2, true) => maxsim_with::<2, true>(queries, documents, out),
+            (_, false) => maxsim_with::<0, false>(queries, documents, out),
+            (_, true) => maxsim_with::<0, true>(queries, documents, out),
         }
     }
 }
@@ -93,24 +88,22 @@ pub(super) unsafe fn maxsim(query: &CodeQuery, documents: &[DocumentCodes], out:
 /// The process has permission for tiles.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
 unsafe fn maxsim_with<const STEPS: usize, const CENTROIDS: bool>(
-    query: &CodeQuery,
+    queries: &Queries,
     documents: &[DocumentCodes],
     out: &mut [f32],
 ) {
-    let lanes = query.lanes;
+    let &Queries { bits, row_bytes, ref blocks, .. } = queries;
     // Tiles take both sides signed: no offset, and 8-bit codes become levels by flipping the top bit.
-    let decoder = Decoder::<true>::new(query, if query.bits == Bits::Eight { 0x80 } else { 0 });
-    let stride = if STEPS == 0 { lanes.stored_depth() } else { STEPS * DEPTH_STEP };
-    let blocks: Vec<Block> =
-        (0..lanes.blocks()).map(|block| Block { lanes: lanes.block(block), table: query.table(block) }).collect();
+    let decoder = Decoder::<true>::new(queries, if bits == Bits::Eight { 0x80 } else { 0 });
+    let stride = if STEPS == 0 { queries.stride } else { STEPS * DEPTH_STEP };
     let [mut rows, mut next_rows] = [(); 2].map(|()| Aligned::<u8>::zeroed(decoder.scratch(ROWS)));
     let [mut last_sums, mut older_sums] = [(); 2].map(|()| Aligned::<i32>::zeroed(ROWS * LANES));
     // As floats in memory, because a broadcast from there takes no vector port.
     let mut gains = Aligned::<f32>::zeroed(IN_FLIGHT * ROWS);
     let mut maxima = Aligned::<f32>::zeroed(blocks.len() * LANES);
-    let mut ahead = Ahead::new(query, documents);
-    let padded = pad_short(query, documents);
-    let mut runs = Runs::new(query, documents, &padded);
+    let mut ahead = Ahead::new(row_bytes, documents);
+    let padded = pad_short(row_bytes, documents);
+    let mut runs = Runs::new(row_bytes, documents, &padded);
     let mut flight = [runs.run; IN_FLIGHT];
     out.fill(f32::NEG_INFINITY);
     // SAFETY: the caller vouches for the permission.
@@ -124,42 +117,42 @@ unsafe fn maxsim_with<const STEPS: usize, const CENTROIDS: bool>(
             break;
         }
         let [now, next] = [0, 1].map(|ahead| &flight[(round + ahead) % IN_FLIGHT]);
-        for (block, Block { lanes, table }) in blocks.iter().enumerate() {
+        for (place, block) in blocks.iter().enumerate() {
             // Two products back.
-            let (back, folded_block) = match block {
+            let (back, folded_place) = match place {
                 0 | 1 if blocks.len() == 1 => (2, 0),
-                0 | 1 => (1, blocks.len() + block - 2),
-                _ => (0, block - 2),
+                0 | 1 => (1, blocks.len() + place - 2),
+                _ => (0, place - 2),
             };
-            let folded_place = (round + IN_FLIGHT - back) % IN_FLIGHT;
-            let folded = &flight[folded_place];
-            let folded_table = blocks[folded_block].table;
-            let best = &mut maxima.as_chunks_mut::<LANES>().0[folded_block];
+            let slot = (round + IN_FLIGHT - back) % IN_FLIGHT;
+            let (folded, folded_table) = (&flight[slot], blocks[folded_place].table);
+            let best = &mut maxima.as_chunks_mut::<LANES>().0[folded_place];
             if folded.start == 0 {
                 best.fill(f32::NEG_INFINITY);
             }
             let sums: &[[[i32; LANES]; EIGHT]; EIGHTS] =
                 older_sums.as_chunks().0.as_chunks().0.first_chunk().expect("32 rows");
-            session.multiply(&rows, stride, lanes, now.eights <= EIGHTS / 2, &mut last_sums, |eights| {
+            let half = now.eights <= EIGHTS / 2;
+            session.multiply(&rows, stride, block.values(), half, &mut last_sums, |eights| {
                 for index in eights {
-                    if block == 0 && index < next.eights {
-                        decoder.decode(&next.eight(index), &mut next_rows[index * EIGHT * stride..]);
-                        let gains = &mut gains.as_chunks_mut::<EIGHT>().0[(round + 1) % IN_FLIGHT * EIGHTS + index];
-                        *gains = next.eight(index).gains.map(gain);
+                    if place == 0 && index < next.eights {
+                        let eight = next.eight(index);
+                        decoder.decode(&eight, &mut next_rows[index * EIGHT * stride..]);
+                        gains.as_chunks_mut().0[(round + 1) % IN_FLIGHT * EIGHTS + index] = eight.gains.map(gain);
                         ahead.prefetch();
                     }
                     if index < folded.eights {
                         let sum = |token: usize, half: usize| load_i32x16(&sums[index][token][half * 16..]);
-                        let gains = &gains.as_chunks::<EIGHT>().0[folded_place * EIGHTS + index];
+                        let gains = &gains.as_chunks().0[slot * EIGHTS + index];
                         fold::<8, CENTROIDS, false>(&folded.eight(index), gains, folded_table, best, sum);
                     }
                     if CENTROIDS && index < now.eights {
-                        now.eight(index).prefetch_centroid_scores(table);
+                        now.eight(index).prefetch_centroid_scores(block.table);
                     }
                 }
             });
-            if folded.closes && folded.eights > 0 && folded_block + 1 == blocks.len() {
-                out[folded.document] = weighted_sum(&maxima[..query.weights.len()], query.weights);
+            if folded.closes && folded.eights > 0 && folded_place + 1 == blocks.len() {
+                queries.score(&maxima, &mut out[folded.document * queries.len()..]);
             }
             std::mem::swap(&mut last_sums, &mut older_sums);
         }

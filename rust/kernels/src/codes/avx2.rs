@@ -9,61 +9,59 @@ use std::arch::x86_64::{
 };
 
 use super::eights::{EIGHT, Eight, for_each_eight};
-use super::{Bits, CodeQuery, DocumentCodes, gain};
+use super::queries::Queries;
+use super::{Bits, DocumentCodes, gain};
 use crate::aligned::Aligned;
 use crate::lanes::LANES;
 use crate::x86::{OFFSET, dot_maddubs, dots_i16, load_f32x8, load_i32x8, load_u8x32, store_f32x8, store_u8x32};
 
 #[target_feature(enable = "avx2,fma")]
-pub(super) fn maxsim(query: &CodeQuery, documents: &[DocumentCodes], out: &mut [f32]) {
-    if query.bits == Bits::Eight {
-        return maxsim_eight(query, documents, out);
+pub(super) fn maxsim(queries: &Queries, documents: &[DocumentCodes], out: &mut [f32]) {
+    if queries.bits == Bits::Eight {
+        return maxsim_eight(queries, documents, out);
     }
-    let lanes = query.lanes;
-    let (stride, depth) = (lanes.stored_depth(), lanes.depth());
-    let starts = lanes.starts(OFFSET);
-    let decoder = Decoder::new(query);
+    let &Queries { stride, depth, ref blocks, .. } = queries;
+    let starts: Vec<_> = blocks.iter().map(|block| block.start(OFFSET)).collect();
+    let decoder = Decoder::new(queries);
     let mut rows = decoder.scratch();
-    for_each_eight(query, documents, out, |eight, maxima| {
+    for_each_eight(queries, documents, out, |eight, maxima| {
         decoder.decode(eight, &mut rows);
-        for (block, start) in starts.iter().enumerate() {
-            let dot = |token: usize| [dot_maddubs(&rows[token * stride..], lanes.block(block), depth, start)];
-            fold(eight, query.table(block), &mut maxima[block], dot);
+        for ((block, start), maxima) in blocks.iter().zip(&starts).zip(maxima) {
+            let dot = |token: usize| [dot_maddubs(&rows[token * stride..], block.values(), depth, start)];
+            fold(eight, block.table, maxima, dot);
         }
     });
 }
 
 #[target_feature(enable = "avx2,fma,avxvnni")]
-pub(super) fn maxsim_vnni(query: &CodeQuery, documents: &[DocumentCodes], out: &mut [f32]) {
-    let lanes = query.lanes;
-    let (stride, depth) = (lanes.stored_depth(), lanes.depth());
-    let starts = lanes.starts(if query.bits == Bits::Eight { 128 } else { OFFSET });
-    let decoder = Decoder::new(query);
+pub(super) fn maxsim_vnni(queries: &Queries, documents: &[DocumentCodes], out: &mut [f32]) {
+    let &Queries { stride, depth, ref blocks, .. } = queries;
+    let offset = if queries.bits == Bits::Eight { 128 } else { OFFSET };
+    let starts: Vec<_> = blocks.iter().map(|block| block.start(offset)).collect();
+    let decoder = Decoder::new(queries);
     let mut rows = decoder.scratch();
-    for_each_eight(query, documents, out, |eight, maxima| {
+    for_each_eight(queries, documents, out, |eight, maxima| {
         decoder.decode(eight, &mut rows);
-        for (block, start) in starts.iter().enumerate() {
-            let dot = |token: usize| dot_vnni(&rows[token * stride..], stride, lanes.block(block), depth, start);
-            fold(eight, query.table(block), &mut maxima[block], dot);
+        for ((block, start), maxima) in blocks.iter().zip(&starts).zip(maxima) {
+            let dot = |token: usize| dot_vnni(&rows[token * stride..], stride, block.values(), depth, start);
+            fold(eight, block.table, maxima, dot);
         }
     });
 }
 
 /// 8-bit codes leave `maddubs` no room, so both sides are widened to i16.
 #[target_feature(enable = "avx2,fma")]
-fn maxsim_eight(query: &CodeQuery, documents: &[DocumentCodes], out: &mut [f32]) {
-    let lanes = query.lanes;
-    let (stride, depth) = (lanes.stored_depth(), lanes.depth());
-    let mut pairs = Aligned::<i16>::zeroed(lanes.blocks() * stride * LANES);
-    let blocks = pairs.chunks_exact_mut(stride * LANES);
-    blocks.enumerate().for_each(|(block, out)| lanes.widen_block(block, out));
+fn maxsim_eight(queries: &Queries, documents: &[DocumentCodes], out: &mut [f32]) {
+    let &Queries { stride, depth, ref blocks, .. } = queries;
+    let size = stride * LANES;
+    let mut pairs = Aligned::<i16>::zeroed(blocks.len() * size);
+    pairs.chunks_exact_mut(size).zip(blocks).for_each(|(out, block)| block.widen(out));
     let mut wide = Aligned::<i16>::zeroed((EIGHT + SPARE) * stride);
-    for_each_eight(query, documents, out, |eight, maxima| {
+    for_each_eight(queries, documents, out, |eight, maxima| {
         widen_codes(eight, depth, stride, &mut wide);
-        for block in 0..lanes.blocks() {
-            let pairs = &pairs[block * stride * LANES..];
+        for ((block, pairs), maxima) in blocks.iter().zip(pairs.chunks_exact(size)).zip(maxima) {
             let dot = |token: usize| dots_i16::<2>(pairs, &wide[token * stride..], stride, depth);
-            fold(eight, query.table(block), &mut maxima[block], dot);
+            fold(eight, block.table, maxima, dot);
         }
     });
 }
@@ -154,15 +152,15 @@ struct Decoder {
 impl Decoder {
     #[inline]
     #[target_feature(enable = "avx2")]
-    fn new(query: &CodeQuery) -> Self {
+    fn new(queries: &Queries) -> Self {
         // SAFETY: 16 readable bytes.
-        let levels = unsafe { _mm_loadu_si128(query.levels.as_ptr().cast()) };
+        let levels = unsafe { _mm_loadu_si128(queries.levels.as_ptr().cast()) };
         Self {
-            bits: query.bits,
-            row_bytes: query.row_bytes(),
-            stride: query.lanes.stored_depth(),
+            bits: queries.bits,
+            row_bytes: queries.row_bytes,
+            stride: queries.stride,
             levels: _mm256_add_epi8(_mm256_broadcastsi128_si256(levels), _mm256_set1_epi8(OFFSET as i8)),
-            mask: _mm256_set1_epi8(((1_u32 << query.bits.get()) - 1) as i8),
+            mask: _mm256_set1_epi8(((1_u32 << queries.bits.get()) - 1) as i8),
         }
     }
 

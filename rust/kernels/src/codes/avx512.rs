@@ -1,7 +1,8 @@
 //! `vpdpbusd` on 512-bit registers: tiles of 8 tokens × 32 lanes, sixteen sums in registers.
 
 use super::eights::{EIGHT, Eight, for_each_eight};
-use super::{Bits, CodeQuery, DocumentCodes, MAX_LEVEL, gain};
+use super::queries::Queries;
+use super::{Bits, DocumentCodes, MAX_LEVEL, gain};
 use crate::aligned::Aligned;
 use crate::lanes::LANES;
 use crate::x86::{load_f32x16, load_i32x16, load_u8x64, store_f32x16, store_u8x64};
@@ -15,38 +16,36 @@ use std::arch::x86_64::{
 };
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
-pub(super) fn maxsim(query: &CodeQuery, documents: &[DocumentCodes], out: &mut [f32]) {
-    match (query.rows() > 0, can_be_biased(query)) {
-        (false, false) => maxsim_with::<false, false>(query, documents, out),
-        (false, true) => maxsim_with::<false, true>(query, documents, out),
-        (true, false) => maxsim_with::<true, false>(query, documents, out),
-        (true, true) => maxsim_with::<true, true>(query, documents, out),
+pub(super) fn maxsim(queries: &Queries, documents: &[DocumentCodes], out: &mut [f32]) {
+    match (queries.residual(), can_be_biased(queries)) {
+        (false, false) => maxsim_with::<false, false>(queries, documents, out),
+        (false, true) => maxsim_with::<false, true>(queries, documents, out),
+        (true, false) => maxsim_with::<true, false>(queries, documents, out),
+        (true, true) => maxsim_with::<true, true>(queries, documents, out),
     }
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
 fn maxsim_with<const CENTROIDS: bool, const BIASED: bool>(
-    query: &CodeQuery,
+    queries: &Queries,
     documents: &[DocumentCodes],
     out: &mut [f32],
 ) {
-    let lanes = query.lanes;
-    let (stride, depth) = (lanes.stored_depth(), lanes.depth());
+    let &Queries { stride, depth, bits, ref blocks, .. } = queries;
     // `vpdpbusd` wants one side unsigned: levels are raised by `offset`, and offset · Σ q is taken off at the start.
-    let offset = if query.bits == Bits::Eight { 128 } else { i32::from(MAX_LEVEL) };
-    let decoder = Decoder::<false>::new(query, if query.bits == Bits::Eight { 0 } else { MAX_LEVEL });
+    let offset = if bits == Bits::Eight { 128 } else { i32::from(MAX_LEVEL) };
+    let decoder = Decoder::<false>::new(queries, if bits == Bits::Eight { 0 } else { MAX_LEVEL });
     let bias = if BIASED { BIAS.to_bits().cast_signed() } else { 0 };
-    let starts: Vec<_> = lanes.starts(offset).into_iter().map(|start| start.map(|start| start + bias)).collect();
+    let starts: Vec<_> = blocks.iter().map(|block| block.start(offset).map(|start| start + bias)).collect();
     let mut rows = Aligned::zeroed(decoder.scratch(EIGHT));
-    for_each_eight(query, documents, out, |eight, maxima| {
+    for_each_eight(queries, documents, out, |eight, maxima| {
         decoder.decode(eight, &mut rows);
         let gains = eight.gains.map(gain);
-        for (block, (start, best)) in starts.iter().zip(maxima).enumerate() {
-            let table = query.table(block);
+        for ((block, start), best) in blocks.iter().zip(&starts).zip(maxima) {
+            let (lanes, table) = (block.values(), block.table);
             if CENTROIDS {
                 eight.prefetch_centroid_scores(table);
             }
-            let lanes = lanes.block(block);
             if eight.repeats >= EIGHT / 2 {
                 let sums = dot_tile::<4>(&rows[4 * stride..], stride, lanes, depth, start);
                 fold::<4, CENTROIDS, BIASED>(eight, &gains, table, best, |token, half| sums[token][half]);
@@ -93,9 +92,9 @@ fn dot_tile<const TOKENS: usize>(
 }
 
 /// Whether all sums stay within the reach of [`BIAS`].
-fn can_be_biased(query: &CodeQuery) -> bool {
-    let largest_level = if query.bits == Bits::Eight { 128 } else { usize::from(MAX_LEVEL) };
-    query.lanes.depth() * largest_level * 127 < 1 << 22
+fn can_be_biased(queries: &Queries) -> bool {
+    let largest_level = if queries.bits == Bits::Eight { 128 } else { usize::from(MAX_LEVEL) };
+    queries.depth * largest_level * 127 < 1 << 22
 }
 
 /// 1.5 · 2^23: a sum within ±2^22 that starts at this float's bits has the bits of the float `BIAS` + sum.
@@ -160,13 +159,13 @@ impl<const VBMI: bool> Decoder<VBMI> {
     /// `offset` is added to each level below 8 bits, and flips bits (0 or 128) of each code at 8.
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw")]
-    pub(super) fn new(query: &CodeQuery, offset: u8) -> Self {
-        let (bits, row_bytes) = (query.bits, query.row_bytes());
+    pub(super) fn new(queries: &Queries, offset: u8) -> Self {
+        let &Queries { bits, row_bytes, levels, stride, .. } = queries;
         let raise = _mm512_set1_epi8(offset.cast_signed());
         let levels = if bits == Bits::Eight {
             raise
         } else {
-            let levels: [u8; 64] = std::array::from_fn(|at| query.levels[at % (1 << bits.get())].cast_unsigned());
+            let levels: [u8; 64] = std::array::from_fn(|at| levels[at % (1 << bits.get())].cast_unsigned());
             _mm512_add_epi8(load_u8x64(&levels), raise)
         };
         let mask = _mm512_set1_epi8(((1_u32 << bits.get()) - 1) as i8);
@@ -180,7 +179,7 @@ impl<const VBMI: bool> Decoder<VBMI> {
             load_i32x16(&shifts)
         });
         let outputs = bits.planes().div_ceil(planes_per_output);
-        Self { bits, row_bytes, stride: query.lanes.stored_depth(), levels, mask, shifts, outputs }
+        Self { bits, row_bytes, stride, levels, mask, shifts, outputs }
     }
 
     /// Bytes that some rows take: a register may be written past the end of the last.

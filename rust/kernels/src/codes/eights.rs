@@ -5,7 +5,8 @@
 //! repeat tokens of the one before: a maximum does not mind. Documents of fewer than eight tokens are copied, with their
 //! first token repeated.
 
-use super::{CodeQuery, DocumentCodes, weighted_sum};
+use super::DocumentCodes;
+use super::queries::Queries;
 #[cfg(target_arch = "aarch64")]
 use crate::aarch64::prefetch;
 use crate::aligned::Aligned;
@@ -51,27 +52,27 @@ impl Eight<'_> {
 /// its document, `[blocks][32]`.
 #[inline]
 pub(super) fn for_each_eight(
-    query: &CodeQuery,
+    queries: &Queries,
     documents: &[DocumentCodes],
     out: &mut [f32],
     mut score: impl FnMut(&Eight, &mut [[f32; LANES]]),
 ) {
-    let mut maxima = Aligned::<f32>::zeroed(query.lanes.blocks() * LANES);
-    let mut ahead = Ahead::new(query, documents);
-    let padded = pad_short(query, documents);
+    let mut maxima = Aligned::<f32>::zeroed(queries.blocks.len() * LANES);
+    let mut ahead = Ahead::new(queries.row_bytes, documents);
+    let padded = pad_short(queries.row_bytes, documents);
     let mut padded = padded.iter();
-    for (document, out) in documents.iter().zip(out) {
-        let tokens = Tokens::new(query, document, &mut padded);
+    for (document, out) in documents.iter().zip(out.chunks_exact_mut(queries.len())) {
+        let tokens = Tokens::new(queries.row_bytes, document, &mut padded);
         maxima.fill(f32::NEG_INFINITY);
         for token in (0..tokens.count()).step_by(EIGHT) {
             ahead.prefetch();
             score(&tokens.eight(token), maxima.as_chunks_mut::<LANES>().0);
         }
-        *out = if tokens.count() == 0 {
-            f32::NEG_INFINITY
+        if tokens.count() == 0 {
+            out.fill(f32::NEG_INFINITY);
         } else {
-            weighted_sum(&maxima[..query.lanes.tokens()], query.weights)
-        };
+            queries.score(&maxima, out);
+        }
     }
 }
 
@@ -83,11 +84,11 @@ pub(super) struct Padded {
 }
 
 /// Copies of those documents, in order.
-pub(super) fn pad_short(query: &CodeQuery, documents: &[DocumentCodes]) -> Vec<Padded> {
+pub(super) fn pad_short(row_bytes: usize, documents: &[DocumentCodes]) -> Vec<Padded> {
     let short = documents.iter().filter(|document| (1..EIGHT).contains(&document.gains.len()));
     let pad = |document: &DocumentCodes| {
         let tokens: [usize; EIGHT] = std::array::from_fn(|token| (token + document.gains.len()).saturating_sub(EIGHT));
-        let codes = tokens.iter().flat_map(|token| &document.codes[token * query.row_bytes()..][..query.row_bytes()]);
+        let codes = tokens.iter().flat_map(|token| &document.codes[token * row_bytes..][..row_bytes]);
         Padded {
             codes: codes.copied().collect(),
             gains: tokens.map(|token| document.gains[token]),
@@ -111,18 +112,18 @@ pub(super) struct Tokens<'a> {
 impl<'a> Tokens<'a> {
     /// No tokens.
     #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
-    pub(super) fn none(query: &CodeQuery) -> Self {
-        Self { codes: &[], gains: &[], cells: &[], row_bytes: query.row_bytes(), count: 0 }
+    pub(super) fn none(row_bytes: usize) -> Self {
+        Self { codes: &[], gains: &[], cells: &[], row_bytes, count: 0 }
     }
 
     /// Takes the next of `padded` in place of a short document.
     #[inline]
     pub(super) fn new(
-        query: &CodeQuery,
+        row_bytes: usize,
         document: &DocumentCodes<'a>,
         padded: &mut std::slice::Iter<'a, Padded>,
     ) -> Self {
-        let (row_bytes, count) = (query.row_bytes(), document.gains.len());
+        let count = document.gains.len();
         match (1..EIGHT).contains(&count).then(|| padded.next()).flatten() {
             Some(Padded { codes, gains, cells }) => Self { codes, gains, cells, row_bytes, count },
             None => Self { codes: document.codes, gains: document.gains, cells: document.centroids, row_bytes, count },
@@ -161,7 +162,7 @@ pub(super) struct Ahead<'a> {
 }
 
 impl<'a> Ahead<'a> {
-    pub(super) fn new(query: &CodeQuery, documents: &'a [DocumentCodes<'a>]) -> Self {
+    pub(super) fn new(row_bytes: usize, documents: &'a [DocumentCodes<'a>]) -> Self {
         let mut documents = documents.iter();
         let mut skipped = 0;
         while skipped < DISTANCE
@@ -169,7 +170,7 @@ impl<'a> Ahead<'a> {
         {
             skipped += document.gains.len();
         }
-        Self { documents, next: std::ptr::null(), tokens: 0, row_bytes: query.row_bytes() }
+        Self { documents, next: std::ptr::null(), tokens: 0, row_bytes }
     }
 
     /// Asks for the codes of eight later tokens.

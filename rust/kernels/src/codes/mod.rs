@@ -7,6 +7,8 @@
 //! score   = Σ_j weight_j · max_t v[t][j]                                             (`weighted_sum`'s order)
 //! ```
 //!
+//! Several queries may be scored at once: a document is then read and decoded once for all of them.
+//!
 //! The sum of products is an exact integer; the rest is one conversion, one multiplication and one addition, each rounded
 //! once and never fused. So every level gives the same bits. A maximum replaces the best so far only where it is greater.
 //!
@@ -28,6 +30,7 @@
 
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 mod eights;
+mod queries;
 mod scalar;
 #[cfg(target_arch = "x86_64")]
 mod avx2;
@@ -42,6 +45,7 @@ mod tests;
 
 use crate::lanes::{LANES, QueryLanes};
 use crate::level::{Isa, Level};
+use queries::Queries;
 
 /// Bits per dimension of a code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -123,20 +127,9 @@ pub struct CodeQuery<'a> {
 pub const MAX_LEVEL: u8 = 21;
 
 impl CodeQuery<'_> {
-    fn row_bytes(&self) -> usize {
-        self.bits.row_bytes(self.lanes.depth())
-    }
-
     /// Rows of the table of centroid scores; 0 for the flat codec.
     fn rows(&self) -> usize {
         self.centroid_scores.len() / (self.lanes.blocks() * LANES).max(1)
-    }
-
-    /// One block of the table of centroid scores; empty for the flat codec.
-    #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
-    fn table(&self, block: usize) -> &[[f32; LANES]] {
-        let rows = self.rows();
-        &self.centroid_scores.as_chunks::<LANES>().0[block * rows..][..rows]
     }
 
     fn check(&self) {
@@ -151,7 +144,8 @@ impl CodeQuery<'_> {
 
     fn check_document(&self, document: &DocumentCodes) {
         let tokens = document.gains.len();
-        assert_eq!(document.codes.len(), tokens * self.row_bytes(), "codes must be [tokens, row_bytes]");
+        let row_bytes = self.bits.row_bytes(self.lanes.depth());
+        assert_eq!(document.codes.len(), tokens * row_bytes, "codes must be [tokens, row_bytes]");
         assert!(self.centroid_scores.is_empty() || document.centroids.len() == tokens, "one centroid per token");
     }
 }
@@ -161,21 +155,25 @@ fn gain(half: u16) -> f32 {
     f32::from_bits(u32::from(half) << 16)
 }
 
-/// Scores documents by `MaxSim`; a document without tokens scores −inf.
+/// Scores documents by `MaxSim`, `out[document][query]`; a document without tokens scores −inf.
 ///
-/// Dispatches once for the whole slice and allocates once; later documents are prefetched while earlier ones are scored.
+/// A score does not depend on the other queries and documents. Dispatches once for all of them; later documents are
+/// prefetched while earlier ones are scored.
 ///
 /// # Panics
-/// If lengths disagree (`weights`, `out`, or a document's `codes`, `gains`, `centroids`) or a level exceeds ±21.
-pub fn maxsim_codes(level: Level, query: &CodeQuery, documents: &[DocumentCodes], out: &mut [f32]) {
-    assert_eq!(documents.len(), out.len(), "one score per document");
-    query.check();
+/// If lengths disagree (`weights`, `out`, or a document's `codes`, `gains`, `centroids`), a level exceeds ±21, or the
+/// queries differ in depth, bits, levels or rows of centroid scores.
+pub fn maxsim_codes(level: Level, queries: &[CodeQuery], documents: &[DocumentCodes], out: &mut [f32]) {
+    assert_eq!(documents.len() * queries.len(), out.len(), "out must be [documents, queries]");
+    let Some(first) = queries.first() else { return };
     for document in documents {
-        query.check_document(document);
+        first.check_document(document);
     }
-    if query.lanes.tokens() == 0 {
-        let score = |document: &DocumentCodes| if document.gains.is_empty() { f32::NEG_INFINITY } else { 0.0 };
-        out.iter_mut().zip(documents).for_each(|(out, document)| *out = score(document));
+    let query = &Queries::new(queries, first);
+    if query.blocks.is_empty() {
+        for (out, document) in out.chunks_exact_mut(queries.len()).zip(documents) {
+            out.fill(if document.gains.is_empty() { f32::NEG_INFINITY } else { 0.0 });
+        }
         return;
     }
     match level.0 {
@@ -214,8 +212,8 @@ pub fn token_scores(query: &CodeQuery, document: &DocumentCodes, out: &mut [f32]
     assert_eq!(out.len(), document.gains.len() * lanes.tokens(), "out must be [document tokens][query tokens]");
     let mut levels = vec![0; lanes.depth()];
     for (t, out) in out.chunks_exact_mut(lanes.tokens().max(1)).enumerate() {
-        let row = &document.codes[t * query.row_bytes()..][..query.row_bytes()];
-        decode(query, row, &mut levels);
+        let row_bytes = query.bits.row_bytes(lanes.depth());
+        decode(query.bits, query.levels, &document.codes[t * row_bytes..][..row_bytes], &mut levels);
         let gain = gain(document.gains[t]);
         for (j, out) in out.iter_mut().enumerate() {
             let dot: i32 = levels.iter().enumerate().map(|(d, &l)| i32::from(l) * i32::from(lanes.get(j, d))).sum();
@@ -253,16 +251,15 @@ pub fn weighted_sum(maxima: &[f32], weights: &[f32]) -> f32 {
 }
 
 /// The levels of one token, plainly.
-fn decode(query: &CodeQuery, row: &[u8], levels: &mut [i8]) {
-    let bits = query.bits.get();
-    if query.bits == Bits::Eight {
-        levels.iter_mut().zip(row).for_each(|(level, &code)| *level = (code ^ 0x80).cast_signed());
+fn decode(bits: Bits, levels: &[i8; 16], row: &[u8], out: &mut [i8]) {
+    if bits == Bits::Eight {
+        out.iter_mut().zip(row).for_each(|(level, &code)| *level = (code ^ 0x80).cast_signed());
         return;
     }
-    let mask = (1 << bits) - 1;
-    for (plane, levels) in levels.chunks_exact_mut(row.len()).enumerate() {
-        for (level, &byte) in levels.iter_mut().zip(row) {
-            *level = query.levels[usize::from(byte >> (plane as u8 * bits) & mask)];
+    let mask = (1 << bits.get()) - 1;
+    for (plane, out) in out.chunks_exact_mut(row.len()).enumerate() {
+        for (level, &byte) in out.iter_mut().zip(row) {
+            *level = levels[usize::from(byte >> (plane as u8 * bits.get()) & mask)];
         }
     }
 }

@@ -6,44 +6,47 @@ use std::arch::aarch64::{
 };
 
 use super::eights::{EIGHT, Eight, for_each_eight};
-use super::{Bits, CodeQuery, DocumentCodes, gain};
+use super::queries::Queries;
+use super::{Bits, DocumentCodes, gain};
 use crate::aarch64::{OCTET, Register, Shape, dots_sdot, dots_smmla, load_f32x4, load_i8x16, store_f32x4};
 use crate::aligned::Aligned;
 use crate::lanes::LANES;
 
 #[target_feature(enable = "neon,dotprod")]
-pub(super) fn maxsim(query: &CodeQuery, documents: &[DocumentCodes], out: &mut [f32]) {
+pub(super) fn maxsim(queries: &Queries, documents: &[DocumentCodes], out: &mut [f32]) {
     let whole = |tile: &[Register], octet: &[Register]| dots_sdot(tile, octet);
-    score::<8>(query, documents, out, whole, |tile, octet| dots_sdot(tile, octet));
+    score::<8>(queries, documents, out, whole, |tile, octet| dots_sdot(tile, octet));
 }
 
 #[target_feature(enable = "neon,i8mm")]
-pub(super) fn maxsim_i8mm(query: &CodeQuery, documents: &[DocumentCodes], out: &mut [f32]) {
+pub(super) fn maxsim_i8mm(queries: &Queries, documents: &[DocumentCodes], out: &mut [f32]) {
     let whole = |tile: &[Register], octet: &[Register]| dots_smmla(tile, octet);
-    score::<4>(query, documents, out, whole, |tile, octet| dots_smmla(tile, octet));
+    score::<4>(queries, documents, out, whole, |tile, octet| dots_smmla(tile, octet));
 }
 
 /// `whole` gives the sums of a tile of eight tokens with eight lanes, `half` those of its last four tokens.
 #[inline]
 #[target_feature(enable = "neon")]
 fn score<const UNITS: usize>(
-    query: &CodeQuery,
+    queries: &Queries,
     documents: &[DocumentCodes],
     out: &mut [f32],
     whole: impl Fn(&[Register], &[Register]) -> [[int32x4_t; 2]; EIGHT],
     half: impl Fn(&[Register], &[Register]) -> [[int32x4_t; 2]; EIGHT / 2],
 ) {
-    let (lanes, decoder) = (query.lanes, Decoder::<UNITS>::new(query));
+    let (blocks, decoder) = (&queries.blocks, Decoder::<UNITS>::new(queries));
     let shape = decoder.shape;
-    let mut packed = Aligned::zeroed(lanes.blocks() * shape.block_registers());
-    let blocks = packed.chunks_exact_mut(shape.block_registers());
-    blocks.enumerate().for_each(|(block, out)| shape.pack(lanes.block(block), out));
+    let mut packed = Aligned::zeroed(blocks.len() * shape.block_registers());
+    packed
+        .chunks_exact_mut(shape.block_registers())
+        .zip(blocks)
+        .for_each(|(out, block)| shape.pack(block.values(), out));
     let mut tile = Aligned::zeroed(shape.registers());
-    for_each_eight(query, documents, out, |eight, maxima| {
+    for_each_eight(queries, documents, out, |eight, maxima| {
         decoder.decode(eight, &mut tile);
         let gains = eight.gains.map(gain);
-        for (block, (octets, maxima)) in packed.chunks_exact(shape.block_registers()).zip(maxima).enumerate() {
-            let table = query.table(block);
+        for ((block, octets), maxima) in blocks.iter().zip(packed.chunks_exact(shape.block_registers())).zip(maxima) {
+            let table = block.table;
             eight.prefetch_centroid_scores(table);
             let centroids = eight.centroid_scores(table);
             let octets = octets.chunks_exact(shape.registers()).zip(maxima.as_chunks_mut::<OCTET>().0);
@@ -93,9 +96,9 @@ struct Decoder<const UNITS: usize> {
 impl<const UNITS: usize> Decoder<UNITS> {
     #[inline]
     #[target_feature(enable = "neon")]
-    fn new(query: &CodeQuery) -> Self {
-        let shape = Shape { row_bytes: query.row_bytes(), planes: query.bits.planes() };
-        Self { bits: query.bits, shape, levels: load_i8x16(query.levels) }
+    fn new(queries: &Queries) -> Self {
+        let shape = Shape { row_bytes: queries.row_bytes, planes: queries.bits.planes() };
+        Self { bits: queries.bits, shape, levels: load_i8x16(queries.levels) }
     }
 
     /// Fills a tile with the levels of eight tokens.

@@ -94,7 +94,7 @@ fn bits_of(scores: &[f32]) -> Vec<u32> {
 
 fn at(level: Level, query: &CodeQuery, documents: &[DocumentCodes]) -> Vec<u32> {
     let mut out = vec![0.0; documents.len()];
-    maxsim_codes(level, query, documents, &mut out);
+    maxsim_codes(level, &[*query], documents, &mut out);
     bits_of(&out)
 }
 
@@ -165,6 +165,44 @@ fn scores_do_not_depend_on_order_or_company() {
     }
 }
 
+#[test]
+fn queries_together_score_as_each_alone() {
+    let mut random = Random::new(5);
+    for (bits, flat) in [(Bits::Four, true), (Bits::Four, false), (Bits::Two, false), (Bits::Eight, true)] {
+        // A query without tokens, of part of a block, of whole blocks; first, in the middle and last.
+        for lengths in [vec![32, 32], vec![0, 33, 5], vec![7, 0, 64, 32, 1, 0], vec![20; 9]] {
+            let depth = 128;
+            let tables: Vec<_> =
+                lengths.iter().map(|&tokens| Tables::random(&mut random, tokens, depth, flat)).collect();
+            let levels = tables[0].levels;
+            let queries: Vec<_> =
+                tables.iter().map(|tables| CodeQuery { levels: &levels, ..tables.query(bits) }).collect();
+            let stored: Vec<_> = DOCUMENT_TOKENS
+                .iter()
+                .map(|&length| Stored::random(&mut random, length, bits.row_bytes(depth), flat))
+                .collect();
+            let documents: Vec<_> = stored.iter().map(Stored::view).collect();
+            for level in Level::available() {
+                let mut together = vec![0.0; documents.len() * queries.len()];
+                maxsim_codes(level, &queries, &documents, &mut together);
+                for (at_query, query) in queries.iter().enumerate() {
+                    let column: Vec<f32> = together.iter().skip(at_query).step_by(queries.len()).copied().collect();
+                    assert_eq!(bits_of(&column), at(level, query, &documents), "{level} {bits:?} {lengths:?}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+#[should_panic(expected = "must agree")]
+fn queries_must_be_of_one_kind() {
+    let mut random = Random::new(6);
+    let tables = Tables::random(&mut random, 3, 64, true);
+    let (four, two) = (tables.query(Bits::Four), tables.query(Bits::Two));
+    maxsim_codes(Level::current(), &[four, two], &[], &mut []);
+}
+
 /// The largest sums there are: query ±127, levels ±21 (or codes 0 and 255), equal and opposite signs, depth 1024.
 #[test]
 fn nothing_overflows_at_the_extreme() {
@@ -181,7 +219,7 @@ fn nothing_overflows_at_the_extreme() {
             for level in Level::available() {
                 let document = DocumentCodes { codes: &codes, gains: &[0x3f80, 0x3f80], centroids: &[] };
                 let mut out = [0.0];
-                maxsim_codes(level, &query, &[document], &mut out);
+                maxsim_codes(level, &[query], &[document], &mut out);
                 let expected = (1024 * 127 * largest) as f32 * 32.0;
                 assert_eq!(out[0].to_bits(), expected.to_bits(), "{level} {bits:?} {sign}");
             }
@@ -198,7 +236,7 @@ fn a_query_without_tokens_scores_zero_and_an_empty_document_minus_infinity() {
     let empty = DocumentCodes { codes: &[], gains: &[], centroids: &[] };
     for level in Level::available() {
         let mut out = [1.0; 2];
-        maxsim_codes(level, &query, &[full, empty], &mut out);
+        maxsim_codes(level, &[query], &[full, empty], &mut out);
         assert_eq!(bits_of(&out), bits_of(&[0.0, f32::NEG_INFINITY]), "{level}");
     }
 }

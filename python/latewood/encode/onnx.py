@@ -1,0 +1,356 @@
+"""Multi-vector models by onnxruntime: text to token vectors without torch, from a folder on this disk."""
+
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
+from dataclasses import dataclass
+from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
+from threading import Lock
+from typing import Any, cast
+
+import numpy as np
+
+from latewood._optional import import_optional
+from latewood._typing import BoolArray, FloatArray
+from latewood.encode.encoded import Encoded
+from latewood.encode.onnx_folder import Expansion, Recipe, Side, read_folder
+from latewood.encode.onnx_modules import IdArray, ResolvedMask, Task
+from latewood.errors import EncoderError, InvalidInputError, MissingDependencyError
+
+_INPUTS = frozenset({"input_ids", "attention_mask", "token_type_ids"})
+
+
+class OnnxEncoder:
+    """A multi-vector model exported to ONNX, run by onnxruntime and tokenizers.
+
+    Parameters
+    ----------
+    folder : path-like
+        What sentence-transformers saves of a `MultiVectorEncoder(..., backend="onnx")`, or a plain folder with
+        `model.onnx`, `tokenizer.json` and `config.json` (docs/encoders.md). Nothing in it is run but the graph.
+    threads : int, optional
+        Batches that are encoded at a time, each on one thread; as many as this process has processors by default.
+    batch_tokens : int
+        Tokens of a batch, padding included: texts of like length go through the graph together up to this number, and
+        a longer text goes alone; with 1, all do. Small batches stay in a processor's cache.
+    graph : str, optional
+        Name of the graph's file where there are several, such as a quantised one.
+
+    Raises
+    ------
+    EncoderError
+        The folder holds no such model, or one with a module that is not known here; the message names it.
+    MissingDependencyError
+        onnxruntime or tokenizers are not installed.
+    """
+
+    def __init__(
+        self,
+        folder: str | os.PathLike[str],
+        *,
+        threads: int | None = None,
+        batch_tokens: int = 512,
+        graph: str | None = None,
+    ) -> None:
+        for what, count in (("threads", 1 if threads is None else threads), ("batch_tokens", batch_tokens)):
+            if isinstance(count, bool) or not isinstance(cast("object", count), int) or count < 1:
+                message = f"{what} must be at least 1, not {count!r}"
+                raise InvalidInputError(message)
+        self._recipe = read_folder(Path(folder), graph)
+        _check_installed()
+        self._options: dict[str, Any] = {"threads": threads, "batch_tokens": batch_tokens, "graph": graph}
+        self._lock = Lock()
+        self._loaded: _Model | None = None
+
+    @property
+    def name(self) -> str:
+        """The name in the folder's `config.json`, or the folder."""
+        return self._recipe.name
+
+    @property
+    def revision(self) -> str | None:
+        """The revision in the folder's `config.json`."""
+        return self._recipe.revision
+
+    @property
+    def dim(self) -> int:
+        """Dimensions of a token vector."""
+        if self._recipe.dim is not None:
+            return self._recipe.dim
+        return int(self._encode(["dimensions"], "document")[0].shape[1])
+
+    @property
+    def prompts(self) -> dict[str, str]:
+        """What is put before queries and documents."""
+        return {task: side.prompt for task, side in self._recipe.sides.items() if side.prompt}
+
+    @property
+    def pooling(self) -> list[dict[str, Any]]:
+        """The modules that text passes through, with the settings that shape its vectors."""
+        return self._recipe.pooling
+
+    def encode_query(self, inputs: list[str], /) -> Encoded:
+        """Token vectors of each query, `[tokens, dim]` float32 arrays in the order of the texts."""
+        return self._encode(inputs, "query")
+
+    def encode_document(self, inputs: list[str], /) -> Encoded:
+        """Token vectors of each document; its `truncated` tells which texts were too long and were cut."""
+        return self._encode(inputs, "document")
+
+    def query_tokens(self, text: str) -> list[str]:
+        """Tokens that the query's vectors stand for."""
+        return self._model.labels(_checked([text])[0], "query")
+
+    def document_tokens(self, text: str) -> list[str]:
+        """Tokens that the document's vectors stand for."""
+        return self._model.labels(_checked([text])[0], "document")
+
+    def _encode(self, inputs: Sequence[str], task: Task) -> Encoded:
+        texts = _checked(inputs)
+        if not texts:
+            return Encoded([], [])
+        encoded = self._model.run(texts, task)
+        dim = encoded[0].shape[1]
+        if self._recipe.dim is not None and dim != self._recipe.dim:
+            message = f"{self._recipe.graph} gives {dim} dimensions, and its folder says {self._recipe.dim}"
+            raise EncoderError(message)
+        return encoded
+
+    @property
+    def _model(self) -> "_Model":
+        # A forked child gets a session of its own: a thread of the parent may have held a lock of the inherited one.
+        model = self._loaded
+        if model is None or model.process != os.getpid():
+            with self._lock:
+                model = self._loaded
+                if model is None or model.process != os.getpid():
+                    threads = self._options["threads"] or _processors()
+                    model = self._loaded = _Model(self._recipe, threads, self._options["batch_tokens"])
+        return model
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle the folder and the options, and load again."""
+        return (partial(OnnxEncoder, **self._options), (self._recipe.folder,))
+
+    def __repr__(self) -> str:
+        """Give the name, without loading anything."""
+        return f"OnnxEncoder({self.name!r})"
+
+
+def _check_installed() -> None:
+    # Found, not imported: an encoder that is made and never used costs nothing.
+    for package in ("onnxruntime", "tokenizers"):
+        if find_spec(package) is None:
+            message = f"encoding text needs the package {package!r}: pip install 'latewood[text]'"
+            raise MissingDependencyError(message)
+
+
+def _checked(inputs: Sequence[str]) -> list[str]:
+    if isinstance(inputs, str):
+        message = "texts must come as a list of str, not as one str; pass [text]"
+        raise InvalidInputError(message)
+    texts = list(inputs)
+    for position, text in enumerate(texts):
+        if not isinstance(cast("object", text), str):
+            message = f"the text at position {position} is a {type(text).__name__}, not a str"
+            raise InvalidInputError(message)
+    return texts
+
+
+@dataclass(frozen=True, slots=True)
+class _Tokens:
+    """A text as the graph takes it, before it is filled up to the width of a batch."""
+
+    ids: IdArray
+    types: IdArray
+    truncated: bool
+
+
+class _Model:
+    """Graph and tokenizer, loaded."""
+
+    def __init__(self, recipe: Recipe, threads: int, batch_tokens: int) -> None:
+        self.process = os.getpid()
+        self._recipe = recipe
+        self._threads = threads
+        self._batch_tokens = batch_tokens
+        self._tokenizer = _load_tokenizer(recipe.tokenizer)
+        self._special_count = int(self._tokenizer.num_special_tokens_to_add(is_pair=False))
+        self._session = _load_session(recipe.graph)
+        self._inputs = [entry.name for entry in self._session.get_inputs()]
+        if unknown := [name for name in self._inputs if name not in _INPUTS]:
+            message = f"{recipe.graph} asks for the input {unknown[0]!r}; {', '.join(sorted(_INPUTS))} are supported"
+            raise EncoderError(message)
+        self._types = {
+            entry.name: np.int32 if entry.type == "tensor(int32)" else np.int64 for entry in self._session.get_inputs()
+        }
+        self._output = _output_of(self._session, recipe)
+        special = recipe.special
+        self._pad = self._id_of(special.pad) or 0
+        self._masks: list[ResolvedMask] = [mask.resolved(self._tokenizer, special.unknown) for mask in recipe.masks]
+        self._expansion_id = self._find_expansion_id(recipe.sides["query"].expansion)
+
+    def run(self, texts: list[str], task: Task) -> Encoded:
+        rows = self._prepare(texts, task)
+        batches = list(self._batches(rows, task))
+
+        def vectors_of(batch: list[int]) -> list[FloatArray]:
+            return self._run_batch([rows[position] for position in batch], task)
+
+        vectors: list[Any] = [None] * len(rows)
+        threads = min(self._threads, len(batches))
+        with ThreadPoolExecutor(threads) if threads > 1 else nullcontext() as pool:
+            parts = map(vectors_of, batches) if pool is None else pool.map(vectors_of, batches)
+            for batch, part in zip(batches, parts, strict=True):
+                for position, one in zip(batch, part, strict=True):
+                    vectors[position] = one
+        return Encoded(vectors, [row.truncated for row in rows])
+
+    def _batches(self, rows: list[_Tokens], task: Task) -> Iterator[list[int]]:
+        """Positions of texts of like length, the longest first, so that no long one is left over at the end."""
+        expansion = self._recipe.sides[task].expansion
+        floor = 1 if expansion is None else expansion.length
+        batch: list[int] = []
+        width = 0
+        for position in sorted(range(len(rows)), key=lambda position: -len(rows[position].ids)):
+            if batch and (len(batch) + 1) * width > self._batch_tokens:
+                yield batch
+                batch = []
+            if not batch:
+                width = max(floor, len(rows[position].ids))
+            batch.append(position)
+        yield batch
+
+    def labels(self, text: str, task: Task) -> list[str]:
+        """Names of the tokens that have a vector."""
+        ids, _, _, counted = self._fill(self._prepare([text], task), task)
+        return [str(self._tokenizer.id_to_token(int(token))) for token in ids[0][counted[0]]]
+
+    def _prepare(self, texts: list[str], task: Task) -> list[_Tokens]:
+        side: Side = self._recipe.sides[task]
+        try:
+            encodings = self._tokenizer.encode_batch_fast(
+                [side.prompt + text for text in texts], add_special_tokens=False
+            )
+        except TypeError as error:
+            # All are str here: what is left is text that UTF-8 cannot write.
+            message = "a text is not Unicode text; remove lone surrogates"
+            raise InvalidInputError(message) from error
+        # Cutting before the special tokens are put around is what keeps them, and one tokenizer serves both limits.
+        room = None if side.length is None else max(side.length - self._special_count, 0)
+        direction = "left" if self._recipe.special.cut_left else "right"
+        rows = []
+        for encoding in encodings:
+            cut = room is not None and len(encoding) > room
+            if cut:
+                encoding.truncate(room, direction=direction)
+            whole = self._tokenizer.post_process(encoding)
+            rows.append(_Tokens(np.array(whole.ids, np.int64), np.array(whole.type_ids, np.int64), cut))
+        return rows
+
+    def _fill(self, rows: list[_Tokens], task: Task) -> tuple[IdArray, IdArray, IdArray, BoolArray]:
+        """Ids, attention and types, `[texts, width]`, and which tokens are scored."""
+        expansion = self._recipe.sides[task].expansion
+        lengths = np.array([len(row.ids) for row in rows])
+        # A graph may not like a width of 0, which texts without any token would have.
+        width = max(1, int(lengths.max()), expansion.length if expansion is not None else 0)
+        ids = np.full((len(rows), width), self._pad, dtype=np.int64)
+        types = np.zeros((len(rows), width), dtype=np.int64)
+        for row, filled, kinds in zip(rows, ids, types, strict=True):
+            filled[: len(row.ids)] = row.ids
+            kinds[: len(row.ids)] = row.types
+        columns = np.arange(width)
+        counted: BoolArray = columns < lengths[:, None]
+        attention = counted.astype(np.int64)
+        if expansion is not None:
+            added = ~counted & (columns < expansion.length)
+            ids[added] = self._expansion_id
+            if expansion.attend:
+                attention[added] = 1
+            # Without a mask module, what is scored is what is attended to.
+            if self._masks or expansion.attend:
+                counted = counted | added
+        for mask in self._masks:
+            counted = mask(counted, ids, task)
+        return ids, attention, types, counted
+
+    def _run_batch(self, rows: list[_Tokens], task: Task) -> list[FloatArray]:
+        ids, attention, types, counted = self._fill(rows, task)
+        given = {"input_ids": ids, "attention_mask": attention, "token_type_ids": types}
+        feed = {name: given[name].astype(self._types[name], copy=False) for name in self._inputs}
+        hidden = self._session.run([self._output], feed)[0]
+        vectors = np.asarray(hidden[counted], dtype=np.float32)
+        for module in self._recipe.projections:
+            vectors = module(vectors)
+        ends = np.cumsum(counted.sum(axis=1))
+        return np.split(vectors, ends[:-1])
+
+    def _id_of(self, token: str | None) -> int | None:
+        found = None if token is None else self._tokenizer.token_to_id(token)
+        return None if found is None else int(found)
+
+    def _find_expansion_id(self, expansion: Expansion | None) -> int:
+        if expansion is None:
+            return self._pad
+        special = self._recipe.special
+        if special.pad_left:
+            message = f"{self._recipe.folder}: query expansion with padding on the left is not supported"
+            raise EncoderError(message)
+        wanted = expansion.token or special.mask or special.end
+        found = self._id_of(wanted)
+        if found is None:
+            message = f"{self._recipe.folder}: the tokenizer has no token {wanted!r} to expand queries with"
+            raise EncoderError(message)
+        return found
+
+
+def _load_tokenizer(path: Path) -> Any:
+    package = import_optional("tokenizers", extra="text", purpose="encoding text")
+    try:
+        tokenizer = package.Tokenizer.from_file(str(path))
+    except Exception as error:  # that is what tokenizers raises
+        message = f"{path} is no tokenizer that this version of tokenizers reads: {error}"
+        raise EncoderError(message) from error
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    return tokenizer
+
+
+def _load_session(path: Path) -> Any:
+    package = import_optional("onnxruntime", extra="text", purpose="encoding text")
+    options = package.SessionOptions()
+    # Batches side by side are faster than threads inside of one, and a session without threads can be forked.
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    try:
+        return package.InferenceSession(
+            str(path),
+            options,
+            providers=["CPUExecutionProvider"],
+            # On processors, the fused operator is several times slower than the two that it replaces.
+            disabled_optimizers=["SkipLayerNormFusion"],
+        )
+    except Exception as error:  # onnxruntime has a dozen classes, none of them public
+        message = f"{path} cannot be loaded by onnxruntime {package.__version__}: {error}"
+        raise EncoderError(message) from error
+
+
+def _output_of(session: Any, recipe: Recipe) -> str:
+    outputs: dict[str, Any] = {entry.name: entry.shape for entry in session.get_outputs()}
+    for name in recipe.outputs:
+        if name in outputs:
+            return name
+    tokenwise = [name for name, shape in outputs.items() if len(shape) == 3]
+    if len(tokenwise) != 1:
+        message = f"{recipe.graph} has no output {recipe.outputs[0]!r}, but {', '.join(outputs)}"
+        raise EncoderError(message)
+    return tokenwise[0]
+
+
+def _processors() -> int:
+    available = getattr(os, "sched_getaffinity", None)
+    return len(available(0)) if available is not None else os.cpu_count() or 1

@@ -1,0 +1,50 @@
+//! Pooling of token vectors: fewer of them for each text.
+
+use latewood_core::parallel::Execution;
+use latewood_core::pooling::{Budget, Method, Pooling};
+use latewood_core::tokens::TokenMatrix;
+use numpy::{IntoPyArray, PyArray1, PyArray2, PyArrayMethods, PyReadonlyArray1, PyReadonlyArray2};
+use pyo3::prelude::*;
+
+use crate::arrays::Ragged;
+use crate::detach::{detached, interruptible};
+use crate::errors::{invalid, to_python};
+
+/// Values and offsets.
+type Arrays<'py> = (Bound<'py, PyArray2<f32>>, Bound<'py, PyArray1<i64>>);
+
+/// Pools each item.
+#[pyfunction]
+#[pyo3(signature = (
+    values, offsets, method, *, count=None, fraction=None, factor=None, protected=0, normalize=true, threads=None
+))]
+#[expect(clippy::too_many_arguments, reason = "the Python package gives each a name")]
+pub(crate) fn pool<'py>(
+    py: Python<'py>,
+    values: PyReadonlyArray2<'py, f32>,
+    offsets: PyReadonlyArray1<'py, i64>,
+    method: &str,
+    count: Option<usize>,
+    fraction: Option<f64>,
+    factor: Option<f64>,
+    protected: usize,
+    normalize: bool,
+    threads: Option<usize>,
+) -> PyResult<Arrays<'py>> {
+    let budget = match (count, fraction, factor) {
+        (Some(count), None, None) => Budget::Count(count),
+        (None, Some(fraction), None) => Budget::Fraction(fraction),
+        (None, None, Some(factor)) => Budget::Factor(factor),
+        _ => return Err(invalid(py, "give exactly one of count, fraction and factor")),
+    };
+    let pooling = Method::from_name(method)
+        .and_then(|method| Pooling::new(method, budget, protected, normalize))
+        .map_err(|error| to_python(py, &error))?;
+    let execution = Execution::new(threads).map_err(|error| to_python(py, &error))?;
+    let ragged = Ragged::new(values, offsets);
+    let (values, offsets, dim) = (ragged.values()?, ragged.offsets()?, ragged.dim());
+    let tokens = detached(py, || TokenMatrix::new(values, offsets, dim, |item| format!("item {item}")))?;
+    let pooled = interruptible(py, &execution, |execution| pooling.run(&tokens, execution))?;
+    let rows = pooled.values.len() / dim;
+    Ok((pooled.values.into_pyarray(py).reshape([rows, dim])?, pooled.offsets.into_pyarray(py)))
+}

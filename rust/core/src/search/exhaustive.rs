@@ -1,0 +1,57 @@
+//! Every allowed document scored, for several queries at once: each is read and decoded once for all of them.
+
+use std::time::Instant;
+
+use super::allowed::Allowed;
+use super::prepare::Prepared;
+use super::top_k::{Hit, top_k};
+use super::{Clock, Expansion, Query, Ranking, Stats, score};
+use crate::codec::Codec;
+use crate::index::{Location, Snapshot};
+
+/// Queries scored together: with 32 tokens of 128 dimensions each, as many as fit into L1 beside everything else.
+const TOGETHER: usize = 6;
+/// Documents scored between two looks at which hits are still among the best.
+const BLOCK_DOCUMENTS: usize = 4096;
+
+/// How many queries of a batch to score together on so many threads.
+///
+/// Only one if there are centroids: the tables of several queries do not fit into L2 together, and reading them from
+/// beyond costs more than decoding.
+pub(super) fn together(codec: &Codec, queries: usize, threads: usize) -> usize {
+    if codec.centroid_count() > 0 { 1 } else { queries.div_ceil(threads).clamp(1, TOGETHER) }
+}
+
+/// The `k` best documents for each query.
+pub(super) fn search(snapshot: &Snapshot, queries: &[Query<'_>], allowed: &Allowed, k: usize) -> Vec<Ranking> {
+    let Some(codec) = &snapshot.codec else { return vec![Ranking::default(); queries.len()] };
+    let mut clock = Clock(Instant::now());
+    let prepared: Vec<_> = queries.iter().map(|&query| Prepared::new(codec, query)).collect();
+    let prepare_s = clock.lap();
+    let located = |segment: usize| {
+        let at = move |ordinal| Location { segment: segment as u32, ordinal };
+        allowed.ordinals(snapshot, segment).map(at)
+    };
+    let documents: Vec<Location> = (0..snapshot.segments.len()).flat_map(located).collect();
+    let gather_s = clock.lap();
+    let mut best: Vec<Vec<Hit>> = vec![Vec::new(); queries.len()];
+    for block in documents.chunks(BLOCK_DOCUMENTS) {
+        for (best, hits) in best.iter_mut().zip(score::score_together(&prepared, snapshot, block)) {
+            best.extend(hits);
+            *best = top_k(std::mem::take(best), k);
+        }
+    }
+    // Seconds are those of all queries together: each has its share.
+    let share = 1.0 / queries.len() as f64;
+    let stats = Stats {
+        queries: 1,
+        gathered: documents.len() as u64,
+        scored: documents.len() as u64,
+        scored_tokens: score::tokens(snapshot, documents.iter().copied()),
+        prepare_s: prepare_s * share,
+        gather_s: gather_s * share,
+        score_s: clock.lap() * share,
+        ..Stats::default()
+    };
+    best.into_iter().map(|hits| Ranking { hits, stats, expansion: Expansion::default() }).collect()
+}

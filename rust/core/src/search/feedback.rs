@@ -1,0 +1,292 @@
+//! Pseudo-relevance feedback: the query is searched, its first hits say what else it is about, and it is asked again.
+//!
+//! This is ColBERT-PRF (Wang, Macdonald, Tonellotto and Ounis, *Pseudo-Relevance Feedback for Multiple Representation
+//! Dense Retrieval*, ICTIR 2021). The token vectors of the first hits are clustered, and the means of the clusters that
+//! are rarest in the collection join the query, weighted by their inverse document frequency. The paper looks up token
+//! ids to know how rare a mean is. Here the cell of its nearest centroid says so: the index has a list of the documents
+//! in each cell, and no token ids.
+
+mod k_means;
+
+use std::cmp::Reverse;
+use std::time::Instant;
+
+use super::allowed::Allowed;
+use super::gather::{CANDIDATES, Plan};
+use super::prepare::Prepared;
+use super::rerank::score_in_document_order;
+use super::top_k::{Hit, top_k};
+use super::{Clock, Query, Ranking, SearchOptions, Stats, score};
+use crate::codec::{Codec, CodecKind};
+use crate::error::{Error, Result};
+use crate::index::{Location, Snapshot};
+
+/// What the expanded query is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FeedbackMode {
+    /// The whole index.
+    Ranker,
+    /// The best documents of the first pass.
+    Reranker,
+}
+
+impl FeedbackMode {
+    /// Every mode with the name users give it.
+    pub const NAMES: [(&'static str, Self); 2] = [("ranker", Self::Ranker), ("reranker", Self::Reranker)];
+}
+
+/// How much the added vectors weigh.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Weighting {
+    /// In proportion to their inverse document frequencies, with a sum of `beta` times that of the query's own weights.
+    Normalised,
+    /// `beta` times their inverse document frequencies, as in the paper: in large collections, ten of them outweigh a
+    /// query of thirty tokens.
+    Raw,
+}
+
+impl Weighting {
+    /// Every weighting with the name users give it.
+    pub const NAMES: [(&'static str, Self); 2] = [("normalised", Self::Normalised), ("raw", Self::Raw)];
+}
+
+/// How a query is expanded.
+#[derive(Clone, Debug)]
+pub struct Feedback {
+    /// First hits whose token vectors are looked at.
+    pub documents: usize,
+    /// Clusters of those vectors, at most.
+    pub clusters: usize,
+    /// Means that join the query, at most.
+    pub vectors: usize,
+    /// Weight of the expansion; 0 leaves the query as it was.
+    pub beta: f32,
+    /// What `beta` multiplies.
+    pub weighting: Weighting,
+    /// What the expanded query is asked.
+    pub mode: FeedbackMode,
+    /// Of [`FeedbackMode::Reranker`]: documents of the first pass that are scored again, or as many as hits are wanted.
+    pub rescored: usize,
+}
+
+/// What joined a query: vectors `[n, dim]` and a weight for each.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Expansion {
+    /// `[n, dim]`, not of unit length.
+    pub vectors: Vec<f32>,
+    /// `[n]`.
+    pub weights: Vec<f32>,
+}
+
+/// Feedback with all that the queries of a batch share.
+pub(super) struct TwoPasses<'a> {
+    feedback: &'a Feedback,
+    first: Plan,
+    /// Hits of the first pass.
+    first_k: usize,
+    second: Plan,
+    k: usize,
+}
+
+impl<'a> TwoPasses<'a> {
+    pub(super) fn new(
+        snapshot: &Snapshot,
+        allowed: &Allowed,
+        feedback: &'a Feedback,
+        options: &SearchOptions,
+    ) -> Result<Self> {
+        feedback.validate()?;
+        check_cells(snapshot)?;
+        let SearchOptions { k, gather, candidates, probes, threshold, .. } = *options;
+        let (first_k, candidates) = match feedback.mode {
+            FeedbackMode::Ranker => (feedback.documents, candidates),
+            // All documents that will be scored again are hits here; eight times as many need not be scored for that.
+            FeedbackMode::Reranker => {
+                let wanted = feedback.rescored.max(feedback.documents).max(k);
+                (wanted, Some(candidates.unwrap_or(CANDIDATES.max(wanted))))
+            }
+        };
+        let narrow = SearchOptions { k: first_k, gather, candidates, probes, threshold, ..SearchOptions::default() };
+        let first = Plan::choose(snapshot, allowed, &narrow);
+        Ok(Self { feedback, first, first_k, second: Plan::choose(snapshot, allowed, options), k })
+    }
+
+    /// Both passes for one query. Counts and seconds of the passes are summed.
+    pub(super) fn search(&self, snapshot: &Snapshot, query: Query<'_>, allowed: &Allowed) -> Result<Ranking> {
+        let Some(codec) = &snapshot.codec else { return Ok(Ranking::default()) };
+        let first = super::search_one(snapshot, query, allowed, &self.first, self.first_k)?;
+        let mut clock = Clock(Instant::now());
+        let documents = &first.hits[..self.feedback.documents.min(first.hits.len())];
+        let expansion = self.feedback.expand(snapshot, codec, query, documents)?;
+        let own_weights = query.weights.map_or_else(|| vec![1.0; query.vectors.len() / codec.dim()], <[f32]>::to_vec);
+        let weights = [&own_weights[..], &expansion.weights].concat();
+        let vectors = [query.vectors, &expansion.vectors].concat();
+        let expanded = Query { vectors: &vectors, weights: Some(&weights) };
+        let feedback_s = clock.lap();
+        let second = match self.feedback.mode {
+            FeedbackMode::Ranker => super::search_one(snapshot, expanded, allowed, &self.second, self.k)?,
+            FeedbackMode::Reranker => rescore(snapshot, codec, expanded, &first.hits, self.k),
+        };
+        let added = Stats { feedback_vectors: expansion.weights.len() as u64, feedback_s, ..Stats::default() };
+        let stats = Stats { queries: 1, ..first.stats.add(second.stats).add(added) };
+        Ok(Ranking { hits: second.hits, stats, expansion })
+    }
+}
+
+/// The hits of the first pass by the scores of the expanded query.
+fn rescore(snapshot: &Snapshot, codec: &Codec, query: Query<'_>, hits: &[Hit], k: usize) -> Ranking {
+    let mut clock = Clock(Instant::now());
+    let prepared = Prepared::new(codec, query);
+    let prepare_s = clock.lap();
+    let documents: Vec<Location> = hits.iter().map(|hit| hit.at).collect();
+    let scored = score_in_document_order(&prepared, snapshot, &documents);
+    let (scored_count, scored_tokens) = (scored.len() as u64, score::tokens(snapshot, scored.iter().map(|hit| hit.at)));
+    let score_s = clock.lap();
+    let hits = top_k(scored, k);
+    let counts = Stats { scored: scored_count, scored_tokens, prepare_s, score_s, ..Stats::default() };
+    Ranking { hits, stats: Stats { top_k_s: clock.lap(), ..counts }, expansion: Expansion::default() }
+}
+
+impl Feedback {
+    fn validate(&self) -> Result<()> {
+        let counts = [
+            ("documents", self.documents),
+            ("clusters", self.clusters),
+            ("vectors", self.vectors),
+            ("rescored", self.rescored),
+        ];
+        if let Some((name, _)) = counts.iter().find(|(_, count)| *count == 0) {
+            return Err(Error::invalid(format!("{name} of feedback must be at least 1")));
+        }
+        if self.vectors > self.clusters {
+            let Self { vectors, clusters, .. } = self;
+            return Err(Error::invalid(format!(
+                "feedback cannot add {vectors} vectors from {clusters} clusters; ask for more clusters or fewer vectors"
+            )));
+        }
+        if !self.beta.is_finite() || self.beta < 0.0 {
+            return Err(Error::invalid("beta of feedback must be a finite number of at least 0"));
+        }
+        Ok(())
+    }
+
+    /// What joins `query`, from the token vectors of `documents`; rarest first.
+    fn expand(&self, snapshot: &Snapshot, codec: &Codec, query: Query<'_>, documents: &[Hit]) -> Result<Expansion> {
+        let rotated = |hit: &Hit| {
+            let document = snapshot.segments[hit.at.segment as usize].document(hit.at.ordinal);
+            codec.decode_rotated(document.codes, document.gains, document.centroids)
+        };
+        let points: Vec<f32> = documents.iter().flat_map(rotated).collect();
+        let depth = codec.depth();
+        let clusters = k_means::k_means(&points, depth, self.clusters, snapshot.codec_options().seed);
+        let frequency = |cell: u16| snapshot.document_frequency(cell);
+        let frequencies: Vec<u64> = codec.cells(&clusters.means).into_iter().map(frequency).collect::<Result<_>>()?;
+        // Of two that are equally rare, the one that stands for more tokens.
+        let mut order: Vec<usize> = (0..frequencies.len()).collect();
+        order.sort_by_key(|&cluster| (frequencies[cluster], Reverse(clusters.sizes[cluster]), cluster));
+        order.truncate(self.vectors);
+        let means: Vec<f32> = order.iter().flat_map(|&at| &clusters.means[at * depth..][..depth]).copied().collect();
+        let live = snapshot.live_documents();
+        let rarity: Vec<f64> = order.iter().map(|&cluster| inverse_frequency(live, frequencies[cluster])).collect();
+        Ok(Expansion { vectors: codec.unrotate(&means), weights: self.weights(&rarity, query, codec.dim()) })
+    }
+
+    fn weights(&self, rarity: &[f64], query: Query<'_>, dim: usize) -> Vec<f32> {
+        let scale = match self.weighting {
+            Weighting::Raw => 1.0,
+            Weighting::Normalised => {
+                let asked = query.weights.map_or((query.vectors.len() / dim) as f64, |weights| {
+                    weights.iter().map(|&weight| f64::from(weight)).sum()
+                });
+                let total: f64 = rarity.iter().sum();
+                // Vectors that every document has say nothing, however they are scaled.
+                if total > 0.0 { asked / total } else { 0.0 }
+            }
+        };
+        rarity.iter().map(|rarity| (f64::from(self.beta) * scale * rarity) as f32).collect()
+    }
+}
+
+/// Only the residual codec, once trained, has cells whose documents can be counted.
+fn check_cells(snapshot: &Snapshot) -> Result<()> {
+    let options = snapshot.codec_options();
+    if options.kind == CodecKind::Flat {
+        return Err(Error::invalid(
+            "feedback needs to know how many documents are in each cell, and the flat codec has no cells; \
+             create the index with codec=\"residual\"",
+        ));
+    }
+    if snapshot.codec.as_ref().is_none_or(|codec| codec.centroid_count() == 0) {
+        return Err(Error::invalid(format!(
+            "feedback needs to know how many documents are in each cell, and this index of {} token vectors trains its \
+             cells at {}; add documents, or create it with a smaller train_after",
+            snapshot.tokens(),
+            options.train_after
+        )));
+    }
+    Ok(())
+}
+
+/// `ln((documents + 1) / (with + 1))`.
+fn inverse_frequency(documents: u64, with: u64) -> f64 {
+    ln((documents + 1) as f64 / (with + 1) as f64)
+}
+
+/// The natural logarithm of `x`, at least 1, by `2 artanh((x - 1) / (x + 1))`: a platform's own may differ in its last
+/// bit from another's, and with it the weights.
+fn ln(x: f64) -> f64 {
+    let (mut fraction, mut halvings) = (x, 0.0);
+    while fraction > std::f64::consts::SQRT_2 {
+        fraction *= 0.5;
+        halvings += 1.0;
+    }
+    let t = (fraction - 1.0) / (fraction + 1.0);
+    // |t| < 0.1716, so that what is left out after t^25 is below 1e-20.
+    let series = (0..13).rev().fold(0.0, |sum, term| sum * t * t + 1.0 / f64::from(2 * term + 1));
+    halvings * std::f64::consts::LN_2 + 2.0 * t * series
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Feedback, FeedbackMode, Query, Weighting, inverse_frequency, ln};
+
+    fn feedback(weighting: Weighting) -> Feedback {
+        let mode = FeedbackMode::Ranker;
+        Feedback { documents: 3, clusters: 24, vectors: 10, beta: 0.5, weighting, mode, rescored: 1000 }
+    }
+
+    #[test]
+    fn the_logarithm_is_the_logarithm() {
+        for x in [1.0, 1.5, std::f64::consts::SQRT_2, 2.0, 3.0, 10.0, 1e6, 4e9, 1.8e19] {
+            assert!((ln(x) - f64::ln(x)).abs() <= 4.0 * f64::EPSILON * f64::ln(x), "{x}");
+        }
+        assert_eq!(inverse_frequency(9, 9).to_bits(), 0.0_f64.to_bits());
+    }
+
+    #[test]
+    fn normalised_weights_share_what_the_query_weighs() {
+        let query = Query { vectors: &[0.0; 8], weights: None };
+        assert_eq!(feedback(Weighting::Raw).weights(&[6.0, 2.0], query, 2), [3.0, 1.0]);
+        assert_eq!(feedback(Weighting::Normalised).weights(&[6.0, 2.0], query, 2), [1.5, 0.5]);
+        let weighted = Query { weights: Some(&[1.0, 0.0, 0.5, 0.5]), ..query };
+        assert_eq!(feedback(Weighting::Normalised).weights(&[6.0, 2.0], weighted, 2), [0.75, 0.25]);
+        assert_eq!(feedback(Weighting::Normalised).weights(&[0.0, 0.0], query, 2), [0.0, 0.0]);
+    }
+
+    #[test]
+    fn settings_that_cannot_be_are_refused() {
+        let good = feedback(Weighting::Raw);
+        assert!(good.validate().is_ok());
+        for bad in [
+            Feedback { documents: 0, ..good.clone() },
+            Feedback { clusters: 0, ..good.clone() },
+            Feedback { vectors: 0, ..good.clone() },
+            Feedback { rescored: 0, ..good.clone() },
+            Feedback { vectors: 25, ..good.clone() },
+            Feedback { beta: -0.1, ..good.clone() },
+            Feedback { beta: f32::NAN, ..good.clone() },
+        ] {
+            assert!(bad.validate().is_err(), "{bad:?}");
+        }
+    }
+}
