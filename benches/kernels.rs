@@ -11,10 +11,11 @@ use std::hint::black_box;
 
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use half::f16;
 use latewood_benches::{Corpus, Random, machine, normal_levels};
 use latewood_kernels::{
-    Bits, CodeQuery, DocumentCodes, FloatLanes, Level, QueryLanes, RowTable, Span, centroid_scores, flood,
-    maxsim_codes, maxsim_float, nearest_centroids, rotate,
+    Bits, CodeQuery, DocumentCodes, FloatLanes, FloatVectors, Level, QueryLanes, RowTable, Span, centroid_scores,
+    flood, maxsim_codes, maxsim_float, nearest_centroids, rotate,
 };
 
 const DEPTH: usize = 128;
@@ -228,17 +229,21 @@ fn floats(criterion: &mut Criterion) {
     let mut random = Random::new(4);
     let vectors = random.unit_vectors(1300, DEPTH);
     let query = FloatLanes::pack(&random.unit_vectors(QUERY, DEPTH), DEPTH);
-    let documents: Vec<&[f32]> = vectors.chunks_exact(130 * DEPTH).collect();
-    let mut scores = vec![0.0; documents.len()];
+    let halves: Vec<f16> = vectors.iter().map(|&x| f16::from_f32(x)).collect();
+    let singles: Vec<_> = vectors.chunks_exact(130 * DEPTH).map(FloatVectors::F32).collect();
+    let halves: Vec<_> = halves.chunks_exact(130 * DEPTH).map(FloatVectors::F16).collect();
+    let mut scores = vec![0.0; singles.len()];
     let matrix = random.unit_vectors(DEPTH, DEPTH);
     let mut rotated = vec![0.0; vectors.len()];
 
     let mut group = criterion.benchmark_group("float");
     group.throughput(Throughput::Elements(1300));
     for level in Level::available() {
-        group.bench_function(BenchmarkId::new("maxsim", level), |bencher| {
-            bencher.iter(|| maxsim_float(level, &query, &documents, black_box(&mut scores)));
-        });
+        for (name, documents) in [("maxsim f32", &singles), ("maxsim f16", &halves)] {
+            group.bench_function(BenchmarkId::new(name, level), |bencher| {
+                bencher.iter(|| maxsim_float(level, &query, documents, black_box(&mut scores)));
+            });
+        }
         group.bench_function(BenchmarkId::new("rotate", level), |bencher| {
             bencher.iter(|| rotate(level, &matrix, DEPTH, DEPTH, &vectors, black_box(&mut rotated)));
         });

@@ -33,18 +33,25 @@ def maxsim(
     query_offsets: NDArray[np.int64],
     document_values: NDArray[np.float32],
     document_offsets: NDArray[np.int64],
+    pairs: bool,
     threads: int | None = None,
 ) -> NDArray[np.float32]:
-    """Exact MaxSim, `[queries, documents]`; a document without tokens scores -inf."""
+    """Exact MaxSim, `[queries · documents]` flat; with `pairs` of query i with document i.
 
-def maxsim_pairs(
+    A document without tokens scores -inf.
+    """
+
+def maxsim_arrays(
     query_values: NDArray[np.float32],
     query_offsets: NDArray[np.int64],
-    document_values: NDArray[np.float32],
-    document_offsets: NDArray[np.int64],
+    documents: Sequence[object],
+    pairs: bool,
     threads: int | None = None,
-) -> NDArray[np.float32]:
-    """Exact MaxSim of query i with document i."""
+) -> NDArray[np.float32] | None:
+    """As `maxsim` on documents that each are an array, read where they lie.
+
+    None unless all are contiguous arrays [tokens, dim] of float32, or all of float16, of the queries' dimensions.
+    """
 
 def pool(
     values: NDArray[np.float32],

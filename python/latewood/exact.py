@@ -1,5 +1,6 @@
 """Exact MaxSim in float32, on anyone's vectors, without an index."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,9 @@ def maxsim(
     threads: int | None = None,
 ) -> FloatArray:
     """MaxSim of every query with every document: sum over query tokens of the largest dot product.
+
+    Documents that are a list of contiguous numpy arrays, all of float32 or all of float16, are read where they lie;
+    other forms are first brought to one float32 array.
 
     Parameters
     ----------
@@ -45,10 +49,7 @@ def maxsim(
     InvalidInputError
         Vectors that are not finite floats of a fitting shape.
     """
-    query, document = _pair(queries, documents, query_mask, document_mask)
-    if len(query) == 0 or len(document) == 0:
-        return np.zeros((len(query), len(document)), dtype=np.float32)
-    scores = _core.maxsim(query.values, query.offsets, document.values, document.offsets, threads)
+    query, scores = _score(queries, documents, query_mask, document_mask, threads, pairs=False)
     if length_normalize:
         scores = scores / query.lengths.clip(min=1).astype("float32")[:, None]
     return scores
@@ -69,21 +70,41 @@ def maxsim_pairs(
     -------
     float32 array [pairs]
     """
-    query, document = _pair(queries, documents, query_mask, document_mask)
-    if len(query) != len(document):
-        message = f"{len(query)} queries and {len(document)} documents; pairs need as many of both"
-        raise InvalidInputError(message)
-    if len(query) == 0:
-        return np.zeros(0, dtype=np.float32)
-    scores = _core.maxsim_pairs(query.values, query.offsets, document.values, document.offsets, threads)
+    query, scores = _score(queries, documents, query_mask, document_mask, threads, pairs=True)
     if length_normalize:
         scores = scores / query.lengths.clip(min=1).astype("float32")
     return scores
 
 
-def _pair(queries: VectorInput, documents: VectorInput, query_mask: Any, document_mask: Any) -> tuple[Ragged, Ragged]:
+def _score(
+    queries: VectorInput,
+    documents: VectorInput,
+    query_mask: Any,
+    document_mask: Any,
+    threads: int | None,
+    *,
+    pairs: bool,
+) -> tuple[Ragged, FloatArray]:
     query = to_ragged(queries, mask=query_mask, kind="query", allow_empty=True)
+    arrays = _arrays(documents) if document_mask is None else []
+    if arrays and len(query):
+        scores = _core.maxsim_arrays(query.values, query.offsets, arrays, pairs, threads)
+        if scores is not None:
+            return query, scores if pairs else scores.reshape(len(query), len(arrays))
     document = to_ragged(documents, mask=document_mask, allow_empty=True)
+    query, document = _agreeing(query, document)
+    if pairs and len(query) != len(document):
+        message = f"{len(query)} queries and {len(document)} documents; pairs need as many of both"
+        raise InvalidInputError(message)
+    shape = (len(query),) if pairs else (len(query), len(document))
+    if 0 in shape:
+        return query, np.zeros(shape, dtype=np.float32)
+    scores = _core.maxsim(query.values, query.offsets, document.values, document.offsets, pairs, threads)
+    return query, scores.reshape(shape)
+
+
+def _agreeing(query: Ragged, document: Ragged) -> tuple[Ragged, Ragged]:
+    """Both sides in the same number of dimensions."""
     if query.dim != document.dim:
         # A side without a single token has no dimensions of its own to disagree with.
         if len(query.values) == 0:
@@ -94,3 +115,10 @@ def _pair(queries: VectorInput, documents: VectorInput, query_mask: Any, documen
             message = f"the queries have {query.dim} dimensions and the documents {document.dim}; they must agree"
             raise DimensionError(message)
     return query, document
+
+
+def _arrays(documents: Any) -> Sequence[Any]:
+    """Give the documents one by one if that takes no work: a list, or numpy arrays of one or several."""
+    if isinstance(documents, np.ndarray) and documents.ndim in (2, 3):
+        return [documents] if documents.ndim == 2 else list(documents)
+    return documents if isinstance(documents, (list, tuple)) else []

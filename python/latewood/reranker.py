@@ -167,8 +167,7 @@ class Reranker:
             by_query.setdefault(query, []).append(position)
         queries = self._query_vectors(list(by_query), options)
         for query, rows in zip(queries, by_query.values(), strict=True):
-            columns = [column[pairs[row][1]] for row in rows]
-            chosen = Ragged(*_take(vectors, columns))
+            chosen = [vectors[column[pairs[row][1]]] for row in rows]
             scores[rows] = maxsim(query, chosen, length_normalize=self.length_normalize, threads=threads)[0]
         return scores
 
@@ -238,11 +237,3 @@ def _activated(scores: FloatArray, activation: Callable[[FloatArray], Any] | Non
 
 def _holds_items(documents: Any) -> bool:
     return not hasattr(documents, "__len__") or len(documents) > 0
-
-
-def _take(vectors: Ragged, positions: list[int]) -> tuple[FloatArray, Any]:
-    """Items at `positions`, as values and offsets."""
-    parts = [vectors[position] for position in positions]
-    offsets = np.zeros(len(parts) + 1, dtype=np.int64)
-    np.cumsum([len(part) for part in parts], out=offsets[1:])
-    return np.concatenate(parts), offsets

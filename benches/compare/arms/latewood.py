@@ -43,7 +43,7 @@ class Indexed(Arm):
 class Exact(Arm):
     """`latewood.maxsim` of the query and a list of arrays.
 
-    Timed: picking the candidates, gathering them into one float32 array, which the call does, and scoring.
+    Timed: picking the candidates, and scoring them where they lie.
     """
 
     def __init__(self, dtype: str) -> None:

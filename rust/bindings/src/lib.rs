@@ -23,7 +23,7 @@ mod _core {
     #[pymodule_export]
     use crate::index::PyIndex;
     #[pymodule_export]
-    use crate::maxsim::{maxsim, maxsim_pairs};
+    use crate::maxsim::{maxsim, maxsim_arrays};
     #[pymodule_export]
     use crate::pooling::pool;
     #[pymodule_export]

@@ -1,62 +1,94 @@
 //! Exact MaxSim on anyone's float vectors.
 
+use half::f16;
 use latewood_core::parallel::Execution;
 use latewood_core::search::exact;
-use latewood_core::tokens::TokenMatrix;
-use numpy::{IntoPyArray, PyArray1, PyArray2, PyArrayMethods, PyReadonlyArray1, PyReadonlyArray2};
+use latewood_core::tokens::{TokenMatrix, cut};
+use latewood_kernels::FloatVectors;
+use numpy::{
+    Element, IntoPyArray, PyArray1, PyArray2, PyArrayMethods, PyReadonlyArray1, PyReadonlyArray2, PyUntypedArrayMethods,
+};
 use pyo3::prelude::*;
 
 use crate::arrays::Ragged;
 use crate::detach::{detached, interruptible};
 use crate::errors::to_python;
 
-/// MaxSim of every query with every document.
+/// Components of both sides, multiplied, up to which a call is over before anyone thinks of interrupting it.
+const SHORT: usize = 1 << 31;
+
+/// MaxSim of every query with every document, `[queries · documents]`, or of query `i` with document `i`.
 #[pyfunction]
-#[pyo3(signature = (query_values, query_offsets, document_values, document_offsets, threads=None))]
+#[pyo3(signature = (query_values, query_offsets, document_values, document_offsets, pairs, threads=None))]
 pub(crate) fn maxsim<'py>(
     py: Python<'py>,
     query_values: PyReadonlyArray2<'py, f32>,
     query_offsets: PyReadonlyArray1<'py, i64>,
     document_values: PyReadonlyArray2<'py, f32>,
     document_offsets: PyReadonlyArray1<'py, i64>,
-    threads: Option<usize>,
-) -> PyResult<Bound<'py, PyArray2<f32>>> {
-    let (queries, documents) =
-        (Ragged::new(query_values, query_offsets), Ragged::new(document_values, document_offsets));
-    let execution = Execution::new(threads).map_err(|error| to_python(py, &error))?;
-    let (query_matrix, document_matrix) = matrices(py, &queries, &documents)?;
-    let scores = interruptible(py, &execution, |execution| exact::maxsim(&query_matrix, &document_matrix, execution))?;
-    scores.into_pyarray(py).reshape([query_matrix.items(), document_matrix.items()])
-}
-
-/// MaxSim of query `i` with document `i`.
-#[pyfunction]
-#[pyo3(signature = (query_values, query_offsets, document_values, document_offsets, threads=None))]
-pub(crate) fn maxsim_pairs<'py>(
-    py: Python<'py>,
-    query_values: PyReadonlyArray2<'py, f32>,
-    query_offsets: PyReadonlyArray1<'py, i64>,
-    document_values: PyReadonlyArray2<'py, f32>,
-    document_offsets: PyReadonlyArray1<'py, i64>,
+    pairs: bool,
     threads: Option<usize>,
 ) -> PyResult<Bound<'py, PyArray1<f32>>> {
     let (queries, documents) =
         (Ragged::new(query_values, query_offsets), Ragged::new(document_values, document_offsets));
-    let execution = Execution::new(threads).map_err(|error| to_python(py, &error))?;
-    let (query_matrix, document_matrix) = matrices(py, &queries, &documents)?;
-    let scores =
-        interruptible(py, &execution, |execution| exact::maxsim_pairs(&query_matrix, &document_matrix, execution))?;
-    Ok(scores.into_pyarray(py))
+    let slices = cut(documents.values()?, documents.offsets()?, documents.dim());
+    let slices = slices.map_err(|error| to_python(py, &error))?.into_iter().map(FloatVectors::F32).collect();
+    score(py, &queries, slices, pairs, threads)
 }
 
-fn matrices<'a>(
-    py: Python<'_>,
-    queries: &'a Ragged<'_>,
-    documents: &'a Ragged<'_>,
-) -> PyResult<(TokenMatrix<'a>, TokenMatrix<'a>)> {
-    let matrix = |ragged: &'a Ragged<'_>, kind: &'static str| {
-        let (values, offsets, dim) = (ragged.values()?, ragged.offsets()?, ragged.dim());
-        detached(py, || TokenMatrix::new(values, offsets, dim, |item| format!("{kind} {item}")))
+/// As [`maxsim`] on documents that each are an array, read where they lie; `None` unless all are contiguous arrays
+/// `[tokens, dim]` of float32, or all of float16, of the queries' dimensions.
+#[pyfunction]
+#[pyo3(signature = (query_values, query_offsets, documents, pairs, threads=None))]
+pub(crate) fn maxsim_arrays<'py>(
+    py: Python<'py>,
+    query_values: PyReadonlyArray2<'py, f32>,
+    query_offsets: PyReadonlyArray1<'py, i64>,
+    documents: Vec<Bound<'py, PyAny>>,
+    pairs: bool,
+    threads: Option<usize>,
+) -> PyResult<Option<Bound<'py, PyArray1<f32>>>> {
+    let queries = Ragged::new(query_values, query_offsets);
+    if let Some(arrays) = borrow::<f32>(&documents) {
+        if let Some(slices) = slices(&arrays, queries.dim(), FloatVectors::F32) {
+            return score(py, &queries, slices, pairs, threads).map(Some);
+        }
+    } else if let Some(arrays) = borrow::<f16>(&documents)
+        && let Some(slices) = slices(&arrays, queries.dim(), FloatVectors::F16)
+    {
+        return score(py, &queries, slices, pairs, threads).map(Some);
+    }
+    Ok(None)
+}
+
+fn borrow<'py, T: Element>(documents: &[Bound<'py, PyAny>]) -> Option<Vec<PyReadonlyArray2<'py, T>>> {
+    documents.iter().map(|document| document.cast::<PyArray2<T>>().ok()?.try_readonly().ok()).collect()
+}
+
+fn slices<'a, T: Element>(
+    arrays: &'a [PyReadonlyArray2<'_, T>],
+    dim: usize,
+    vectors: fn(&'a [T]) -> FloatVectors<'a>,
+) -> Option<Vec<FloatVectors<'a>>> {
+    arrays.iter().map(|array| if array.shape()[1] == dim { array.as_slice().ok().map(vectors) } else { None }).collect()
+}
+
+fn score<'py>(
+    py: Python<'py>,
+    queries: &Ragged<'py>,
+    documents: Vec<FloatVectors<'_>>,
+    pairs: bool,
+    threads: Option<usize>,
+) -> PyResult<Bound<'py, PyArray1<f32>>> {
+    let execution = Execution::new(threads).map_err(|error| to_python(py, &error))?;
+    let (values, offsets, dim) = (queries.values()?, queries.offsets()?, queries.dim());
+    let work = |execution: &Execution| {
+        let queries = TokenMatrix::new(values, offsets, dim, |item| format!("query {item}"))?;
+        let maxsim = if pairs { exact::maxsim_pairs } else { exact::maxsim };
+        maxsim(&queries, &documents, execution)
     };
-    Ok((matrix(queries, "query")?, matrix(documents, "document")?))
+    let components = documents.iter().map(FloatVectors::len).sum::<usize>();
+    let short = values.len().saturating_mul(components / dim.max(1)) <= SHORT;
+    let scores = if short { detached(py, || work(&execution))? } else { interruptible(py, &execution, work)? };
+    Ok(scores.into_pyarray(py))
 }

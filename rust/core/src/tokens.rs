@@ -26,13 +26,7 @@ impl<'a> TokenMatrix<'a> {
         if dim == 0 || !values.len().is_multiple_of(dim) {
             return Err(Error::invalid(format!("{} values do not make rows of dimension {dim}", values.len())));
         }
-        let tokens = (values.len() / dim) as i64;
-        let ordered = offsets.windows(2).all(|pair| pair[0] <= pair[1]);
-        if !ordered || offsets.first() != Some(&0) || offsets.last() != Some(&tokens) {
-            return Err(Error::invalid(format!(
-                "offsets must start at 0, never fall, and end at the number of token vectors ({tokens})"
-            )));
-        }
+        check_offsets(offsets, values.len() / dim)?;
         if let Some(at) = values.iter().position(|value| !value.is_finite()) {
             let (item, token) = Self { values, offsets, dim }.locate(at / dim);
             return Err(Error::NotFinite { thing: name(item), token, dimension: at % dim, value: values[at] });
@@ -106,4 +100,23 @@ impl<'a> TokenMatrix<'a> {
         let item = self.offsets.partition_point(|&offset| offset <= row as i64) - 1;
         (item, row - self.offsets[item] as usize)
     }
+}
+
+/// Cuts `values`, `[tokens, dim]`, into documents at `offsets`.
+///
+/// # Errors
+/// [`Error::Invalid`] for offsets that do not cover the rows in order.
+pub fn cut<'a, T>(values: &'a [T], offsets: &[i64], dim: usize) -> Result<Vec<&'a [T]>> {
+    check_offsets(offsets, values.len() / dim.max(1))?;
+    Ok(offsets.windows(2).map(|pair| &values[pair[0] as usize * dim..pair[1] as usize * dim]).collect())
+}
+
+fn check_offsets(offsets: &[i64], tokens: usize) -> Result<()> {
+    let ordered = offsets.windows(2).all(|pair| pair[0] <= pair[1]);
+    if !ordered || offsets.first() != Some(&0) || offsets.last() != Some(&(tokens as i64)) {
+        return Err(Error::invalid(format!(
+            "offsets must start at 0, never fall, and end at the number of token vectors ({tokens})"
+        )));
+    }
+    Ok(())
 }

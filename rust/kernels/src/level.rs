@@ -152,7 +152,7 @@ fn detect() -> Vec<Level> {
 
 #[cfg(target_arch = "x86_64")]
 fn detect() -> Vec<Level> {
-    let avx2 = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
+    let avx2 = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") && is_x86_feature_detected!("f16c");
     let avx512 = avx2
         && is_x86_feature_detected!("avx512f")
         && is_x86_feature_detected!("avx512bw")

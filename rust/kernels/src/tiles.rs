@@ -1,4 +1,5 @@
-//! The one wrapper around AMX: detection, permission, configuration and the int8 product of 32 rows with 32 lanes.
+//! The one wrapper around AMX: detection, permission, configuration, and the products of 32 rows with 32 lanes in int8 and
+//! in parts of bfloat16.
 //!
 //! Stable Rust has no AMX intrinsics yet, so the instructions are inline assembly. Tile registers belong to nobody across a
 //! call: each kernel configures them when it starts and releases them when it ends, on whatever thread it runs.
@@ -8,6 +9,7 @@ use std::arch::x86_64::{__cpuid, __cpuid_count, _xgetbv};
 use std::marker::PhantomData;
 use std::ops::Range;
 
+use crate::aligned::Plain;
 use crate::lanes::LANES;
 
 /// Bytes of one group of four dimensions, and of a row of sums.
@@ -16,16 +18,25 @@ const LINE: usize = 4 * LANES;
 /// Rows that one product takes.
 pub(crate) const ROWS: usize = 32;
 
+/// Parts of bfloat16 that make one f32.
+pub(crate) const PARTS: usize = 3;
+
+/// Values of one part of 32 rows, or of 32 lanes, over 32 dimensions: two tiles.
+pub(crate) const PART: usize = 32 * 32;
+
 const OSXSAVE: u32 = 1 << 27;
-const TILE_AND_INT8: u32 = 1 << 24 | 1 << 25;
+const BF16_TILE_AND_INT8: u32 = 1 << 22 | 1 << 24 | 1 << 25;
 const TILE_STATE: u64 = 1 << 17 | 1 << 18;
 const ARCH_PRCTL: i64 = 158;
 const REQUEST_PERMISSION: i64 = 0x1023;
 const TILE_DATA: i64 = 18;
 
-/// Whether CPU and operating system have AMX int8, and Linux has granted this process its registers.
+/// Whether CPU and operating system have AMX int8 and bf16, and Linux has granted this process its registers.
 pub(crate) fn permitted() -> bool {
-    if __cpuid(0).eax < 7 || __cpuid(1).ecx & OSXSAVE == 0 || __cpuid_count(7, 0).edx & TILE_AND_INT8 != TILE_AND_INT8 {
+    if __cpuid(0).eax < 7
+        || __cpuid(1).ecx & OSXSAVE == 0
+        || __cpuid_count(7, 0).edx & BF16_TILE_AND_INT8 != BF16_TILE_AND_INT8
+    {
         return false;
     }
     // SAFETY: OSXSAVE says that the instruction exists; register 0 always does.
@@ -193,10 +204,85 @@ impl Session {
         }
     }
 
-    /// The sums of the last product.
+    /// Adds `Σ_d rows[i][row][d] · lanes[j][half][d / 2][lane][d % 2]` over 32 dimensions in bfloat16 to the sums, for all
+    /// parts i and j that count: i + j < [`PARTS`], i < `row_parts`, j < `lane_parts`. With `last` it begins a product: the
+    /// sums of the one before are written there, and the sums begin at zero.
+    ///
+    /// Only the first 16 rows count if `half`. `meanwhile` is called with the numbers 0 to 5 between the products.
+    #[expect(clippy::inline_always, reason = "`meanwhile` must become part of the loop")]
+    #[inline(always)]
+    pub(crate) fn add_parts(
+        &self,
+        (rows, row_parts): (&[u16], usize),
+        (lanes, lane_parts): (&[u16], usize),
+        last: Option<&mut [f32]>,
+        half: bool,
+        mut meanwhile: impl FnMut(usize),
+    ) {
+        assert!(rows.len() >= PARTS * PART && lanes.len() >= PARTS * PART);
+        if let Some(last) = last {
+            self.store(last);
+            // SAFETY: tiles are configured.
+            unsafe {
+                asm!(
+                    "tilezero tmm0",
+                    "tilezero tmm1",
+                    "tilezero tmm2",
+                    "tilezero tmm3",
+                    out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
+                    options(nostack, nomem, preserves_flags),
+                );
+            }
+        }
+        let mut done = 0;
+        for j in 0..PARTS {
+            // SAFETY: j < PARTS, so two tiles of 16 rows of 64 bytes lie in the slice by the assertion.
+            unsafe {
+                asm!(
+                    "tileloadd tmm6, [{lanes} + {line}*1]",
+                    "tileloadd tmm7, [{lanes} + {line}*1 + 1024]",
+                    lanes = in(reg) lanes.as_ptr().add(j * PART),
+                    line = in(reg) 64_usize,
+                    out("tmm6") _, out("tmm7") _,
+                    options(nostack, readonly, preserves_flags),
+                );
+            }
+            for i in 0..PARTS - j {
+                if i < row_parts && j < lane_parts {
+                    // SAFETY: i < PARTS, so two tiles of 16 rows of 64 bytes lie in the slice by the assertion.
+                    unsafe {
+                        asm!(
+                            "tileloadd tmm4, [{rows} + {line}*1]",
+                            "tdpbf16ps tmm0, tmm4, tmm6",
+                            "tdpbf16ps tmm1, tmm4, tmm7",
+                            rows = in(reg) rows.as_ptr().add(i * PART),
+                            line = in(reg) 64_usize,
+                            out("tmm0") _, out("tmm1") _, out("tmm4") _,
+                            options(nostack, readonly, preserves_flags),
+                        );
+                        if !half {
+                            asm!(
+                                "tileloadd tmm5, [{rows} + {line}*1 + 1024]",
+                                "tdpbf16ps tmm2, tmm5, tmm6",
+                                "tdpbf16ps tmm3, tmm5, tmm7",
+                                rows = in(reg) rows.as_ptr().add(i * PART),
+                                line = in(reg) 64_usize,
+                                out("tmm2") _, out("tmm3") _, out("tmm5") _,
+                                options(nostack, readonly, preserves_flags),
+                            );
+                        }
+                    }
+                }
+                meanwhile(done);
+                done += 1;
+            }
+        }
+    }
+
+    /// The sums of the last product, i32 or f32.
     #[expect(clippy::unused_self, reason = "the session is the proof that tiles are configured")]
-    pub(crate) fn store(&self, last: &mut [i32]) {
-        assert!(last.len() >= ROWS * LANES);
+    pub(crate) fn store<T: Plain>(&self, last: &mut [T]) {
+        assert!(size_of_val(last) >= ROWS * LINE);
         // SAFETY: 32 rows of 128 bytes lie in `last` by the assertion.
         unsafe {
             asm!(

@@ -1,8 +1,8 @@
 //! Loads, stores, the prefetch and the i16 products that the x86 kernels share.
 
 use std::arch::x86_64::{
-    __m256, __m256i, __m512, __m512i, _MM_HINT_T0, _mm_prefetch, _mm256_add_epi16, _mm256_add_epi32, _mm256_loadu_ps,
-    _mm256_loadu_si256, _mm256_madd_epi16, _mm256_maddubs_epi16, _mm256_set1_epi16, _mm256_set1_epi32,
+    __m256, __m256i, __m512, __m512i, _MM_HINT_T0, _MM_HINT_T1, _mm_prefetch, _mm256_add_epi16, _mm256_add_epi32,
+    _mm256_loadu_ps, _mm256_loadu_si256, _mm256_madd_epi16, _mm256_maddubs_epi16, _mm256_set1_epi16, _mm256_set1_epi32,
     _mm256_setzero_si256, _mm256_storeu_ps, _mm256_storeu_si256, _mm512_loadu_ps, _mm512_loadu_si512, _mm512_storeu_ps,
     _mm512_storeu_si512,
 };
@@ -36,6 +36,13 @@ macro_rules! loads_and_stores {
 pub(crate) fn prefetch<T>(address: *const T) {
     // SAFETY: a prefetch reads nothing and faults on no address.
     unsafe { _mm_prefetch::<_MM_HINT_T0>(address.cast()) };
+}
+
+/// Asks for the cache line of an address in the second cache, where more has room.
+#[inline]
+pub(crate) fn prefetch_l2<T>(address: *const T) {
+    // SAFETY: a prefetch reads nothing and faults on no address.
+    unsafe { _mm_prefetch::<_MM_HINT_T1>(address.cast()) };
 }
 
 loads_and_stores!("avx2", 32, load_i32x8, store_i32x8, __m256i, i32, _mm256_loadu_si256, _mm256_storeu_si256);

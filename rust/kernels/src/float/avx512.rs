@@ -1,8 +1,13 @@
 //! Fused multiply-adds on 512-bit registers, 8 tokens × 32 lanes at a time.
 
-use std::arch::x86_64::{__m512, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_max_ps, _mm512_set1_ps, _mm512_setzero_ps};
+use std::arch::x86_64::{
+    __m512, _mm256_loadu_si256, _mm512_cvtph_ps, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_max_ps, _mm512_set1_ps,
+    _mm512_setzero_ps,
+};
 
-use super::{FloatLanes, for_each_document};
+use half::f16;
+
+use super::{FloatLanes, FloatVectors, for_each_document};
 use crate::lanes::LANES;
 use crate::x86::{load_f32x16, store_f32x16};
 
@@ -10,17 +15,23 @@ use crate::x86::{load_f32x16, store_f32x16};
 const TILE: usize = 8;
 
 #[target_feature(enable = "avx512f")]
-pub(super) fn maxsim(query: &FloatLanes, documents: &[&[f32]], out: &mut [f32]) {
+pub(super) fn maxsim(query: &FloatLanes, documents: &[FloatVectors], out: &mut [f32]) {
     let dim = query.dim;
-    for_each_document(query, documents, out, |lanes, document, best| {
-        let tiles = document.chunks_exact(TILE * dim);
-        for token in tiles.remainder().chunks_exact(dim) {
-            take::<1>(lanes, token, dim, best);
-        }
-        for tile in tiles {
-            take::<TILE>(lanes, tile, dim, best);
-        }
-    });
+    for_each_document(
+        query,
+        documents,
+        out,
+        |from, to| widen(from, to),
+        |lanes, tokens, best| {
+            let tiles = tokens.chunks_exact(TILE * dim);
+            for token in tiles.remainder().chunks_exact(dim) {
+                take::<1>(lanes, token, dim, best);
+            }
+            for tile in tiles {
+                take::<TILE>(lanes, tile, dim, best);
+            }
+        },
+    );
 }
 
 #[inline]
@@ -45,4 +56,15 @@ fn take<const TOKENS: usize>(lanes: &[f32], tile: &[f32], dim: usize, best: &mut
         let highest = sums.iter().fold(load_f32x16(best), |highest, sums| _mm512_max_ps(sums[part], highest));
         store_f32x16(best, highest);
     }
+}
+
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn widen(values: &[f16], out: &mut [f32]) {
+    let ((registers, tail), (out, out_tail)) = (values.as_chunks::<16>(), out.as_chunks_mut::<16>());
+    for (register, out) in registers.iter().zip(out) {
+        // SAFETY: 256 bits, of no alignment.
+        store_f32x16(out, _mm512_cvtph_ps(unsafe { _mm256_loadu_si256(register.as_ptr().cast()) }));
+    }
+    super::widen(tail, out_tail);
 }

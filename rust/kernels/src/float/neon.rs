@@ -2,7 +2,7 @@
 
 use std::arch::aarch64::{float32x4_t, vdupq_n_f32, vfmaq_n_f32, vmaxnmq_f32};
 
-use super::{FloatLanes, for_each_document};
+use super::{FloatLanes, FloatVectors, for_each_document, widen};
 use crate::aarch64::{load_f32x4, store_f32x4};
 use crate::lanes::LANES;
 
@@ -10,10 +10,10 @@ use crate::lanes::LANES;
 const TILE: usize = 3;
 
 #[target_feature(enable = "neon")]
-pub(super) fn maxsim(query: &FloatLanes, documents: &[&[f32]], out: &mut [f32]) {
+pub(super) fn maxsim(query: &FloatLanes, documents: &[FloatVectors], out: &mut [f32]) {
     let dim = query.dim;
-    for_each_document(query, documents, out, |lanes, document, best| {
-        let tiles = document.chunks_exact(TILE * dim);
+    for_each_document(query, documents, out, widen, |lanes, tokens, best| {
+        let tiles = tokens.chunks_exact(TILE * dim);
         for token in tiles.remainder().chunks_exact(dim) {
             take::<1>(lanes, token, dim, best);
         }
