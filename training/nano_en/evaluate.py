@@ -4,23 +4,24 @@ import json
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 import latewood
+from latewood.encode import pool_tokens
 from latewood.evaluate import Collection, evaluate_run, load_beir
 from latewood.first_stage import Bm25FirstStage
 from latewood.fusion import reciprocal_rank_fusion, weighted_fusion
 from training.nano_en.encode import Forward, Vectors, encode
 from training.nano_en.log import say
-from training.nano_en.pooling import pool
 from training.nano_en.settings import Settings
 
 METRICS = {"scifact": "nDCG@10", "squad-dev": "RR@10"}
 Run = dict[str, dict[str, float]]
 DEPTH = 100
-POOLINGS = {"pooled by 2": {"factor": 2}, "pooled by 4": {"factor": 4}, "32 vectors": {"count": 32}}
+POOLINGS: dict[str, dict[str, Any]] = {"pooled by 2": {"factor": 2}, "pooled by 4": {"factor": 4}, "32 vectors": {"count": 32}}
 
 
 def ranked(scores: npt.NDArray[np.float32], queries: list[str], ids: list[str]) -> Run:
@@ -124,8 +125,9 @@ def measure(
             "bm25 -> nano, half of each score": value(reranked(collection, first, queries, documents, 0.5)),
         }
         for label, options in POOLINGS.items():
-            pooled = [pool(vectors, **options) for vectors in documents]
-            found[label] = value(dense_run(collection, queries, pooled, threads))
+            # The first vector, of [CLS], is kept as sentence-transformers keeps it.
+            pooled = pool_tokens(documents, "ward", protected=1, **options)
+            found[label] = value(dense_run(collection, queries, list(pooled), threads))
     return found
 
 
