@@ -21,7 +21,11 @@ from training.nano_en.settings import Settings
 METRICS = {"scifact": "nDCG@10", "squad-dev": "RR@10"}
 Run = dict[str, dict[str, float]]
 DEPTH = 100
-POOLINGS: dict[str, dict[str, Any]] = {"pooled by 2": {"factor": 2}, "pooled by 4": {"factor": 4}, "32 vectors": {"count": 32}}
+POOLINGS: dict[str, dict[str, Any]] = {
+    "pooled by 2": {"factor": 2},
+    "pooled by 4": {"factor": 4},
+    "32 vectors": {"count": 32},
+}
 
 
 def ranked(scores: npt.NDArray[np.float32], queries: list[str], ids: list[str]) -> Run:
