@@ -156,7 +156,7 @@ mod tests {
 
     #[test]
     fn the_seed_decides() {
-        let spread: Vec<f32> = (0_u8..60).map(|at| f32::from(at * at % 61)).collect();
+        let spread: Vec<f32> = (0_u16..60).map(|at| f32::from(at * at % 61)).collect();
         assert_eq!(k_means(&points(&spread), DEPTH, 5, 1), k_means(&points(&spread), DEPTH, 5, 1));
         assert_ne!(k_means(&points(&spread), DEPTH, 5, 1), k_means(&points(&spread), DEPTH, 5, 2));
     }
