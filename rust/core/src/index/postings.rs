@@ -32,8 +32,10 @@ impl PostingData {
         let mut next = vec![0_u32; centroid_count];
         each(&mut |document, cell| {
             let cell = usize::from(cell);
+            // A file from elsewhere may name a cell of a document twice.
+            let Some(gap) = document.checked_sub(next[cell]) else { return };
             lengths[cell] += 1;
-            ends[cell] += varint_bytes(document - next[cell]) as u64;
+            ends[cell] += varint_bytes(gap) as u64;
             next[cell] = document + 1;
         });
         let mut total = 0;
@@ -46,8 +48,9 @@ impl PostingData {
         next.fill(0);
         each(&mut |document, cell| {
             let cell = usize::from(cell);
+            let Some(gap) = document.checked_sub(next[cell]) else { return };
             let at = &mut cursors[cell];
-            *at += write_varint(document - next[cell], &mut bytes[*at as usize..]) as u64;
+            *at += write_varint(gap, &mut bytes[*at as usize..]) as u64;
             next[cell] = document + 1;
         });
         let listed = || (0..centroid_count).filter(|&cell| lengths[cell] > 0);
