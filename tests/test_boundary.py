@@ -20,6 +20,7 @@ PACKAGE = Path(latewood.__file__).parent
 # Names of the extension that the package gives in another form, with the reason.
 RENAMED = {
     "Results": "SearchArrays and Hit are made of it",
+    "maxsim_arrays": "latewood.maxsim calls it for arrays that can be read where they lie",
     "pool": "latewood.encode.pool_tokens takes and gives Ragged",
 }
 
