@@ -62,14 +62,19 @@ def _version(package: str) -> str | None:
         return None
 
 
-def write_record(kind: str, content: dict[str, Any]) -> Path:
-    """Write `record/<machine>/<date>-<kind>.json`; `LATEWOOD_MACHINE` names the machine, else its processor does."""
-    name = os.environ.get("LATEWOOD_MACHINE") or "-".join(
+def record_path(name: str) -> Path:
+    """Give `record/<machine>/<date>-<name>`; `LATEWOOD_MACHINE` names the machine, else its processor does."""
+    processor = os.environ.get("LATEWOOD_MACHINE") or "-".join(
         part for part in _processor().lower().replace("(", " ").replace(")", " ").replace(",", " ").split() if part
     )
-    folder = RECORDS / f"{name}-{os.cpu_count()}cores"
+    folder = RECORDS / f"{processor}-{os.cpu_count()}cores"
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{datetime.now(tz=UTC):%Y-%m-%d}-{kind}.json"
+    return folder / f"{datetime.now(tz=UTC):%Y-%m-%d}-{name}"
+
+
+def write_record(kind: str, content: dict[str, Any]) -> Path:
+    """Write the record `<kind>.json`: the command, the machine and the content."""
+    path = record_path(f"{kind}.json")
     command = " ".join([Path(sys.argv[0]).name, *(Path(part).name for part in sys.argv[1:])])
     record = {"command": command, "machine": machine(), **content}
     path.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")

@@ -329,3 +329,19 @@ def test_searches_from_several_threads(index: Index, corpus: Corpus) -> None:
     for worker in workers:
         worker.join()
     assert all(found[worker] == wanted for worker in range(4))
+
+
+def test_many_documents_scored_together(tmp_path: Path) -> None:
+    """More documents than are kept while scoring: the best few are the first of all, for each query of a batch."""
+    rng = np.random.default_rng(5)
+    vectors = rng.normal(size=(20_000, 32)).astype(np.float32)
+    index = Index.create(tmp_path / "many", dim=32, codec="flat", bits=4)
+    index.add(np.arange(len(vectors)), vectors=Ragged(vectors, np.arange(len(vectors) + 1)))
+    queries = [rng.normal(size=(3, 32)).astype(np.float32) for _ in range(8)]
+    whole = index.search_batch(queries, k=len(vectors), as_arrays=True)
+    few = index.search_batch(queries, k=7, as_arrays=True)
+    for (all_ids, all_scores), (ids, scores) in zip(whole, few, strict=True):
+        assert len(all_ids) == len(vectors)
+        assert (np.diff(all_scores) <= 0).all()
+        assert ids.tolist() == all_ids[:7].tolist()
+        assert scores.tolist() == all_scores[:7].tolist()

@@ -11,7 +11,7 @@ import argparse
 import tempfile
 from pathlib import Path
 
-from common import machine
+from common import machine, record_path
 from compare import plot, record
 from compare.arms import SPECS
 from compare.bench import TURN, Bench, build
@@ -57,7 +57,7 @@ def main() -> None:
                 rows += found
             bench.close()
     if not options.no_record:
-        path = record.path_for(".csv")
+        path = record_path("compare.csv")
         record.write(path, rows, head)
         plot.draw(path.with_suffix(".png"), rows, head)
         print(f"\nwritten: {path} and the picture beside it")

@@ -2,16 +2,12 @@
 
 import csv
 import json
-import os
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
-from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
-
-from common import RECORDS, machine
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,15 +52,6 @@ def package_version(package: str) -> str | None:
         return version(package)
     except PackageNotFoundError:
         return None
-
-
-def path_for(suffix: str) -> Path:
-    """Name `record/<machine>/<date>-compare<suffix>`, the machine as in `common.write_record`."""
-    processor = str(machine()["processor"]).lower()
-    name = os.environ.get("LATEWOOD_MACHINE") or "-".join("".join(" " if c in "()," else c for c in processor).split())
-    folder = RECORDS / f"{name}-{os.cpu_count()}cores"
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder / f"{datetime.now(tz=UTC):%Y-%m-%d}-compare{suffix}"
 
 
 def write(path: Path, rows: Sequence[Row], head: dict[str, Any]) -> None:

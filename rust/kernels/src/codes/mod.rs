@@ -165,7 +165,8 @@ fn gain(half: u16) -> f32 {
 /// queries differ in depth, bits, levels or rows of centroid scores.
 pub fn maxsim_codes(level: Level, queries: &[CodeQuery], documents: &[DocumentCodes], out: &mut [f32]) {
     assert_eq!(documents.len() * queries.len(), out.len(), "out must be [documents, queries]");
-    let Some(first) = queries.first() else { return };
+    // Of a query without tokens nobody knows whether there are centroids.
+    let Some(first) = queries.iter().max_by_key(|query| query.lanes.blocks()) else { return };
     for document in documents {
         first.check_document(document);
     }

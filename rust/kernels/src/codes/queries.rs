@@ -45,7 +45,7 @@ pub(super) struct Queries<'a> {
 
 impl<'a> Queries<'a> {
     /// # Panics
-    /// If one of the queries is not whole, or not like the `first`.
+    /// If one of the queries is not whole, or not like `first`, which has tokens if any has.
     pub(super) fn new(queries: &'a [CodeQuery<'a>], first: &CodeQuery<'a>) -> Self {
         let depth = first.lanes.depth();
         let mut blocks = Vec::with_capacity(queries.len() * first.lanes.blocks());
@@ -54,7 +54,7 @@ impl<'a> Queries<'a> {
             let CodeQuery { lanes, bits, levels, centroid_scores, .. } = *query;
             assert!(
                 (lanes.depth(), bits, levels) == (depth, first.bits, first.levels)
-                    && (lanes.blocks() == 0 || first.lanes.blocks() == 0 || query.rows() == first.rows()),
+                    && (lanes.blocks() == 0 || query.rows() == first.rows()),
                 "queries must agree in depth, bits, levels and rows of centroid scores"
             );
             let (tables, rows) = (centroid_scores.as_chunks::<LANES>().0, query.rows());
