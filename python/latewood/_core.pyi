@@ -168,6 +168,9 @@ class Results:
     def scores(self) -> NDArray[np.float32]: ...
     @property
     def offsets(self) -> NDArray[np.int64]: ...
+    def documents(self) -> list[tuple[str | None, str | None]]:
+        """(text, metadata as JSON) of each hit, as of the search."""
+
     @property
     def stats(self) -> dict[str, float]:
         """Counts (`queries`, `gathered`, `pruned`, `scored`, `scored_tokens`, `feedback_vectors`), seconds by stage."""

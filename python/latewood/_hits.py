@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from latewood import _core
-from latewood._typing import FloatArray, Id, IdSequence, ResultIds, ScoreKind
-from latewood.errors import CorruptIndexError, InvalidInputError, UnknownIdError
+from latewood._typing import FloatArray, Id, IdSequence, ScoreKind
+from latewood.errors import CorruptIndexError, InvalidInputError
 from latewood.ragged import Ragged
 from latewood.results import Document, Explanation, Hit, SearchArrays
 
@@ -46,52 +46,34 @@ def to_arrays(results: _core.Results, queries: Ragged, score: ScoreKind) -> Sear
 
 
 def build_hits(
-    core: _core.Index,
+    results: _core.Results,
     arrays: SearchArrays,
     explain: Callable[[int, Id], Explanation],
     *,
     with_documents: bool,
 ) -> list[list[Hit]]:
     """Make the hits of each query; `explain` takes the query's position and the id."""
-    unique: dict[Id, Document] = {}
-    if with_documents and len(arrays.ids):
-        distinct = _distinct(arrays.ids)
-        try:
-            documents = documents_of(core, distinct)
-        except UnknownIdError:
-            # Another thread moved this index to a newer commit since the search: what is gone has no text any more.
-            held = core.contains(distinct)
-            kept: Any = distinct[held] if isinstance(distinct, np.ndarray) else _select(distinct, held)
-            documents = documents_of(core, kept)
-        unique = {document.id: document for document in documents}
+    documents = results.documents() if with_documents else None
     batches: list[list[Hit]] = []
+    first = 0
     for position, (ids, scores) in enumerate(arrays):
         keys: Sequence[Id] = ids.tolist() if isinstance(ids, np.ndarray) else ids
         link = partial(explain, position)
-        ranked = enumerate(zip(keys, scores.tolist(), strict=True), start=1)
-        if unique:
-            found = [unique.get(key) or Document(key) for key in keys]
+        ranked = zip(keys, scores.tolist(), range(1, len(keys) + 1), strict=True)
+        if documents is None:
+            batches.append([Hit(key, score, rank, None, None, link) for key, score, rank in ranked])
+        else:
+            own = documents[first : first + len(keys)]
             batches.append(
                 [
-                    Hit(key, score, rank, document.text, document.metadata, link)
-                    for (rank, (key, score)), document in zip(ranked, found, strict=True)
+                    Hit(key, score, rank, text, _metadata(key, metadata), link)
+                    for (key, score, rank), (text, metadata) in zip(ranked, own, strict=True)
                 ]
             )
-        else:
-            batches.append([Hit(key, score, rank, None, None, link) for rank, (key, score) in ranked])
+            first += len(keys)
     return batches
 
 
 def scaled(matrix: FloatArray, score: ScoreKind, tokens: int) -> FloatArray:
     """Scale a matrix of dot products to what the kind of score counts, for a query of so many tokens."""
     return matrix / np.float32(tokens) if score == "mean" else matrix
-
-
-def _distinct(ids: ResultIds) -> IdSequence:
-    if isinstance(ids, np.ndarray):
-        return np.unique(ids)
-    return list(dict.fromkeys(ids))
-
-
-def _select(ids: IdSequence, held: Any) -> list[Any]:
-    return [key for key, keep in zip(ids, held.tolist(), strict=True) if keep]

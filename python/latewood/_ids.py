@@ -1,6 +1,7 @@
 """Identifiers of documents: strings or 64-bit integers, one kind for each index."""
 
 from collections.abc import Iterable, Sequence
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -67,6 +68,15 @@ def normalise_ids(ids: Iterable[Any], *, what: str = "ids") -> IdSequence:
     except OverflowError as error:
         message = f"{what} contains an integer that does not fit 64 bits with a sign"
         raise InvalidInputError(message) from error
+
+
+def join_ids(parts: Sequence[IdSequence], *, what: str) -> IdSequence:
+    """Join what `normalise_ids` gave for each of several lists; all must be of one kind."""
+    filled = [part for part in parts if len(part)]
+    arrays = [part for part in filled if isinstance(part, np.ndarray)]
+    if filled and len(arrays) == len(filled):
+        return np.concatenate(arrays)
+    return normalise_ids(list(chain.from_iterable(filled)), what=what)
 
 
 def plain_ids(ids: Iterable[Any]) -> Sequence[Id]:

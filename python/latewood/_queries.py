@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from latewood._ids import normalise_ids
+from latewood._ids import join_ids, normalise_ids
 from latewood._typing import FloatArray, IdSequence, OffsetArray
 from latewood.errors import InvalidInputError
 
@@ -65,8 +65,7 @@ def many_lists(candidates: Any, scores: Any, offsets: Any, queries: int) -> Cand
         raise InvalidInputError(message)
     bounds = np.zeros(queries + 1, dtype=np.int64)
     np.cumsum([len(part) for part in parts], out=bounds[1:])
-    flat = normalise_ids([key for part in parts for key in part], what="candidates")
-    return Candidates(flat, bounds, np.concatenate(values) if values else None)
+    return Candidates(join_ids(parts, what="candidates"), bounds, np.concatenate(values) if values else None)
 
 
 def _split(entry: Any, where: str) -> tuple[IdSequence, Any]:

@@ -77,7 +77,8 @@ class Explanation:
         return "\n".join(lines)
 
 
-@dataclass(frozen=True, slots=True)
+# Frozen, it would take four times as long to make, and reranking makes one for every candidate.
+@dataclass(slots=True)
 class Hit:
     """One document found.
 

@@ -127,7 +127,8 @@ class Searcher(ABC):
             queries, k, filter, ids, weights, gather, candidates, probes, threshold, feedback, score, threads
         )
         text = [query] if isinstance(query, str) else None
-        hits = self._hits(arrays, results, queries, text, weights, score, with_documents)[0]
+        added = Added.to_queries(results) if feedback is not None else None
+        hits = self._hits(arrays, results, queries, text, weights, score, with_documents, added)[0]
         return (hits, results.stats) if return_stats else hits
 
     def search_batch(
@@ -169,7 +170,8 @@ class Searcher(ABC):
         )
         found: Any = arrays
         if not as_arrays:
-            found = self._hits(arrays, results, vectors, texts, weights, score, with_documents)
+            added = Added.to_queries(results) if feedback is not None else None
+            found = self._hits(arrays, results, vectors, texts, weights, score, with_documents, added)
         return (found, results.stats) if return_stats else found
 
     # ── rerank ───────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -452,17 +454,17 @@ class Searcher(ABC):
         weights: Any,
         score: ScoreKind,
         with_documents: bool,
+        added: list[Added] | None = None,
     ) -> list[list[Hit]]:
         flat = split_weights(weights, queries)
-        added = Added.to_queries(results)
 
         def explain(position: int, key: Id) -> Explanation:
             rows = slice(int(queries.offsets[position]), int(queries.offsets[position + 1]))
             own = flat[rows] if flat is not None else None
             text = texts[position] if texts else None
-            return self._explain(queries[position], key, own, text, score, added[position])
+            return self._explain(queries[position], key, own, text, score, added[position] if added else NOTHING)
 
-        return build_hits(self._core, arrays, explain, with_documents=with_documents)
+        return build_hits(results, arrays, explain, with_documents=with_documents)
 
     def _explain(
         self,

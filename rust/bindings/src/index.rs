@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use latewood_core::codec::{CodecKind, CodecOptions};
+use latewood_core::ids::IdRef;
 use latewood_core::index::{Filter, Index, IndexOptions, Snapshot};
 use latewood_core::parallel::Execution;
 use latewood_core::search::{self, Candidates, GatherKind, RerankOptions, SearchOptions};
@@ -13,7 +14,7 @@ use latewood_core::{Error, Result};
 use numpy::{IntoPyArray, PyArray1, PyArray2, PyArrayMethods, PyReadonlyArray1, PyReadonlyArray2};
 use pyo3::prelude::*;
 
-use crate::arrays::{self, Ragged};
+use crate::arrays::{self, GivenId, Ragged};
 use crate::detach::{detached, interruptible};
 use crate::errors::{invalid, to_python};
 use crate::feedback::{PyFeedback, named};
@@ -137,7 +138,7 @@ impl PyIndex {
 
     /// Which of these ids the index has.
     fn contains<'py>(&self, py: Python<'py>, ids: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyArray1<bool>>> {
-        let ids = arrays::ids(ids)?;
+        let ids: Vec<GivenId> = arrays::ids(ids)?;
         let known =
             self.run(py, |_, snapshot| Ok(ids.iter().map(|id| snapshot.find(id).is_some()).collect::<Vec<_>>()))?;
         Ok(known.into_pyarray(py))
@@ -151,13 +152,17 @@ impl PyIndex {
 
     /// Text and metadata of each id.
     fn documents(&self, py: Python<'_>, ids: &Bound<'_, PyAny>) -> PyResult<Vec<(Option<String>, Option<String>)>> {
-        let ids = arrays::ids(ids)?;
-        self.run(py, |_, snapshot| ids.iter().map(|id| Ok(snapshot.text_and_metadata(snapshot.locate(id)?))).collect())
+        let ids: Vec<GivenId> = arrays::ids(ids)?;
+        let owned = |part: Option<&str>| part.map(str::to_owned);
+        self.run(py, |_, snapshot| {
+            let document = |id| snapshot.locate(id).map(|at| snapshot.text_and_metadata(at));
+            ids.iter().map(|id| document(id).map(|(text, metadata)| (owned(text), owned(metadata)))).collect()
+        })
     }
 
     /// Decoded token vectors of each id.
     fn vectors<'py>(&self, py: Python<'py>, ids: &Bound<'py, PyAny>) -> PyResult<Vectors<'py>> {
-        let ids = arrays::ids(ids)?;
+        let ids: Vec<GivenId> = arrays::ids(ids)?;
         let (values, offsets, dim) = self.run(py, |_, snapshot| {
             let (mut values, mut offsets) = (Vec::new(), vec![0_i64]);
             for id in &ids {
@@ -230,7 +235,8 @@ impl PyIndex {
             beta: beta.map(|value| positive(py, "beta", value)).transpose()?,
             skip_missing: skip_missing(py, missing)?,
         };
-        let ids = arrays::ids(candidate_ids)?;
+        let ids: Vec<GivenId> = arrays::ids(candidate_ids)?;
+        let ids: Vec<IdRef<'_>> = ids.iter().map(IdRef::from).collect();
         let scores = scores.as_ref().map(|scores| arrays::slice(scores, "scores")).transpose()?;
         let candidates =
             Candidates { ids: &ids, offsets: arrays::slice(&candidate_offsets, "candidate offsets")?, scores };
@@ -249,7 +255,7 @@ impl PyIndex {
         id: &Bound<'py, PyAny>,
         weights: Option<PyReadonlyArray1<'py, f32>>,
     ) -> PyResult<Bound<'py, PyArray2<f32>>> {
-        let id = arrays::id(id)?;
+        let id: GivenId = arrays::id(id)?;
         let tokens = query_values.as_array().nrows();
         let offsets = PyArray1::from_vec(py, vec![0, tokens as i64]);
         let query = Ragged::new(query_values, offsets.readonly());
@@ -287,7 +293,7 @@ impl PyIndex {
             let snapshot = self.index.snapshot();
             let queries = TokenMatrix::new(values, offsets, dim, |item| format!("query {item}"))?;
             let (rankings, stats) = work(&snapshot, &queries, weights, execution)?;
-            Ok(PyResults::new(&snapshot, &rankings, stats))
+            Ok(PyResults::new(snapshot, &rankings, stats))
         };
         if offsets.len() <= 2 { detached(py, || run(&execution)) } else { interruptible(py, &execution, run) }
     }

@@ -1,8 +1,10 @@
 //! Ranked documents on their way out.
 
+use std::sync::Arc;
+
 use latewood_core::ids::{Id, IdKind};
 use latewood_core::index::Snapshot;
-use latewood_core::search::{Ranking, Stats};
+use latewood_core::search::{Hit, Ranking, Stats};
 use numpy::{IntoPyArray, PyArray1, PyArray2, PyArrayMethods};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
@@ -10,8 +12,9 @@ use pyo3::types::{PyDict, PyList};
 /// Hits of a batch of queries: those of query `i` are rows `offsets[i]` to `offsets[i + 1]`, best first.
 #[pyclass(frozen, name = "Results", module = "latewood._core")]
 pub(crate) struct PyResults {
-    ids: Vec<Id>,
-    scores: Vec<f32>,
+    /// What the hits were found in, whatever the index has become since.
+    snapshot: Arc<Snapshot>,
+    hits: Vec<Hit>,
     offsets: Vec<i64>,
     stats: Stats,
     added: Added,
@@ -29,8 +32,7 @@ struct Added {
 type AddedArrays<'py> = (Bound<'py, PyArray2<f32>>, Bound<'py, PyArray1<f32>>, Bound<'py, PyArray1<i64>>);
 
 impl PyResults {
-    pub(crate) fn new(snapshot: &Snapshot, rankings: &[Ranking], stats: Stats) -> Self {
-        let hits = || rankings.iter().flat_map(|ranking| &ranking.hits);
+    pub(crate) fn new(snapshot: Arc<Snapshot>, rankings: &[Ranking], stats: Stats) -> Self {
         let flat = |part: fn(&Ranking) -> &Vec<f32>| rankings.iter().flat_map(part).copied().collect();
         let added = Added {
             dim: snapshot.dim(),
@@ -39,8 +41,8 @@ impl PyResults {
             offsets: ends(rankings, |ranking| ranking.expansion.weights.len()),
         };
         Self {
-            ids: hits().map(|hit| snapshot.id(hit.at)).collect(),
-            scores: hits().map(|hit| hit.score).collect(),
+            snapshot,
+            hits: rankings.iter().flat_map(|ranking| &ranking.hits).copied().collect(),
             offsets: ends(rankings, |ranking| ranking.hits.len()),
             stats,
             added,
@@ -52,12 +54,17 @@ impl PyResults {
 impl PyResults {
     #[getter]
     fn ids<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        ids_to_python(py, &self.ids)
+        ids_to_python(py, &self.hits.iter().map(|hit| self.snapshot.id(hit.at)).collect::<Vec<_>>())
     }
 
     #[getter]
     fn scores<'py>(&self, py: Python<'py>) -> Bound<'py, PyArray1<f32>> {
-        PyArray1::from_slice(py, &self.scores)
+        self.hits.iter().map(|hit| hit.score).collect::<Vec<_>>().into_pyarray(py)
+    }
+
+    /// Text and metadata of each hit.
+    fn documents(&self) -> Vec<(Option<&str>, Option<&str>)> {
+        self.hits.iter().map(|hit| self.snapshot.text_and_metadata(hit.at)).collect()
     }
 
     #[getter]

@@ -2,6 +2,7 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use latewood_core::ids::Id;
 use latewood_core::index::{Batch, Writer};
 use latewood_core::parallel::Execution;
 use latewood_core::tokens::TokenMatrix;
@@ -71,7 +72,7 @@ impl PyWriter {
         upsert: bool,
         threads: Option<usize>,
     ) -> PyResult<()> {
-        let ids = arrays::ids(ids)?;
+        let ids: Vec<Id> = arrays::ids(ids)?;
         let ragged = Ragged::new(values, offsets);
         let (values, offsets, dim) = (ragged.values()?, ragged.offsets()?, ragged.dim());
         self.run(py, threads, |writer, execution| {
@@ -85,7 +86,7 @@ impl PyWriter {
     /// Delete documents; the number that were there.
     #[pyo3(signature = (ids, *, missing="error"))]
     fn delete(&self, py: Python<'_>, ids: &Bound<'_, PyAny>, missing: &str) -> PyResult<usize> {
-        let (ids, skip) = (arrays::ids(ids)?, skip_missing(py, missing)?);
+        let (ids, skip): (Vec<Id>, _) = (arrays::ids(ids)?, skip_missing(py, missing)?);
         self.run(py, Some(1), |writer, _| writer.delete(&ids, skip))
     }
 

@@ -13,6 +13,24 @@ pub enum Id {
     Str(String),
 }
 
+/// An id that somebody else owns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IdRef<'a> {
+    /// A signed 64-bit integer.
+    Int(i64),
+    /// A UTF-8 string.
+    Str(&'a str),
+}
+
+impl<'a> From<&'a Id> for IdRef<'a> {
+    fn from(id: &'a Id) -> Self {
+        match id {
+            Id::Int(value) => Self::Int(*value),
+            Id::Str(value) => Self::Str(value),
+        }
+    }
+}
+
 /// The kind of id that an index holds, fixed by its first document.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -46,6 +64,12 @@ impl IdKind {
 }
 
 impl fmt::Display for Id {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        IdRef::from(self).fmt(formatter)
+    }
+}
+
+impl fmt::Display for IdRef<'_> {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Int(value) => write!(formatter, "{value}"),

@@ -2,7 +2,7 @@
 
 use super::Snapshot;
 use crate::error::{Error, Result};
-use crate::ids::Id;
+use crate::ids::{Id, IdRef};
 
 /// A document's place in a snapshot; the order of locations is the order in which documents were added.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -18,10 +18,9 @@ impl Snapshot {
     ///
     /// # Errors
     /// [`Error::UnknownId`].
-    pub fn locate(&self, id: &Id) -> Result<Location> {
-        let (segment, ordinal) =
-            self.find(id).ok_or_else(|| Error::UnknownId { id: id.to_string(), place: String::new() })?;
-        Ok(Location { segment: segment as u32, ordinal })
+    pub fn locate<'a>(&self, id: impl Into<IdRef<'a>>) -> Result<Location> {
+        let id = id.into();
+        self.find(id).ok_or_else(|| Error::UnknownId { id: id.to_string(), place: String::new() })
     }
 
     /// The id of the document at `at`.
@@ -42,9 +41,9 @@ impl Snapshot {
 
     /// The document's stored text and metadata, a JSON object.
     #[must_use]
-    pub fn text_and_metadata(&self, at: Location) -> (Option<String>, Option<String>) {
+    pub fn text_and_metadata(&self, at: Location) -> (Option<&str>, Option<&str>) {
         let segment = &self.segments[at.segment as usize];
-        (segment.text(at.ordinal).map(str::to_owned), segment.metadata(at.ordinal).map(str::to_owned))
+        (segment.text(at.ordinal), segment.metadata(at.ordinal))
     }
 
     /// The document's token vectors, decoded: `[tokens, dim]`.

@@ -4,16 +4,16 @@
 //! `XXH3-64(its bytes) mod slots` and stands in the first free slot from there, going round at the end.
 
 use crate::format::checksum;
-use crate::ids::Id;
+use crate::ids::IdRef;
 
 /// A slot that holds no ordinal.
 pub(crate) const EMPTY: u32 = u32::MAX;
 
 /// The hash of an id: of the little-endian bytes of an integer, of the UTF-8 of a string.
-pub(crate) fn hash(id: &Id) -> u64 {
+pub(crate) fn hash(id: IdRef<'_>) -> u64 {
     match id {
-        Id::Int(value) => hash_integer(*value),
-        Id::Str(value) => checksum(value.as_bytes()),
+        IdRef::Int(value) => hash_integer(value),
+        IdRef::Str(value) => checksum(value.as_bytes()),
     }
 }
 

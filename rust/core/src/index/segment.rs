@@ -19,7 +19,7 @@ use crate::error::Result;
 use crate::format::header::FileKind;
 use crate::format::section::SectionKind;
 use crate::format::{Container, SegmentEntry};
-use crate::ids::{Id, IdKind};
+use crate::ids::{Id, IdKind, IdRef};
 use crate::storage::{Column, Storage};
 
 /// A segment of a snapshot.
@@ -182,11 +182,12 @@ impl Segment {
 
     /// The document with this id, unless it is deleted.
     #[must_use]
-    pub fn find(&self, id: &Id) -> Option<u32> {
+    pub fn find<'a>(&self, id: impl Into<IdRef<'a>>) -> Option<u32> {
+        let id = id.into();
         let mut candidates = id_table::candidates(&self.data.id_table, id_table::hash(id));
         let found = match (&self.data.ids, id) {
-            (IdColumn::Int(ids), Id::Int(id)) => candidates.find(|&ordinal| ids[ordinal as usize] == *id),
-            (IdColumn::Str(ids), Id::Str(id)) => {
+            (IdColumn::Int(ids), IdRef::Int(id)) => candidates.find(|&ordinal| ids[ordinal as usize] == id),
+            (IdColumn::Str(ids), IdRef::Str(id)) => {
                 candidates.find(|&ordinal| ids.view().get(ordinal as usize) == id.as_bytes())
             }
             _ => None,

@@ -6,12 +6,13 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 
 use super::codec_file;
+use super::documents::Location;
 use super::segment::Segment;
 use super::segment_writer::Shape;
 use crate::codec::{Codec, CodecOptions};
 use crate::error::{Error, Result};
 use crate::format::{Manifest, names};
-use crate::ids::{Id, IdKind};
+use crate::ids::{IdKind, IdRef};
 use crate::storage::Storage;
 
 /// One generation of an index. It never changes; readers keep it for as long as they need it.
@@ -70,11 +71,14 @@ impl Snapshot {
         Shape::new(&self.manifest.codec_options, self.codec.as_deref())
     }
 
-    /// The segment, by its position, and the ordinal in it of the document with this id.
+    /// Where the document with this id is.
     #[must_use]
-    pub fn find(&self, id: &Id) -> Option<(usize, u32)> {
+    pub fn find<'a>(&self, id: impl Into<IdRef<'a>>) -> Option<Location> {
+        let id = id.into();
         // Documents that are asked for are more often young than old.
-        self.segments.iter().enumerate().rev().find_map(|(position, segment)| Some((position, segment.find(id)?)))
+        self.segments.iter().enumerate().rev().find_map(|(position, segment)| {
+            segment.find(id).map(|ordinal| Location { segment: position as u32, ordinal })
+        })
     }
 
     /// Number of documents, deleted ones included.

@@ -20,8 +20,8 @@ impl Allowed {
         }
         if let Some(ids) = &options.ids {
             let mut named = vec![RoaringBitmap::new(); snapshot.segments.len()];
-            for (segment, ordinal) in ids.iter().filter_map(|id| snapshot.find(id)) {
-                named[segment].insert(ordinal);
+            for at in ids.iter().filter_map(|id| snapshot.find(id)) {
+                named[at.segment as usize].insert(at.ordinal);
             }
             chosen = Some(match chosen {
                 Some(matching) => matching.iter().zip(&named).map(|(a, b)| a & b).collect(),

@@ -7,7 +7,7 @@ use super::prepare::Prepared;
 use super::top_k::{Hit, top_k};
 use super::{Clock, Expansion, Query, Ranking, Stats, check_queries, for_each_query, score};
 use crate::error::{Error, Result};
-use crate::ids::Id;
+use crate::ids::IdRef;
 use crate::index::{Location, Snapshot};
 use crate::parallel::Execution;
 use crate::tokens::TokenMatrix;
@@ -16,7 +16,7 @@ use crate::tokens::TokenMatrix;
 #[derive(Clone, Copy, Debug)]
 pub struct Candidates<'a> {
     /// Ids of all queries' candidates.
-    pub ids: &'a [Id],
+    pub ids: &'a [IdRef<'a>],
     /// `[queries + 1]`.
     pub offsets: &'a [i64],
     /// First-stage scores, higher is better; without them the given order is the first stage's.
@@ -93,7 +93,7 @@ fn rerank_one(
     snapshot: &Snapshot,
     item: usize,
     query: Query<'_>,
-    ids: &[Id],
+    ids: &[IdRef<'_>],
     scores: Option<&[f32]>,
     options: &RerankOptions,
 ) -> Result<Ranking> {
@@ -135,16 +135,22 @@ struct Given {
     scores: Vec<f32>,
 }
 
-fn locate(snapshot: &Snapshot, item: usize, ids: &[Id], scores: Option<&[f32]>, skip_missing: bool) -> Result<Given> {
+fn locate(
+    snapshot: &Snapshot,
+    item: usize,
+    ids: &[IdRef<'_>],
+    scores: Option<&[f32]>,
+    skip_missing: bool,
+) -> Result<Given> {
     let mut order: Vec<usize> = (0..ids.len()).collect();
     if let Some(scores) = scores {
         order.sort_by(|&a, &b| scores[b].total_cmp(&scores[a]));
     }
     let mut given = Given { locations: Vec::with_capacity(ids.len()), scores: Vec::new() };
     for position in order {
-        match snapshot.find(&ids[position]) {
-            Some((segment, ordinal)) => {
-                given.locations.push(Location { segment: segment as u32, ordinal });
+        match snapshot.find(ids[position]) {
+            Some(at) => {
+                given.locations.push(at);
                 given.scores.extend(scores.map(|scores| scores[position]));
             }
             None if skip_missing => {}
@@ -158,7 +164,7 @@ fn locate(snapshot: &Snapshot, item: usize, ids: &[Id], scores: Option<&[f32]>, 
     sorted.sort_unstable();
     if let Some(pair) = sorted.windows(2).find(|pair| pair[0] == pair[1]) {
         let id = snapshot.id(pair[0]);
-        let mut positions = (0..ids.len()).filter(|&position| ids[position] == id);
+        let mut positions = (0..ids.len()).filter(|&position| ids[position] == IdRef::from(&id));
         let (first, second) = (positions.next().unwrap_or(0), positions.next().unwrap_or(0));
         return Err(Error::DuplicateId { id: id.to_string(), first, second });
     }

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use latewood_core::Result;
 use latewood_core::codec::{CodecKind, CodecOptions};
 use latewood_core::ids::Id;
-use latewood_core::index::{Batch, Filter, Index, IndexOptions, Snapshot, Writer};
+use latewood_core::index::{Batch, Filter, Index, IndexOptions, Location, Snapshot, Writer};
 use latewood_core::parallel::Execution;
 use latewood_core::tokens::TokenMatrix;
 
@@ -148,7 +148,8 @@ pub fn assert_sound(index: &Index) {
     let snapshot = index.snapshot();
     for (position, segment) in snapshot.segments.iter().enumerate() {
         for ordinal in (0..segment.documents()).filter(|&ordinal| !segment.tombstones().contains(ordinal)) {
-            assert_eq!(snapshot.find(&segment.id(ordinal)), Some((position, ordinal)));
+            let at = Location { segment: position as u32, ordinal };
+            assert_eq!(snapshot.find(&segment.id(ordinal)), Some(at));
         }
     }
 }
