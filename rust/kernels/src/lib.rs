@@ -2,7 +2,7 @@
 //!
 //! | kernel | folder | what it computes |
 //! |---|---|---|
-//! | [`centroid_scores()`], [`nearest_centroids`] | `centroid_scores/` | int8 query tokens × int8 centroids |
+//! | [`centroid_scores()`], [`centroid_scores_of`], [`nearest_centroids`] | `centroid_scores/` | int8 query tokens × int8 centroids |
 //! | [`flood()`] | `flood/` | centroid-row `MaxSim` over u8 rows |
 //! | [`maxsim_codes`], [`token_scores`] | `codes/` | `MaxSim` on 1/2/4/8-bit codes |
 //! | [`maxsim_float`] | `float/` | exact float `MaxSim` |
@@ -31,7 +31,7 @@ mod tiles;
 #[cfg(test)]
 mod testing;
 
-pub use centroid_scores::{centroid_scores, nearest_centroids};
+pub use centroid_scores::{centroid_scores, centroid_scores_of, nearest_centroids};
 pub use codes::{Bits, CodeQuery, DocumentCodes, MAX_LEVEL, maxsim_codes, token_scores, weighted_sum};
 pub use float::{FloatLanes, FloatVectors, maxsim_float};
 pub use flood::{RowTable, Span, flood};

@@ -19,7 +19,7 @@ pub fn explain(
 ) -> Result<Vec<f32>> {
     check_queries(snapshot, query, weights)?;
     let Some(codec) = &snapshot.codec else { return Ok(Vec::new()) };
-    let prepared = Prepared::new(codec, Query { vectors: query.values(), weights });
+    let prepared = Prepared::for_documents(codec, Query { vectors: query.values(), weights }, snapshot, &[at]);
     let document = snapshot.segments[at.segment as usize].document(at.ordinal);
     let (rows, tokens) = (query.tokens(), document.gains.len());
     let mut by_document_token = vec![0.0; rows * tokens];

@@ -4,8 +4,14 @@ use std::cell::RefCell;
 
 use latewood_kernels::{CodeQuery, LANES, Level, QueryLanes, RowTable};
 
-use super::Query;
+use super::{Query, score};
 use crate::codec::Codec;
+use crate::index::{Location, Snapshot};
+
+/// Tokens per cell up to which it is cheaper to score only the cells in which there are any. Measured on 1.0 M real token
+/// vectors with 4,096 and 16,384 cells: between 1.2 and 2 with AVX-512 and AMX, where 0.4 of the cells have tokens; above 4.8
+/// with AVX2.
+const FEW_TOKENS: f64 = 1.5;
 
 thread_local! {
     /// Centroid scores take up to megabytes; fresh pages for every query would cost more than the scores.
@@ -24,14 +30,54 @@ pub(super) struct Prepared<'a> {
 
 impl<'a> Prepared<'a> {
     pub(super) fn new(codec: &'a Codec, query: Query<'_>) -> Self {
+        Self::with_scores(codec, query, |lanes, unit, scores| {
+            latewood_kernels::centroid_scores(Level::current(), lanes, codec.centroids(), unit, scores);
+        })
+    }
+
+    /// For these documents alone: where they have few tokens, only the cells of those are scored.
+    pub(super) fn for_documents(
+        codec: &'a Codec,
+        query: Query<'_>,
+        snapshot: &Snapshot,
+        documents: &[Location],
+    ) -> Self {
+        let count = codec.centroid_count();
+        if score::tokens(snapshot, documents.iter().copied()) as f64 > FEW_TOKENS * count as f64 {
+            return Self::new(codec, query);
+        }
+        let mut named = vec![false; count];
+        for at in documents {
+            let document = snapshot.segments[at.segment as usize].document(at.ordinal);
+            for &centroid in document.centroids {
+                named[usize::from(centroid).min(count - 1)] = true;
+            }
+        }
+        // Without a branch, which could not be foretold.
+        let mut cells = vec![0; count];
+        let mut found = 0;
+        for (cell, &named) in named.iter().enumerate() {
+            cells[found] = cell as u16;
+            found += usize::from(named);
+        }
+        cells.truncate(found);
+        Self::with_scores(codec, query, |lanes, unit, scores| {
+            // Nobody may read what an earlier query left in the rows between: tests would see it.
+            if cfg!(debug_assertions) {
+                scores.fill(f32::NAN);
+            }
+            latewood_kernels::centroid_scores_of(Level::current(), lanes, codec.centroids(), &cells, unit, scores);
+        })
+    }
+
+    fn with_scores(codec: &'a Codec, query: Query<'_>, scores: impl FnOnce(&QueryLanes, f32, &mut [f32])) -> Self {
         let lanes = QueryLanes::quantize(&codec.rotate(query.vectors), codec.depth());
         let weight = |token: usize| query.weights.map_or(1.0, |weights| weights[token]);
         let weights = lanes.scales().iter().enumerate().map(|(token, scale)| scale * weight(token)).collect();
         let mut centroid_scores = SPARE.take();
         centroid_scores.resize(lanes.blocks() * codec.centroid_count() * LANES, 0.0);
         if codec.centroid_count() > 0 {
-            let unit = codec.parameters().centroid_unit;
-            latewood_kernels::centroid_scores(Level::current(), &lanes, codec.centroids(), unit, &mut centroid_scores);
+            scores(&lanes, codec.parameters().centroid_unit, &mut centroid_scores);
         }
         Self { codec, lanes, weights, centroid_scores }
     }

@@ -101,10 +101,10 @@ fn rerank_one(
     let given = locate(snapshot, item, ids, scores, options.skip_missing)?;
     let Some(codec) = &snapshot.codec else { return Ok(Ranking::default()) };
     let gather_s = clock.lap();
-    let prepared = Prepared::new(codec, query);
-    let prepare_s = clock.lap();
     let kept = prune_candidates(&given, options);
     let prune_s = clock.lap();
+    let prepared = Prepared::for_documents(codec, query, snapshot, kept);
+    let prepare_s = clock.lap();
     let scored = match (options.k, options.beta) {
         (Some(k), Some(beta)) => score_until_exit(&prepared, snapshot, kept, k, beta),
         _ => score_in_document_order(&prepared, snapshot, kept),

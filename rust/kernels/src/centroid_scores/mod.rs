@@ -25,6 +25,7 @@ mod tests;
 
 #[cfg(doc)]
 use crate::MAX_LEVEL;
+use crate::aligned::Aligned;
 use crate::lanes::{LANES, QueryLanes};
 use crate::level::{Isa, Level};
 
@@ -37,6 +38,9 @@ const CHUNK_BYTES: usize = 16 << 10;
 fn chunk_rows(depth: usize) -> usize {
     (CHUNK_BYTES / depth).next_multiple_of(32)
 }
+
+/// Rows that are brought together at a time where only some are wanted: they and their scores fit L1 at depth 128.
+const GATHERED_ROWS: usize = 128;
 
 /// Scores of query tokens against centroids: `out[block][row][lane] = (Σ q · c) as f32 · unit`.
 ///
@@ -67,6 +71,36 @@ pub fn centroid_scores(level: Level, lanes: &QueryLanes, centroids: &[i8], unit:
         #[cfg(target_arch = "aarch64")]
         // SAFETY: this level exists only where detection found neon and i8mm; lengths are checked above.
         Isa::I8mm => unsafe { neon::scores_i8mm(lanes, centroids, unit, out) },
+    }
+}
+
+/// The same for the rows that are named: `out[block][row]` for each of `rows`. The others stay as they are.
+///
+/// # Panics
+/// As [`centroid_scores()`], and if a row is past the last.
+pub fn centroid_scores_of(
+    level: Level,
+    lanes: &QueryLanes,
+    centroids: &[i8],
+    rows: &[u16],
+    unit: f32,
+    out: &mut [f32],
+) {
+    let (depth, all) = (lanes.depth(), count_rows(lanes, centroids));
+    assert_eq!(out.len(), lanes.blocks() * all * LANES, "out must be [blocks][rows][32]");
+    let mut packed = Aligned::zeroed(GATHERED_ROWS.min(rows.len()) * depth);
+    let mut scores = Aligned::zeroed(lanes.blocks() * GATHERED_ROWS.min(rows.len()) * LANES);
+    let out = out.as_chunks_mut::<LANES>().0;
+    for rows in rows.chunks(GATHERED_ROWS) {
+        let packed = &mut packed[..rows.len() * depth];
+        for (packed, &row) in packed.chunks_exact_mut(depth).zip(rows) {
+            packed.copy_from_slice(&centroids[usize::from(row) * depth..][..depth]);
+        }
+        let scores = &mut scores[..lanes.blocks() * rows.len() * LANES];
+        centroid_scores(level, lanes, packed, unit, scores);
+        for (block, scores) in scores.as_chunks::<LANES>().0.chunks_exact(rows.len()).enumerate() {
+            rows.iter().zip(scores).for_each(|(&row, scores)| out[block * all + usize::from(row)] = *scores);
+        }
     }
 }
 

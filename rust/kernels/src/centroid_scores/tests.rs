@@ -47,6 +47,14 @@ fn check(random: &mut Random, depth: usize, rows: usize, tokens: usize) {
         centroid_scores(level, &lanes, &centroids, 0.003, &mut out);
         let same = out.iter().zip(&expected).all(|(a, b)| a.to_bits() == b.to_bits());
         assert!(same, "scores at {level}, depth {depth}, {rows} rows, {tokens} tokens");
+        let mut out = vec![1.0; expected.len()];
+        let wanted: Vec<u16> = (0..rows as u16).filter(|row| row % 3 != 1).collect();
+        centroid_scores_of(level, &lanes, &centroids, &wanted, 0.003, &mut out);
+        for (at, (scores, expected)) in out.as_chunks::<LANES>().0.iter().zip(expected.as_chunks().0).enumerate() {
+            let expected = if at % rows % 3 == 1 { &[1.0; LANES] } else { expected };
+            let same = scores.map(f32::to_bits) == expected.map(f32::to_bits);
+            assert!(same, "row {at} of some at {level}, depth {depth}, {rows} rows, {tokens} tokens");
+        }
         for (bias, nearest) in [&[][..], &bias].iter().zip(&nearest) {
             let mut out = vec![u32::MAX; tokens];
             nearest_centroids(level, &lanes, &centroids, bias, &mut out);
