@@ -14,8 +14,8 @@ use criterion::{BenchmarkGroup, BenchmarkId, Criterion, Throughput, criterion_gr
 use half::f16;
 use latewood_benches::{Corpus, Random, machine, normal_levels};
 use latewood_kernels::{
-    Bits, CodeQuery, DocumentCodes, FloatLanes, FloatVectors, Level, QueryLanes, RowTable, Span, centroid_scores,
-    flood, maxsim_codes, maxsim_float, nearest_centroids, rotate,
+    Bits, CodeQuery, DocumentCodes, FloatLanes, FloatVectors, Level, Precision, QueryLanes, RowTable, Span,
+    centroid_scores, flood, maxsim_codes, maxsim_float, nearest_centroids, rotate,
 };
 
 const DEPTH: usize = 128;
@@ -228,7 +228,9 @@ fn floods(criterion: &mut Criterion) {
 fn floats(criterion: &mut Criterion) {
     let mut random = Random::new(4);
     let vectors = random.unit_vectors(1300, DEPTH);
-    let query = FloatLanes::pack(&random.unit_vectors(QUERY, DEPTH), DEPTH);
+    let query = random.unit_vectors(QUERY, DEPTH);
+    let [exact, rounded] =
+        [Precision::Float32, Precision::Bfloat16].map(|precision| FloatLanes::pack(&query, DEPTH, precision));
     let halves: Vec<f16> = vectors.iter().map(|&x| f16::from_f32(x)).collect();
     let singles: Vec<_> = vectors.chunks_exact(130 * DEPTH).map(FloatVectors::F32).collect();
     let halves: Vec<_> = halves.chunks_exact(130 * DEPTH).map(FloatVectors::F16).collect();
@@ -239,9 +241,14 @@ fn floats(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("float");
     group.throughput(Throughput::Elements(1300));
     for level in Level::available() {
-        for (name, documents) in [("maxsim f32", &singles), ("maxsim f16", &halves)] {
+        for (name, query, documents) in [
+            ("maxsim f32", &exact, &singles),
+            ("maxsim f16", &exact, &halves),
+            ("maxsim f32 in bfloat16", &rounded, &singles),
+            ("maxsim f16 in bfloat16", &rounded, &halves),
+        ] {
             group.bench_function(BenchmarkId::new(name, level), |bencher| {
-                bencher.iter(|| maxsim_float(level, &query, documents, black_box(&mut scores)));
+                bencher.iter(|| maxsim_float(level, query, documents, black_box(&mut scores)));
             });
         }
         group.bench_function(BenchmarkId::new("rotate", level), |bencher| {

@@ -46,6 +46,31 @@ def test_every_ugly_size(dim: int, tokens: int) -> None:
     assert_close(latewood.maxsim(query, document), expected(queries, documents), queries, documents)
 
 
+@given(st.data())
+def test_in_bfloat16(data: st.DataObject) -> None:
+    """Both sides are off by 2^-8 of themselves at most, where a CPU rounds them at all."""
+    documents = data.draw(ragged(min_tokens=0))
+    queries = data.draw(ragged(dim=documents.dim, max_items=4))
+    scores = latewood.maxsim(queries, documents, precision="bfloat16")
+    wanted = expected(queries, documents)
+    norms = np.array([np.linalg.norm(query, axis=1).sum() for query in queries])
+    longest = np.array([np.linalg.norm(document, axis=1).max(initial=0.0) for document in documents])
+    finite = np.isfinite(wanted)
+    assert (scores[~finite] == wanted[~finite]).all()
+    assert (np.abs(scores[finite] - wanted[finite]) <= 0.0079 * np.outer(norms, longest)[finite] + 1e-30).all()
+    pairs = latewood.maxsim_pairs(queries, [documents[0]] * len(queries), precision="bfloat16")
+    np.testing.assert_array_equal(pairs, scores[:, 0])
+
+
+def test_unknown_precision() -> None:
+    vectors = np.ones((2, 32), dtype=np.float32)
+    for call in (latewood.maxsim, latewood.maxsim_pairs):
+        with pytest.raises(InvalidInputError, match=r'precision "float8" is unknown; choose one of float32, bfloat16'):
+            call([vectors], [vectors], precision="float8")  # type: ignore[arg-type]
+    with pytest.raises(InvalidInputError, match="float8"):
+        latewood.Reranker(precision="float8").rank(vectors, [vectors])  # type: ignore[arg-type]
+
+
 def test_every_form_scores_the_same() -> None:
     """To the bit, whether arrays are read where they lie or copied first, and float16 as its values in float32."""
     generator = np.random.default_rng(6)

@@ -34,11 +34,12 @@ def maxsim(
     document_values: NDArray[np.float32],
     document_offsets: NDArray[np.int64],
     pairs: bool,
+    precision: str = "float32",
     threads: int | None = None,
 ) -> NDArray[np.float32]:
     """Exact MaxSim, `[queries · documents]` flat; with `pairs` of query i with document i.
 
-    A document without tokens scores -inf.
+    `precision`: "float32" or "bfloat16". A document without tokens scores -inf.
     """
 
 def maxsim_arrays(
@@ -46,6 +47,7 @@ def maxsim_arrays(
     query_offsets: NDArray[np.int64],
     documents: Sequence[object],
     pairs: bool,
+    precision: str = "float32",
     threads: int | None = None,
 ) -> NDArray[np.float32] | None:
     """As `maxsim` on documents that each are an array, read where they lie.

@@ -20,5 +20,6 @@ Metadata: TypeAlias = Mapping[str, Any]
 ScoreKind: TypeAlias = Literal["sum", "mean"]
 MissingRule: TypeAlias = Literal["error", "skip"]
 Gather: TypeAlias = Literal["exact", "flood", "postings"]
+Precision: TypeAlias = Literal["float32", "bfloat16"]
 Run: TypeAlias = dict[str, dict[str, float]]
 """Query id → document id → score: the form that BEIR, ranx and ir-measures share."""

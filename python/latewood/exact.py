@@ -1,4 +1,4 @@
-"""Exact MaxSim in float32, on anyone's vectors, without an index."""
+"""MaxSim in floats, on anyone's vectors, without an index."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from latewood import _core
-from latewood._typing import FloatArray, VectorInput
+from latewood._typing import FloatArray, Precision, VectorInput
 from latewood.errors import DimensionError, InvalidInputError
 from latewood.ragged import Ragged, to_ragged
 
@@ -18,6 +18,7 @@ def maxsim(
     query_mask: Any = None,
     document_mask: Any = None,
     length_normalize: bool = False,
+    precision: Precision = "float32",
     threads: int | None = None,
 ) -> FloatArray:
     """MaxSim of every query with every document: sum over query tokens of the largest dot product.
@@ -33,6 +34,10 @@ def maxsim(
         Tokens whose entry is False or 0 do not count.
     length_normalize : bool
         Divide by the number of query tokens.
+    precision : {"float32", "bfloat16"}
+        "bfloat16" lets a CPU with AMX round both sides to 8 significant bits before it multiplies, which is faster and
+        puts a dot product of unit vectors off by 0.008 at worst, a tenth of that as a rule. Other CPUs compute in
+        float32 either way.
     threads : int, optional
         All processors by default. The scores do not depend on it.
 
@@ -49,7 +54,7 @@ def maxsim(
     InvalidInputError
         Vectors that are not finite floats of a fitting shape.
     """
-    query, scores = _score(queries, documents, query_mask, document_mask, threads, pairs=False)
+    query, scores = _score(queries, documents, query_mask, document_mask, precision, threads, pairs=False)
     if length_normalize:
         scores = scores / query.lengths.clip(min=1).astype("float32")[:, None]
     return scores
@@ -62,6 +67,7 @@ def maxsim_pairs(
     query_mask: Any = None,
     document_mask: Any = None,
     length_normalize: bool = False,
+    precision: Precision = "float32",
     threads: int | None = None,
 ) -> FloatArray:
     """MaxSim of query i with document i; parameters and errors as for `maxsim`.
@@ -70,7 +76,7 @@ def maxsim_pairs(
     -------
     float32 array [pairs]
     """
-    query, scores = _score(queries, documents, query_mask, document_mask, threads, pairs=True)
+    query, scores = _score(queries, documents, query_mask, document_mask, precision, threads, pairs=True)
     if length_normalize:
         scores = scores / query.lengths.clip(min=1).astype("float32")
     return scores
@@ -81,6 +87,7 @@ def _score(
     documents: VectorInput,
     query_mask: Any,
     document_mask: Any,
+    precision: Precision,
     threads: int | None,
     *,
     pairs: bool,
@@ -88,7 +95,7 @@ def _score(
     query = to_ragged(queries, mask=query_mask, kind="query", allow_empty=True)
     arrays = _arrays(documents) if document_mask is None else []
     if arrays and len(query):
-        scores = _core.maxsim_arrays(query.values, query.offsets, arrays, pairs, threads)
+        scores = _core.maxsim_arrays(query.values, query.offsets, arrays, pairs, precision, threads)
         if scores is not None:
             return query, scores if pairs else scores.reshape(len(query), len(arrays))
     document = to_ragged(documents, mask=document_mask, allow_empty=True)
@@ -99,7 +106,7 @@ def _score(
     shape = (len(query),) if pairs else (len(query), len(document))
     if 0 in shape:
         return query, np.zeros(shape, dtype=np.float32)
-    scores = _core.maxsim(query.values, query.offsets, document.values, document.offsets, pairs, threads)
+    scores = _core.maxsim(query.values, query.offsets, document.values, document.offsets, pairs, precision, threads)
     return query, scores.reshape(shape)
 
 

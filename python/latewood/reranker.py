@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from latewood._typing import FloatArray, VectorInput
+from latewood._typing import FloatArray, Precision, VectorInput
 from latewood.encode.nano import nano_en
 from latewood.encode.protocol import Encoder, as_encoder, encode_documents, encode_queries
 from latewood.encode.sentence_transformers import SentenceTransformersEncoder
@@ -24,11 +24,16 @@ class Reranker:
         while only vectors are ranked.
     length_normalize : bool
         Divide scores by the number of query tokens.
+    precision : {"float32", "bfloat16"}
+        As for `latewood.maxsim`.
     """
 
-    def __init__(self, encoder: Any = None, *, length_normalize: bool = False) -> None:
+    def __init__(
+        self, encoder: Any = None, *, length_normalize: bool = False, precision: Precision = "float32"
+    ) -> None:
         self._encoder = as_encoder(encoder) if encoder is not None else None
         self.length_normalize = length_normalize
+        self.precision = precision
 
     @property
     def encoder(self) -> Encoder:
@@ -92,7 +97,7 @@ class Reranker:
         if document_vectors is not None and len(documents) != len(vectors):
             message = f"{len(vectors)} document vectors for {len(documents)} documents; give one item for each"
             raise InvalidInputError(message)
-        scores = maxsim(query_vectors, vectors, length_normalize=self.length_normalize, threads=threads)[0]
+        scores = self._scores(query_vectors, vectors, threads)
         values = _activated(scores, activation_fn)
         order = np.argsort(-values, kind="stable").tolist()
         ranked = []
@@ -168,8 +173,13 @@ class Reranker:
         queries = self._query_vectors(list(by_query), options)
         for query, rows in zip(queries, by_query.values(), strict=True):
             chosen = [vectors[column[pairs[row][1]]] for row in rows]
-            scores[rows] = maxsim(query, chosen, length_normalize=self.length_normalize, threads=threads)[0]
+            scores[rows] = self._scores(query, chosen, threads)
         return scores
+
+    def _scores(self, query: Any, documents: Any, threads: int | None) -> FloatArray:
+        options: dict[str, Any] = {"length_normalize": self.length_normalize, "precision": self.precision}
+        one: FloatArray = maxsim(query, documents, **options, threads=threads)[0]
+        return one
 
     def _query_vectors(self, query: Any, options: dict[str, Any]) -> Ragged:
         if not (isinstance(query, list) and query and isinstance(query[0], str)):

@@ -46,8 +46,9 @@ class Exact(Arm):
     Timed: picking the candidates, and scoring them where they lie.
     """
 
-    def __init__(self, dtype: str) -> None:
+    def __init__(self, dtype: str, precision: Any) -> None:
         self.dtype = dtype
+        self.precision = precision
 
     def prepare(self, documents: Ragged, folder: Path, threads: int) -> None:
         values = documents.values.astype(self.dtype)
@@ -55,7 +56,8 @@ class Exact(Arm):
         self.threads = threads
 
     def rerank(self, query: FloatArray, candidates: IdArray) -> Any:
-        return maxsim(query, [self.documents[i] for i in candidates], threads=self.threads)
+        chosen = [self.documents[i] for i in candidates]
+        return maxsim(query, chosen, precision=self.precision, threads=self.threads)
 
     def scores(self, answer: Any, query: FloatArray, candidates: IdArray) -> FloatArray:
         scores: FloatArray = answer[0]

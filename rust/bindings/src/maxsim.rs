@@ -4,7 +4,7 @@ use half::f16;
 use latewood_core::parallel::Execution;
 use latewood_core::search::exact;
 use latewood_core::tokens::{TokenMatrix, cut};
-use latewood_kernels::FloatVectors;
+use latewood_kernels::{FloatVectors, Precision};
 use numpy::{
     Element, IntoPyArray, PyArray1, PyArray2, PyArrayMethods, PyReadonlyArray1, PyReadonlyArray2, PyUntypedArrayMethods,
 };
@@ -13,13 +13,18 @@ use pyo3::prelude::*;
 use crate::arrays::Ragged;
 use crate::detach::{detached, interruptible};
 use crate::errors::to_python;
+use crate::feedback::named;
+
+/// Every precision with the name users give it.
+const PRECISIONS: [(&str, Precision); 2] = [("float32", Precision::Float32), ("bfloat16", Precision::Bfloat16)];
 
 /// Components of both sides, multiplied, up to which a call is over before anyone thinks of interrupting it.
 const SHORT: usize = 1 << 31;
 
 /// MaxSim of every query with every document, `[queries · documents]`, or of query `i` with document `i`.
 #[pyfunction]
-#[pyo3(signature = (query_values, query_offsets, document_values, document_offsets, pairs, threads=None))]
+#[pyo3(signature = (query_values, query_offsets, document_values, document_offsets, pairs, precision="float32", threads=None))]
+#[expect(clippy::too_many_arguments, reason = "keyword arguments of one call")]
 pub(crate) fn maxsim<'py>(
     py: Python<'py>,
     query_values: PyReadonlyArray2<'py, f32>,
@@ -27,36 +32,38 @@ pub(crate) fn maxsim<'py>(
     document_values: PyReadonlyArray2<'py, f32>,
     document_offsets: PyReadonlyArray1<'py, i64>,
     pairs: bool,
+    precision: &str,
     threads: Option<usize>,
 ) -> PyResult<Bound<'py, PyArray1<f32>>> {
     let (queries, documents) =
         (Ragged::new(query_values, query_offsets), Ragged::new(document_values, document_offsets));
     let slices = cut(documents.values()?, documents.offsets()?, documents.dim());
     let slices = slices.map_err(|error| to_python(py, &error))?.into_iter().map(FloatVectors::F32).collect();
-    score(py, &queries, slices, pairs, threads)
+    score(py, &queries, slices, pairs, precision, threads)
 }
 
 /// As [`maxsim`] on documents that each are an array, read where they lie; `None` unless all are contiguous arrays
 /// `[tokens, dim]` of float32, or all of float16, of the queries' dimensions.
 #[pyfunction]
-#[pyo3(signature = (query_values, query_offsets, documents, pairs, threads=None))]
+#[pyo3(signature = (query_values, query_offsets, documents, pairs, precision="float32", threads=None))]
 pub(crate) fn maxsim_arrays<'py>(
     py: Python<'py>,
     query_values: PyReadonlyArray2<'py, f32>,
     query_offsets: PyReadonlyArray1<'py, i64>,
     documents: Vec<Bound<'py, PyAny>>,
     pairs: bool,
+    precision: &str,
     threads: Option<usize>,
 ) -> PyResult<Option<Bound<'py, PyArray1<f32>>>> {
     let queries = Ragged::new(query_values, query_offsets);
     if let Some(arrays) = borrow::<f32>(&documents) {
         if let Some(slices) = slices(&arrays, queries.dim(), FloatVectors::F32) {
-            return score(py, &queries, slices, pairs, threads).map(Some);
+            return score(py, &queries, slices, pairs, precision, threads).map(Some);
         }
     } else if let Some(arrays) = borrow::<f16>(&documents)
         && let Some(slices) = slices(&arrays, queries.dim(), FloatVectors::F16)
     {
-        return score(py, &queries, slices, pairs, threads).map(Some);
+        return score(py, &queries, slices, pairs, precision, threads).map(Some);
     }
     Ok(None)
 }
@@ -78,14 +85,16 @@ fn score<'py>(
     queries: &Ragged<'py>,
     documents: Vec<FloatVectors<'_>>,
     pairs: bool,
+    precision: &str,
     threads: Option<usize>,
 ) -> PyResult<Bound<'py, PyArray1<f32>>> {
+    let precision = named(py, "precision", &PRECISIONS, precision)?;
     let execution = Execution::new(threads).map_err(|error| to_python(py, &error))?;
     let (values, offsets, dim) = (queries.values()?, queries.offsets()?, queries.dim());
     let work = |execution: &Execution| {
         let queries = TokenMatrix::new(values, offsets, dim, |item| format!("query {item}"))?;
         let maxsim = if pairs { exact::maxsim_pairs } else { exact::maxsim };
-        maxsim(&queries, &documents, execution)
+        maxsim(&queries, &documents, precision, execution)
     };
     let components = documents.iter().map(FloatVectors::len).sum::<usize>();
     let short = values.len().saturating_mul(components / dim.max(1)) <= SHORT;

@@ -164,7 +164,13 @@ fn detect() -> Vec<Level> {
         (avx2 && is_x86_feature_detected!("avxvnni"), Isa::AvxVnni),
         (avx512, Isa::Avx512Vnni),
         #[cfg(target_os = "linux")]
-        (avx512 && is_x86_feature_detected!("avx512vbmi") && crate::tiles::permitted(), Isa::Amx),
+        (
+            avx512
+                && is_x86_feature_detected!("avx512vbmi")
+                && is_x86_feature_detected!("avx512bf16")
+                && crate::tiles::permitted(),
+            Isa::Amx,
+        ),
     ]
     .into_iter()
     .filter_map(|(runs, isa)| runs.then_some(Level(isa)))

@@ -33,7 +33,7 @@ mod testing;
 
 pub use centroid_scores::{centroid_scores, centroid_scores_of, nearest_centroids};
 pub use codes::{Bits, CodeQuery, DocumentCodes, MAX_LEVEL, maxsim_codes, token_scores, weighted_sum};
-pub use float::{FloatLanes, FloatVectors, maxsim_float};
+pub use float::{FloatLanes, FloatVectors, Precision, maxsim_float};
 pub use flood::{RowTable, Span, flood};
 pub use lanes::{LANES, QueryLanes};
 pub use level::{Level, LevelUnavailable};

@@ -208,7 +208,7 @@ impl Session {
     /// parts i and j that count: i + j < [`PARTS`], i < `row_parts`, j < `lane_parts`. With `last` it begins a product: the
     /// sums of the one before are written there, and the sums begin at zero.
     ///
-    /// Only the first 16 rows count if `half`. `meanwhile` is called with the numbers 0 to 5 between the products.
+    /// Only the first 16 rows count if `half`. `meanwhile` is called after each of the [`products`], with its number.
     #[expect(clippy::inline_always, reason = "`meanwhile` must become part of the loop")]
     #[inline(always)]
     pub(crate) fn add_parts(
@@ -220,6 +220,7 @@ impl Session {
         mut meanwhile: impl FnMut(usize),
     ) {
         assert!(rows.len() >= PARTS * PART && lanes.len() >= PARTS * PART);
+        assert!(row_parts <= PARTS && lane_parts <= PARTS);
         if let Some(last) = last {
             self.store(last);
             // SAFETY: tiles are configured.
@@ -235,8 +236,8 @@ impl Session {
             }
         }
         let mut done = 0;
-        for j in 0..PARTS {
-            // SAFETY: j < PARTS, so two tiles of 16 rows of 64 bytes lie in the slice by the assertion.
+        for j in 0..lane_parts {
+            // SAFETY: j < PARTS, so two tiles of 16 rows of 64 bytes lie in the slice by the assertions.
             unsafe {
                 asm!(
                     "tileloadd tmm6, [{lanes} + {line}*1]",
@@ -247,30 +248,28 @@ impl Session {
                     options(nostack, readonly, preserves_flags),
                 );
             }
-            for i in 0..PARTS - j {
-                if i < row_parts && j < lane_parts {
-                    // SAFETY: i < PARTS, so two tiles of 16 rows of 64 bytes lie in the slice by the assertion.
-                    unsafe {
+            for i in 0..row_parts.min(PARTS - j) {
+                // SAFETY: i < PARTS, so two tiles of 16 rows of 64 bytes lie in the slice by the assertions.
+                unsafe {
+                    asm!(
+                        "tileloadd tmm4, [{rows} + {line}*1]",
+                        "tdpbf16ps tmm0, tmm4, tmm6",
+                        "tdpbf16ps tmm1, tmm4, tmm7",
+                        rows = in(reg) rows.as_ptr().add(i * PART),
+                        line = in(reg) 64_usize,
+                        out("tmm0") _, out("tmm1") _, out("tmm4") _,
+                        options(nostack, readonly, preserves_flags),
+                    );
+                    if !half {
                         asm!(
-                            "tileloadd tmm4, [{rows} + {line}*1]",
-                            "tdpbf16ps tmm0, tmm4, tmm6",
-                            "tdpbf16ps tmm1, tmm4, tmm7",
+                            "tileloadd tmm5, [{rows} + {line}*1 + 1024]",
+                            "tdpbf16ps tmm2, tmm5, tmm6",
+                            "tdpbf16ps tmm3, tmm5, tmm7",
                             rows = in(reg) rows.as_ptr().add(i * PART),
                             line = in(reg) 64_usize,
-                            out("tmm0") _, out("tmm1") _, out("tmm4") _,
+                            out("tmm2") _, out("tmm3") _, out("tmm5") _,
                             options(nostack, readonly, preserves_flags),
                         );
-                        if !half {
-                            asm!(
-                                "tileloadd tmm5, [{rows} + {line}*1 + 1024]",
-                                "tdpbf16ps tmm2, tmm5, tmm6",
-                                "tdpbf16ps tmm3, tmm5, tmm7",
-                                rows = in(reg) rows.as_ptr().add(i * PART),
-                                line = in(reg) 64_usize,
-                                out("tmm2") _, out("tmm3") _, out("tmm5") _,
-                                options(nostack, readonly, preserves_flags),
-                            );
-                        }
                     }
                 }
                 meanwhile(done);
@@ -296,6 +295,11 @@ impl Session {
             );
         }
     }
+}
+
+/// Products of parts that count: i + j < [`PARTS`], i < `row_parts`, j < `lane_parts`.
+pub(crate) fn products(row_parts: usize, lane_parts: usize) -> usize {
+    (0..lane_parts).map(|j| row_parts.min(PARTS - j)).sum()
 }
 
 impl Drop for Session {

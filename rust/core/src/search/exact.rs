@@ -1,6 +1,6 @@
-//! Exact MaxSim on float vectors: nothing stored, nothing compressed.
+//! MaxSim on float vectors: nothing stored, nothing compressed.
 
-use latewood_kernels::{FloatLanes, FloatVectors, Level};
+use latewood_kernels::{FloatLanes, FloatVectors, Level, Precision};
 use rayon::prelude::*;
 
 use crate::error::{Error, Result};
@@ -14,7 +14,7 @@ const MIN_DOCUMENTS: usize = 4;
 /// Queries held in packed form at a time.
 const BLOCK_QUERIES: usize = 256;
 
-/// MaxSim of every query with every document, `[queries, documents]`, float32 throughout. A document without tokens
+/// MaxSim of every query with every document, `[queries, documents]`, its products of this precision. A document without tokens
 /// scores negative infinity, a query without tokens 0.
 ///
 /// Documents are whole vectors of the queries' dimension, each as it lies in memory.
@@ -22,13 +22,19 @@ const BLOCK_QUERIES: usize = 256;
 /// # Errors
 /// [`Error::Invalid`] if a document is not whole vectors, [`Error::NotFinite`] for NaN and infinities in a document, unless
 /// there are no queries; [`Error::Interrupted`].
-pub fn maxsim(queries: &TokenMatrix<'_>, documents: &[FloatVectors<'_>], execution: &Execution) -> Result<Vec<f32>> {
+pub fn maxsim(
+    queries: &TokenMatrix<'_>,
+    documents: &[FloatVectors<'_>],
+    precision: Precision,
+    execution: &Execution,
+) -> Result<Vec<f32>> {
     check(queries.dim(), documents)?;
     let count = documents.len();
     let mut scores = vec![0.0; queries.items() * count];
     for first in (0..queries.items()).step_by(BLOCK_QUERIES) {
         let items = first..(first + BLOCK_QUERIES).min(queries.items());
-        let packed: Vec<FloatLanes> = items.map(|item| FloatLanes::pack(queries.item(item), queries.dim())).collect();
+        let packed: Vec<FloatLanes> =
+            items.map(|item| FloatLanes::pack(queries.item(item), queries.dim(), precision)).collect();
         let width = count.div_ceil(4 * execution.threads()).min(TASK_SCORES / packed.len()).max(MIN_DOCUMENTS);
         // `[queries, documents]` of each block of documents.
         let score = |documents: &[FloatVectors<'_>]| {
@@ -63,6 +69,7 @@ pub fn maxsim(queries: &TokenMatrix<'_>, documents: &[FloatVectors<'_>], executi
 pub fn maxsim_pairs(
     queries: &TokenMatrix<'_>,
     documents: &[FloatVectors<'_>],
+    precision: Precision,
     execution: &Execution,
 ) -> Result<Vec<f32>> {
     check(queries.dim(), documents)?;
@@ -75,7 +82,7 @@ pub fn maxsim_pairs(
     }
     let pair = |item: usize| {
         execution.check()?;
-        let query = FloatLanes::pack(queries.item(item), queries.dim());
+        let query = FloatLanes::pack(queries.item(item), queries.dim(), precision);
         let mut score = [0.0];
         latewood_kernels::maxsim_float(Level::current(), &query, &documents[item..=item], &mut score);
         Ok(score[0])
