@@ -86,10 +86,16 @@ unsafe fn for_each_tile(lanes: &QueryLanes, centroids: &[i8], mut take: impl FnM
     let [mut older, mut last] = [None; 2];
     for first in (0..rows).step_by(size) {
         let end = (first + size).min(rows);
-        for (row, out) in centroids[first * depth..end * depth].chunks_exact(depth).zip(chunk.chunks_exact_mut(stride))
-        {
-            out.iter_mut().zip(row).for_each(|(out, c)| *out = c.cast_unsigned());
-        }
+        let given = &centroids[first * depth..end * depth];
+        // Whole tiles of whole steps are read where they lie.
+        let chunk = if depth == stride && (end - first).is_multiple_of(ROWS) {
+            as_bytes(given)
+        } else {
+            for (row, out) in given.chunks_exact(depth).zip(chunk.chunks_exact_mut(stride)) {
+                out.iter_mut().zip(row).for_each(|(out, c)| *out = c.cast_unsigned());
+            }
+            &chunk
+        };
         for block in 0..lanes.blocks() {
             for row in (first..end).step_by(ROWS) {
                 let tile = &chunk[(row - first) * stride..];
@@ -104,4 +110,9 @@ unsafe fn for_each_tile(lanes: &QueryLanes, centroids: &[i8], mut take: impl FnM
     (0..4).for_each(|quarter| take(older, quarter, &older_sums));
     session.store(&mut last_sums);
     (0..4).for_each(|quarter| take(last, quarter, &last_sums));
+}
+
+fn as_bytes(values: &[i8]) -> &[u8] {
+    // SAFETY: i8 and u8 have the same size and alignment, and every bit pattern is a value of both.
+    unsafe { std::slice::from_raw_parts(values.as_ptr().cast(), values.len()) }
 }
