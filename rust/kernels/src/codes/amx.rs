@@ -6,7 +6,7 @@ use super::eights::{Ahead, EIGHT, Eight, Padded, Tokens, pad_short};
 use super::queries::Queries;
 use super::{Bits, DocumentCodes, gain};
 use crate::aligned::Aligned;
-use crate::lanes::{DEPTH_STEP, LANES};
+use crate::lanes::LANES;
 use crate::tiles::{ROWS, Session};
 use crate::x86::load_i32x16;
 
@@ -73,21 +73,36 @@ impl<'a> Runs<'a> {
 pub(super) unsafe fn maxsim(queries: &Queries, documents: &[DocumentCodes], out: &mut [f32]) {
     // SAFETY: as the caller's.
     unsafe {
-        match (queries.stride / DEPTH_STEP, queries.residual()) {
-            (2, false) => maxsim_with::<2, false>(queries, documents, out),
-            (2, true) => maxsim_with::<2, true>(queries, documents, out),
-            (_, false) => maxsim_with::<0, false>(queries, documents, out),
-            (_, true) => maxsim_with::<0, true>(queries, documents, out),
+        match (queries.depth, queries.bits) {
+            (128, Bits::One) => maxsim_at::<1>(queries, documents, out),
+            (128, Bits::Two) => maxsim_at::<2>(queries, documents, out),
+            (128, Bits::Four) => maxsim_at::<4>(queries, documents, out),
+            (128, Bits::Eight) => maxsim_at::<8>(queries, documents, out),
+            _ => maxsim_at::<0>(queries, documents, out),
         }
     }
 }
 
-/// `STEPS` is the depth in steps of 64 if it is known beforehand, or 0.
+/// `BITS` as for [`Decoder::decode`].
 ///
 /// # Safety
 /// The process has permission for tiles.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
-unsafe fn maxsim_with<const STEPS: usize, const CENTROIDS: bool>(
+unsafe fn maxsim_at<const BITS: u8>(queries: &Queries, documents: &[DocumentCodes], out: &mut [f32]) {
+    // SAFETY: as the caller's.
+    unsafe {
+        if queries.residual() {
+            maxsim_with::<BITS, true>(queries, documents, out);
+        } else {
+            maxsim_with::<BITS, false>(queries, documents, out);
+        }
+    }
+}
+
+/// # Safety
+/// The process has permission for tiles.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
+unsafe fn maxsim_with<const BITS: u8, const CENTROIDS: bool>(
     queries: &Queries,
     documents: &[DocumentCodes],
     out: &mut [f32],
@@ -95,7 +110,7 @@ unsafe fn maxsim_with<const STEPS: usize, const CENTROIDS: bool>(
     let &Queries { bits, row_bytes, ref blocks, .. } = queries;
     // Tiles take both sides signed: no offset, and 8-bit codes become levels by flipping the top bit.
     let decoder = Decoder::<true>::new(queries, if bits == Bits::Eight { 0x80 } else { 0 });
-    let stride = if STEPS == 0 { queries.stride } else { STEPS * DEPTH_STEP };
+    let stride = if BITS > 0 { 128 } else { queries.stride };
     let [mut rows, mut next_rows] = [(); 2].map(|()| Aligned::<u8>::zeroed(decoder.scratch(ROWS)));
     let [mut last_sums, mut older_sums] = [(); 2].map(|()| Aligned::<i32>::zeroed(ROWS * LANES));
     // As floats in memory, because a broadcast from there takes no vector port.
@@ -137,7 +152,7 @@ unsafe fn maxsim_with<const STEPS: usize, const CENTROIDS: bool>(
                 for index in eights {
                     if place == 0 && index < next.eights {
                         let eight = next.eight(index);
-                        decoder.decode(&eight, &mut next_rows[index * EIGHT * stride..]);
+                        decoder.decode::<BITS>(&eight, &mut next_rows[index * EIGHT * stride..]);
                         gains.as_chunks_mut().0[(round + 1) % IN_FLIGHT * EIGHTS + index] = eight.gains.map(gain);
                         ahead.prefetch();
                     }

@@ -39,7 +39,7 @@ fn maxsim_with<const CENTROIDS: bool, const BIASED: bool>(
     let starts: Vec<_> = blocks.iter().map(|block| block.start(offset).map(|start| start + bias)).collect();
     let mut rows = Aligned::zeroed(decoder.scratch(EIGHT));
     for_each_eight(queries, documents, out, |eight, maxima| {
-        decoder.decode(eight, &mut rows);
+        decoder.decode::<0>(eight, &mut rows);
         let gains = eight.gains.map(gain);
         for ((block, start), best) in blocks.iter().zip(&starts).zip(maxima) {
             let (lanes, table) = (block.values(), block.table);
@@ -189,16 +189,18 @@ impl<const VBMI: bool> Decoder<VBMI> {
 
     /// Decodes eight tokens into rows `stride` bytes apart.
     ///
-    /// Bytes past the depth are arbitrary: the query is zero there.
+    /// `BITS` is their bits per dimension if it is known beforehand and the depth is 128, or 0: the tiles of AMX leave so
+    /// little time that a call for every eight tokens shows. Bytes past the depth are arbitrary: the query is zero there.
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
-    pub(super) fn decode(&self, eight: &Eight, rows: &mut [u8]) {
-        if self.bits == Bits::Four && self.row_bytes == 64 {
-            let codes = &eight.codes.as_chunks::<64>().0.as_chunks::<EIGHT>().0[0];
-            let rows = &mut rows.as_chunks_mut::<128>().0.as_chunks_mut::<EIGHT>().0[0];
-            codes.iter().zip(rows).for_each(|(codes, out)| self.decode_nibbles(codes, out));
-        } else {
-            self.decode_other(eight, rows);
+    pub(super) fn decode<const BITS: u8>(&self, eight: &Eight, rows: &mut [u8]) {
+        match BITS {
+            1 => self.decode_spread::<16, 2>(eight, rows),
+            2 => self.decode_spread::<32, 2>(eight, rows),
+            4 => self.decode_nibbles(eight, rows),
+            8 => self.decode_bytes(eight, rows),
+            _ if self.bits == Bits::Four && self.row_bytes == 64 => self.decode_nibbles(eight, rows),
+            _ => self.decode_other(eight, rows),
         }
     }
 
@@ -207,10 +209,7 @@ impl<const VBMI: bool> Decoder<VBMI> {
     #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
     fn decode_other(&self, eight: &Eight, rows: &mut [u8]) {
         match (self.bits, self.row_bytes, self.outputs) {
-            (Bits::Eight, row, _) if row == self.stride => {
-                let codes = eight.codes.as_chunks::<64>().0.iter().zip(rows.as_chunks_mut::<64>().0);
-                codes.for_each(|(codes, out)| store_u8x64(out, _mm512_xor_si512(load_u8x64(codes), self.levels)));
-            }
+            (Bits::Eight, row, _) if row == self.stride => self.decode_bytes(eight, rows),
             (Bits::Eight, ..) => self.decode_any(eight, rows),
             (_, 16, 1) => self.decode_spread::<16, 1>(eight, rows),
             (_, 16, 2) => self.decode_spread::<16, 2>(eight, rows),
@@ -221,13 +220,25 @@ impl<const VBMI: bool> Decoder<VBMI> {
         }
     }
 
+    /// 8-bit codes of whole rows.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw")]
+    fn decode_bytes(&self, eight: &Eight, rows: &mut [u8]) {
+        let codes = eight.codes.as_chunks::<64>().0.iter().zip(rows.as_chunks_mut::<64>().0);
+        codes.for_each(|(codes, out)| store_u8x64(out, _mm512_xor_si512(load_u8x64(codes), self.levels)));
+    }
+
     /// 4-bit codes at depth 128: one register in, two out.
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw")]
-    fn decode_nibbles(&self, codes: &[u8; 64], out: &mut [u8; 128]) {
-        let codes = load_u8x64(codes);
-        store_u8x64(out, self.look_up(codes));
-        store_u8x64(&mut out[64..], self.look_up(_mm512_srli_epi16::<4>(codes)));
+    fn decode_nibbles(&self, eight: &Eight, rows: &mut [u8]) {
+        let codes = &eight.codes.as_chunks::<64>().0.as_chunks::<EIGHT>().0[0];
+        let rows = &mut rows.as_chunks_mut::<128>().0.as_chunks_mut::<EIGHT>().0[0];
+        for (codes, out) in codes.iter().zip(rows) {
+            let codes = load_u8x64(codes);
+            store_u8x64(out, self.look_up(codes));
+            store_u8x64(&mut out[64..], self.look_up(_mm512_srli_epi16::<4>(codes)));
+        }
     }
 
     /// Rows of 16 or 32 bytes: spread over a register, so that each output holds four or two planes.
