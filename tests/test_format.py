@@ -21,7 +21,7 @@ EXPECTED = "expected.json"
 
 
 def write(folder: Path) -> None:
-    """Write two segments of the residual codec with texts, metadata and a deleted document, and what they answer."""
+    """Write two segments of the residual codec with texts, metadata and deleted documents, and what they answer."""
     corpus = make_corpus(3, dim=40, documents=60, queries=4, clusters=12)
     index = Index.create(folder / "index", dim=40, bits=2, centroids=16, train_after=0)
     names = [f"document {number}" for number in range(60)]

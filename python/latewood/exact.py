@@ -37,7 +37,7 @@ def maxsim(
     precision : {"float32", "bfloat16"}
         "bfloat16" lets a CPU with AMX round both sides to 8 significant bits before it multiplies, which is faster and
         puts a dot product of unit vectors off by 0.008 at worst, a tenth of that as a rule. Other CPUs compute in
-        float32 either way.
+        float32 either way. Numbers beyond 3.39e38 may become infinite.
     threads : int, optional
         All processors by default. The scores do not depend on it.
 

@@ -1,4 +1,4 @@
-"""What a search gives back: small frozen values."""
+"""What a search gives back: small values."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
