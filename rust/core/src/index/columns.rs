@@ -2,23 +2,25 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use roaring::RoaringBitmap;
 use serde::Deserializer;
 use serde::de::{DeserializeSeed, IgnoredAny, MapAccess, Visitor};
 use serde_json::Value;
 
 use super::filter::{Comparison, Scalar};
+use crate::error::{Error, Result};
 
 /// The columns of a segment.
+///
+/// Nobody waits for anybody here: a forked child would wait for ever for a thread that it does not have. Two threads that
+/// ask for a new field at once both build it.
 #[derive(Debug, Default)]
 pub(crate) struct Columns {
-    fields: Mutex<HashMap<String, Arc<Built>>>,
+    fields: ArcSwap<HashMap<String, Arc<Column>>>,
 }
-
-/// A column, or why there is none.
-type Built = OnceLock<Result<Arc<Column>, String>>;
 
 /// The values of one field, ascending, each with its documents, ascending.
 #[derive(Debug, Default)]
@@ -32,37 +34,44 @@ pub(crate) struct Column {
 }
 
 impl Columns {
-    /// The column of a field, built from `metadata` if it has not been asked for before.
+    /// The column of a field, built from `metadata` if it has not been asked for before; `corrupt` makes an error of what
+    /// is wrong with that.
     pub(crate) fn get<'a>(
         &self,
         field: &str,
         documents: u32,
-        metadata: impl Fn(u32) -> Option<&'a str>,
-    ) -> Result<Arc<Column>, String> {
-        let cell = {
-            let mut fields = self.fields.lock().unwrap_or_else(PoisonError::into_inner);
-            match fields.get(field) {
-                Some(cell) => Arc::clone(cell),
-                None => Arc::clone(fields.entry(field.to_owned()).or_default()),
-            }
-        };
-        // Built outside the lock: other fields can be asked for meanwhile.
-        let column = cell.get_or_init(|| Column::build(field, documents, metadata).map(Arc::new)).clone();
-        if column.as_ref().is_ok_and(|column| column.values.is_empty()) {
-            // Names that no document has, of which there is no end, are not kept.
-            self.fields.lock().unwrap_or_else(PoisonError::into_inner).remove(field);
+        metadata: impl Fn(u32) -> Result<Option<&'a str>>,
+        corrupt: impl Fn(String) -> Error,
+    ) -> Result<Arc<Column>> {
+        if let Some(known) = self.fields.load().get(field) {
+            return Ok(Arc::clone(known));
         }
-        column
+        let column = Arc::new(Column::build(field, documents, metadata, corrupt)?);
+        // Names that no document has, of which there is no end, are not kept.
+        if !column.values.is_empty() {
+            self.fields.rcu(|fields| {
+                let mut fields = HashMap::clone(fields);
+                fields.insert(field.to_owned(), Arc::clone(&column));
+                fields
+            });
+        }
+        Ok(column)
     }
 }
 
 impl Column {
-    fn build<'a>(field: &str, documents: u32, metadata: impl Fn(u32) -> Option<&'a str>) -> Result<Self, String> {
+    fn build<'a>(
+        field: &str,
+        documents: u32,
+        metadata: impl Fn(u32) -> Result<Option<&'a str>>,
+        corrupt: impl Fn(String) -> Error,
+    ) -> Result<Self> {
         let mut column = Self::default();
         let mut pairs: Vec<(Scalar, u32)> = Vec::new();
         for document in 0..documents {
-            let value = metadata(document).map_or(Ok(None), |json| pick(json, field));
-            let value = value.map_err(|error| format!("that of document {document} is no JSON object: {error}"))?;
+            let value = metadata(document)?.map_or(Ok(None), |json| pick(json, field));
+            let value =
+                value.map_err(|error| corrupt(format!("that of document {document} is no JSON object: {error}")))?;
             match value {
                 None | Some(Value::Null) => {
                     column.null.insert(document);
@@ -136,7 +145,7 @@ struct Pick<'a>(&'a str);
 impl<'de> DeserializeSeed<'de> for Pick<'_> {
     type Value = Option<Value>;
 
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> std::result::Result<Self::Value, D::Error> {
         deserializer.deserialize_map(self)
     }
 }
@@ -148,7 +157,7 @@ impl<'de> Visitor<'de> for Pick<'_> {
         formatter.write_str("an object")
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> std::result::Result<Self::Value, A::Error> {
         let mut found = None;
         while let Some(key) = map.next_key::<std::borrow::Cow<'de, str>>()? {
             if key == self.0 {
@@ -182,7 +191,8 @@ mod tests {
         let columns = Columns::default();
         let mut all: RoaringBitmap = (0..8).collect();
         for (field, condition) in filter.conditions() {
-            let column = columns.get(field, 8, |document| DOCUMENTS[document as usize]).expect("JSON");
+            let column = columns.get(field, 8, |document| Ok(DOCUMENTS[document as usize]), Error::invalid);
+            let column = column.expect("JSON");
             all &= condition.matching(&column, 8);
         }
         all.into_iter().collect()
@@ -244,8 +254,7 @@ mod tests {
     #[test]
     fn broken_metadata_is_an_error() {
         let columns = Columns::default();
-        assert!(columns.get("a", 1, |_| Some("{")).is_err());
-        assert!(columns.get("b", 1, |_| Some("[]")).is_err());
-        assert!(columns.get("a", 1, |_| Some("{}")).is_err(), "the first answer is kept");
+        assert!(columns.get("a", 1, |_| Ok(Some("{")), Error::invalid::<String>).is_err());
+        assert!(columns.get("b", 1, |_| Ok(Some("[]")), Error::invalid::<String>).is_err());
     }
 }

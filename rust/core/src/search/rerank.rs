@@ -85,7 +85,7 @@ pub fn rerank(
     for_each_query(queries, weights, execution, |item, query| {
         let range = candidates.offsets[item] as usize..candidates.offsets[item + 1] as usize;
         let ids = &candidates.ids[range.clone()];
-        rerank_one(snapshot, item, query, ids, candidates.scores.map(|scores| &scores[range]), options)
+        rerank_one(snapshot, item, query, ids, candidates.scores.map(|scores| &scores[range]), options, execution)
     })
 }
 
@@ -96,6 +96,7 @@ fn rerank_one(
     ids: &[IdRef<'_>],
     scores: Option<&[f32]>,
     options: &RerankOptions,
+    execution: &Execution,
 ) -> Result<Ranking> {
     let mut clock = Clock(Instant::now());
     let given = locate(snapshot, item, ids, scores, options.skip_missing)?;
@@ -103,11 +104,11 @@ fn rerank_one(
     let gather_s = clock.lap();
     let kept = prune_candidates(&given, options);
     let prune_s = clock.lap();
-    let prepared = Prepared::for_documents(codec, query, snapshot, kept);
+    let prepared = Prepared::for_documents(codec, query, snapshot, kept)?;
     let prepare_s = clock.lap();
     let scored = match (options.k, options.beta) {
-        (Some(k), Some(beta)) => score_until_exit(&prepared, snapshot, kept, k, beta),
-        _ => score_in_document_order(&prepared, snapshot, kept),
+        (Some(k), Some(beta)) => score_until_exit(&prepared, snapshot, kept, k, beta, execution)?,
+        _ => score_in_document_order(&prepared, snapshot, kept, execution)?,
     };
     let score_s = clock.lap();
     let stats = Stats {
@@ -180,10 +181,15 @@ fn prune_candidates<'a>(given: &'a Given, options: &RerankOptions) -> &'a [Locat
 }
 
 /// Documents in the order of their codes in memory, which is the fastest to read.
-pub(super) fn score_in_document_order(query: &Prepared<'_>, snapshot: &Snapshot, candidates: &[Location]) -> Vec<Hit> {
+pub(super) fn score_in_document_order(
+    query: &Prepared<'_>,
+    snapshot: &Snapshot,
+    candidates: &[Location],
+    execution: &Execution,
+) -> Result<Vec<Hit>> {
     let mut sorted = candidates.to_vec();
     sorted.sort_unstable();
-    score::score(query, snapshot, &sorted)
+    score::score(query, snapshot, &sorted, execution)
 }
 
 /// Early exit: the first k are scored, then blocks of `beta` in first-stage order until `beta` candidates in a row have
@@ -194,13 +200,14 @@ fn score_until_exit(
     candidates: &[Location],
     k: usize,
     beta: usize,
-) -> Vec<Hit> {
+    execution: &Execution,
+) -> Result<Vec<Hit>> {
     let (first, rest) = candidates.split_at(k.min(candidates.len()));
-    let mut scored = score::score(query, snapshot, first);
+    let mut scored = score::score(query, snapshot, first, execution)?;
     let mut best = top_k(scored.clone(), k);
     let mut failures = 0;
     for block in rest.chunks(beta) {
-        for hit in score::score(query, snapshot, block) {
+        for hit in score::score(query, snapshot, block, execution)? {
             scored.push(hit);
             let place = best.partition_point(|known| known.order(&hit).is_le());
             if place < k {
@@ -210,12 +217,12 @@ fn score_until_exit(
             } else {
                 failures += 1;
                 if failures == beta {
-                    return scored;
+                    return Ok(scored);
                 }
             }
         }
     }
-    scored
+    Ok(scored)
 }
 
 #[cfg(test)]
