@@ -11,7 +11,9 @@ use latewood_core::search::{self, Candidates, GatherKind, RerankOptions, SearchO
 use latewood_core::storage::FileStorage;
 use latewood_core::tokens::TokenMatrix;
 use latewood_core::{Error, Result};
-use numpy::{IntoPyArray, PyArray1, PyArray2, PyArrayMethods, PyReadonlyArray1, PyReadonlyArray2};
+use numpy::{
+    IntoPyArray, PyArray1, PyArray2, PyArrayMethods, PyReadonlyArray1, PyReadonlyArray2, PyUntypedArrayMethods,
+};
 use pyo3::prelude::*;
 
 use crate::arrays::{self, GivenId, Ragged};
@@ -256,7 +258,7 @@ impl PyIndex {
         weights: Option<PyReadonlyArray1<'py, f32>>,
     ) -> PyResult<Bound<'py, PyArray2<f32>>> {
         let id: GivenId = arrays::id(id)?;
-        let tokens = query_values.as_array().nrows();
+        let tokens = query_values.shape()[0];
         let offsets = PyArray1::from_vec(py, vec![0, tokens as i64]);
         let query = Ragged::new(query_values, offsets.readonly());
         let (values, offsets, dim) = (query.values()?, query.offsets()?, query.dim());
