@@ -9,7 +9,7 @@ import numpy as np
 
 from latewood import _core
 from latewood._typing import FloatArray, Id, IdSequence, ScoreKind
-from latewood.errors import CorruptIndexError, InvalidInputError
+from latewood.errors import CorruptIndexError
 from latewood.ragged import Ragged
 from latewood.results import Document, Explanation, Hit, SearchArrays
 
@@ -36,9 +36,6 @@ def _metadata(key: Id, stored: str | None) -> Any:
 def to_arrays(results: _core.Results, queries: Ragged, score: ScoreKind) -> SearchArrays:
     """Wrap the core's results; mean scores are divided by the number of query tokens."""
     scores = results.scores
-    if score not in ("sum", "mean"):
-        message = f"score={score!r}; it is 'sum' or 'mean'"
-        raise InvalidInputError(message)
     if score == "mean":
         per_hit = np.repeat(queries.lengths, np.diff(results.offsets)).astype(np.float32)
         scores = scores / per_hit

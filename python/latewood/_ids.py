@@ -1,11 +1,13 @@
 """Identifiers of documents: strings or 64-bit integers, one kind for each index."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
 from typing import Any
 
 import numpy as np
 
+from latewood._arrays import is_tensor, items_of, laid_out, to_numpy
+from latewood._options import shown, whole
 from latewood._typing import Id, IdSequence
 from latewood.errors import InvalidInputError
 
@@ -14,13 +16,14 @@ def one_id(value: Any) -> Id:
     """Turn `value` into a plain `str` or `int`; anything else is an error."""
     if isinstance(value, str):
         return str(value)
-    if isinstance(value, (int, np.integer)) and not isinstance(value, bool):
-        return int(value)
-    message = f"an id is a str or an int, not {type(value).__name__}: {value!r}"
+    number = whole(value)
+    if number is not None:
+        return number
+    message = f"an id is a str or an int, not {type(value).__name__}: {shown(value)}"
     raise InvalidInputError(message)
 
 
-def normalise_ids(ids: Iterable[Any], *, what: str = "ids") -> IdSequence:
+def normalise_ids(ids: Iterable[Any], what: str = "ids") -> IdSequence:
     """Turn ids into a list of str, or an int64 array.
 
     Parameters
@@ -36,8 +39,13 @@ def normalise_ids(ids: Iterable[Any], *, what: str = "ids") -> IdSequence:
         A single string, mixed kinds, other types, or integers outside 64 bits.
     """
     if isinstance(ids, (str, bytes)):
-        message = f"{what} is one string, {ids!r}; pass a list: [{ids!r}]"
+        message = f"{what} is one string, {shown(ids)}; pass a list: [{shown(ids)}]"
         raise InvalidInputError(message)
+    if isinstance(ids, Mapping):
+        message = f"{what} is a {type(ids).__name__}; pass a list of its ids"
+        raise InvalidInputError(message)
+    if is_tensor(ids) or isinstance(ids, np.ndarray):
+        ids = to_numpy(ids, what)
     if isinstance(ids, np.ndarray) and ids.dtype.kind in "iu":
         if ids.ndim != 1:
             message = f"{what} has {ids.ndim} dimensions; ids are a one-dimensional array"
@@ -45,12 +53,8 @@ def normalise_ids(ids: Iterable[Any], *, what: str = "ids") -> IdSequence:
         if ids.dtype.kind == "u" and ids.size and int(ids.max()) > np.iinfo(np.int64).max:
             message = f"{what} contains {int(ids.max())}, which does not fit 64 bits with a sign"
             raise InvalidInputError(message)
-        return np.ascontiguousarray(ids, dtype=np.int64)
-    try:
-        items = list(ids)
-    except TypeError as error:
-        message = f"{what} is a {type(ids).__name__}; pass a list of str or of int"
-        raise InvalidInputError(message) from error
+        return laid_out(ids, np.int64)
+    items = items_of(ids, what)
     # One pass in C settles the usual case; reranking a hundred candidates takes well under a millisecond in all.
     kinds = set(map(type, items))
     if kinds == {str}:

@@ -6,9 +6,11 @@ from typing import Any
 
 import numpy as np
 
+from latewood._arrays import integers, numbers
 from latewood._ids import join_ids, normalise_ids
 from latewood._typing import FloatArray, IdSequence, OffsetArray
 from latewood.errors import InvalidInputError
+from latewood.ragged import listed
 
 
 def is_text_batch(queries: Any) -> bool:
@@ -36,7 +38,7 @@ def many_lists(candidates: Any, scores: Any, offsets: Any, queries: int) -> Cand
     """Candidates of several queries: a list for each query, or flat ids with offsets."""
     if offsets is not None:
         ids = normalise_ids(candidates, what="candidates")
-        bounds = np.ascontiguousarray(offsets, dtype=np.int64)
+        bounds = integers(offsets, "candidate offsets")
         if len(bounds) != queries + 1 or bounds[0] != 0 or bounds[-1] != len(ids) or (bounds[1:] < bounds[:-1]).any():
             message = (
                 f"candidate offsets must have {queries + 1} entries, start at 0, never fall and end at {len(ids)}, "
@@ -44,18 +46,14 @@ def many_lists(candidates: Any, scores: Any, offsets: Any, queries: int) -> Cand
             )
             raise InvalidInputError(message)
         return Candidates(ids, bounds, _scores(scores, len(ids), "the candidates"))
-    if isinstance(candidates, (str, bytes)) or len(candidates) != queries:
-        message = f"{len(candidates)} candidate lists for {queries} queries; give one list for each query"
-        raise InvalidInputError(message)
-    if scores is not None and len(scores) != queries:
-        message = f"{len(scores)} score lists for {queries} queries; give one list for each query"
-        raise InvalidInputError(message)
+    lists = _lists(candidates, "candidate", queries)
+    score_lists = None if scores is None else _lists(scores, "score", queries)
     parts: list[IdSequence] = []
     values: list[FloatArray] = []
-    for position, entry in enumerate(candidates):
+    for position, entry in enumerate(lists):
         where = f"the candidates of query {position}"
         ids, found = _split(entry, where)
-        given = _scores(scores[position] if scores is not None else found, len(ids), where)
+        given = _scores(score_lists[position] if score_lists is not None else found, len(ids), where)
         parts.append(ids)
         if given is not None:
             values.append(given)
@@ -68,29 +66,37 @@ def many_lists(candidates: Any, scores: Any, offsets: Any, queries: int) -> Cand
     return Candidates(join_ids(parts, what="candidates"), bounds, np.concatenate(values) if values else None)
 
 
+def _lists(given: Any, what: str, queries: int) -> Sequence[Any]:
+    """Check that there is one list for each query."""
+    lists = listed(given, f"the {what} lists")
+    if isinstance(lists, np.ndarray) and lists.ndim > 1:
+        lists = list(lists)
+    if not isinstance(lists, (list, tuple)):
+        message = f"the {what} lists are a {type(given).__name__}; pass one list for each of {queries} queries"
+        raise InvalidInputError(message)
+    if len(lists) != queries:
+        message = f"{len(lists)} {what} lists for {queries} queries; give one list for each query"
+        raise InvalidInputError(message)
+    return lists
+
+
 def _split(entry: Any, where: str) -> tuple[IdSequence, Any]:
     if type(entry) is list and entry and type(entry[0]) is str:
         return normalise_ids(entry, what=where), None
     if isinstance(entry, Mapping):
         return normalise_ids(entry.keys(), what=where), list(entry.values())
     if isinstance(entry, Sequence) and not isinstance(entry, (str, bytes)) and entry and isinstance(entry[0], tuple):
-        try:
-            pairs = [(key, float(score)) for key, score in entry]
-        except (TypeError, ValueError) as error:
-            message = f"{where}: tuples must be (id, score) pairs ({error})"
-            raise InvalidInputError(message) from error
-        return normalise_ids([key for key, _ in pairs], what=where), [score for _, score in pairs]
+        if not all(isinstance(pair, tuple) and len(pair) == 2 for pair in entry):
+            message = f"{where}: tuples must be (id, score) pairs, all of them"
+            raise InvalidInputError(message)
+        return normalise_ids([key for key, _ in entry], what=where), [score for _, score in entry]
     return normalise_ids(entry, what=where), None
 
 
 def _scores(scores: Any, count: int, where: str) -> FloatArray | None:
     if scores is None:
         return None
-    try:
-        values = np.asarray(scores, dtype=np.float64).reshape(-1)
-    except (TypeError, ValueError) as error:
-        message = f"the scores of {where} are not numbers: {error}"
-        raise InvalidInputError(message) from error
+    values = numbers(listed(scores, f"the scores of {where}"), f"the scores of {where}")
     if values.size != count:
         message = f"{values.size} scores for {count} ids of {where}; give one score for each"
         raise InvalidInputError(message)

@@ -1,10 +1,13 @@
-"""What a search may choose, as a type for keyword arguments."""
+"""What a search or a rerank may choose: the types of keyword arguments, and their checks before any work is done."""
 
 from collections.abc import Iterable, Mapping
-from typing import Any, TypedDict
+from typing import Any, TypedDict, get_args
 
-from latewood._typing import Gather, Id, ScoreKind
-from latewood.feedback import Feedback
+from latewood._ids import normalise_ids
+from latewood._options import choice_of, count_of, filter_json, number_of, optional, threads_of
+from latewood._typing import Gather, Id, MissingRule, ScoreKind
+from latewood.errors import InvalidInputError
+from latewood.feedback import Feedback, checked
 
 
 class SearchOptions(TypedDict, total=False):
@@ -21,3 +24,48 @@ class SearchOptions(TypedDict, total=False):
     score: ScoreKind
     with_documents: bool
     threads: int | None
+
+
+def checked_search(
+    k: Any,
+    *,
+    condition: Any,
+    ids: Any,
+    gather: Any,
+    candidates: Any,
+    probes: Any,
+    threshold: Any,
+    feedback: Any,
+    threads: Any,
+) -> dict[str, Any]:
+    """Check the options of a search, and give them as the core takes them."""
+    return {
+        "k": count_of(k, "k"),
+        "filter": filter_json(condition),
+        "ids": optional(normalise_ids, ids, "ids"),
+        "gather": optional(choice_of, gather, "gather", get_args(Gather)),
+        "candidates": optional(count_of, candidates, "candidates"),
+        "probes": optional(count_of, probes, "probes"),
+        "threshold": optional(number_of, threshold, "threshold"),
+        "feedback": checked(feedback),
+        "threads": threads_of(threads),
+    }
+
+
+def checked_rerank(k: Any, *, alpha: Any, beta: Any, missing: Any, threads: Any) -> dict[str, Any]:
+    """Check the options of a rerank, and give them as the core takes them."""
+    if k is None and (alpha is not None or beta is not None):
+        message = "alpha and beta work towards a top k; pass k="
+        raise InvalidInputError(message)
+    return {
+        "k": optional(count_of, k, "k"),
+        "alpha": optional(number_of, alpha, "alpha", least=0.0),
+        "beta": optional(count_of, beta, "beta"),
+        "missing": choice_of(missing, "missing", get_args(MissingRule)),
+        "threads": threads_of(threads),
+    }
+
+
+def checked_score(score: Any) -> ScoreKind:
+    """Check which score is asked for."""
+    return choice_of(score, "score", get_args(ScoreKind))  # type: ignore[return-value]

@@ -1,14 +1,16 @@
 """MaxSim in floats, on anyone's vectors, without an index."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
 from latewood import _core
+from latewood._arrays import to_numpy
+from latewood._options import choice_of, flag_of, threads_of
 from latewood._typing import FloatArray, Precision, VectorInput
 from latewood.errors import DimensionError, InvalidInputError
-from latewood.ragged import Ragged, to_ragged
+from latewood.ragged import Ragged, listed, to_ragged
 
 
 def maxsim(
@@ -23,7 +25,7 @@ def maxsim(
 ) -> FloatArray:
     """MaxSim of every query with every document: sum over query tokens of the largest dot product.
 
-    Documents that are a list of contiguous numpy arrays, all of float32 or all of float16, are read where they lie;
+    Documents that are a list of numpy arrays in C order, all of float32 or all of float16, are read where they lie;
     other forms are first brought to one float32 array.
 
     Parameters
@@ -39,7 +41,7 @@ def maxsim(
         puts a dot product of unit vectors off by 0.008 at worst, a tenth of that as a rule. Other CPUs compute in
         float32 either way. Numbers beyond 3.39e38 may become infinite.
     threads : int, optional
-        All processors by default. The scores do not depend on it.
+        As many as this process may use at once by default. The scores do not depend on it.
 
     Returns
     -------
@@ -54,10 +56,9 @@ def maxsim(
     InvalidInputError
         Vectors that are not finite floats of a fitting shape.
     """
+    normalize = flag_of(length_normalize, "length_normalize")
     query, scores = _score(queries, documents, query_mask, document_mask, precision, threads, pairs=False)
-    if length_normalize:
-        scores = scores / query.lengths.clip(min=1).astype("float32")[:, None]
-    return scores
+    return scores / query.lengths.clip(min=1).astype("float32")[:, None] if normalize else scores
 
 
 def maxsim_pairs(
@@ -76,10 +77,9 @@ def maxsim_pairs(
     -------
     float32 array [pairs]
     """
+    normalize = flag_of(length_normalize, "length_normalize")
     query, scores = _score(queries, documents, query_mask, document_mask, precision, threads, pairs=True)
-    if length_normalize:
-        scores = scores / query.lengths.clip(min=1).astype("float32")
-    return scores
+    return scores / query.lengths.clip(min=1).astype("float32") if normalize else scores
 
 
 def _score(
@@ -92,7 +92,10 @@ def _score(
     *,
     pairs: bool,
 ) -> tuple[Ragged, FloatArray]:
+    choice_of(precision, "precision", get_args(Precision))
+    threads = threads_of(threads)
     query = to_ragged(queries, mask=query_mask, kind="query", allow_empty=True)
+    documents = listed(documents, "the document vectors")
     arrays = _arrays(documents) if document_mask is None else []
     if arrays and len(query):
         scores = _core.maxsim_arrays(query.values, query.offsets, arrays, pairs, precision, threads)
@@ -128,4 +131,12 @@ def _arrays(documents: Any) -> Sequence[Any]:
     """Give the documents one by one if that takes no work: a list, or numpy arrays of one or several."""
     if isinstance(documents, np.ndarray) and documents.ndim in (2, 3):
         return [documents] if documents.ndim == 2 else list(documents)
-    return documents if isinstance(documents, (list, tuple)) else []
+    if not isinstance(documents, (list, tuple)):
+        return []
+    kinds = set(map(type, documents))
+    if kinds == {np.ndarray}:
+        return documents
+    if not all(issubclass(kind, np.ndarray) for kind in kinds):
+        return []
+    # Of other kinds of array, such as those mapped from a file, the plain ones beneath.
+    return [to_numpy(document, f"document at position {position}") for position, document in enumerate(documents)]

@@ -7,7 +7,7 @@ from typing import Any, Literal, TypeAlias, get_args
 import numpy as np
 
 from latewood._core import Results
-from latewood._options import count_of
+from latewood._options import choice_of, count_of, number_of
 from latewood._typing import FloatArray
 from latewood.errors import InvalidInputError
 
@@ -28,9 +28,10 @@ class Feedback:
     documents : int
         First hits to learn from.
     clusters : int
-        Clusters of their token vectors; fewer where there are fewer different vectors.
+        Clusters of their token vectors; fewer where there are fewer different vectors. A search refuses what
+        would take more than a second or two: token vectors times clusters above 2^24.
     vectors : int
-        Vectors to add at most, no more than `clusters`.
+        Vectors to add at most, no more than `clusters`; a query never becomes longer than 4,096.
     beta : float
         Weight of what is added; 0 leaves every score as it was. On SciFact no beta gained nDCG@10 beyond chance:
         measure on judgements of your own (docs/feedback.md).
@@ -74,17 +75,9 @@ class Feedback:
                 "ask for more clusters or fewer vectors"
             )
             raise InvalidInputError(message)
-        beta: Any = self.beta
-        number = isinstance(beta, (int, float, np.integer, np.floating)) and not isinstance(beta, bool)
-        # What float32 cannot hold is no finite weight.
-        if not number or not 0 <= beta <= float(np.finfo(np.float32).max):
-            message = f"beta of feedback must be a finite number of at least 0, not {beta!r}"
-            raise InvalidInputError(message)
-        object.__setattr__(self, "beta", float(beta))
+        object.__setattr__(self, "beta", number_of(self.beta, "beta of feedback", least=0.0))
         for name, known in (("weighting", get_args(Weighting)), ("mode", get_args(Mode))):
-            if getattr(self, name) not in known:
-                message = f"{name} of feedback is {getattr(self, name)!r}; it is {known[0]!r} or {known[1]!r}"
-                raise InvalidInputError(message)
+            choice_of(getattr(self, name), f"{name} of feedback", known)
 
 
 def checked(feedback: Any) -> Feedback | None:

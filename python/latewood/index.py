@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from latewood import _core
 from latewood._hits import documents_of
 from latewood._ids import normalise_ids, one_id
+from latewood._options import choice_of, count_of, flag_of, optional, path_of, shown, threads_of, whole
 from latewood._typing import Id, Metadata, MissingRule, ResultIds, VectorInput
 from latewood.encode.fingerprint import check_fingerprint, dumps
 from latewood.encode.nano import NAME, has_nano, nano_en
@@ -29,6 +30,8 @@ from latewood.ragged import Ragged
 from latewood.results import Document
 from latewood.search import Searcher
 from latewood.writer import Writer
+
+_BITS = (1, 2, 4, 8)
 
 RECORDED = "recorded"
 """As `encoder=`, this word asks for the encoder that the index itself names."""
@@ -62,7 +65,7 @@ class Index(Searcher):
         train_after: int = 65_536,
         mmap: bool = True,
     ) -> "Index":
-        """Create an empty index in a new or empty folder.
+        """Create an empty index in a folder, which is made if it is not there; other files in it are left alone.
 
         Parameters
         ----------
@@ -77,9 +80,9 @@ class Index(Searcher):
         bits : {4, 1, 2, 8}
             Bits for each dimension.
         centroids : int, optional
-            A power of two; chosen from the amount of data by default.
+            Of the residual codec, 65,536 at most; by default a power of two chosen from the amount of data.
         seed : int
-            Of the codec's training: the same data and seed give the same index.
+            Of the codec's training, from 0 to 2^64 - 1: the same data and seed give the same index.
         train_after : int
             Token vectors that the index holds before the residual codec's centroids are trained. Until then it keeps
             8-bit codes without centroids, close to the originals; training encodes what is there again.
@@ -95,22 +98,22 @@ class Index(Searcher):
         MissingDependencyError
             Neither `dim` nor `encoder`, and the extra `text` is not installed: vectors of one's own need `dim`.
         """
+        folder, mmap = path_of(path), flag_of(mmap, "mmap")
+        optional(count_of, dim, "dim")
+        if whole(bits) not in _BITS:
+            message = f"bits must be 1, 2, 4 or 8, not {shown(bits)}"
+            raise InvalidInputError(message)
+        settings: dict[str, Any] = {
+            "codec": choice_of(codec, "codec", ("residual", "flat")),
+            "bits": whole(bits),
+            "centroids": optional(count_of, centroids, "centroids"),
+            "seed": count_of(seed, "seed", least=0, most=2**64 - 1),
+            "train_after": count_of(train_after, "train_after", least=0),
+        }
         own = as_encoder(encoder) if encoder is not None else _default_encoder() if dim is None else None
         width = _dimensions(own, dim)
-        if train_after < 0:
-            message = f"train_after must be at least 0, not {train_after}"
-            raise InvalidInputError(message)
-        core = _core.Index.create(
-            os.fspath(path),
-            width,
-            codec=codec,
-            bits=bits,
-            centroids=centroids,
-            seed=seed,
-            train_after=train_after,
-            encoder=dumps(own, dim=width) if own is not None else None,
-            mmap=mmap,
-        )
+        fingerprint = dumps(own, dim=width) if own is not None else None
+        core = _core.Index.create(folder, width, **settings, encoder=fingerprint, mmap=mmap)
         return cls(core, encoder=own, mmap=mmap)
 
     @classmethod
@@ -141,7 +144,8 @@ class Index(Searcher):
         DamagedIndexWarning
             The newest commit is damaged, and the one before it was opened.
         """
-        core = _core.Index.open(os.fspath(path), mmap=mmap)
+        mmap, check_encoder = flag_of(mmap, "mmap"), flag_of(check_encoder, "check_encoder")
+        core = _core.Index.open(path_of(path), mmap=mmap)
         _warn_of_damage(core)
         index = cls(core, encoder=None, mmap=mmap)
         if encoder is not None:
@@ -150,7 +154,8 @@ class Index(Searcher):
 
     def use_encoder(self, encoder: Any, *, check_encoder: bool = True) -> None:
         """Set the encoder for text; parameters and errors as for `open`."""
-        if encoder == RECORDED:
+        check_encoder = flag_of(check_encoder, "check_encoder")
+        if isinstance(encoder, str) and encoder == RECORDED:
             recorded = self.recorded_encoder
             if recorded is None:
                 message = f"the index {self.path!r} records no encoder; pass the one that made its vectors"
@@ -234,9 +239,11 @@ class Index(Searcher):
 
     def __contains__(self, key: object) -> bool:
         """Whether a document with this id is in the index."""
-        if not isinstance(key, (str, int, np.integer)) or isinstance(key, bool):
+        try:
+            return bool(self.contains([one_id(key)])[0])
+        except InvalidInputError:
+            # What cannot be an id is not among them.
             return False
-        return bool(self.contains([one_id(key)])[0])
 
     def contains(self, ids: Iterable[Id]) -> NDArray[np.bool_]:
         """Whether each of `ids` is in the index: bool array."""
@@ -290,6 +297,7 @@ class Index(Searcher):
         show_progress : bool, optional
             A bar on standard error while texts are encoded; None shows it on a terminal where tqdm is installed.
         """
+        show_progress = optional(flag_of, show_progress, "show_progress")
         return Writer(self._core.writer(), self, show_progress=show_progress)
 
     def add(
@@ -325,7 +333,7 @@ class Index(Searcher):
 
     def compact(self, *, threads: int | None = None) -> None:
         """Rewrite all segments as one, without the deleted documents: time and space grow with the index."""
-        self._core.compact(threads)
+        self._core.compact(threads_of(threads))
         self.refresh()
 
 
@@ -338,14 +346,13 @@ def _default_encoder() -> Encoder:
 
 
 def _dimensions(encoder: Encoder | None, asked: int | None) -> int:
-    known: Any = getattr(encoder, "dim", None)
+    known = optional(count_of, getattr(encoder, "dim", None), "the encoder's dim")
     if encoder is not None and asked is None and known is None:
         known = encode_queries(encoder, ["dimensions"]).dim
     if asked is not None and known is not None and asked != known:
         message = f"dim={asked} is asked for and the encoder gives {known} dimensions; leave dim out"
         raise InvalidInputError(message)
-    width: Any = known if asked is None else asked
-    return int(width)
+    return count_of(known if asked is None else asked, "dim")
 
 
 def _warn_of_damage(core: _core.Index) -> None:

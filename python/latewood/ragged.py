@@ -4,15 +4,18 @@ Nothing is copied when the input is already float32, contiguous and flat (or one
 torch, pyarrow and other array libraries are recognised by what their objects can do and are never imported for it.
 """
 
-from collections.abc import Iterator, Sequence
+from array import array as buffer
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from latewood._arrays import booleans, floats, integers, is_tensor, items_of, laid_out, numbers, to_numpy
 from latewood._arrow import from_arrow, is_arrow
 from latewood._ids import one_id
+from latewood._options import count_of, flag_of, optional, shown, whole
 from latewood._typing import FloatArray, OffsetArray
 from latewood.errors import DimensionError, InvalidInputError
 
@@ -21,15 +24,38 @@ from latewood.errors import DimensionError, InvalidInputError
 class Ragged:
     """Token vectors of several documents or queries, flat.
 
+    What is given may be of another float type, order or alignment, a tensor, or integers of another type; what it holds
+    is C-contiguous float32 and int64, copied only where it was not so.
+
     Attributes
     ----------
     values : float32 array [tokens, dim]
     offsets : int64 array [items + 1]
         Item i is `values[offsets[i]:offsets[i + 1]]`.
+
+    Raises
+    ------
+    InvalidInputError
+        Values that are no floats of that shape, offsets that do not start at 0, fall, or do not end at the number of
+        tokens.
     """
 
     values: FloatArray
     offsets: OffsetArray
+
+    def __post_init__(self) -> None:
+        """Check both, and lay them out."""
+        values, bounds = floats(self.values, "values"), integers(self.offsets, "offsets")
+        if values.ndim != 2:
+            message = f"values have shape {values.shape}; a Ragged is one flat [tokens, dim] array with offsets"
+            raise InvalidInputError(message)
+        if bounds.size == 0 or bounds[0] != 0 or bounds[-1] != len(values) or (bounds[1:] < bounds[:-1]).any():
+            message = f"offsets must start at 0, never fall and end at the number of tokens, {len(values)}" + (
+                f"; they go from {bounds[0]} to {bounds[-1]}" if bounds.size else "; they are empty"
+            )
+            raise InvalidInputError(message)
+        object.__setattr__(self, "values", laid_out(values, np.float32))
+        object.__setattr__(self, "offsets", bounds)
 
     @property
     def dim(self) -> int:
@@ -47,10 +73,7 @@ class Ragged:
 
     def __getitem__(self, position: int) -> FloatArray:
         """Give the vectors of one item, a view."""
-        if not -len(self) <= position < len(self):
-            message = f"position {position} is outside the {len(self)} items"
-            raise IndexError(message)
-        position %= len(self)
+        position = position_of(position, len(self), "items")
         return self.values[self.offsets[position] : self.offsets[position + 1]]
 
     def __iter__(self) -> Iterator[FloatArray]:
@@ -97,10 +120,13 @@ def to_ragged(
     InvalidInputError
         Anything else that does not fit, with the item's id or position.
     """
+    allow_empty = flag_of(allow_empty, "allow_empty")
+    optional(count_of, dim, "dim")
     if offsets is not None and lengths is not None:
         message = "both offsets and lengths are given; pass one of them"
         raise InvalidInputError(message)
     naming = _Naming(kind, names)
+    data = listed(data, naming.whole)
     if isinstance(data, Ragged):
         ragged = data
         if mask is not None or offsets is not None or lengths is not None:
@@ -108,7 +134,7 @@ def to_ragged(
             raise InvalidInputError(message)
     elif is_arrow(data):
         values, arrow_offsets = from_arrow(data, naming.whole)
-        ragged = _flat(_float32(values, naming.whole), arrow_offsets, naming)
+        ragged = Ragged(floats(values, naming.whole), arrow_offsets)
     elif isinstance(data, (list, tuple)) and not _is_plain_matrix(data):
         if offsets is not None or lengths is not None:
             message = (
@@ -117,7 +143,7 @@ def to_ragged(
             raise InvalidInputError(message)
         ragged = _from_sequence(data, mask, dim, naming)
     else:
-        ragged = _from_array(_float32(data, naming.whole), mask, offsets, lengths, naming)
+        ragged = _from_array(floats(data, naming.whole), mask, offsets, lengths, naming)
     if names is not None and len(names) != len(ragged):
         message = f"{len(names)} ids for vectors of {len(ragged)} {kind}s; give one id for each"
         raise InvalidInputError(message)
@@ -143,35 +169,66 @@ def one_matrix(data: Any, dim: int) -> Ragged | None:
         or data.ndim != 2
         or data.shape[1] != dim
         or not len(data)
-        or not data.flags.c_contiguous
+        or not (data.flags.c_contiguous and data.flags.aligned)
     ):
         return None
-    return Ragged(data, np.array((0, len(data)), dtype=np.int64))
+    return _trusted(data, np.array((0, len(data)), dtype=np.int64))
+
+
+def _trusted(values: FloatArray, offsets: OffsetArray) -> Ragged:
+    """Make a `Ragged` of what is known to be laid out as it should be."""
+    ragged = object.__new__(Ragged)
+    object.__setattr__(ragged, "values", values)
+    object.__setattr__(ragged, "offsets", offsets)
+    return ragged
+
+
+def listed(data: Any, what: str) -> Any:
+    """Give a collection of items as a list, and what may be one array, tensor or text as it is.
+
+    Generators, views of a dict, arrays of objects and arrays of str are collections.
+    """
+    if (
+        isinstance(data, (Ragged, list, tuple, str, bytes, bytearray, memoryview, buffer, Mapping))
+        or is_tensor(data)
+        or is_arrow(data)
+    ):
+        return data
+    if isinstance(data, (set, frozenset)):
+        message = f"{what}: a {type(data).__name__} has no order; pass a list"
+        raise InvalidInputError(message)
+    if hasattr(data, "__array__"):
+        array_like = to_numpy(data, what)
+        return array_like.tolist() if array_like.ndim and array_like.dtype.kind in "OUT" else array_like
+    return items_of(data, what) if isinstance(data, Iterable) else data
 
 
 def split_weights(weights: Any, queries: Ragged) -> FloatArray | None:
     """Weights of query tokens, flat as the queries are: one array, or a sequence with one array for each query."""
     if weights is None:
         return None
+    weights = listed(weights, "weights")
     if isinstance(weights, (list, tuple)) and weights and not isinstance(weights[0], (int, float, np.number)):
-        parts = [_numeric(part, f"weights of query {position}").reshape(-1) for position, part in enumerate(weights)]
+        parts = [numbers(part, f"weights of query {position}") for position, part in enumerate(weights)]
         counts = [part.size for part in parts]
         if counts != queries.lengths.tolist():
             message = f"weights have {counts} entries for queries of {queries.lengths.tolist()} tokens"
             raise InvalidInputError(message)
         flat = np.concatenate(parts)
     else:
-        flat = _numeric(weights, "weights").reshape(-1)
+        flat = numbers(weights, "weights")
     if flat.size != len(queries.values):
         message = f"{flat.size} weights for {len(queries.values)} query tokens; give one weight for each token"
         raise InvalidInputError(message)
-    return np.ascontiguousarray(flat, dtype=np.float32)
+    # What float32 cannot hold is infinite, and refused as that.
+    with np.errstate(over="ignore"):
+        return flat.astype(np.float32)
 
 
 def _is_plain_matrix(data: Sequence[Any]) -> bool:
     """Whether `data` is one `[tokens, dim]` matrix written as lists of numbers."""
     first = data[0] if data else None
-    return isinstance(first, (list, tuple)) and bool(first) and isinstance(first[0], (int, float))
+    return isinstance(first, (list, tuple)) and bool(first) and isinstance(first[0], (int, float, np.number))
 
 
 class _Naming:
@@ -187,41 +244,6 @@ class _Naming:
         if self._names is not None and position < len(self._names):
             return f"{self._kind} {one_id(self._names[position])!r}"
         return f"{self._kind} at position {position}"
-
-
-def _numeric(data: Any, where: str) -> np.ndarray[Any, Any]:
-    """Bring `data` to numpy: tensors leave their graph and device, bfloat16 becomes float32."""
-    if isinstance(data, np.ndarray):
-        return data
-    if all(hasattr(data, name) for name in ("detach", "cpu", "numpy", "dtype")):
-        tensor = data.detach().cpu()
-        if "bfloat16" in str(tensor.dtype):
-            tensor = tensor.float()
-        try:
-            return np.asarray(tensor.numpy())
-        except (RuntimeError, TypeError) as error:
-            message = f"{where}: a tensor that numpy cannot read ({error}); pass a dense tensor"
-            raise InvalidInputError(message) from error
-    try:
-        return np.asarray(data)
-    except (ValueError, TypeError) as error:
-        message = f"{where}: not an array ({error}); pass a list of [tokens, dim] arrays"
-        raise InvalidInputError(message) from error
-
-
-def _float32(data: Any, where: str) -> FloatArray:
-    array = _numeric(data, where)
-    if array.dtype == np.float32 and array.dtype.isnative:
-        return array
-    if array.dtype.kind == "f" or array.dtype.name == "bfloat16":
-        # A float64 too large for float32 becomes infinite, which is reported as such with its place.
-        with np.errstate(over="ignore"):
-            return array.astype(np.float32)
-    if array.dtype.kind in "iub":
-        message = f"{where}: {array.dtype} values; token vectors are floats, convert them with .astype('float32')"
-    else:
-        message = f"{where}: {array.dtype} values; pass float16, bfloat16, float32 or float64 arrays of [tokens, dim]"
-    raise InvalidInputError(message)
 
 
 def _from_array(array: FloatArray, mask: Any, offsets: Any, lengths: Any, naming: _Naming) -> Ragged:
@@ -241,11 +263,11 @@ def _from_array(array: FloatArray, mask: Any, offsets: Any, lengths: Any, naming
     if offsets is None:
         offsets = np.array([0, len(array)], dtype=np.int64)
         if mask is not None:
-            return _from_padded(array[None], np.asarray(_numeric(mask, "mask"))[None], None, naming)
+            return _from_padded(array[None], booleans(mask, "mask")[None], None, naming)
     elif mask is not None:
         message = f"{naming.whole}: a mask goes with a padded array, not with offsets or lengths of a flat one"
         raise InvalidInputError(message)
-    return _flat(array, offsets, naming)
+    return Ragged(array, offsets)
 
 
 def _from_padded(array: FloatArray, mask: Any, lengths: Any, naming: _Naming) -> Ragged:
@@ -261,22 +283,20 @@ def _from_padded(array: FloatArray, mask: Any, lengths: Any, naming: _Naming) ->
         mask = np.arange(width) < counts[:, None]
     if mask is None:
         offsets = np.arange(items + 1, dtype=np.int64) * width
-        return Ragged(np.ascontiguousarray(array).reshape(items * width, dim), offsets)
-    keep = np.asarray(_numeric(mask, "mask")).astype(bool)
+        return Ragged(array.reshape(items * width, dim), offsets)
+    keep = booleans(mask, "mask")
     if keep.shape != (items, width):
         message = f"{naming.whole}: the mask has shape {keep.shape}, the padded array needs {(items, width)}"
         raise InvalidInputError(message)
     offsets = np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(keep.sum(axis=1, dtype=np.int64))])
-    return Ragged(np.ascontiguousarray(array[keep]), offsets)
+    return Ragged(array[keep], offsets)
 
 
 def _from_sequence(data: Sequence[Any], mask: Any, dim: int | None, naming: _Naming) -> Ragged:
-    if mask is not None and len(mask) != len(data):
-        message = f"{len(mask)} masks for {len(data)} items"
-        raise InvalidInputError(message)
+    masks = None if mask is None else _masks(mask, len(data))
     parts = [_item(item, dim, naming(position)) for position, item in enumerate(data)]
-    if mask is not None:
-        parts = [_masked(part, mask[position], naming(position)) for position, part in enumerate(parts)]
+    if masks is not None:
+        parts = [_masked(part, masks[position], naming(position)) for position, part in enumerate(parts)]
     dims = [part.shape[1] for part in parts if len(part) or part.shape[1]]
     width = dim if dim is not None else (dims[0] if dims else 0)
     for position, part in enumerate(parts):
@@ -289,7 +309,7 @@ def _from_sequence(data: Sequence[Any], mask: Any, dim: int | None, naming: _Nam
     if not filled:
         return Ragged(np.zeros((0, width), dtype=np.float32), offsets)
     values = filled[0] if len(filled) == 1 else np.concatenate(filled)
-    return Ragged(np.ascontiguousarray(values), offsets)
+    return Ragged(values, offsets)
 
 
 def _item(item: Any, dim: int | None, where: str) -> FloatArray:
@@ -298,7 +318,7 @@ def _item(item: Any, dim: int | None, where: str) -> FloatArray:
         raise InvalidInputError(message)
     if isinstance(item, (list, tuple)) and not item:
         return np.zeros((0, dim or 0), dtype=np.float32)
-    part = _float32(item, where)
+    part = floats(item, where)
     if part.ndim == 1 and part.size == 0:
         return part.reshape(0, dim or 0)
     if part.ndim != 2:
@@ -309,8 +329,17 @@ def _item(item: Any, dim: int | None, where: str) -> FloatArray:
     return part
 
 
+def _masks(mask: Any, count: int) -> Sequence[Any]:
+    given = listed(mask, "mask")
+    masks = given if isinstance(given, (list, tuple)) else list(np.atleast_1d(booleans(given, "mask")))
+    if len(masks) != count:
+        message = f"{len(masks)} masks for {count} items; give one for each"
+        raise InvalidInputError(message)
+    return masks
+
+
 def _masked(part: FloatArray, mask: Any, where: str) -> FloatArray:
-    keep = np.asarray(_numeric(mask, "mask")).astype(bool).reshape(-1)
+    keep = booleans(mask, f"the mask of {where}").reshape(-1)
     if keep.size != len(part):
         message = f"{where}: a mask of {keep.size} entries for {len(part)} tokens"
         raise InvalidInputError(message)
@@ -318,30 +347,21 @@ def _masked(part: FloatArray, mask: Any, where: str) -> FloatArray:
     return kept
 
 
-def _flat(values: FloatArray, offsets: Any, naming: _Naming) -> Ragged:
-    bounds = _integers(offsets, "offsets")
-    if bounds.size == 0 or bounds[0] != 0 or bounds[-1] != len(values) or (bounds[1:] < bounds[:-1]).any():
-        message = (
-            f"{naming.whole}: offsets must start at 0, never fall and end at the number of tokens, {len(values)}"
-            + (f"; they go from {bounds[0]} to {bounds[-1]}" if bounds.size else "; they are empty")
-        )
+def position_of(position: Any, count: int, what: str) -> int:
+    """Resolve a position among `count` items, counted from the end if negative."""
+    number = whole(position)
+    if number is None:
+        message = f"a position is an integer, not {shown(position)}"
         raise InvalidInputError(message)
-    return Ragged(np.ascontiguousarray(values), bounds)
+    if not -count <= number < count:
+        message = f"position {number} is outside the {count} {what}"
+        raise IndexError(message)
+    return number % count
 
 
 def _lengths_to_offsets(lengths: Any, naming: _Naming) -> OffsetArray:
-    counts = _integers(lengths, "lengths")
+    counts = integers(lengths, "lengths")
     if (counts < 0).any():
         message = f"{naming.whole}: a length is negative"
         raise InvalidInputError(message)
     return np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(counts, dtype=np.int64)])
-
-
-def _integers(data: Any, what: str) -> OffsetArray:
-    array = _numeric(data, what)
-    if array.size == 0:
-        return np.zeros(0, dtype=np.int64)
-    if array.ndim != 1 or array.dtype.kind not in "iu":
-        message = f"{what} must be a one-dimensional integer array, not {array.dtype} of shape {array.shape}"
-        raise InvalidInputError(message)
-    return np.ascontiguousarray(array, dtype=np.int64)

@@ -1,17 +1,20 @@
 """Rerank texts with a multi-vector model, in the shape of sentence-transformers' `CrossEncoder`; no index needed."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
+from latewood._arrays import to_numpy
+from latewood._options import choice_of, count_of, flag_of, optional, text_of, threads_of
+from latewood._queries import is_text_batch
 from latewood._typing import FloatArray, Precision, VectorInput
 from latewood.encode.nano import nano_en
 from latewood.encode.protocol import Encoder, as_encoder, encode_documents, encode_queries
 from latewood.encode.sentence_transformers import SentenceTransformersEncoder
-from latewood.errors import InvalidInputError
+from latewood.errors import EncoderError, InvalidInputError
 from latewood.exact import maxsim
-from latewood.ragged import Ragged, to_ragged
+from latewood.ragged import Ragged, listed, to_ragged
 
 
 class Reranker:
@@ -32,8 +35,8 @@ class Reranker:
         self, encoder: Any = None, *, length_normalize: bool = False, precision: Precision = "float32"
     ) -> None:
         self._encoder = as_encoder(encoder) if encoder is not None else None
-        self.length_normalize = length_normalize
-        self.precision = precision
+        self.length_normalize = flag_of(length_normalize, "length_normalize")
+        self.precision = choice_of(precision, "precision", get_args(Precision))
 
     @property
     def encoder(self) -> Encoder:
@@ -83,20 +86,27 @@ class Reranker:
         list of dict
             {"corpus_id": position in `documents`, "score": float, "text": document}, best first; ties by position.
         """
-        if top_k is not None and (isinstance(top_k, bool) or top_k < 1):
-            message = f"top_k must be at least 1, not {top_k!r}"
-            raise InvalidInputError(message)
+        top_k = optional(count_of, top_k, "top_k")
+        return_documents = flag_of(return_documents, "return_documents")
+        threads = threads_of(threads)
+        _check_activation(activation_fn)
         options = _encode_options(prompt_name, prompt, batch_size, show_progress_bar, device, pool, chunk_size)
+        if isinstance(documents, str):
+            message = "the documents are one text; pass a list of them: [text]"
+            raise InvalidInputError(message)
+        documents = listed(documents, "the documents")
         query_vectors = self._query_vectors([query] if isinstance(query, str) else query, options)
         if len(query_vectors) != 1:
             message = f"rank takes one query, not {len(query_vectors)}"
             raise InvalidInputError(message)
-        if not _holds_items(documents):
+        if isinstance(documents, (list, tuple)) and not documents:
             return []
         vectors = self._document_vectors(documents if document_vectors is None else document_vectors, options)
-        if document_vectors is not None and len(documents) != len(vectors):
-            message = f"{len(vectors)} document vectors for {len(documents)} documents; give one item for each"
-            raise InvalidInputError(message)
+        if document_vectors is not None:
+            count = len(documents) if hasattr(documents, "__len__") else None
+            if count != len(vectors):
+                message = f"{len(vectors)} document vectors for {count} documents; give one item for each"
+                raise InvalidInputError(message)
         scores = self._scores(query_vectors, vectors, threads)
         values = _activated(scores, activation_fn)
         order = np.argsort(-values, kind="stable").tolist()
@@ -141,13 +151,23 @@ class Reranker:
         -------
         float32 array [pairs], torch tensor, list of float; or one score for one pair
         """
-        del apply_softmax
-        single = len(inputs) == 2 and all(isinstance(part, str) for part in inputs)
-        pairs = [inputs] if single else list(inputs)
+        optional(flag_of, apply_softmax, "apply_softmax")
+        convert_to_numpy = flag_of(convert_to_numpy, "convert_to_numpy")
+        convert_to_tensor = flag_of(convert_to_tensor, "convert_to_tensor")
+        threads = threads_of(threads)
+        _check_activation(activation_fn)
+        given = listed(inputs, "the inputs")
+        if not isinstance(given, (list, tuple)):
+            message = f"the inputs are a {type(given).__name__}; pass a list of (query, document) pairs of texts"
+            raise InvalidInputError(message)
+        single = len(given) == 2 and all(isinstance(part, str) for part in given)
+        pairs = [tuple(given)] if single else [listed(pair, f"input {at}") for at, pair in enumerate(given)]
         for position, pair in enumerate(pairs):
-            if isinstance(pair, str) or len(pair) != 2 or not all(isinstance(part, str) for part in pair):
+            if not isinstance(pair, (list, tuple)) or len(pair) != 2:
                 message = f"input {position} is not a (query, document) pair of texts"
                 raise InvalidInputError(message)
+            text_of(pair[0], f"the query of input {position}")
+            text_of(pair[1], f"the document of input {position}")
         options = _encode_options(prompt_name, prompt, batch_size, show_progress_bar, device, pool, chunk_size)
         scores = self._pair_scores(pairs, options, threads)
         values = _activated(scores, activation_fn)
@@ -182,14 +202,15 @@ class Reranker:
         return one
 
     def _query_vectors(self, query: Any, options: dict[str, Any]) -> Ragged:
-        if not (isinstance(query, list) and query and isinstance(query[0], str)):
+        query = listed(query, "the query")
+        if not is_text_batch(query):
             return to_ragged(query, kind="query")
         return encode_queries(_Configured(self.encoder, options), query)
 
     def _document_vectors(self, documents: Any, options: dict[str, Any]) -> Ragged:
-        if not (isinstance(documents, (list, tuple)) and documents and isinstance(documents[0], str)):
+        if not is_text_batch(documents):
             return to_ragged(documents, allow_empty=True)
-        return encode_documents(_Configured(self.encoder, options), list(documents), allow_empty=True)
+        return encode_documents(_Configured(self.encoder, options), documents, allow_empty=True)
 
 
 class _Configured:
@@ -211,7 +232,11 @@ class _Configured:
 
     def _call(self, method: str, inputs: list[str]) -> Any:
         if isinstance(self._encoder, SentenceTransformersEncoder):
-            return getattr(self._encoder.model, method)(inputs, convert_to_numpy=True, **self._options)
+            try:
+                return getattr(self._encoder.model, method)(inputs, convert_to_numpy=True, **self._options)
+            except Exception as error:  # a prompt, a device or a pool that the library does not know
+                message = f"{self._encoder!r} could not encode with {self._options}: {error}"
+                raise EncoderError(message) from error
         return getattr(self._encoder, method)(inputs)
 
 
@@ -225,25 +250,31 @@ def _encode_options(
     chunk_size: int | None,
 ) -> dict[str, Any]:
     given = {
-        "prompt_name": prompt_name,
-        "prompt": prompt,
+        "prompt_name": optional(text_of, prompt_name, "prompt_name"),
+        "prompt": optional(text_of, prompt, "prompt"),
         "device": device,
         "pool": pool,
-        "chunk_size": chunk_size,
+        "chunk_size": optional(count_of, chunk_size, "chunk_size"),
     }
     options: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
-    return {**options, "batch_size": batch_size, "show_progress_bar": bool(show_progress_bar)}
+    shows = optional(flag_of, show_progress_bar, "show_progress_bar")
+    return {**options, "batch_size": count_of(batch_size, "batch_size"), "show_progress_bar": bool(shows)}
+
+
+def _check_activation(activation: Any) -> None:
+    if activation is not None and not callable(activation):
+        message = f"activation_fn is a {type(activation).__name__}; pass a function of the array of scores"
+        raise InvalidInputError(message)
 
 
 def _activated(scores: FloatArray, activation: Callable[[FloatArray], Any] | None) -> FloatArray:
     if activation is None:
         return scores
-    values = np.asarray(activation(scores), dtype=np.float32)
-    if values.shape != scores.shape:
-        message = f"activation_fn gave shape {values.shape} for {scores.shape} scores; it must keep the shape"
+    values = to_numpy(activation(scores), "what activation_fn gave")
+    if values.shape != scores.shape or values.dtype.kind not in "fiub":
+        message = (
+            f"activation_fn gave {values.dtype} of shape {values.shape} for {len(scores)} scores; it must give "
+            "one number for each"
+        )
         raise InvalidInputError(message)
-    return values
-
-
-def _holds_items(documents: Any) -> bool:
-    return not hasattr(documents, "__len__") or len(documents) > 0
+    return values.astype(np.float32)

@@ -7,8 +7,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from latewood._ids import plain_ids
 from latewood._typing import FloatArray, Id, OffsetArray, ResultIds
-from latewood.errors import LatewoodError
+from latewood.errors import InvalidInputError, LatewoodError
+from latewood.ragged import listed, position_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,10 +136,7 @@ class SearchArrays:
 
     def __getitem__(self, position: int) -> tuple[ResultIds, FloatArray]:
         """Give ids and scores of one query."""
-        if not -len(self) <= position < len(self):
-            message = f"position {position} is outside the {len(self)} queries"
-            raise IndexError(message)
-        position %= len(self)
+        position = position_of(position, len(self), "queries")
         rows = slice(int(self.offsets[position]), int(self.offsets[position + 1]))
         return self.ids[rows], self.scores[rows]
 
@@ -147,7 +146,11 @@ class SearchArrays:
 
     def to_run(self, query_ids: Sequence[str]) -> dict[str, dict[str, float]]:
         """Give a run, query id → document id → score, with all ids as strings."""
+        names = [str(name) for name in plain_ids(listed(query_ids, "query_ids"))]
+        if len(names) != len(self):
+            message = f"{len(names)} query ids for {len(self)} queries; give one for each"
+            raise InvalidInputError(message)
         return {
-            query: {str(document): float(score) for document, score in zip(ids, scores, strict=True)}
-            for query, (ids, scores) in zip(query_ids, self, strict=True)
+            name: {str(document): float(score) for document, score in zip(ids, scores, strict=True)}
+            for name, (ids, scores) in zip(names, self, strict=True)
         }

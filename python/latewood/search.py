@@ -10,17 +10,21 @@ from latewood import _core
 from latewood._core import Results as CoreResults
 from latewood._hits import build_hits, scaled, to_arrays
 from latewood._ids import normalise_ids, one_id
-from latewood._options import count_of, filter_json, threads_of
+from latewood._options import flag_of
 from latewood._queries import Candidates, is_text_batch, many_lists, one_list
-from latewood._search_options import SearchOptions
+from latewood._search_options import SearchOptions, checked_rerank, checked_score, checked_search
 from latewood._typing import FloatArray, Gather, Id, MissingRule, ScoreKind, VectorInput
 from latewood.encode.protocol import Encoder, encode_queries
 from latewood.errors import InvalidInputError
-from latewood.feedback import NOTHING, Added, Feedback, checked
-from latewood.ragged import Ragged, one_matrix, split_weights, to_ragged
+from latewood.feedback import NOTHING, Added, Feedback
+from latewood.ragged import Ragged, listed, one_matrix, split_weights, to_ragged
 from latewood.results import Explanation, Hit, SearchArrays
 
 Stats = dict[str, float]
+
+
+def _flags(**given: Any) -> tuple[bool, ...]:
+    return tuple(flag_of(value, name) for name, value in given.items())
 
 
 class Searcher(ABC):
@@ -110,7 +114,7 @@ class Searcher(ABC):
         return_stats : bool
             Also give counts and seconds by stage; with feedback, those of both passes together.
         threads : int, optional
-            All processors by default. The hits do not depend on it.
+            As many as this process may use at once by default. The hits do not depend on it.
 
         Returns
         -------
@@ -119,13 +123,26 @@ class Searcher(ABC):
         Raises
         ------
         InvalidInputError
-            k below 1, a query without tokens or with NaN, an unknown option; feedback from an index without cells.
+            k below 1, a query without tokens, with more than 4,096 of them or with NaN, an option that is not one;
+            feedback from an index without cells. Options are checked before a text is encoded.
         DimensionError, EncoderRequiredError
         """
-        queries = self._one_query(query)
-        arrays, results = self._search(
-            queries, k, filter, ids, weights, gather, candidates, probes, threshold, feedback, score, threads
+        options = checked_search(
+            k,
+            condition=filter,
+            ids=ids,
+            gather=gather,
+            candidates=candidates,
+            probes=probes,
+            threshold=threshold,
+            feedback=feedback,
+            threads=threads,
         )
+        score = checked_score(score)
+        with_documents, return_stats = _flags(with_documents=with_documents, return_stats=return_stats)
+        queries = self._one_query(query)
+        weights = split_weights(weights, queries)
+        arrays, results = self._search(queries, weights, score, options)
         text = [query] if isinstance(query, str) else None
         added = Added.to_queries(results) if feedback is not None else None
         hits = self._hits(arrays, results, queries, text, weights, score, with_documents, added)[0]
@@ -164,10 +181,24 @@ class Searcher(ABC):
         -------
         list of list of Hit, or SearchArrays; or (that, stats) with `return_stats`
         """
-        vectors, texts = self._many_queries(queries)
-        arrays, results = self._search(
-            vectors, k, filter, ids, weights, gather, candidates, probes, threshold, feedback, score, threads
+        options = checked_search(
+            k,
+            condition=filter,
+            ids=ids,
+            gather=gather,
+            candidates=candidates,
+            probes=probes,
+            threshold=threshold,
+            feedback=feedback,
+            threads=threads,
         )
+        score = checked_score(score)
+        as_arrays, with_documents, return_stats = _flags(
+            as_arrays=as_arrays, with_documents=with_documents, return_stats=return_stats
+        )
+        vectors, texts = self._many_queries(queries)
+        weights = split_weights(weights, vectors)
+        arrays, results = self._search(vectors, weights, score, options)
         found: Any = arrays
         if not as_arrays:
             added = Added.to_queries(results) if feedback is not None else None
@@ -228,9 +259,13 @@ class Searcher(ABC):
         Candidate pruning and early exit are those of "Multivector Reranking in the Era of Strong First-Stage
         Retrievers", defined for negative scores and short lists too.
         """
-        queries = self._one_query(query)
+        options = checked_rerank(k, alpha=alpha, beta=beta, missing=missing, threads=threads)
+        score = checked_score(score)
+        with_documents, return_stats = _flags(with_documents=with_documents, return_stats=return_stats)
         chosen = one_list(candidates, scores)
-        arrays, results = self._rerank(queries, chosen, k, alpha, beta, missing, weights, score, threads)
+        queries = self._one_query(query)
+        weights = split_weights(weights, queries)
+        arrays, results = self._rerank(queries, chosen, weights, score, options)
         text = [query] if isinstance(query, str) else None
         hits = self._hits(arrays, results, queries, text, weights, score, with_documents)[0]
         return (hits, results.stats) if return_stats else hits
@@ -272,8 +307,19 @@ class Searcher(ABC):
         -------
         list of list of Hit, or SearchArrays, or for a run a mapping of query id to list of Hit; or (that, stats)
         """
+        options = checked_rerank(k, alpha=alpha, beta=beta, missing=missing, threads=threads)
+        score = checked_score(score)
+        as_arrays, with_documents, return_stats = _flags(
+            as_arrays=as_arrays, with_documents=with_documents, return_stats=return_stats
+        )
         keys: list[str] | None = None
         if isinstance(queries, Mapping):
+            if not isinstance(candidates, Mapping):
+                message = (
+                    f"queries are a mapping and the candidates a {type(candidates).__name__}; pass both as "
+                    "mappings, or both as lists"
+                )
+                raise InvalidInputError(message)
             keys = [key for key in queries if key in candidates]
             if len(keys) != len(candidates):
                 unknown = next(key for key in candidates if key not in queries)
@@ -282,7 +328,8 @@ class Searcher(ABC):
             queries, candidates = [queries[key] for key in keys], [candidates[key] for key in keys]
         vectors, texts = self._many_queries(queries)
         chosen = many_lists(candidates, scores, offsets, len(vectors))
-        arrays, results = self._rerank(vectors, chosen, k, alpha, beta, missing, weights, score, threads)
+        weights = split_weights(weights, vectors)
+        arrays, results = self._rerank(vectors, chosen, weights, score, options)
         found: Any = arrays
         if not as_arrays:
             hits = self._hits(arrays, results, vectors, texts, weights, score, with_documents)
@@ -314,10 +361,11 @@ class Searcher(ABC):
         Explanation
             Of the query as given. What feedback added to it is known to the hits alone: ask `Hit.explain`.
         """
+        key, score = one_id(id), checked_score(score)
         queries = self._one_query(query)
         return self._explain(
             queries.values,
-            one_id(id),
+            key,
             split_weights(weights, queries),
             query if isinstance(query, str) else None,
             score,
@@ -338,7 +386,15 @@ class Searcher(ABC):
         float
             1.0 if nothing is lost. Among documents with equal scores, the exact search's choice counts.
         """
+        unknown = next((name for name in options if name not in SearchOptions.__annotations__), None)
+        if unknown is not None:
+            message = f"measure_recall takes no {unknown}; its options are {', '.join(SearchOptions.__annotations__)}"
+            raise InvalidInputError(message)
         vectors, _ = self._many_queries(queries)
+        # What both searches go through must not be used up by the first.
+        for name, again in (("ids", normalise_ids), ("weights", listed)):
+            if options.get(name) is not None:
+                options[name] = again(options[name], name)
         common = ("filter", "ids", "weights", "feedback", "threads")
         shared = {name: options[name] for name in common if name in options}
         exact = self.search_batch(vectors, k, gather="exact", as_arrays=True, **shared)
@@ -358,6 +414,7 @@ class Searcher(ABC):
         matrix = one_matrix(query, self.dim)
         if matrix is not None:
             return matrix
+        query = listed(query, "the query vectors")
         if is_text_batch(query):
             message = f"{len(query)} query texts are given where one is expected; use the batch form of the call"
             raise InvalidInputError(message)
@@ -373,6 +430,7 @@ class Searcher(ABC):
                 "one query text is given where several are expected; pass [text], or use the single form of the call"
             )
             raise InvalidInputError(message)
+        queries = listed(queries, "the query vectors")
         if is_text_batch(queries):
             texts = list(queries)
             return encode_queries(self.require_encoder("text queries"), texts, dim=self.dim), texts
@@ -384,51 +442,23 @@ class Searcher(ABC):
     def _search(
         self,
         queries: Ragged,
-        k: int,
-        condition: Mapping[str, Any] | None,
-        ids: Iterable[Id] | None,
-        weights: Any,
-        gather: Gather | None,
-        candidates: int | None,
-        probes: int | None,
-        threshold: float | None,
-        feedback: Feedback | None,
+        weights: FloatArray | None,
         score: ScoreKind,
-        threads: int | None,
+        options: dict[str, Any],
     ) -> tuple[SearchArrays, CoreResults]:
-        results = self._core.search(
-            queries.values,
-            queries.offsets,
-            k=count_of(k, "k"),
-            weights=split_weights(weights, queries),
-            gather=gather,
-            candidates=count_of(candidates, "candidates") if candidates is not None else None,
-            probes=count_of(probes, "probes") if probes is not None else None,
-            threshold=threshold,
-            filter=filter_json(condition),
-            ids=normalise_ids(ids) if ids is not None else None,
-            feedback=checked(feedback),
-            threads=threads_of(threads),
-        )
+        results = self._core.search(queries.values, queries.offsets, weights=weights, **options)
         return to_arrays(results, queries, score), results
 
     def _rerank(
         self,
         queries: Ragged,
         candidates: Candidates,
-        k: int | None,
-        alpha: float | None,
-        beta: int | None,
-        missing: MissingRule,
-        weights: Any,
+        weights: FloatArray | None,
         score: ScoreKind,
-        threads: int | None,
+        options: dict[str, Any],
     ) -> tuple[SearchArrays, CoreResults]:
-        if alpha is not None and candidates.scores is None and len(candidates.ids):
+        if options["alpha"] is not None and candidates.scores is None and len(candidates.ids):
             message = "alpha prunes by first-stage scores, and there are none; pass scores=, or leave alpha out"
-            raise InvalidInputError(message)
-        if k is None and (alpha is not None or beta is not None):
-            message = "alpha and beta work towards a top k; pass k="
             raise InvalidInputError(message)
         results = self._core.rerank(
             queries.values,
@@ -436,12 +466,8 @@ class Searcher(ABC):
             candidates.ids,
             candidates.offsets,
             scores=candidates.scores,
-            weights=split_weights(weights, queries),
-            k=count_of(k, "k") if k is not None else None,
-            alpha=alpha,
-            beta=count_of(beta, "beta") if beta is not None else None,
-            missing=missing,
-            threads=threads_of(threads),
+            weights=weights,
+            **options,
         )
         return to_arrays(results, queries, score), results
 
@@ -451,16 +477,14 @@ class Searcher(ABC):
         results: CoreResults,
         queries: Ragged,
         texts: list[str] | None,
-        weights: Any,
+        weights: FloatArray | None,
         score: ScoreKind,
         with_documents: bool,
         added: list[Added] | None = None,
     ) -> list[list[Hit]]:
-        flat = split_weights(weights, queries)
-
         def explain(position: int, key: Id) -> Explanation:
             rows = slice(int(queries.offsets[position]), int(queries.offsets[position + 1]))
-            own = flat[rows] if flat is not None else None
+            own = weights[rows] if weights is not None else None
             text = texts[position] if texts else None
             return self._explain(queries[position], key, own, text, score, added[position] if added else NOTHING)
 

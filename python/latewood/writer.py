@@ -1,16 +1,16 @@
 """The writer: changes to an index that become visible together."""
 
-import json
 from collections.abc import Iterable, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, cast
+from typing import TYPE_CHECKING, Any, Self, get_args
 
 from latewood._ids import normalise_ids, one_id
 from latewood._optional import chunks, progress_bar
+from latewood._options import choice_of, flag_of, mapping_json, text_of, threads_of
 from latewood._typing import Id, IdSequence, Metadata, MissingRule, VectorInput
-from latewood.encode.protocol import encode_and_mark
+from latewood.encode.protocol import checked_texts, encode_and_mark
 from latewood.errors import DuplicateIdError, InvalidInputError, WriterError
-from latewood.ragged import Ragged, to_ragged
+from latewood.ragged import Ragged, listed, to_ragged
 
 if TYPE_CHECKING:
     from latewood import _core
@@ -70,7 +70,7 @@ class Writer:
             Accept documents without a single token, such as empty texts: no search finds them, and a rerank puts them
             last with `-inf`.
         threads : int, optional
-            All processors by default; the codes do not depend on it.
+            As many as this process may use at once by default; the codes do not depend on it.
 
         Raises
         ------
@@ -124,6 +124,7 @@ class Writer:
             An id is missing and `missing` is "error". Nothing is deleted.
         """
         self._check_usable()
+        choice_of(missing, "missing", get_args(MissingRule))
         deleted = self._core.delete(normalise_ids(ids), missing=missing)
         self._changed = self._changed or deleted > 0
         return deleted
@@ -190,12 +191,13 @@ class Writer:
         upsert: bool,
     ) -> None:
         self._check_usable()
-        keys = normalise_ids(ids)
+        keys = normalise_ids(listed(ids, "ids"))
         _check_duplicates(keys)
         text_list = _texts(_aligned(texts, len(keys), "texts"), keys)
         json_list = _metadata_json(_aligned(metadata, len(keys), "metadata"), keys)
-        stored = text_list if store_texts else None
-        options: dict[str, Any] = {"upsert": upsert, "threads": threads}
+        stored = text_list if flag_of(store_texts, "store_texts") else None
+        allow_empty = flag_of(allow_empty, "allow_empty")
+        options: dict[str, Any] = {"upsert": upsert, "threads": threads_of(threads)}
         if vectors is not None:
             mask, offsets, lengths = layout
             ragged = to_ragged(
@@ -216,7 +218,7 @@ class Writer:
             message = "give texts or vectors to add"
             raise InvalidInputError(message)
         encoder = self._index.require_encoder("adding texts")
-        documents = cast("list[str]", text_list)
+        documents = checked_texts(text_list, "document", keys, allow_empty=allow_empty)
         with progress_bar(len(keys), "encoding", show_progress=self._show_progress) as bar:
             for rows in chunks(len(keys), ENCODE_CHUNK):
                 try:
@@ -247,11 +249,7 @@ class Writer:
     ) -> None:
         if len(keys) == 0:
             return
-        try:
-            self._core.add(keys, ragged.values, ragged.offsets, texts=texts, metadata=metadata, **options)
-        except UnicodeEncodeError as error:
-            message = f"an id, text or metadata is not Unicode text ({error}); remove lone surrogates"
-            raise InvalidInputError(message) from error
+        self._core.add(keys, ragged.values, ragged.offsets, texts=texts, metadata=metadata, **options)
         self._changed = True
 
 
@@ -267,38 +265,27 @@ def _check_duplicates(keys: IdSequence) -> None:
 def _aligned(items: Any, count: int, what: str) -> list[Any] | None:
     if items is None:
         return None
-    if isinstance(items, (str, bytes, dict)):
+    given = listed(items, what)
+    if not isinstance(given, (list, tuple)):
         message = f"{what} is one {type(items).__name__}; pass a list with one entry for each id"
         raise InvalidInputError(message)
-    result = list(items)
-    if len(result) != count:
-        message = f"{len(result)} {what} for {count} ids; give one for each"
+    if len(given) != count:
+        message = f"{len(given)} {what} for {count} ids; give one for each"
         raise InvalidInputError(message)
-    return result
+    return list(given)
 
 
 def _texts(texts: list[Any] | None, keys: IdSequence) -> list[str | None] | None:
     for key, text in zip(keys, texts or (), strict=False):
-        if text is not None and not isinstance(text, str):
-            message = f"the text of document {one_id(key)!r} is a {type(text).__name__}, not a str"
-            raise InvalidInputError(message)
+        if text is not None:
+            text_of(text, f"the text of document {one_id(key)!r}")
     return texts
 
 
 def _metadata_json(metadata: list[Any] | None, keys: IdSequence) -> list[str | None] | None:
     if metadata is None:
         return None
-    result: list[str | None] = []
-    for key, entry in zip(keys, metadata, strict=True):
-        if entry is None:
-            result.append(None)
-            continue
-        if not hasattr(entry, "keys"):
-            message = f"the metadata of document {one_id(key)!r} is a {type(entry).__name__}; a mapping is expected"
-            raise InvalidInputError(message)
-        try:
-            result.append(json.dumps(dict(entry), ensure_ascii=False, allow_nan=False))
-        except (TypeError, ValueError) as error:
-            message = f"the metadata of document {one_id(key)!r} is not JSON: {error}"
-            raise InvalidInputError(message) from error
-    return result
+    return [
+        None if entry is None else mapping_json(entry, f"the metadata of document {one_id(key)!r}", "{'lang': 'en'}")
+        for key, entry in zip(keys, metadata, strict=True)
+    ]

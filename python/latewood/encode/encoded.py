@@ -3,7 +3,9 @@
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
+from latewood._arrays import booleans, items_of
+from latewood.errors import InvalidInputError
+from latewood.ragged import listed
 
 if TYPE_CHECKING:
     from latewood._typing import BoolArray
@@ -22,5 +24,10 @@ class Encoded(list[Any]):
     """
 
     def __init__(self, vectors: Iterable[Any], truncated: Iterable[bool]) -> None:
-        super().__init__(vectors)
-        self.truncated: BoolArray = np.fromiter(truncated, dtype=np.bool_, count=len(self))
+        super().__init__(items_of(vectors, "vectors"))
+        self.truncated: BoolArray = booleans(listed(truncated, "truncated"), "truncated").reshape(-1)
+        if len(self.truncated) != len(self):
+            message = (
+                f"{len(self.truncated)} marks of truncation for the vectors of {len(self)} texts; give one for each"
+            )
+            raise InvalidInputError(message)

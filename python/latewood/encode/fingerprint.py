@@ -4,7 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from latewood.errors import EncoderMismatchError
+from latewood._options import count_of, optional, shown, text_of
+from latewood.errors import EncoderError, EncoderMismatchError, InvalidInputError
 
 _COMPARED = ("name", "revision", "dim", "prompts", "pooling")
 
@@ -22,7 +23,7 @@ def fingerprint(encoder: Any, *, dim: int | None = None) -> dict[str, Any]:
     return {
         "name": _plain(getattr(encoder, "name", None)) or type(encoder).__name__,
         "revision": _plain(getattr(encoder, "revision", None)),
-        "dim": int(own_dim) if own_dim is not None else dim,
+        "dim": optional(count_of, dim if own_dim is None else own_dim, "the encoder's dim"),
         "prompts": _plain(getattr(encoder, "prompts", None)),
         "pooling": _plain(getattr(encoder, "pooling", None)),
         "class": f"{type(encoder).__module__}.{type(encoder).__qualname__}",
@@ -45,10 +46,12 @@ def check_fingerprint(stored: str | None, encoder: Any, *, path: str) -> None:
     Raises
     ------
     EncoderMismatchError
+    InvalidInputError
+        `stored` is no JSON object.
     """
     if stored is None:
         return
-    theirs = json.loads(stored)
+    theirs = _recorded(stored)
     ours = fingerprint(encoder)
     for key in _COMPARED:
         old, new = theirs.get(key), ours.get(key)
@@ -88,8 +91,24 @@ def _same_folder(old: str, new: str) -> bool:
     return is_path and Path(old).name == Path(new).name
 
 
+def _recorded(stored: str) -> dict[str, Any]:
+    try:
+        recorded = json.loads(text_of(stored, "the stored fingerprint"))
+    except (ValueError, RecursionError) as error:
+        message = f"the stored fingerprint is not JSON: {error}"
+        raise InvalidInputError(message) from error
+    if not isinstance(recorded, dict):
+        message = f"the stored fingerprint is a {type(recorded).__name__}, not a JSON object"
+        raise InvalidInputError(message)
+    return recorded
+
+
 def _plain(value: Any) -> Any:
     if value is None or callable(value):
         return None
-    # A round trip makes tuples lists, so that a stored and a fresh fingerprint compare equal.
-    return json.loads(json.dumps(value, default=str))
+    try:
+        # A round trip makes tuples lists, so that a stored and a fresh fingerprint compare equal.
+        return json.loads(json.dumps(value, default=str))
+    except Exception as error:  # a foreign encoder's attributes may be anything
+        message = f"what the encoder says of itself cannot be recorded, {shown(value)}: {error}"
+        raise EncoderError(message) from error

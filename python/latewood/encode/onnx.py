@@ -8,14 +8,16 @@ from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from threading import Lock
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
+from latewood._arrays import items_of
 from latewood._optional import import_optional
+from latewood._options import count_of, optional, path_of, text_of, threads_of
 from latewood._typing import BoolArray, FloatArray
 from latewood.encode.encoded import Encoded
+from latewood.encode.loading import loading
 from latewood.encode.onnx_folder import Expansion, Recipe, Side, read_folder
 from latewood.encode.onnx_modules import IdArray, ResolvedMask, Task
 from latewood.errors import EncoderError, InvalidInputError, MissingDependencyError
@@ -55,14 +57,13 @@ class OnnxEncoder:
         batch_tokens: int = 512,
         graph: str | None = None,
     ) -> None:
-        for what, count in (("threads", 1 if threads is None else threads), ("batch_tokens", batch_tokens)):
-            if isinstance(count, bool) or not isinstance(cast("object", count), int) or count < 1:
-                message = f"{what} must be at least 1, not {count!r}"
-                raise InvalidInputError(message)
-        self._recipe = read_folder(Path(folder), graph)
+        self._options: dict[str, Any] = {
+            "threads": threads_of(threads),
+            "batch_tokens": count_of(batch_tokens, "batch_tokens"),
+            "graph": optional(path_of, graph, "graph"),
+        }
+        self._recipe = read_folder(Path(path_of(folder, "folder")), self._options["graph"])
         _check_installed()
-        self._options: dict[str, Any] = {"threads": threads, "batch_tokens": batch_tokens, "graph": graph}
-        self._lock = Lock()
         self._loaded: _Model | None = None
 
     @property
@@ -124,7 +125,7 @@ class OnnxEncoder:
         # A forked child gets a session of its own: a thread of the parent may have held a lock of the inherited one.
         model = self._loaded
         if model is None or model.process != os.getpid():
-            with self._lock:
+            with loading():
                 model = self._loaded
                 if model is None or model.process != os.getpid():
                     threads = self._options["threads"] or _processors()
@@ -152,12 +153,8 @@ def _checked(inputs: Sequence[str]) -> list[str]:
     if isinstance(inputs, str):
         message = "texts must come as a list of str, not as one str; pass [text]"
         raise InvalidInputError(message)
-    texts = list(inputs)
-    for position, text in enumerate(texts):
-        if not isinstance(cast("object", text), str):
-            message = f"the text at position {position} is a {type(text).__name__}, not a str"
-            raise InvalidInputError(message)
-    return texts
+    texts = items_of(inputs, "the texts")
+    return [text_of(text, f"the text at position {position}") for position, text in enumerate(texts)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,14 +228,7 @@ class _Model:
 
     def _prepare(self, texts: list[str], task: Task) -> list[_Tokens]:
         side: Side = self._recipe.sides[task]
-        try:
-            encodings = self._tokenizer.encode_batch_fast(
-                [side.prompt + text for text in texts], add_special_tokens=False
-            )
-        except TypeError as error:
-            # All are str here: what is left is text that UTF-8 cannot write.
-            message = "a text is not Unicode text; remove lone surrogates"
-            raise InvalidInputError(message) from error
+        encodings = self._tokenizer.encode_batch_fast([side.prompt + text for text in texts], add_special_tokens=False)
         # Cutting before the special tokens are put around is what keeps them, and one tokenizer serves both limits.
         room = None if side.length is None else max(side.length - self._special_count, 0)
         direction = "left" if self._recipe.special.cut_left else "right"

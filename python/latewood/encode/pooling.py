@@ -1,9 +1,9 @@
 """Fewer vectors for a text: token vectors that point about the same way become their mean."""
 
-from typing import Any, Literal, cast, get_args
+from typing import Any, Literal, get_args
 
 from latewood import _core
-from latewood._options import count_of, threads_of
+from latewood._options import choice_of, count_of, flag_of, number_of, optional, threads_of
 from latewood._typing import VectorInput
 from latewood.errors import InvalidInputError
 from latewood.ragged import Ragged, to_ragged
@@ -49,7 +49,7 @@ def pool_tokens(
     mask : array [items, tokens], optional
         Tokens whose entry is False or 0 do not count.
     threads : int, optional
-        All processors by default. The result does not depend on it.
+        As many as this process may use at once by default. The result does not depend on it.
 
     Returns
     -------
@@ -62,24 +62,19 @@ def pool_tokens(
         Not exactly one budget or one out of range, vectors that are not finite floats of a fitting shape, or a text of
         more than 8,192 vectors to pool.
     """
-    if method not in get_args(PoolingMethod):
-        message = f"no pooling method is called {method!r}; choose one of {', '.join(get_args(PoolingMethod))}"
+    choice_of(method, "method", get_args(PoolingMethod))
+    if sum(budget is not None for budget in (count, fraction, factor)) != 1:
+        message = "give exactly one of count, fraction and factor"
         raise InvalidInputError(message)
-    if isinstance(cast("object", protected), bool) or not isinstance(cast("object", protected), int) or protected < 0:
-        message = f"protected must be an integer of at least 0, not {protected!r}"
-        raise InvalidInputError(message)
+    options: dict[str, Any] = {
+        "count": optional(count_of, count, "count"),
+        "fraction": optional(number_of, fraction, "fraction", least=0.0, most=1.0),
+        "factor": optional(number_of, factor, "factor", least=1.0),
+        "protected": count_of(protected, "protected", least=0),
+        "normalize": flag_of(normalize, "normalize"),
+        "threads": threads_of(threads),
+    }
     ragged = to_ragged(vectors, mask=mask, kind="item", allow_empty=True)
     if ragged.dim == 0:
         return ragged
-    values, offsets = _core.pool(
-        ragged.values,
-        ragged.offsets,
-        method,
-        count=None if count is None else count_of(count, "count"),
-        fraction=fraction,
-        factor=factor,
-        protected=protected,
-        normalize=normalize,
-        threads=threads_of(threads),
-    )
-    return Ragged(values, offsets)
+    return Ragged(*_core.pool(ragged.values, ragged.offsets, method, **options))

@@ -8,13 +8,14 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 
 from latewood._ids import one_id
+from latewood._options import count_of, flag_of, optional, path_of, text_of
 from latewood._typing import IdSequence
 from latewood.encode.nano import NAME, nano_en
 from latewood.encode.onnx import OnnxEncoder
 from latewood.encode.onnx_folder import is_onnx_folder
 from latewood.encode.sentence_transformers import SentenceTransformersEncoder, is_multi_vector_encoder
 from latewood.errors import EncoderError, InvalidInputError
-from latewood.ragged import Ragged, to_ragged
+from latewood.ragged import Ragged, listed, to_ragged
 
 
 @runtime_checkable
@@ -41,7 +42,7 @@ def as_encoder(encoder: Any) -> Encoder:
     names and paths are sentence-transformers'. A model is loaded when it is first used, never with remote code enabled.
     """
     if isinstance(encoder, (str, os.PathLike)):
-        name = os.fspath(encoder)
+        name = path_of(encoder, "the encoder's name")
         if name == NAME:
             return nano_en()
         return OnnxEncoder(name) if is_onnx_folder(Path(name)) else SentenceTransformersEncoder(name)
@@ -58,7 +59,7 @@ def as_encoder(encoder: Any) -> Encoder:
 
 def encode_queries(encoder: Encoder, texts: Sequence[str], *, dim: int | None = None) -> Ragged:
     """Encode query texts; every query must come out with at least one token."""
-    return _encode(encoder.encode_query, encoder, texts, dim, "query", None, allow_empty=False)[0]
+    return _encode("encode_query", encoder, texts, dim, "query", None, allow_empty=False)[0]
 
 
 def encode_documents(
@@ -108,12 +109,32 @@ def encode_and_mark(
     EncoderError
         The encoder gave vectors for more or fewer texts.
     """
-    return _encode(encoder.encode_document, encoder, texts, dim, "document", names, allow_empty=allow_empty)
+    return _encode("encode_document", encoder, texts, dim, "document", names, allow_empty=allow_empty)
+
+
+def checked_texts(texts: Any, kind: str, names: IdSequence | None = None, *, allow_empty: bool = False) -> list[str]:
+    """Check that `texts` is a collection of str that UTF-8 can write, none of them empty unless that is allowed."""
+    given = listed(texts, f"the {kind} texts")
+    if not isinstance(given, (list, tuple)):
+        message = f"the {kind} texts are one {type(given).__name__}; pass a list of str"
+        raise InvalidInputError(message)
+    if names is not None and len(names) != len(given):
+        message = f"{len(names)} ids for {len(given)} {kind} texts; give one for each"
+        raise InvalidInputError(message)
+    for position, text in enumerate(given):
+        text_of(text, f"the text of {kind} {_name(position, names)}")
+        if not allow_empty and not text.strip():
+            remedy = (
+                "leave it out, or pass allow_empty=True" if kind == "document" else "there is nothing to search for"
+            )
+            message = f"the text of {kind} {_name(position, names)} is empty; {remedy}"
+            raise InvalidInputError(message)
+    return list(given)
 
 
 def _encode(
-    method: Any,
-    encoder: Encoder,
+    method: str,
+    encoder: Any,
     texts: Sequence[str],
     dim: int | None,
     kind: str,
@@ -121,13 +142,11 @@ def _encode(
     *,
     allow_empty: bool,
 ) -> tuple[Ragged, list[bool] | None]:
-    empty = np.array([_is_empty(text, position, kind, names) for position, text in enumerate(texts)], dtype=np.bool_)
-    if empty.any() and not allow_empty:
-        remedy = "leave it out, or pass allow_empty=True" if kind == "document" else "there is nothing to search for"
-        message = f"the text of {kind} {_name(int(empty.argmax()), names)} is empty; {remedy}"
-        raise InvalidInputError(message)
-    kept = np.flatnonzero(~empty).tolist()
-    vectors = method([texts[position] for position in kept]) if kept else []
+    encoder = as_encoder(encoder)
+    optional(count_of, dim, "dim")
+    texts = checked_texts(texts, kind, names, allow_empty=flag_of(allow_empty, "allow_empty"))
+    kept = [position for position, text in enumerate(texts) if text.strip()]
+    vectors = getattr(encoder, method)([texts[position] for position in kept]) if kept else []
     kept_names = None if names is None else [names[position] for position in kept]
     ragged = to_ragged(vectors, dim=dim, kind=kind, names=kept_names, allow_empty=allow_empty)
     if len(ragged) != len(kept):
@@ -138,15 +157,11 @@ def _encode(
     truncated = np.zeros(len(texts), dtype=np.bool_)
     marks = getattr(vectors, "truncated", None)
     if marks is not None:
+        if len(marks) != len(kept):
+            message = f"{type(encoder).__name__} marked {len(marks)} of {len(kept)} {kind} texts as cut or whole"
+            raise EncoderError(message)
         truncated[kept] = marks
     return Ragged(ragged.values, np.cumsum(lengths)), None if marks is None else truncated.tolist()
-
-
-def _is_empty(text: object, position: int, kind: str, names: IdSequence | None) -> bool:
-    if not isinstance(text, str):
-        message = f"the text of {kind} {_name(position, names)} is a {type(text).__name__}, not a str"
-        raise InvalidInputError(message)
-    return not text.strip()
 
 
 def _name(position: int, names: IdSequence | None) -> str:

@@ -1,11 +1,13 @@
 """sentence-transformers' `MultiVectorEncoder` behind the encoder protocol, loaded on first use."""
 
+import os
 import sys
-from threading import Lock
 from typing import Any
 
 from latewood._optional import import_optional
+from latewood._options import count_of, flag_of, optional, path_of, shown, text_of
 from latewood.encode.encoded import Encoded
+from latewood.encode.loading import loading
 from latewood.errors import EncoderError
 
 
@@ -24,7 +26,7 @@ class SentenceTransformersEncoder:
         A model's name or path, loaded when first needed and never with `trust_remote_code`, or a loaded model.
     revision : str, optional
         Revision of a named model.
-    device : str, optional
+    device : str or torch.device, optional
         As sentence-transformers chooses by default.
     batch_size : int
         Texts encoded together.
@@ -39,7 +41,7 @@ class SentenceTransformersEncoder:
         model: Any,
         *,
         revision: str | None = None,
-        device: str | None = None,
+        device: Any = None,
         batch_size: int = 32,
         show_progress: bool = False,
         **load_options: Any,
@@ -47,19 +49,22 @@ class SentenceTransformersEncoder:
         if load_options.pop("trust_remote_code", False):
             message = "trust_remote_code is not supported; load the model yourself and pass the MultiVectorEncoder"
             raise EncoderError(message)
-        self._model = None if isinstance(model, str) else model
-        self._given_name = model if isinstance(model, str) else None
-        self._given_revision = revision
+        named = isinstance(model, (str, os.PathLike))
+        if not named and not callable(getattr(model, "encode_query", None)):
+            message = f"the model is {shown(model)}; pass a name, a path or a MultiVectorEncoder"
+            raise EncoderError(message)
+        self._model = None if named else model
+        self._given_name = path_of(model, "the model's name") if named else None
+        self._given_revision = optional(text_of, revision, "revision")
         self._device = device
         self._load_options = load_options
-        self._lock = Lock()
-        self.batch_size = batch_size
-        self.show_progress = show_progress
+        self.batch_size = count_of(batch_size, "batch_size")
+        self.show_progress = flag_of(show_progress, "show_progress")
 
     @property
     def model(self) -> Any:
         """The `MultiVectorEncoder`, loaded now if it was not yet."""
-        with self._lock:
+        with loading():
             if self._model is None:
                 package = import_optional("sentence_transformers", extra="encode", purpose="encoding text")
                 if not hasattr(package, "MultiVectorEncoder"):
@@ -76,7 +81,7 @@ class SentenceTransformersEncoder:
                         trust_remote_code=False,
                         **self._load_options,
                     )
-                except (OSError, ValueError) as error:
+                except Exception as error:  # whatever the library, torch or a repository raises
                     message = f"the encoder {self._given_name!r} could not be loaded: {error}"
                     raise EncoderError(message) from error
             return self._model

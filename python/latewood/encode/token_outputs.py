@@ -7,7 +7,9 @@ import string
 from typing import Any
 
 from latewood._optional import import_optional
+from latewood._options import count_of, flag_of, optional, path_of, text_of
 from latewood.encode.sentence_transformers import SentenceTransformersEncoder
+from latewood.errors import EncoderError
 
 
 def token_outputs(
@@ -17,7 +19,7 @@ def token_outputs(
     document_length: int = 300,
     query_length: int | None = None,
     skip_punctuation: bool = True,
-    device: str | None = None,
+    device: Any = None,
     batch_size: int = 32,
 ) -> SentenceTransformersEncoder:
     """Wrap a transformer's last hidden states, scaled to unit length, as a `MultiVectorEncoder`.
@@ -34,29 +36,46 @@ def token_outputs(
         The same for queries; by default `document_length`.
     skip_punctuation : bool
         Whether punctuation in documents gets no vector.
-    device : str, optional
+    device : str or torch.device, optional
     batch_size : int
 
     Returns
     -------
     SentenceTransformersEncoder
         Its `model` is a `MultiVectorEncoder` and can be trained as any other.
+
+    Raises
+    ------
+    EncoderError
+        The model cannot be loaded.
+    InvalidInputError
+        A length or size below 1.
     """
+    path = path_of(model_name_or_path, "model_name_or_path")
+    name = optional(text_of, name, "name") or path
+    document_length = count_of(document_length, "document_length")
+    query_length = optional(count_of, query_length, "query_length") or document_length
+    skip_punctuation = flag_of(skip_punctuation, "skip_punctuation")
+    batch_size = count_of(batch_size, "batch_size")
     package = import_optional("sentence_transformers", extra="encode", purpose="encoding text")
     modules = import_optional("sentence_transformers.base.modules", extra="encode", purpose="encoding text")
     masks = import_optional(
         "sentence_transformers.multi_vector_encoder.modules", extra="encode", purpose="encoding text"
     )
-    transformer = modules.Transformer(
-        model_name_or_path,
-        document_length=document_length,
-        query_length=query_length or document_length,
-        max_seq_length=max(document_length, query_length or 0),
-    )
-    mask = masks.MultiVectorMask(skiplist_words=list(string.punctuation) if skip_punctuation else None)
-    normalize = modules.Normalize(module_input_name="token_embeddings")
-    model: Any = package.MultiVectorEncoder(modules=[transformer, mask, normalize], device=device)
-    model.latewood_name = name or model_name_or_path
+    try:
+        transformer = modules.Transformer(
+            path,
+            document_length=document_length,
+            query_length=query_length,
+            max_seq_length=max(document_length, query_length),
+        )
+        mask = masks.MultiVectorMask(skiplist_words=list(string.punctuation) if skip_punctuation else None)
+        normalize = modules.Normalize(module_input_name="token_embeddings")
+        model: Any = package.MultiVectorEncoder(modules=[transformer, mask, normalize], device=device)
+    except Exception as error:  # whatever the library, torch or a repository raises
+        message = f"the model {path!r} could not be loaded: {error}"
+        raise EncoderError(message) from error
+    model.latewood_name = name
     return SentenceTransformersEncoder(model, batch_size=batch_size)
 
 

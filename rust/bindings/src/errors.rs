@@ -1,5 +1,7 @@
 //! The exception tree and the one map from the core's errors to it.
 
+use std::path::Path;
+
 use latewood_core::Error;
 use pyo3::exceptions::{
     PyException, PyFileExistsError, PyFileNotFoundError, PyKeyError, PyKeyboardInterrupt, PyOSError, PyValueError,
@@ -27,6 +29,10 @@ enum Kind {
     Storage,
     Internal,
 }
+
+/// `errno.ENOENT` and `errno.EEXIST`, the same on every system.
+const NO_ENTRY: i32 = 2;
+const EXISTS: i32 = 17;
 
 static TYPES: PyOnceLock<Vec<Py<PyType>>> = PyOnceLock::new();
 
@@ -78,8 +84,9 @@ fn make_type<'py>(name: &str, doc: &str, bases: Vec<Bound<'py, PyType>>) -> PyRe
     let namespace = PyDict::new(py);
     namespace.set_item("__doc__", doc)?;
     namespace.set_item("__module__", "latewood._core")?;
-    // KeyError prints the repr of its message; these are sentences.
-    namespace.set_item("__str__", py.get_type::<PyException>().getattr("__str__")?)?;
+    // KeyError prints the repr of its message, and OSError puts a number before it; these are sentences.
+    let sentence = c"lambda error: getattr(error, 'strerror', None) or Exception.__str__(error)";
+    namespace.set_item("__str__", py.eval(sentence, None, None)?)?;
     let made = py.get_type::<PyType>().call1((name, PyTuple::new(py, bases)?, namespace))?;
     Ok(made.cast_into::<PyType>()?)
 }
@@ -91,6 +98,12 @@ fn raise(py: Python<'_>, kind: Kind, arguments: impl pyo3::PyErrArguments + 'sta
     }
 }
 
+/// As `raise`, for the kinds that are an `OSError`, whose attributes `errno`, `strerror` and `filename` are set by position.
+fn raise_os_error(py: Python<'_>, kind: Kind, number: Option<i32>, message: String, path: &Path) -> PyErr {
+    // The last one is what Windows calls its number; other systems pass over it.
+    raise(py, kind, (number, message, path.as_os_str().to_owned(), number))
+}
+
 /// The exception for an error of the core.
 pub(crate) fn to_python(py: Python<'_>, error: &Error) -> PyErr {
     let message = error.to_string();
@@ -99,19 +112,20 @@ pub(crate) fn to_python(py: Python<'_>, error: &Error) -> PyErr {
         Error::Dimension { .. } => Kind::Dimension,
         Error::DuplicateId { .. } | Error::IdExists { .. } => Kind::DuplicateId,
         Error::UnknownId { .. } => Kind::UnknownId,
-        Error::NotAnIndex { .. } => Kind::IndexNotFound,
-        Error::AlreadyExists { .. } => Kind::IndexExists,
+        Error::NotAnIndex { path } => {
+            return raise_os_error(py, Kind::IndexNotFound, Some(NO_ENTRY), message, path);
+        }
+        Error::AlreadyExists { path } => {
+            return raise_os_error(py, Kind::IndexExists, Some(EXISTS), message, path);
+        }
         Error::Locked { .. } => Kind::IndexLocked,
         Error::Corrupt { .. } | Error::Damaged { .. } => Kind::CorruptIndex,
         Error::Replaced { .. } => Kind::IndexReplaced,
         Error::Conflict { .. } => Kind::CommitConflict,
         Error::FormatVersion { .. } => Kind::FormatVersion,
         Error::WriterPoisoned { .. } | Error::Forked { .. } => Kind::Writer,
-        Error::Io { source, .. } => {
-            return match source.raw_os_error() {
-                Some(number) => raise(py, Kind::Storage, (number, message)),
-                None => raise(py, Kind::Storage, message),
-            };
+        Error::Io { source, path, .. } => {
+            return raise_os_error(py, Kind::Storage, source.raw_os_error(), message, path);
         }
         Error::Interrupted => return PyErr::new::<PyKeyboardInterrupt, _>(message),
         // The core's enum is open to new variants; until one is mapped it is still the library's error.

@@ -46,6 +46,10 @@ mod _core {
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
         module.add("__version__", env!("CARGO_PKG_VERSION"))?;
-        crate::errors::register(module)
+        crate::errors::register(module)?;
+        // Settled before the first call: none can meet a level that is not there, and no fork a decision half made.
+        Level::requested().map_err(|unavailable| crate::errors::invalid(module.py(), unavailable.to_string()))?;
+        let _ = Level::current();
+        Ok(())
     }
 }

@@ -9,7 +9,7 @@ use numpy::{
 };
 use pyo3::prelude::*;
 
-use crate::arrays::Ragged;
+use crate::arrays::{self, Ragged};
 use crate::detach::detached;
 use crate::errors::to_python;
 use crate::feedback::named;
@@ -73,7 +73,8 @@ fn slices<'a, T: Element>(
     dim: usize,
     vectors: fn(&'a [T]) -> FloatVectors<'a>,
 ) -> Option<Vec<FloatVectors<'a>>> {
-    arrays.iter().map(|array| if array.shape()[1] == dim { array.as_slice().ok().map(vectors) } else { None }).collect()
+    let slice = |array| arrays::borrow(array).map(vectors);
+    arrays.iter().map(|array| if array.shape()[1] == dim { slice(array) } else { None }).collect()
 }
 
 fn score<'py>(

@@ -51,11 +51,11 @@ pub enum Error {
         id: String,
     },
     /// An id that the index does not have.
-    #[error("id {id} is not in the index{place}; pass missing=\"skip\" to leave such candidates out")]
+    #[error("id {id} is not in the index{place}; {}", unknown_id_remedy(place))]
     UnknownId {
         /// The id.
         id: String,
-        /// Where it was given, with a leading space or comma, or empty.
+        /// Which of several it was that could be passed over, with a leading space or comma; empty where none can be.
         place: String,
     },
     /// Integer and string ids were mixed.
@@ -157,7 +157,7 @@ pub enum Error {
     #[error("interrupted; nothing was committed")]
     Interrupted,
     /// The operating system refused.
-    #[error("{action} {path}: {source}")]
+    #[error("cannot {action} {path}: {source}; {}", io_remedy(source))]
     Io {
         /// What was attempted, as a verb: "write", "sync".
         action: &'static str,
@@ -175,6 +175,33 @@ fn remedy(sound: Option<u64>) -> String {
              back to it for good"
         )
     })
+}
+
+fn unknown_id_remedy(place: &str) -> &'static str {
+    if place.is_empty() {
+        "check the id, or refresh an index that another one has written to"
+    } else {
+        "pass missing=\"skip\" to leave such ids out"
+    }
+}
+
+fn io_remedy(source: &std::io::Error) -> &'static str {
+    use std::io::ErrorKind;
+    match source.kind() {
+        ErrorKind::NotFound => "see that the path is right and that nothing else removes it",
+        ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => {
+            "give this user the permission, or choose another path"
+        }
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge => {
+            "make room and try again: the last commit stands"
+        }
+        ErrorKind::AlreadyExists
+        | ErrorKind::NotADirectory
+        | ErrorKind::IsADirectory
+        | ErrorKind::InvalidFilename
+        | ErrorKind::InvalidInput => "choose another path",
+        _ => "try again once the system allows it: the last commit stands",
+    }
 }
 
 impl Error {

@@ -42,14 +42,14 @@ impl Level {
 
     /// The level to use: the one that `LATEWOOD_SIMD` names, or the best. Decided once per process.
     ///
-    /// For the name of a level that this CPU lacks it is the highest one below; for a name that is no level's, the best.
-    /// [`Level::requested`] tells such a case apart.
+    /// # Panics
+    /// If the variable names a level that is not available: another in its place would measure and test what was not
+    /// meant. [`Level::requested`] says so without a panic.
     #[must_use]
     pub fn current() -> Self {
         static CURRENT: LazyLock<Level> = LazyLock::new(|| match Level::requested() {
-            Ok(Some(level)) => level,
-            Ok(None) => best(),
-            Err(unavailable) => unavailable.used,
+            Ok(level) => level.unwrap_or_else(best),
+            Err(unavailable) => panic!("{unavailable}"),
         });
         *CURRENT
     }
@@ -59,8 +59,8 @@ impl Level {
     /// # Errors
     /// [`LevelUnavailable`] if the name is unknown or this CPU lacks that level.
     pub fn requested() -> Result<Option<Self>, LevelUnavailable> {
-        match std::env::var(VARIABLE) {
-            Ok(name) if !name.is_empty() => Self::named(&name).map(Some),
+        match std::env::var_os(VARIABLE) {
+            Some(name) if !name.is_empty() => Self::named(&name.to_string_lossy()).map(Some),
             _ => Ok(None),
         }
     }
@@ -70,10 +70,8 @@ impl Level {
     /// # Errors
     /// [`LevelUnavailable`] if the name is unknown or this CPU lacks that level.
     pub fn named(name: &str) -> Result<Self, LevelUnavailable> {
-        let wanted = NAMES.iter().position(|known| known.eq_ignore_ascii_case(name));
-        let not_above = |level: &Self| wanted.is_none_or(|wanted| level.rank() <= wanted);
-        let used = Self::available().rev().find(not_above).unwrap_or(Self(Isa::Scalar));
-        if wanted == Some(used.rank()) { Ok(used) } else { Err(LevelUnavailable { name: name.to_owned(), used }) }
+        let found = Self::available().find(|level| level.name().eq_ignore_ascii_case(name));
+        found.ok_or_else(|| LevelUnavailable { name: name.to_owned() })
     }
 
     /// `scalar`; `avx2`, `avxvnni`, `avx512vnni` or `amx` on x86-64; `neon` or `i8mm` on aarch64.
@@ -112,8 +110,6 @@ impl fmt::Display for Level {
 pub struct LevelUnavailable {
     /// The name that was asked for.
     pub name: String,
-    /// The level that [`Level::current`] uses instead.
-    pub used: Level,
 }
 
 impl fmt::Display for LevelUnavailable {
@@ -121,10 +117,9 @@ impl fmt::Display for LevelUnavailable {
         let available: Vec<_> = Level::available().map(Level::name).collect();
         write!(
             formatter,
-            "{VARIABLE}={} is not available on this machine (available: {}); using {}",
+            "{VARIABLE}={} is not available on this machine; choose one of {}, or unset the variable for the best of them",
             self.name,
-            available.join(", "),
-            self.used
+            available.join(", ")
         )
     }
 }
@@ -190,12 +185,15 @@ mod tests {
     }
 
     #[test]
-    fn a_name_finds_its_level_and_an_unknown_one_the_best() {
+    fn a_name_finds_its_level_and_an_unknown_one_none() {
         for level in Level::available() {
             assert_eq!(Level::named(&level.name().to_uppercase()), Ok(level));
         }
-        let unavailable = Level::named("sse9").expect_err("no such level");
-        assert_eq!(unavailable.used, best());
-        assert!(unavailable.to_string().contains("available: scalar"));
+        let lacking = NAMES.into_iter().find(|name| Level::available().all(|level| level.name() != *name));
+        for name in ["sse9", "best", " scalar", "scalar,avx2"].into_iter().chain(lacking) {
+            let unavailable = Level::named(name).expect_err("no such level");
+            assert!(unavailable.to_string().contains(&format!("{VARIABLE}={name} is not available")));
+            assert!(unavailable.to_string().contains("choose one of scalar"));
+        }
     }
 }

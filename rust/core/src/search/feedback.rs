@@ -16,11 +16,14 @@ use super::gather::{CANDIDATES, Plan};
 use super::prepare::Prepared;
 use super::rerank::score_in_document_order;
 use super::top_k::{Hit, top_k};
-use super::{Clock, Query, Ranking, SearchOptions, Stats, score};
+use super::{Clock, MAX_QUERY_TOKENS, Query, Ranking, SearchOptions, Stats, score};
 use crate::codec::{Codec, CodecKind};
 use crate::error::{Error, Result};
 use crate::index::{Location, Snapshot};
 use crate::parallel::Execution;
+
+/// Token vectors times clusters, at most: with 128 dimensions a second or two of k-means.
+const MAX_DISTANCES: u64 = 1 << 24;
 
 /// What the expanded query is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,7 +61,7 @@ pub struct Feedback {
     pub documents: usize,
     /// Clusters of those vectors, at most.
     pub clusters: usize,
-    /// Means that join the query, at most.
+    /// Means that join the query, at most: no more than make it [`MAX_QUERY_TOKENS`] long.
     pub vectors: usize,
     /// Weight of the expansion; 0 leaves the query as it was.
     pub beta: f32,
@@ -186,6 +189,15 @@ impl Feedback {
 
     /// What joins `query`, from the token vectors of `documents`; rarest first.
     fn expand(&self, snapshot: &Snapshot, codec: &Codec, query: Query<'_>, documents: &[Hit]) -> Result<Expansion> {
+        let tokens = score::tokens(snapshot, documents.iter().map(|hit| hit.at));
+        if tokens.saturating_mul(tokens.min(self.clusters as u64)) > MAX_DISTANCES {
+            return Err(Error::invalid(format!(
+                "feedback cannot put {tokens} token vectors of {} documents into {} clusters in reasonable time; ask for \
+                 fewer documents or clusters",
+                documents.len(),
+                self.clusters
+            )));
+        }
         let rotated = |hit: &Hit| {
             let document = snapshot.document(hit.at)?;
             Ok(codec.decode_rotated(document.codes, document.gains, document.centroids))
@@ -199,7 +211,8 @@ impl Feedback {
         // Of two that are equally rare, the one that stands for more tokens.
         let mut order: Vec<usize> = (0..frequencies.len()).collect();
         order.sort_by_key(|&cluster| (frequencies[cluster], Reverse(clusters.sizes[cluster]), cluster));
-        order.truncate(self.vectors);
+        let room = MAX_QUERY_TOKENS.saturating_sub(query.vectors.len() / codec.dim());
+        order.truncate(self.vectors.min(room));
         let means: Vec<f32> = order.iter().flat_map(|&at| &clusters.means[at * depth..][..depth]).copied().collect();
         let live = snapshot.live_documents();
         let rarity: Vec<f64> = order.iter().map(|&cluster| inverse_frequency(live, frequencies[cluster])).collect();

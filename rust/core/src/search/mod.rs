@@ -32,6 +32,9 @@ use feedback::TwoPasses;
 use gather::Plan;
 use prepare::Prepared;
 
+/// Token vectors of one query, at most. Beyond, the tables of a query outgrow every cache, and a search takes seconds.
+pub const MAX_QUERY_TOKENS: usize = 4096;
+
 /// How candidates are found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum GatherKind {
@@ -281,6 +284,13 @@ fn check_queries(snapshot: &Snapshot, queries: &TokenMatrix<'_>, weights: Option
     queries.check_magnitude(|item| format!("query {item}"))?;
     if let Some(item) = (0..queries.items()).find(|&item| queries.item_tokens(item) == 0) {
         return Err(Error::invalid(format!("query {item} has no token vectors; a query needs at least one")));
+    }
+    if let Some(item) = (0..queries.items()).find(|&item| queries.item_tokens(item) > MAX_QUERY_TOKENS) {
+        return Err(Error::invalid(format!(
+            "query {item} has {} token vectors, and at most {MAX_QUERY_TOKENS} can be searched with; pool them to fewer, or \
+             split the query",
+            queries.item_tokens(item)
+        )));
     }
     if let Some(weights) = weights {
         if weights.len() != queries.tokens() {

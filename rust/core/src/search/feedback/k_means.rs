@@ -43,6 +43,7 @@ pub(super) fn k_means(points: &[f32], depth: usize, wanted: usize, seed: u64) ->
 /// before (k-means++, Arthur and Vassilvitskii 2007).
 fn starts(points: &[f32], depth: usize, wanted: usize, seed: u64) -> Vec<f32> {
     let rows: Vec<&[f32]> = points.chunks_exact(depth).collect();
+    let wanted = wanted.min(rows.len());
     let mut random = Random::new(seed);
     let mut chosen = Vec::new();
     let mut next = (!rows.is_empty()).then(|| random.below(rows.len()));
@@ -139,6 +140,7 @@ mod tests {
         assert_eq!(clusters.sizes.iter().sum::<usize>(), 5);
         assert_eq!(clusters.sizes.len(), 2);
         assert_eq!(k_means(&points(&[3.0]), DEPTH, 24, 7).sizes, [1]);
+        assert_eq!(k_means(&points(&[3.0, 5.0]), DEPTH, usize::MAX, 7).sizes, [1, 1]);
         assert_eq!(k_means(&[], DEPTH, 24, 7).sizes, [0_usize; 0]);
         assert_eq!(starts(&points(&[1.0, 1.0]), DEPTH, 2, 7).len(), DEPTH);
     }
