@@ -100,7 +100,12 @@ impl PyWriter {
         Ok(self.lock(py)?.as_ref().map(Writer::generation))
     }
 
-    /// Changes that were applied and not committed, a count that rises with each call that had an effect.
+    /// Raise the error that any further use would.
+    fn check_usable(&self, py: Python<'_>) -> PyResult<()> {
+        self.run(py, Some(1), |writer, _| writer.check_usable())
+    }
+
+    /// How many calls have changed something so far.
     #[getter]
     fn changes(&self, py: Python<'_>) -> PyResult<u64> {
         Ok(self.lock(py)?.as_ref().map_or(0, Writer::changes))

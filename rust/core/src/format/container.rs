@@ -150,7 +150,7 @@ impl Container {
     pub(crate) fn open_entry(storage: &dyn Storage, entry: &FileEntry, kind: FileKind) -> Result<Self> {
         let container = Self::open(storage, &entry.name, kind).map_err(|error| match error {
             Error::Io { path, source, .. } if source.kind() == ErrorKind::NotFound => {
-                Error::corrupt(path, "header", "the manifest names the file, but it is missing")
+                Error::corrupt(path, "header", "the manifest names the file, and it is missing; a copy may still be under way")
             }
             other => other,
         })?;

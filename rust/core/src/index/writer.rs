@@ -545,7 +545,11 @@ impl Writer {
         Ok(())
     }
 
-    fn check_usable(&self) -> Result<()> {
+    /// Whether it takes changes.
+    ///
+    /// # Errors
+    /// [`Error::WriterPoisoned`] after a failure, [`Error::Forked`] in another process than its own.
+    pub fn check_usable(&self) -> Result<()> {
         let child = std::process::id();
         if child != self.process {
             return Err(Error::Forked { owner: self.process, child });
