@@ -7,7 +7,7 @@ use latewood_kernels::DocumentCodes;
 use roaring::RoaringBitmap;
 use serde_json::{Map, Value};
 
-use super::columns::Columns;
+use super::columns::{self, Columns};
 use super::filter::Filter;
 use super::id_table;
 use super::postings::Postings;
@@ -240,15 +240,13 @@ impl Segment {
     /// # Errors
     /// [`crate::Error::Corrupt`] if the metadata of a document is not JSON.
     pub fn matching(&self, filter: &Filter) -> Result<RoaringBitmap> {
-        let mut matching = RoaringBitmap::new();
-        matching.insert_range(0..self.data.documents);
-        for (field, condition) in filter.conditions() {
-            let column = self.data.columns.get(field, self.data.documents, |ordinal| self.metadata(ordinal));
-            let column =
-                column.map_err(|problem| self.data.container.corrupt(SectionKind::Metadata.name(), problem))?;
-            matching &= condition.matching(&column, self.data.documents);
-        }
-        Ok(matching - &self.tombstones)
+        Ok(filter.matching(std::slice::from_ref(self))?.pop().unwrap_or_default())
+    }
+
+    /// The values of one field of the metadata.
+    pub(crate) fn column(&self, field: &str) -> Result<Arc<columns::Column>> {
+        let column = self.data.columns.get(field, self.data.documents, |ordinal| self.metadata(ordinal));
+        column.map_err(|problem| self.data.container.corrupt(SectionKind::Metadata.name(), problem))
     }
 
     /// Whether [`Self::text`] tells what is stored.

@@ -16,12 +16,14 @@ impl Allowed {
     pub(super) fn new(snapshot: &Snapshot, options: &SearchOptions) -> Result<Self> {
         let mut chosen: Option<Vec<RoaringBitmap>> = None;
         if let Some(filter) = &options.filter {
-            chosen = Some(snapshot.segments.iter().map(|segment| segment.matching(filter)).collect::<Result<_>>()?);
+            chosen = Some(filter.matching(&snapshot.segments)?);
         }
         if let Some(ids) = &options.ids {
             let mut named = vec![RoaringBitmap::new(); snapshot.segments.len()];
-            for at in ids.iter().filter_map(|id| snapshot.find(id)) {
-                named[at.segment as usize].insert(at.ordinal);
+            for id in ids {
+                if let Some(at) = snapshot.look_up(id)? {
+                    named[at.segment as usize].insert(at.ordinal);
+                }
             }
             chosen = Some(match chosen {
                 Some(matching) => matching.iter().zip(&named).map(|(a, b)| a & b).collect(),

@@ -65,7 +65,7 @@ pub struct SearchOptions {
     pub threshold: Option<f32>,
     /// Documents whose metadata match.
     pub filter: Option<Filter>,
-    /// Only these documents; ids that the index does not have are passed over.
+    /// Only these documents; ids of the index's kind that it does not have are passed over.
     pub ids: Option<Vec<Id>>,
     /// Ask a second time, with the query expanded by the first hits.
     pub feedback: Option<Feedback>,
@@ -171,7 +171,7 @@ impl Clock {
 /// `weights`, one for each query token of the batch, scale each token's part of the score.
 ///
 /// # Errors
-/// [`Error::Dimension`] and [`Error::Invalid`] for queries and options that cannot be searched with,
+/// [`Error::Dimension`], [`Error::IdKind`] and [`Error::Invalid`] for queries and options that cannot be searched with,
 /// [`Error::Interrupted`].
 pub fn search(
     snapshot: &Snapshot,
