@@ -86,7 +86,11 @@ class Searcher(ABC):
             How many hits at most; fewer where fewer documents match.
         filter : mapping, optional
             Conditions on metadata, all of which must hold: `{"lang": "en"}`, `{"lang": ["en", "de"]}`,
-            `{"year": {"gte": 2020, "lt": 2025}}`.
+            `{"year": {"gte": 2020, "lt": 2025}}`. The operators are eq, ne, in, gt, gte, lt and lte. Numbers compare by
+            their exact value, whole ones of any size; values of different kinds are never equal and never in order; of
+            a list in the metadata one element must match; a missing field is None. Filters do not look inside objects:
+            a name is that of one field, dots included, and where no document has a value to compare under it but some
+            hold an object there, or under the part before a dot, the filter is an `InvalidInputError`.
         ids : sequence of str or int, optional
             Search only among these; those the index does not hold are passed over.
         weights : array [query tokens], optional

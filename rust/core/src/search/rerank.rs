@@ -44,7 +44,7 @@ impl RerankOptions {
             "k must be at least 1"
         } else if self.k.is_none() && (self.alpha.is_some() || self.beta.is_some()) {
             "alpha and beta say when to stop looking for the best k: give k"
-        } else if self.alpha.is_some() && candidates.scores.is_none() {
+        } else if self.alpha.is_some() && candidates.scores.is_none() && !candidates.ids.is_empty() {
             "alpha compares first-stage scores: give scores"
         } else if self.alpha.is_some_and(|alpha| !alpha.is_finite() || alpha < 0.0) {
             "alpha must be a finite number of at least 0"
