@@ -89,8 +89,8 @@ class Searcher(ABC):
             `{"year": {"gte": 2020, "lt": 2025}}`. The operators are eq, ne, in, gt, gte, lt and lte. Numbers compare by
             their exact value, whole ones of any size; values of different kinds are never equal and never in order; of
             a list in the metadata one element must match; a missing field is None. Filters do not look inside objects:
-            a name is that of one field, dots included, and where no document has a value to compare under it but some
-            hold an object there, or under the part before a dot, the filter is an `InvalidInputError`.
+            a name is that of one field, dots included, and one with a dot that no document has is an
+            `InvalidInputError`, as is a field that is an object in some documents and has a value to compare in none.
         ids : sequence of str or int, optional
             Search only among these; those the index does not hold are passed over.
         weights : array [query tokens], optional

@@ -10,9 +10,9 @@
 //! Numbers are compared by their exact value, `1` equals `1.0`. One that is written as a whole number may have any number
 //! of digits; one with a fraction or an exponent is the double nearest to it, as JSON readers have it.
 //!
-//! Filters do not look inside objects. A name is that of one field, dots included. Where no living document has a value
-//! to compare under the name, but some hold an object there, or under the part of the name before a dot, the filter is
-//! refused: it would match nothing for a reason that nobody sees. Whether such a field is null can be asked.
+//! Filters do not look inside objects. A name is that of one field, dots included. Two filters would match nothing for a
+//! reason that nobody sees, and are refused: one on a name with a dot that no living document has, and one on a field
+//! that is an object in some living documents and has a value to compare in none. Whether an object is null can be asked.
 
 use std::borrow::Borrow;
 use std::cmp::Ordering;
@@ -156,32 +156,24 @@ fn nested<S: Borrow<Segment>>(segments: &[S], columns: &[Arc<Column>]) -> Option
     })
 }
 
-/// Refuses a condition on a field without values to compare, if objects are the reason. What is null stays clear: an
-/// object is not.
+/// Refuses a condition on a field without values to compare, if objects are the reason.
 fn check_nesting<S: Borrow<Segment>>(
     segments: &[S],
-    own: &[Arc<Column>],
+    columns: &[Arc<Column>],
     field: &str,
     condition: &Condition,
 ) -> Result<()> {
-    let refused = |why: &str, outer: &str, id: &Id| {
-        Err(Error::invalid(format!(
-            "filter on {field:?}: {why}{outer:?} is or holds an object in document {id}, and filters do not look inside \
-             objects; keep what they ask for in a field of its own"
-        )))
+    let problem = if field.contains('.') {
+        "no document has a field of this name".to_owned()
+    } else if let Some(id) = nested(segments, columns).filter(|_| !condition.asks_only_for_null()) {
+        format!("it is or holds an object in document {id} and has a value to compare in none")
+    } else {
+        return Ok(());
     };
-    if !condition.asks_only_for_null() {
-        if let Some(id) = nested(segments, own) {
-            return refused("", field, &id);
-        }
-    }
-    for (dot, _) in field.match_indices('.') {
-        let outer = &field[..dot];
-        if let Some(id) = nested(segments, &columns(segments, outer)?) {
-            return refused("no document has this field, ", outer, &id);
-        }
-    }
-    Ok(())
+    Err(Error::invalid(format!(
+        "filter on {field:?}: {problem}, and filters do not look inside objects; keep what they ask for in a field of its \
+         own"
+    )))
 }
 
 impl<'de> Deserialize<'de> for Filter {
