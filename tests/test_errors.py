@@ -139,10 +139,6 @@ def test_bad_k(index: Index, k: Any) -> None:
     ],
 )
 def test_bad_options(index: Index, options: dict[str, Any], words: str) -> None:
-    if words == "id":
-        # Ids that the index does not hold are passed over, of whatever kind.
-        assert index.search(QUERY, **options) == []
-        return
     with pytest.raises(InvalidInputError, match=words):
         index.search(QUERY, **options)
 
