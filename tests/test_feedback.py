@@ -251,8 +251,8 @@ def test_an_index_without_cells(tmp_path: Path, corpus: Corpus) -> None:
         ({"beta": "1"}, "beta"),
         ({"beta": True}, "beta"),
         ({"beta": np.complex64(1)}, "beta"),
-        ({"weighting": "idf"}, "weighting of feedback is 'idf'; it is 'normalised' or 'raw'"),
-        ({"mode": "rocchio"}, "mode of feedback is 'rocchio'; it is 'ranker' or 'reranker'"),
+        ({"weighting": "idf"}, "weighting of feedback must be one of 'normalised', 'raw', not 'idf'"),
+        ({"mode": "rocchio"}, "mode of feedback must be one of 'ranker', 'reranker', not 'rocchio'"),
     ],
 )
 def test_settings_are_checked(settings: dict[str, Any], message: str) -> None:

@@ -56,7 +56,8 @@ def floats(data: Any, where: str) -> FloatArray:
     if array.dtype.kind in "iub":
         message = f"{where}: {array.dtype} values; token vectors are floats, convert them with .astype('float32')"
     else:
-        message = f"{where}: {array.dtype} values; pass float16, bfloat16, float32 or float64 arrays of [tokens, dim]"
+        what = f"a {type(data).__name__}" if array.dtype.kind == "O" else f"{array.dtype} values"
+        message = f"{where}: {what}; pass float16, bfloat16, float32 or float64 arrays of [tokens, dim]"
     raise InvalidInputError(message)
 
 

@@ -28,7 +28,6 @@ class SearchOptions(TypedDict, total=False):
 
 def checked_search(
     k: Any,
-    *,
     condition: Any,
     ids: Any,
     gather: Any,
@@ -52,7 +51,7 @@ def checked_search(
     }
 
 
-def checked_rerank(k: Any, *, alpha: Any, beta: Any, missing: Any, threads: Any) -> dict[str, Any]:
+def checked_rerank(k: Any, alpha: Any, beta: Any, missing: Any, threads: Any) -> dict[str, Any]:
     """Check the options of a rerank, and give them as the core takes them."""
     if k is None and (alpha is not None or beta is not None):
         message = "alpha and beta work towards a top k; pass k="

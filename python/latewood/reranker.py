@@ -232,8 +232,9 @@ class _Configured:
 
     def _call(self, method: str, inputs: list[str]) -> Any:
         if isinstance(self._encoder, SentenceTransformersEncoder):
+            encode = getattr(self._encoder.model, method)
             try:
-                return getattr(self._encoder.model, method)(inputs, convert_to_numpy=True, **self._options)
+                return encode(inputs, convert_to_numpy=True, **self._options)
             except Exception as error:  # a prompt, a device or a pool that the library does not know
                 message = f"{self._encoder!r} could not encode with {self._options}: {error}"
                 raise EncoderError(message) from error
