@@ -21,10 +21,17 @@ def laid_out(array: AnyArray, kind: type[np.generic]) -> AnyArray:
 
 
 def to_numpy(data: Any, where: str) -> AnyArray:
-    """Bring `data` to a plain numpy array: tensors leave their graph and device, bfloat16 becomes float32.
+    """Bring `data` to a plain numpy array: tensors leave their graph and device, and bfloat16 becomes float32.
 
-    A masked array must not hide anything: what stands behind its mask is no value.
+    A masked array must not hide anything: what stands behind its mask is no value. An array of objects is read as the
+    list that it stands for.
     """
+    plain = as_array(data, where)
+    return as_array(plain.tolist(), where) if plain.dtype.kind == "O" and plain.ndim else plain
+
+
+def as_array(data: Any, where: str) -> AnyArray:
+    """Do the same, and leave an array of objects as it is."""
     if type(data) is np.ndarray:
         return data
     try:
