@@ -109,12 +109,8 @@ SCORING = {
     "chunk_size": Kind([None], [0, -1, 2.0, "3", kinds.HUGE, 5]),
     "threads": kinds.OPTIONAL_COUNT,
 }
-ENCODE = {"encoder": kinds.ENCODER.also(bad=[None]), "texts": kinds.TEXTS, "dim": kinds.DIMENSIONS}
+ENCODE = {"encoder": kinds.ENCODER.also(bad=[None]), "texts": kinds.TEXTS, "dim": kinds.DIMENSIONS.also(late=True)}
 DOCUMENTS_TO_ENCODE = {**ENCODE, "names": Kind([None, ["x"]], [["x", "y"], [], 5, "x"]), "allow_empty": kinds.FLAG}
-ENCODER_OPTIONS = {
-    "batch_size": kinds.COUNT,
-    "device": Kind([None, "cpu"]),
-}
 NO_NAME = Kind([], [None, True, 5, "", "a\0b", "\ud800", [], {}, Hostile(), object()])
 
 TABLE: dict[str, dict[str, Kind]] = {
@@ -176,7 +172,7 @@ TABLE: dict[str, dict[str, Kind]] = {
     "Index.search_batch": {"queries": kinds.QUERIES, **SEARCH, "as_arrays": kinds.FLAG},
     "Index.rerank": {"query": kinds.ONE_QUERY, "candidates": kinds.CANDIDATES, "scores": kinds.SCORES, **RERANK},
     "Index.rerank_batch": {
-        "queries": kinds.QUERIES,
+        "queries": Kind([*kinds.VECTORS_ALONE.good[:12], ["a fox"]], kinds.QUERIES.bad, late=True),
         "candidates": kinds.CANDIDATE_LISTS,
         "scores": kinds.SCORE_LISTS,
         "offsets": kinds.OFFSETS,
@@ -185,7 +181,7 @@ TABLE: dict[str, dict[str, Kind]] = {
     },
     "Index.explain": {
         "query": kinds.ONE_QUERY,
-        "id": kinds.ONE_ID.also(bad=["nobody", 1]),
+        "id": kinds.ONE_ID.also(bad=["nobody", 1], late=True),
         "weights": kinds.WEIGHTS,
         "score": kinds.one_of("sum", "mean"),
     },
@@ -240,13 +236,15 @@ TABLE: dict[str, dict[str, Kind]] = {
     "SentenceTransformersEncoder": {
         "model": NO_NAME.also(good=["some/model", Path("folder"), HashEncoder()]),
         "revision": kinds.OPTIONAL_TEXT.also(good=["main"]),
+        "device": Kind([None, "cpu"]),
+        "batch_size": kinds.COUNT,
         "show_progress": kinds.FLAG,
-        **ENCODER_OPTIONS,
     },
     "token_outputs": {
         "model_name_or_path": NO_NAME.also(bad=["/nowhere/at/all"]),
-        **ENCODER_OPTIONS,
-        "name": kinds.OPTIONAL_TEXT.also(bad=[]),
+        "device": Kind(),
+        "batch_size": Kind([], kinds.COUNT.bad),
+        "name": Kind([], kinds.OPTIONAL_TEXT.bad),
         "document_length": Kind([], kinds.COUNT.bad),
         "query_length": Kind([], kinds.OPTIONAL_COUNT.bad),
         "skip_punctuation": Kind([], kinds.FLAG.bad),

@@ -28,19 +28,19 @@ class SearchOptions(TypedDict, total=False):
 
 def checked_search(
     k: Any,
-    condition: Any,
-    ids: Any,
-    gather: Any,
-    candidates: Any,
-    probes: Any,
-    threshold: Any,
-    feedback: Any,
-    threads: Any,
+    filter: Any = None,  # noqa: A002
+    ids: Any = None,
+    gather: Any = None,
+    candidates: Any = None,
+    probes: Any = None,
+    threshold: Any = None,
+    feedback: Any = None,
+    threads: Any = None,
 ) -> dict[str, Any]:
     """Check the options of a search, and give them as the core takes them."""
     return {
         "k": count_of(k, "k"),
-        "filter": filter_json(condition),
+        "filter": filter_json(filter),
         "ids": optional(normalise_ids, ids, "ids"),
         "gather": optional(choice_of, gather, "gather", get_args(Gather)),
         "candidates": optional(count_of, candidates, "candidates"),

@@ -366,11 +366,13 @@ class Searcher(ABC):
         if unknown is not None:
             message = f"measure_recall takes no {unknown}; its options are {', '.join(SearchOptions.__annotations__)}"
             raise InvalidInputError(message)
-        vectors, _ = self._many_queries(queries)
         # What both searches go through must not be used up by the first.
         for name, again in (("ids", normalise_ids), ("weights", listed)):
             if options.get(name) is not None:
                 options[name] = again(options[name], name)
+        of_hits = ("weights", "score", "with_documents")
+        checked_search(k, **{name: value for name, value in options.items() if name not in of_hits})
+        vectors, _ = self._many_queries(queries)
         common = ("filter", "ids", "weights", "feedback", "threads")
         shared = {name: options[name] for name in common if name in options}
         exact = self.search_batch(vectors, k, gather="exact", as_arrays=True, **shared)
