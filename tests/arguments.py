@@ -57,6 +57,10 @@ def nested(depth: int) -> Any:
     return inner
 
 
+def masked(values: Any, hidden: Any) -> Any:
+    return np.ma.masked_array(values, np.array(hidden, dtype=np.bool_))
+
+
 @dataclass(frozen=True)
 class Kind:
     """What a parameter takes and refuses; `options` are passed beside each value.
@@ -129,13 +133,13 @@ _NO_VECTORS: list[Any] = [
     np.ones((2, DIM), np.complex64), np.ones((2, DIM), bool), np.array([[None] * DIM]), np.ones((2, DIM), "M8[s]"),
     np.zeros(2, [("a", "f4")]), np.ones((1, 1, 2, DIM), np.float32), np.full((2, DIM), np.nan, np.float32),
     np.full((2, DIM), 1e300), [[1.0] * DIM, [1.0]], [[[1.0]], 5], nested(5000), Made(failing), range(3), "\ud800",
-    np.ma.masked_array(QUERY, np.eye(*QUERY.shape, dtype=bool)), np.array([[HUGE] * DIM]), [[HUGE] * DIM], [QUERY, "x"],
+    masked(QUERY, np.eye(*QUERY.shape)), np.array([[HUGE] * DIM]), [[HUGE] * DIM], [QUERY, "x"],
     memoryview(b"abc"), bytearray(b"abc"), [QUERY, np.ones((2, DIM + 1), np.float32)],
 ]
 _QUERIES: list[Any] = [
     QUERY, QUERY.tolist(), QUERY.astype(np.float16), np.asfortranarray(QUERY), QUERY.astype(object), [QUERY], (QUERY,),
-    Made(lambda: iter([QUERY])), {"a": QUERY}.values(), Ragged(QUERY, [0, len(QUERY)]),
-    QUERY.astype(">f8"), memoryview(QUERY), np.ma.masked_array(QUERY),
+    Made(lambda: iter([QUERY])), {"a": QUERY}.values(), Ragged(QUERY, np.array([0, len(QUERY)])),
+    QUERY.astype(">f8"), memoryview(QUERY.tobytes()).cast("f", QUERY.shape), np.ma.masked_array(QUERY),
 ]
 _TEXTS: list[Any] = [
     ["a fox"], ("a", "b"), np.array(["a", "b"]), np.array(["a", "b"], object), Made(lambda: iter(["a"])),
@@ -169,7 +173,7 @@ WEIGHTS = Kind(
         True, 5, "x", b"xyz", {}, {1.0, 2.0, 3.0}, [], [1.0], [1.0, -1.0, 1.0], [np.nan] * 3, [np.inf] * 3, [1e39] * 3,
         ["a", "b", "c"], [None] * 3, np.ones(4), [1j] * 3, Hostile(), Made(failing), [HUGE**20] * 3, nested(5000),
         object,
-        np.ma.masked_array(np.ones(3), [0, 1, 0]), np.ones(3, "M8[s]"), ["1", "2", "3"],
+        masked(np.ones(3), [0, 1, 0]), np.ones(3, "M8[s]"), ["1", "2", "3"],
     ],
     late=True,
 )
@@ -177,7 +181,7 @@ MASK = Kind(
     [None, [[1, 1, 0]], np.ones((1, 3), bool), [[True, False, True]], [np.ones(3)], Made(lambda: iter([[1, 1, 1]]))],
     [
         True, 5, "x", {}, [], [[1]], np.ones((2, 3)), [["a", "b", "c"]], [[None] * 3], [None], Hostile(), Made(failing),
-        object, {1}, np.ma.masked_array(np.ones((1, 3)), [[0, 0, 1]]), nested(5000),
+        object, {1}, masked(np.ones((1, 3)), [[0, 0, 1]]), nested(5000),
     ],
     {"queries": [QUERY], "documents": [QUERY]}.items(),
 )
@@ -185,7 +189,7 @@ _NO_IDS: list[Any] = [
     5, True, "fox", b"fox", "", 1.5, object, Hostile(), [None], [1.5], [True], ["fox", 1], [b"fox"], ["\ud800"],
     [["fox"]], np.array([1.5]), np.array([True]), np.zeros((2, 2), int), np.array(1), Made(failing), nested(5000),
     [2**63],
-    [HUGE], np.ma.masked_array([1, 2], [0, 1]), np.array([1], "M8[s]"), [np.timedelta64(1)], [Hostile()],
+    [HUGE], masked([1, 2], [0, 1]), np.array([1], "M8[s]"), [np.timedelta64(1)], [Hostile()],
     np.array([2**63], np.uint64), bytearray(b"fox"), [np.nan],
 ]
 _IDS: list[Any] = [
@@ -219,7 +223,7 @@ SCORES = Kind(
     [
         True, 5, "ab", b"ab", {}, {1.0, 2.0}, [1.0], [1.0, None], ["1", "2"], [np.nan, 1.0], [1j, 2], [HUGE**20, 1],
         object,
-        Hostile(), Made(failing), np.ma.masked_array([1.0, 2.0], [0, 1]), nested(5000),
+        Hostile(), Made(failing), masked([1.0, 2.0], [0, 1]), nested(5000),
     ],
     {"candidates": ["fox", "rings"]}.items(),
 )
@@ -230,7 +234,7 @@ SCORE_LISTS = Kind(
     late=True,
 )
 OFFSETS = Kind(
-    [None, [0, 2], (0, 2), np.array([0, 2], np.uint8), np.array([0, 2], object)],
+    [[0, 2], (0, 2), np.array([0, 2], np.uint8), np.array([0, 2], object)],
     [True, 5, "x", {}, [], [0], [0, 1], [1, 2], [0, 1, 2], [0.0, 2.0], [0, HUGE], [[0, 2]], [None], Hostile(), object,
     [0, -2]],
     {"candidates": ["fox", "rings"]}.items(),
@@ -269,7 +273,7 @@ NEW_VECTORS = Kind(
     [
         VECTORS, tuple(VECTORS), Made(lambda: iter(VECTORS)), {1: VECTORS[0], 2: VECTORS[1]}.values(),
         np.ones((2, 3, DIM), np.float32), np.array([VECTORS[0], VECTORS[1][:1]], object),
-        Ragged(np.concatenate(VECTORS), [0, 2, 6]),
+        Ragged(np.concatenate(VECTORS), np.array([0, 2, 6])),
     ],
     [*_NO_VECTORS, WRONG_DIM, "text", ["a", "b"], [], VECTORS[:1], [*VECTORS, QUERY], [QUERY, QUERY[:0]]],
 )

@@ -132,7 +132,14 @@ TABLE: dict[str, dict[str, Kind]] = {
                 np.array([0, 3], ">u4"),
                 np.array([0, 3], object),
             ],
-            [*kinds.OFFSETS.bad, None, [0, 2], [0, 2, 1, 3], np.array([0, 2**63], np.uint64), np.float32([0, 3])],
+            [
+                *kinds.OFFSETS.bad,
+                None,
+                [0, 2],
+                [0, 2, 1, 3],
+                np.array([0, 2**63], np.uint64),
+                np.array([0, 3], np.float32),
+            ],
         ),
     },
     "Feedback": {
@@ -352,17 +359,18 @@ class Place:
             "Index.explain": {"query": "a quick fox", "id": "fox"},
             "Index.measure_recall": {"queries": ["a quick fox"]},
         }
-        changes = method in ("add", "upsert", "delete", "writer")
         if method in ("add", "upsert"):
             arguments: dict[str, Any] = {"ids": ["x", "y"], "vectors": kinds.VECTORS}
         elif method in ("documents", "vectors", "contains", "delete"):
             arguments = {"ids": ["fox"]}
         else:
             arguments = base.get(name, {})
-        if owner == "Index":
-            return getattr(self.new() if changes else self.index, method), arguments
-        if owner == "Writer":
-            return getattr(self.new().writer(), method), arguments
+        if method in ("add", "upsert"):
+            index = Index.create(self.path(), encoder=self.encoder)
+        else:
+            index = self.new() if method in ("delete", "writer") else self.index
+        if owner in ("Index", "Writer"):
+            return getattr(index if owner == "Index" else index.writer(), method), arguments
         if owner == "SearchArrays":
             return SearchArrays(["fox"], np.ones(1, np.float32), np.array([0, 1])).to_run, arguments
         if owner == "Reranker":

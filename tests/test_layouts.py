@@ -242,7 +242,7 @@ def test_a_mask_is_never_dropped(small: Index) -> None:
         lambda: latewood.maxsim(query, query[None], document_mask=hiding(np.ones((1, 4), bool))),
         lambda: latewood.maxsim_pairs([query], [masked]),
         lambda: latewood.maxsim(query, [list(masked)]),
-        lambda: Ragged(masked, [0, 4]),
+        lambda: Ragged(masked, np.array([0, 4])),
         lambda: Ragged(query, hiding(np.array([0, 4]))),
         lambda: small.search(masked),
         lambda: small.search_batch([query, masked]),
