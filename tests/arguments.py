@@ -181,7 +181,7 @@ MASK = Kind(
     [None, [[1, 1, 0]], np.ones((1, 3), bool), [[True, False, True]], [np.ones(3)], Made(lambda: iter([[1, 1, 1]]))],
     [
         True, 5, "x", {}, [], [[1]], np.ones((2, 3)), [["a", "b", "c"]], [[None] * 3], [None], Hostile(), Made(failing),
-        object, {1}, masked(np.ones((1, 3)), [[0, 0, 1]]), nested(5000),
+        object, {1}, [[1.0, np.nan, 1.0]], masked(np.ones((1, 3)), [[0, 0, 1]]), nested(5000),
     ],
     {"queries": [QUERY], "documents": [QUERY]}.items(),
 )

@@ -39,6 +39,7 @@ ELSEWHERE = {
 }
 # What the library makes and gives: only their methods are called by others.
 MADE = ("Document", "Explanation", "Hit", "SearchArrays", "Writer", "Index")
+WITH_METHODS = (*MADE, "Reranker", "OnnxEncoder", "SentenceTransformersEncoder")
 
 SEARCH = {
     "k": kinds.SIZE,
@@ -111,6 +112,9 @@ SCORING = {
 }
 ENCODE = {"encoder": kinds.ENCODER.also(bad=[None]), "texts": kinds.TEXTS, "dim": kinds.DIMENSIONS.also(late=True)}
 DOCUMENTS_TO_ENCODE = {**ENCODE, "names": Kind([None, ["x"]], [["x", "y"], [], 5, "x"]), "allow_empty": kinds.FLAG}
+ONE_TEXT = Kind(["a fox", "", np.str_("a")], [None, 5, True, b"a", ["a"], {}, "\ud800", Hostile(), object, kinds.QUERY])
+# What an encoder is handed has been checked before: it takes any collection.
+TEXTS_AS_THEY_ARE = Kind([["a fox"], ("a", ""), []], ["a fox", None, 5, [5], [b"a"], [None], ["\ud800"], Hostile()])
 NO_NAME = Kind([], [None, True, 5, "", "a\0b", "\ud800", [], {}, Hostile(), object()])
 
 TABLE: dict[str, dict[str, Kind]] = {
@@ -240,6 +244,17 @@ TABLE: dict[str, dict[str, Kind]] = {
         "batch_tokens": kinds.COUNT,
         "graph": Kind([None, "model.onnx"], [5, "", "a\0b", "nothing.onnx", [], Hostile()]),
     },
+    **{f"OnnxEncoder.encode_{side}": {"inputs": TEXTS_AS_THEY_ARE} for side in ("query", "document")},
+    **{f"OnnxEncoder.{side}_tokens": {"text": ONE_TEXT} for side in ("query", "document")},
+    **{
+        f"SentenceTransformersEncoder.encode_{side}": {"inputs": Kind([], [None, 5, [5], ["a"], Hostile()])}
+        for side in ("query", "document")
+    },
+    **{
+        f"SentenceTransformersEncoder.{side}_tokens": {"text": Kind([], [*ONE_TEXT.bad, "a"])}
+        for side in ("query", "document")
+    },
+    "SentenceTransformersEncoder.run": {"method": Kind(), "inputs": Kind([], ["a", None, 5])},
     "SentenceTransformersEncoder": {
         "model": NO_NAME.also(good=["some/model", Path("folder"), HashEncoder()]),
         "revision": kinds.OPTIONAL_TEXT.also(good=["main"]),
@@ -290,7 +305,7 @@ def public_callables() -> dict[str, Callable[..., Any]]:
                 continue
             if name not in MADE:
                 found[name] = value
-            if inspect.isclass(value) and issubclass(value, tuple(map(latewood.__getattr__, (*MADE, "Reranker")))):
+            if name in WITH_METHODS:
                 members = inspect.getmembers(value, callable)
                 found |= {f"{name}.{member}": function for member, function in members if not member.startswith("_")}
     return found
@@ -308,6 +323,22 @@ def test_every_parameter_is_listed() -> None:
         for name, function in public_callables().items()
     }
     assert listed == there
+
+
+class Refusing:
+    """A model that takes nothing."""
+
+    def encode_query(self, *arguments: Any, **options: Any) -> Any:
+        raise TypeError(arguments, options)
+
+    encode_document = encode_query
+
+
+def called(function: Callable[..., Any], arguments: dict[str, Any]) -> Any:
+    """Call by names, where there are names to call by."""
+    parameters = inspect.signature(function).parameters.values()
+    first = [arguments.pop(part.name) for part in parameters if part.kind is inspect.Parameter.POSITIONAL_ONLY]
+    return function(*first, **arguments)
 
 
 class Place:
@@ -373,6 +404,11 @@ class Place:
             return getattr(index if owner == "Index" else index.writer(), method), arguments
         if owner == "SearchArrays":
             return SearchArrays(["fox"], np.ones(1, np.float32), np.array([0, 1])).to_run, arguments
+        if owner == "OnnxEncoder":
+            return getattr(encode.nano_en(), method), {}
+        if owner == "SentenceTransformersEncoder":
+            named = {"method": "encode_query"} if method == "run" else {}
+            return getattr(encode.SentenceTransformersEncoder(Refusing()), method), named
         if owner == "Reranker":
             return getattr(Reranker(self.encoder), method), arguments
         return public_callables()[name], arguments
@@ -400,7 +436,7 @@ def test_good_values_are_taken(place: Place, name: str) -> None:
         for value in kind.good:
             function, arguments = place.call(name)
             try:
-                function(**{**arguments, **dict(kind.options), parameter: value_of(value)})
+                called(function, {**arguments, **dict(kind.options), parameter: value_of(value)})
             except Exception as error:
                 error.add_note(f"{name}({parameter}={written(value)})")
                 raise
@@ -416,7 +452,7 @@ def test_bad_values_are_refused(place: Place, name: str) -> None:
             before = place.encoder.calls
             what = f"{parameter}={written(value)}"
             try:
-                function(**{**arguments, **dict(kind.options), parameter: value_of(value)})
+                called(function, {**arguments, **dict(kind.options), parameter: value_of(value)})
                 wrong.append(f"{what} is taken")
             except InternalError as error:
                 wrong.append(f"{what}: {error!r}")

@@ -74,7 +74,7 @@ def numbers(data: Any, where: str) -> NDArray[np.float64]:
     if array.dtype.kind not in "fiub" and array.dtype.name != "bfloat16" and array.size:
         message = f"{where}: {array.dtype} values; pass numbers"
         raise InvalidInputError(message)
-    return array.astype(np.float64).reshape(-1)
+    return array.astype(np.float64, copy=False).reshape(-1)
 
 
 def integers(data: Any, what: str) -> OffsetArray:
@@ -93,6 +93,9 @@ def booleans(data: Any, what: str) -> BoolArray:
     array = to_numpy(data, what)
     if array.dtype.kind not in "biuf" and array.size:
         message = f"{what} must be an array of bool or of numbers, not of {array.dtype}"
+        raise InvalidInputError(message)
+    if array.dtype.kind == "f" and np.isnan(array).any():
+        message = f"{what} holds NaN; say True or False for each token"
         raise InvalidInputError(message)
     return array.astype(np.bool_)
 
