@@ -14,7 +14,7 @@ import click
 
 from latewood._optional import progress_bar
 from latewood.cli.inputs import document_batches, read_queries, read_vectors
-from latewood.errors import InvalidInputError, LatewoodError
+from latewood.errors import CorruptIndexError, InvalidInputError, LatewoodError
 from latewood.evaluate import DEFAULT_METRICS, evaluate_run, read_qrels, read_run, write_run
 from latewood.evaluate.metrics import without_identical_id
 from latewood.results import Hit
@@ -339,10 +339,29 @@ def info(path: Path, as_json: bool) -> None:
 @click.pass_context
 def check(context: click.Context, path: Path, as_json: bool) -> None:
     """Verify every checksum and count; exit code 1 if there are problems."""
-    problems = _open(path, None).check()
+    try:
+        problems = _open(path, None).check()
+    except CorruptIndexError as error:
+        problems = [str(error)]
     _print({"problems": problems}, as_json, lambda: "\n".join(problems) or "no problems")
     if problems:
         context.exit(1)
+
+
+@_command("recover")
+@click.argument("path", type=EXISTING)
+@click.option("--generation", type=click.IntRange(min=1), help="The commit to go back to; the newest that is whole.")
+def recover(path: Path, generation: int | None, as_json: bool) -> None:
+    """Go back to an older commit for good, where the newest is damaged or not wanted."""
+    from latewood.index import Index
+
+    before = generation or "the newest generation that is whole"
+    index = Index.recover(path, generation=generation)
+    _print(
+        {"generation": index.generation, "documents": len(index)},
+        as_json,
+        lambda: f"went back to {before}, which is generation {index.generation} now; it has {len(index)} documents",
+    )
 
 
 @_command("compact")
