@@ -99,9 +99,11 @@ def to_ragged(
     data : array, tensor, nested list, sequence of them, Arrow list array, or Ragged
         A sequence of `[tokens, dim]` arrays; one padded `[items, tokens, dim]` array with `mask` or `lengths`; one flat
         `[tokens, dim]` array with `offsets` or `lengths`; one `[tokens, dim]` array alone, which is a single item.
-        float16, bfloat16, float32 or float64; torch tensors may be on any device. Integers are refused.
+        float16, bfloat16, float32 or float64, of any memory order; torch tensors may be on any device. A sequence may be
+        a generator or an array of objects. Integers are refused, and so is a masked array that hides any value.
     mask : array, optional
-        True (or non-zero) where a token counts: `[items, tokens]`, or for a sequence one mask for each item.
+        True (or non-zero) where a token counts: `[items, tokens]`, or for a sequence one mask for each item. NumPy's
+        masked arrays mean the opposite by True.
     offsets : integer array [items + 1], optional
     lengths : integer array [items], optional
     dim : int, optional
