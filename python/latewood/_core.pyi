@@ -21,8 +21,10 @@ class IndexNotFoundError(LatewoodError, FileNotFoundError): ...
 class IndexExistsError(LatewoodError, FileExistsError): ...
 class IndexLockedError(LatewoodError): ...
 class CorruptIndexError(LatewoodError): ...
+class IndexReplacedError(LatewoodError): ...
 class FormatVersionError(LatewoodError): ...
 class WriterError(LatewoodError): ...
+class CommitConflictError(WriterError): ...
 class StorageError(LatewoodError, OSError): ...
 class InternalError(LatewoodError): ...
 
@@ -87,28 +89,33 @@ class Index:
         """`encoder` is a JSON object (the fingerprint), kept as data and never run."""
 
     @staticmethod
-    def open(path: str, *, mmap: bool = True) -> Index: ...
+    def open(path: str, *, generation: int | None = None, mmap: bool = True) -> Index: ...
+    @staticmethod
+    def recover(path: str, *, generation: int | None = None, mmap: bool = True) -> Index: ...
     @property
     def path(self) -> str: ...
     @property
     def dim(self) -> int: ...
     @property
+    def generation(self) -> int:
+        """Number of the commit that is read."""
+
+    @property
     def encoder(self) -> str | None: ...
     def __len__(self) -> int:
         """Number of live documents."""
 
-    def writer(self) -> Writer: ...
+    def writer(self, *, merge: bool = True) -> Writer: ...
     def refresh(self) -> bool:
         """Take up the newest commit; True if there was a newer one."""
-
-    def warnings(self) -> list[str]:
-        """What was found wrong when the current commit was opened: newer ones that had to be passed over."""
 
     def info(self) -> dict[str, Any]: ...
     def check(self) -> list[str]:
         """Verify every checksum and count; the problems found, empty if none."""
 
-    def compact(self, threads: int | None = None) -> None: ...
+    def compact(self, threads: int | None = None) -> int:
+        """The new generation."""
+
     def contains(self, ids: Sequence[str] | Sequence[int] | NDArray[np.int64]) -> NDArray[np.bool_]: ...
     def ids(self) -> _Ids: ...
     def documents(self, ids: Sequence[str] | Sequence[int] | NDArray[np.int64]) -> list[tuple[str | None, str | None]]:
@@ -145,7 +152,7 @@ class Index:
         candidate_ids: Sequence[str] | Sequence[int] | NDArray[np.int64],
         candidate_offsets: NDArray[np.int64],
         *,
-        scores: NDArray[np.float32] | None = None,
+        scores: NDArray[np.float64] | None = None,
         weights: NDArray[np.float32] | None = None,
         k: int | None = None,
         alpha: float | None = None,
@@ -172,6 +179,14 @@ class Results:
     def offsets(self) -> NDArray[np.int64]: ...
     def documents(self) -> list[tuple[str | None, str | None]]:
         """(text, metadata as JSON) of each hit, as of the search."""
+
+    def text(self, hit: int) -> str | None:
+        """Text of one hit, by its row."""
+
+    def explain(
+        self, query_values: NDArray[np.float32], hit: int, weights: NDArray[np.float32] | None = None
+    ) -> NDArray[np.float32]:
+        """Weighted dot products `[query tokens, document tokens]` of a hit, by its row, as it was when it was found."""
 
     @property
     def stats(self) -> dict[str, float]:
@@ -202,6 +217,17 @@ class Writer:
     def delete(self, ids: Sequence[str] | Sequence[int] | NDArray[np.int64], *, missing: str = "error") -> int: ...
     def commit(self) -> int:
         """Make the changes durable and visible; the new generation."""
+
+    @property
+    def generation(self) -> int | None:
+        """Number of the commit that it stands on, its own included; None once closed."""
+
+    @property
+    def changes(self) -> int:
+        """How many calls have changed something so far."""
+
+    def check_usable(self) -> None:
+        """Raise the error that any further use would."""
 
     def close(self) -> None:
         """Give up uncommitted changes and release the lock."""

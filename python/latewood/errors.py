@@ -1,9 +1,10 @@
-"""Every exception and warning of the library.
+"""Every exception of the library.
 
 All exceptions derive from `LatewoodError`; each message names the thing, the place and the remedy.
 """
 
 from latewood._core import (
+    CommitConflictError,
     CorruptIndexError,
     DimensionError,
     DuplicateIdError,
@@ -11,6 +12,7 @@ from latewood._core import (
     IndexExistsError,
     IndexLockedError,
     IndexNotFoundError,
+    IndexReplacedError,
     InternalError,
     InvalidInputError,
     LatewoodError,
@@ -20,8 +22,8 @@ from latewood._core import (
 )
 
 __all__ = [
+    "CommitConflictError",
     "CorruptIndexError",
-    "DamagedIndexWarning",
     "DimensionError",
     "DuplicateIdError",
     "EncoderError",
@@ -31,6 +33,7 @@ __all__ = [
     "IndexExistsError",
     "IndexLockedError",
     "IndexNotFoundError",
+    "IndexReplacedError",
     "InternalError",
     "InvalidInputError",
     "LatewoodError",
@@ -51,10 +54,6 @@ class EncoderRequiredError(EncoderError, ValueError):
 
 class EncoderMismatchError(EncoderError, ValueError):
     """The encoder is not the one that the index was built with."""
-
-
-class DamagedIndexWarning(UserWarning):
-    """The newest commit of an index is damaged, and an older one was opened in its place."""
 
 
 class MissingDependencyError(LatewoodError, ImportError):

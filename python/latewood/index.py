@@ -2,7 +2,6 @@
 
 import json
 import os
-import warnings
 from collections.abc import Iterable, Sequence
 from types import TracebackType
 from typing import Any, Literal, Self
@@ -13,13 +12,13 @@ from numpy.typing import NDArray
 from latewood import _core
 from latewood._hits import documents_of
 from latewood._ids import normalise_ids, one_id
+from latewood._interrupts import interrupt_later
 from latewood._options import choice_of, count_of, flag_of, optional, path_of, shown, threads_of, whole
 from latewood._typing import Id, Metadata, MissingRule, ResultIds, VectorInput
 from latewood.encode.fingerprint import check_fingerprint, dumps
 from latewood.encode.nano import NAME, has_nano, nano_en
 from latewood.encode.protocol import Encoder, as_encoder, encode_queries
 from latewood.errors import (
-    DamagedIndexWarning,
     EncoderError,
     EncoderRequiredError,
     InvalidInputError,
@@ -41,13 +40,17 @@ class Index(Searcher):
     """A folder of compressed token vectors; make one with `Index.create` or `Index.open`.
 
     Reading goes on while another process writes: an index object sees one snapshot, and moves to the newest commit with
-    `refresh`, or after a commit of its own. It can be used from several threads. Pickling keeps the path only.
+    `refresh`, or after a commit of its own. It can be used from several threads. Pickling keeps the path only, and the
+    generation if it was opened at one.
     """
 
-    def __init__(self, core: _core.Index, *, encoder: Encoder | None, mmap: bool) -> None:
+    def __init__(
+        self, core: _core.Index, *, encoder: Encoder | None, mmap: bool, generation: int | None = None
+    ) -> None:
         self._core_or_none: _core.Index | None = core
         self._encoder = encoder
         self._mmap = mmap
+        self._generation = generation
 
     # ── life ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -70,6 +73,7 @@ class Index(Searcher):
         Parameters
         ----------
         path : path-like
+            `~` stands for the user's home. A relative path is the folder's that is current now, whatever is later.
         dim : int, optional
             Dimensions of a token vector, for an index that is filled with vectors; otherwise the encoder's.
         encoder : Encoder, MultiVectorEncoder or str, optional
@@ -87,7 +91,9 @@ class Index(Searcher):
             Token vectors that the index holds before the residual codec's centroids are trained. Until then it keeps
             8-bit codes without centroids, close to the originals; training encodes what is there again.
         mmap : bool
-            False reads files into memory instead of mapping them, for media that may fail or change under a reader.
+            False reads files into memory instead of mapping them, and verifies all of them when they are opened: for
+            media that may fail, or folders in which somebody may shorten a file while it is open. A mapped file that is
+            shortened makes the operating system end the process (SIGBUS) as soon as its lost part is read.
 
         Raises
         ------
@@ -98,7 +104,7 @@ class Index(Searcher):
         MissingDependencyError
             Neither `dim` nor `encoder`, and the extra `text` is not installed: vectors of one's own need `dim`.
         """
-        folder, mmap = path_of(path), flag_of(mmap, "mmap")
+        folder, mmap = _folder(path), flag_of(mmap, "mmap")
         optional(count_of, dim, "dim")
         if whole(bits) not in _BITS:
             message = f"bits must be 1, 2, 4 or 8, not {shown(bits)}"
@@ -118,39 +124,76 @@ class Index(Searcher):
 
     @classmethod
     def open(
-        cls, path: str | os.PathLike[str], *, encoder: Any = None, check_encoder: bool = True, mmap: bool = True
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        encoder: Any = None,
+        check_encoder: bool = True,
+        generation: int | None = None,
+        mmap: bool = True,
     ) -> "Index":
         """Open the newest commit of an index.
 
         Parameters
         ----------
         path : path-like
+            As for `create`.
         encoder : Encoder, MultiVectorEncoder or str, optional
             Needed only for text. "recorded" loads the encoder that the index names; nothing is loaded without being
             asked but "latewood/nano-en", which is part of the library.
         check_encoder : bool
             False accepts an encoder whose fingerprint differs from the recorded one.
+        generation : int, optional
+            An older commit, to read it as it was: the index stays at it, and cannot be changed. A commit keeps the one
+            before it; older ones are removed.
         mmap : bool
             As for `create`.
 
         Raises
         ------
-        IndexNotFoundError, CorruptIndexError, FormatVersionError
+        CorruptIndexError
+            A file of the commit is damaged or missing. The message names it and the newest commit that is whole, which
+            `generation` reads and `recover` goes back to. With `mmap`, damage in codes, texts and metadata shows when
+            they are first read: then the call that reads them raises it.
+        IndexNotFoundError, FormatVersionError
+        InvalidInputError
+            There is no such generation.
         EncoderMismatchError
             The encoder is not the one that the index was built with.
-
-        Warns
-        -----
-        DamagedIndexWarning
-            The newest commit is damaged, and the one before it was opened.
         """
-        mmap, check_encoder = flag_of(mmap, "mmap"), flag_of(check_encoder, "check_encoder")
-        core = _core.Index.open(path_of(path), mmap=mmap)
-        _warn_of_damage(core)
-        index = cls(core, encoder=None, mmap=mmap)
+        folder, mmap, check_encoder = _folder(path), flag_of(mmap, "mmap"), flag_of(check_encoder, "check_encoder")
+        number = optional(count_of, generation, "generation")
+        index = cls(_core.Index.open(folder, generation=number, mmap=mmap), encoder=None, mmap=mmap, generation=number)
         if encoder is not None:
             index.use_encoder(encoder, check_encoder=check_encoder)
         return index
+
+    @classmethod
+    def recover(cls, path: str | os.PathLike[str], *, generation: int | None = None, mmap: bool = True) -> "Index":
+        """Go back to an older commit for good, and open it: what came after it is given up.
+
+        The older commit is committed again as the newest. Files of the ones in between stay until the next commit.
+
+        Parameters
+        ----------
+        path : path-like
+        generation : int, optional
+            The commit to go back to; by default the newest that is whole. An index whose newest commit is whole then
+            stays as it is.
+        mmap : bool
+            As for `create`.
+
+        Raises
+        ------
+        CorruptIndexError
+            No commit is whole, or the one that was asked for is not.
+        IndexNotFoundError, IndexLockedError, FormatVersionError
+        InvalidInputError
+            There is no such generation.
+        """
+        folder, mmap = _folder(path), flag_of(mmap, "mmap")
+        number = optional(count_of, generation, "generation")
+        return cls(_core.Index.recover(folder, generation=number, mmap=mmap), encoder=None, mmap=mmap)
 
     def use_encoder(self, encoder: Any, *, check_encoder: bool = True) -> None:
         """Set the encoder for text; parameters and errors as for `open`."""
@@ -181,8 +224,8 @@ class Index(Searcher):
         self.close()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle the path only."""
-        return (_reopen, (self.path, self._mmap))
+        """Pickle the path, and the generation if one was asked for."""
+        return (_reopen, (self.path, self._mmap, self._generation))
 
     @property
     def _core(self) -> _core.Index:
@@ -264,22 +307,35 @@ class Index(Searcher):
 
     def info(self) -> dict[str, Any]:
         """Give counts, sizes in bytes, codec, format and the recorded encoder."""
-        return {**self._core.info(), "encoder": self.recorded_encoder}
+        return {"path": self.path, **self._core.info(), "encoder": self.recorded_encoder}
 
     def check(self) -> list[str]:
-        """Verify every checksum and count; the problems found, empty if there are none."""
+        """Read all files of all commits that are there, and verify every checksum and count.
+
+        Returns
+        -------
+        list of str
+            The problems found, empty if there are none. What a commit that ends meanwhile removes is no problem.
+        """
         return self._core.check()
 
-    def warnings(self) -> list[str]:
-        """Tell what was found wrong when the current commit was opened: newer ones that had to be passed over."""
-        return self._core.warnings()
+    @property
+    def generation(self) -> int:
+        """Number of the commit that this object reads."""
+        return self._core.generation
 
     def refresh(self) -> bool:
-        """Move to the newest commit; True if there was a newer one."""
-        changed = self._core.refresh()
-        if changed:
-            _warn_of_damage(self._core)
-        return changed
+        """Move to the newest commit; True if there was a newer one. An index opened at a generation stays at it.
+
+        Raises
+        ------
+        IndexReplacedError
+            The folder holds another index than it did, or an older state of this one, such as a backup that was put
+            back: open it again.
+        CorruptIndexError
+            The newest commit is damaged; this object stays where it is.
+        """
+        return self._core.refresh()
 
     def __repr__(self) -> str:
         """Path, dimensions and number of documents."""
@@ -289,16 +345,28 @@ class Index(Searcher):
 
     # ── changes ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def writer(self, *, show_progress: bool | None = None) -> Writer:
-        """Start a set of changes that become visible together; `IndexLockedError` if another writer is at work.
+    def writer(self, *, merge: bool = True, show_progress: bool | None = None) -> Writer:
+        """Start a set of changes that become visible together.
 
         Parameters
         ----------
+        merge : bool
+            Whether its commits merge small segments into larger ones, which keeps searches fast after many small
+            commits (docs/merging.md). False leaves all segments as they are.
         show_progress : bool, optional
             A bar on standard error while texts are encoded; None shows it on a terminal where tqdm is installed.
+
+        Raises
+        ------
+        IndexLockedError
+            Another writer is at work, in this process or another.
+        IndexReplacedError, CorruptIndexError
+            As for `refresh`.
+        InvalidInputError
+            This index was opened at a generation.
         """
-        show_progress = optional(flag_of, show_progress, "show_progress")
-        return Writer(self._core.writer(), self, show_progress=show_progress)
+        merge, show_progress = flag_of(merge, "merge"), optional(flag_of, show_progress, "show_progress")
+        return Writer(self._core.writer(merge=merge), self, show_progress=show_progress)
 
     def add(
         self,
@@ -307,10 +375,14 @@ class Index(Searcher):
         texts: Sequence[str | None] | None = None,
         vectors: VectorInput | None = None,
         metadata: Sequence[Metadata | None] | None = None,
+        merge: bool = True,
         **options: Any,
     ) -> None:
-        """Add documents in a commit of their own; parameters and errors as for `Writer.add`."""
-        with self.writer() as writer:
+        """Add documents in a commit of their own.
+
+        Parameters and errors are those of `Writer.add`; `merge` is that of `writer`.
+        """
+        with self.writer(merge=merge) as writer:
             writer.add(ids, texts=texts, vectors=vectors, metadata=metadata, **options)
 
     def upsert(
@@ -320,21 +392,46 @@ class Index(Searcher):
         texts: Sequence[str | None] | None = None,
         vectors: VectorInput | None = None,
         metadata: Sequence[Metadata | None] | None = None,
+        merge: bool = True,
         **options: Any,
     ) -> None:
-        """Add or replace documents in a commit of their own; parameters and errors as for `Writer.add`."""
-        with self.writer() as writer:
+        """Add or replace documents in a commit of their own.
+
+        Parameters and errors are those of `Writer.add`; `merge` is that of `writer`.
+        """
+        with self.writer(merge=merge) as writer:
             writer.upsert(ids, texts=texts, vectors=vectors, metadata=metadata, **options)
 
-    def delete(self, ids: Iterable[Id], *, missing: MissingRule = "error") -> int:
-        """Delete documents in a commit of their own; parameters and errors as for `Writer.delete`."""
-        with self.writer() as writer:
+    def delete(self, ids: Iterable[Id], *, missing: MissingRule = "error", merge: bool = True) -> int:
+        """Delete documents in a commit of their own.
+
+        Parameters, result and errors are those of `Writer.delete`; `merge` is that of `writer`.
+        """
+        with self.writer(merge=merge) as writer:
             return writer.delete(ids, missing=missing)
 
     def compact(self, *, threads: int | None = None) -> None:
-        """Rewrite all segments as one, without the deleted documents: time and space grow with the index."""
-        self._core.compact(threads_of(threads))
-        self.refresh()
+        """Rewrite all segments as one, without the deleted documents: time and space grow with the index.
+
+        Only the new commit is kept. Commits merge by themselves what is worth it (docs/merging.md).
+
+        Parameters
+        ----------
+        threads : int, optional
+
+        Raises
+        ------
+        CorruptIndexError
+            A segment is damaged, in the words of `check`. Nothing has changed then.
+        IndexLockedError, IndexReplacedError, StorageError
+        """
+        threads, before = threads_of(threads), self._core.generation
+        try:
+            self._core.compact(threads)
+        except KeyboardInterrupt:
+            if self._core.generation == before:
+                raise
+            interrupt_later()
 
 
 def _default_encoder() -> Encoder:
@@ -355,10 +452,9 @@ def _dimensions(encoder: Encoder | None, asked: int | None) -> int:
     return count_of(known if asked is None else asked, "dim")
 
 
-def _warn_of_damage(core: _core.Index) -> None:
-    for problem in core.warnings():
-        warnings.warn(f"{core.path}: {problem}", DamagedIndexWarning, stacklevel=3)
+def _folder(path: Any) -> str:
+    return os.path.expanduser(path_of(path))  # noqa: PTH111  pathlib raises where the user is unknown
 
 
-def _reopen(path: str, mmap: bool) -> Index:
-    return Index.open(path, mmap=mmap)
+def _reopen(path: str, mmap: bool, generation: int | None) -> Index:
+    return Index.open(path, mmap=mmap, generation=generation)

@@ -104,7 +104,10 @@ class Hit:
     _explain: Callable[[Id], Explanation] | None = field(default=None, repr=False, compare=False, hash=False)
 
     def explain(self) -> Explanation:
-        """Token by token, from the index that found the hit; after feedback, for the expanded query."""
+        """Token by token, on what was searched, whatever the index holds now; after feedback, for the expanded query.
+
+        While a hit is kept, so are the files that it was found in, even if later commits have no use for them.
+        """
         if self._explain is None:
             message = f"hit {self.id!r} does not come from an index; call index.explain(query, {self.id!r})"
             raise LatewoodError(message)

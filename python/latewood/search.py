@@ -86,7 +86,11 @@ class Searcher(ABC):
             How many hits at most; fewer where fewer documents match.
         filter : mapping, optional
             Conditions on metadata, all of which must hold: `{"lang": "en"}`, `{"lang": ["en", "de"]}`,
-            `{"year": {"gte": 2020, "lt": 2025}}`.
+            `{"year": {"gte": 2020, "lt": 2025}}`. The operators are eq, ne, in, gt, gte, lt and lte. Numbers compare by
+            their exact value, whole ones of any size; values of different kinds are never equal and never in order; of
+            a list in the metadata one element must match; a missing field is None. Filters do not look inside objects:
+            a name is that of one field, dots included, and one with a dot that no document has is an
+            `InvalidInputError`, as is a field that is an object in some documents and has a value to compare in none.
         ids : sequence of str or int, optional
             Search only among these; those the index does not hold are passed over.
         weights : array [query tokens], optional
@@ -339,13 +343,10 @@ class Searcher(ABC):
         """
         key, score = one_id(id), checked_score(score)
         queries = self._one_query(query)
-        return self._explain(
-            queries.values,
-            key,
-            split_weights(weights, queries),
-            query if isinstance(query, str) else None,
-            score,
-        )
+        matrix = self._core.explain(queries.values, key, split_weights(weights, queries))
+        text, _ = self._core.documents(normalise_ids([key]))[0]
+        query_text = query if isinstance(query, str) else None
+        return self._explanation(key, matrix, len(queries.values), query_text, text, score)
 
     def measure_recall(self, queries: Sequence[str] | VectorInput, k: int = 10, **options: Any) -> float:
         """Measure the share of the exact top k that a search with `options` finds, on average over the queries.
@@ -461,27 +462,31 @@ class Searcher(ABC):
         added: list[Added] | None = None,
     ) -> list[list[Hit]]:
         def explain(position: int, key: Id) -> Explanation:
+            # What was searched explains its hits, whatever the index has become since.
+            found = int(arrays.offsets[position]) + list(arrays[position][0]).index(key)
             rows = slice(int(queries.offsets[position]), int(queries.offsets[position + 1]))
             own = weights[rows] if weights is not None else None
-            text = texts[position] if texts else None
-            return self._explain(queries[position], key, own, text, score, added[position] if added else NOTHING)
+            more = added[position] if added else NOTHING
+            asked, asked_weights = more.join(queries[position], own)
+            matrix = results.explain(asked, found, asked_weights)
+            query_text = texts[position] if texts else None
+            return self._explanation(key, matrix, rows.stop - rows.start, query_text, results.text(found), score, more)
 
         return build_hits(results, arrays, explain, with_documents=with_documents)
 
-    def _explain(
+    def _explanation(
         self,
-        query: FloatArray,
         key: Id,
-        weights: FloatArray | None,
+        matrix: FloatArray,
+        count: int,
         query_text: str | None,
+        text: str | None,
         score: ScoreKind,
         added: Added = NOTHING,
     ) -> Explanation:
-        asked, asked_weights = added.join(query, weights)
-        matrix = scaled(self._core.explain(asked, key, asked_weights), score, len(query))
-        query_tokens = added.label(self._tokens("query_tokens", query_text, len(query)), len(query))
-        text, _ = self._core.documents(normalise_ids([key]))[0]
-        return Explanation(key, matrix, query_tokens, self._tokens("document_tokens", text, matrix.shape[1]))
+        query_tokens = added.label(self._tokens("query_tokens", query_text, count), count)
+        document_tokens = self._tokens("document_tokens", text, matrix.shape[1])
+        return Explanation(key, scaled(matrix, score, count), query_tokens, document_tokens)
 
     def _tokens(self, method: str, text: str | None, count: int) -> tuple[str, ...] | None:
         label = getattr(self._encoder, method, None)

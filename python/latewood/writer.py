@@ -1,10 +1,12 @@
 """The writer: changes to an index that become visible together."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, get_args
 
 from latewood._ids import normalise_ids, one_id
+from latewood._interrupts import finished, interrupt_later
 from latewood._optional import chunks, progress_bar
 from latewood._options import choice_of, flag_of, mapping_json, text_of, threads_of
 from latewood._typing import Id, IdSequence, Metadata, MissingRule, VectorInput
@@ -23,16 +25,19 @@ ENCODE_CHUNK = 1024
 class Writer:
     """Adds and deletes documents; all of it becomes durable and visible at `commit`, or none.
 
-    Used as a context manager it commits at the end, and gives everything up if an exception leaves the block. There
-    is one
-    writer at a time for each index, on all processes; it holds the lock until it is closed.
+    Used as a context manager it commits at the end, and gives everything up if an exception leaves the block. There is
+    one writer at a time for each index, in all processes; it holds the lock until it is closed. A forked child cannot
+    use it.
+
+    A call that raises has done nothing. An interruption (Ctrl-C) that comes between the parts of one call that encodes
+    many texts, or right behind its end, leaves a writer that takes no more changes, and none of its changes is
+    committed. One that comes when a commit is on the disk already is raised a moment after the call has returned.
     """
 
     def __init__(self, core: "_core.Writer", index: "Index", *, show_progress: bool | None = None) -> None:
         self._core = core
         self._index = index
         self._show_progress = show_progress
-        self._changed = False
         self._closed = False
         self._failed: BaseException | None = None
 
@@ -125,33 +130,43 @@ class Writer:
         """
         self._check_usable()
         choice_of(missing, "missing", get_args(MissingRule))
-        deleted = self._core.delete(normalise_ids(ids), missing=missing)
-        self._changed = self._changed or deleted > 0
-        return deleted
+        keys = normalise_ids(ids)
+        with self._all_or_nothing():
+            return self._core.delete(keys, missing=missing)
 
     def commit(self) -> int:
-        """Make the changes durable and visible.
+        """Make the changes durable and visible; without changes nothing is written.
 
         Returns
         -------
         int
             The generation of the index that now holds.
+
+        Raises
+        ------
+        StorageError
+            The system refused to write, for want of room perhaps. The last commit stands; open another writer.
+        CommitConflictError, IndexReplacedError
+            Somebody else has committed, or put another folder in this one's place, though this writer holds the lock:
+            its file was removed, or locks do nothing on this file system. This commit is not in the index.
+        KeyboardInterrupt
+            Nothing was committed, and the writer is as it was.
         """
         self._check_usable()
+        before = self._core.generation
         try:
-            generation = self._core.commit()
-        except BaseException as error:
-            self._failed = error
-            raise
-        self._changed = False
-        self._index.refresh()
-        return generation
+            return self._core.commit()
+        except KeyboardInterrupt:
+            generation = self._core.generation
+            if generation is None or generation == before:
+                raise
+            interrupt_later()
+            return generation
 
     def close(self) -> None:
         """Give up what is not committed and release the lock. Closing twice is harmless."""
-        if not self._closed:
-            self._closed = True
-            self._core.close()
+        self._core.close()
+        self._closed = True
 
     def __enter__(self) -> Self:
         """Return the writer itself."""
@@ -161,21 +176,36 @@ class Writer:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         """Commit if no exception left the block, and close in either case."""
-        try:
-            if kind is None and not self._closed and (self._changed or self._failed is not None):
+        if kind is None and not self._closed:
+            try:
                 self.commit()
-        finally:
-            self.close()
+            except BaseException:
+                self.close()
+                raise
+        finished(self.close)
 
     def _check_usable(self) -> None:
         if self._closed:
             message = "the writer is closed; open another one with index.writer()"
             raise WriterError(message)
         if self._failed is not None:
+            reason = str(self._failed) or type(self._failed).__name__
             message = (
-                f"an earlier step of this writer failed ({self._failed}); close it and start again with index.writer()"
+                f"an earlier step of this writer ended early ({reason}); close it and start again with index.writer()"
             )
             raise WriterError(message)
+        self._core.check_usable()
+
+    @contextmanager
+    def _all_or_nothing(self) -> Iterator[None]:
+        """Let a call that raises after it has changed something leave a writer that can commit nothing of it."""
+        before = self._core.changes
+        try:
+            yield
+        except BaseException as error:
+            if self._core.changes != before:
+                self._failed = error
+            raise
 
     def _add(
         self,
@@ -209,7 +239,8 @@ class Writer:
                 names=keys,
                 allow_empty=allow_empty,
             )
-            self._send(keys, ragged, stored, json_list, options)
+            with self._all_or_nothing():
+                self._send(keys, ragged, stored, json_list, options)
             return
         if any(part is not None for part in layout):
             message = "mask, offsets and lengths describe vectors, and no vectors are given"
@@ -219,24 +250,21 @@ class Writer:
             raise InvalidInputError(message)
         encoder = self._index.require_encoder("adding texts")
         documents = checked_texts(text_list, "document", keys, allow_empty=allow_empty)
-        with progress_bar(len(keys), "encoding", show_progress=self._show_progress) as bar:
+        with (
+            self._all_or_nothing(),
+            progress_bar(len(keys), "encoding", show_progress=self._show_progress) as bar,
+        ):
             for rows in chunks(len(keys), ENCODE_CHUNK):
-                try:
-                    encoded, truncated = encode_and_mark(
-                        encoder, documents[rows], dim=self._index.dim, names=keys[rows], allow_empty=allow_empty
-                    )
-                    self._send(
-                        keys[rows],
-                        encoded,
-                        stored[rows] if stored is not None else None,
-                        json_list[rows] if json_list is not None else None,
-                        {**options, "truncated": truncated},
-                    )
-                except BaseException as error:
-                    if rows.start:
-                        # Earlier chunks of this call are pending: committing them would add half of what was asked.
-                        self._failed = error
-                    raise
+                encoded, truncated = encode_and_mark(
+                    encoder, documents[rows], dim=self._index.dim, names=keys[rows], allow_empty=allow_empty
+                )
+                self._send(
+                    keys[rows],
+                    encoded,
+                    stored[rows] if stored is not None else None,
+                    json_list[rows] if json_list is not None else None,
+                    {**options, "truncated": truncated},
+                )
                 bar.update(rows.stop - rows.start)
 
     def _send(
@@ -250,7 +278,6 @@ class Writer:
         if len(keys) == 0:
             return
         self._core.add(keys, ragged.values, ragged.offsets, texts=texts, metadata=metadata, **options)
-        self._changed = True
 
 
 def _check_duplicates(keys: IdSequence) -> None:

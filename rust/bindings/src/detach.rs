@@ -3,58 +3,39 @@
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::Ordering;
-use std::sync::mpsc::{RecvTimeoutError, channel};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use latewood_core::parallel::Execution;
 use pyo3::prelude::*;
 
 use crate::errors::{internal, to_python};
 
-/// How often a long operation lets the interpreter look for signals.
-const SIGNAL_INTERVAL: Duration = Duration::from_millis(50);
-
-/// Runs `work`, which is over in milliseconds, without the interpreter's lock.
-pub(crate) fn detached<R: Send>(py: Python<'_>, work: impl FnOnce() -> latewood_core::Result<R> + Send) -> PyResult<R> {
-    match py.detach(|| catch_unwind(AssertUnwindSafe(work))) {
-        Ok(result) => result.map_err(|error| to_python(py, &error)),
-        Err(panic) => Err(internal(py, &message(panic.as_ref()))),
-    }
-}
-
-/// Runs `work`, which may take long, on a thread of its own, while this one listens for signals.
-pub(crate) fn interruptible<R: Send>(
+/// Runs `work` without the interpreter's lock. Now and then, if it takes long, it lets the interpreter look for signals; an
+/// exception that a signal's handler raises ends it and is raised here.
+pub(crate) fn detached<R: Send>(
     py: Python<'_>,
-    execution: &Execution,
+    threads: Option<usize>,
     work: impl FnOnce(&Execution) -> latewood_core::Result<R> + Send,
 ) -> PyResult<R> {
-    let mut signal = None;
+    let signal: Arc<Mutex<Option<PyErr>>> = Arc::default();
+    let heard = Arc::clone(&signal);
+    let listen = move || {
+        let Some(error) = Python::attach(|py| py.check_signals().err()) else { return false };
+        heard.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+        true
+    };
     let outcome = py.detach(|| {
-        std::thread::scope(|scope| {
-            let (sender, receiver) = channel();
-            let worker = scope.spawn(move || {
-                let result = work(execution);
-                // The receiver outlives this thread: it waits below until the result is sent.
-                let _ = sender.send(());
-                result
-            });
-            while receiver.recv_timeout(SIGNAL_INTERVAL) == Err(RecvTimeoutError::Timeout) {
-                let heard = Python::attach(|py| py.check_signals().err());
-                if let Some(error) = heard
-                    && signal.is_none()
-                {
-                    signal = Some(error);
-                    execution.stop_flag().store(true, Ordering::Relaxed);
-                }
-            }
-            worker.join()
-        })
+        catch_unwind(AssertUnwindSafe(|| {
+            let execution = Execution::new(threads)?.listening(listen);
+            work(&execution)
+        }))
     });
-    match (outcome, signal) {
-        (_, Some(signal)) => Err(signal),
-        (Ok(result), None) => result.map_err(|error| to_python(py, &error)),
-        (Err(panic), None) => Err(internal(py, &message(panic.as_ref()))),
+    if let Some(error) = signal.lock().unwrap_or_else(PoisonError::into_inner).take() {
+        return Err(error);
+    }
+    match outcome {
+        Ok(result) => result.map_err(|error| to_python(py, &error)),
+        Err(panic) => Err(internal(py, &message(panic.as_ref()))),
     }
 }
 

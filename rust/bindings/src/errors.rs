@@ -22,8 +22,10 @@ enum Kind {
     IndexExists,
     IndexLocked,
     CorruptIndex,
+    IndexReplaced,
     FormatVersion,
     Writer,
+    CommitConflict,
     Storage,
     Internal,
 }
@@ -56,6 +58,7 @@ fn make_types<'py>(py: Python<'py>) -> PyResult<Vec<Py<PyType>>> {
     let value_error = Some(py.get_type::<PyValueError>());
     let invalid = child("InvalidInputError", "Input that cannot be used; the message names it.", value_error)?;
     let under_invalid = |name: &str, doc: &str| make_type(name, doc, vec![invalid.clone()]);
+    let writer = child("WriterError", "A writer that failed or was closed; the last commit stands.", None)?;
     let types = [
         root.clone(),
         invalid.clone(),
@@ -66,8 +69,10 @@ fn make_types<'py>(py: Python<'py>) -> PyResult<Vec<Py<PyType>>> {
         child("IndexExistsError", "An index is already at this path.", Some(py.get_type::<PyFileExistsError>()))?,
         child("IndexLockedError", "Another writer holds the index.", None)?,
         child("CorruptIndexError", "A file contradicts its checksum or its own counts.", None)?,
+        child("IndexReplacedError", "The folder holds another index, or an older state, than the one opened.", None)?,
         child("FormatVersionError", "A file of a newer format than this build reads.", None)?,
-        child("WriterError", "A writer that failed or was closed; the last commit stands.", None)?,
+        writer.clone(),
+        make_type("CommitConflictError", "Another writer, which no lock kept out, committed first.", vec![writer])?,
         child("StorageError", "The operating system refused to read or write.", Some(py.get_type::<PyOSError>()))?,
         child("InternalError", "A defect of this library; please report it.", None)?,
     ];
@@ -114,9 +119,11 @@ pub(crate) fn to_python(py: Python<'_>, error: &Error) -> PyErr {
             return raise_os_error(py, Kind::IndexExists, Some(EXISTS), message, path);
         }
         Error::Locked { .. } => Kind::IndexLocked,
-        Error::Corrupt { .. } => Kind::CorruptIndex,
+        Error::Corrupt { .. } | Error::Damaged { .. } => Kind::CorruptIndex,
+        Error::Replaced { .. } => Kind::IndexReplaced,
+        Error::Conflict { .. } => Kind::CommitConflict,
         Error::FormatVersion { .. } => Kind::FormatVersion,
-        Error::WriterPoisoned { .. } => Kind::Writer,
+        Error::WriterPoisoned { .. } | Error::Forked { .. } => Kind::Writer,
         Error::Io { source, path, .. } => {
             return raise_os_error(py, Kind::Storage, source.raw_os_error(), message, path);
         }

@@ -1,6 +1,7 @@
 //! The index: each method is one call of the core.
 
-use std::path::PathBuf;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use latewood_core::codec::{CodecKind, CodecOptions};
@@ -8,19 +9,17 @@ use latewood_core::ids::IdRef;
 use latewood_core::index::{Filter, Index, IndexOptions, Snapshot};
 use latewood_core::parallel::Execution;
 use latewood_core::search::{self, Candidates, GatherKind, RerankOptions, SearchOptions};
-use latewood_core::storage::FileStorage;
+use latewood_core::storage::{FileStorage, Storage};
 use latewood_core::tokens::TokenMatrix;
 use latewood_core::{Error, Result};
-use numpy::{
-    IntoPyArray, PyArray1, PyArray2, PyArrayMethods, PyReadonlyArray1, PyReadonlyArray2, PyUntypedArrayMethods,
-};
+use numpy::{IntoPyArray, PyArray1, PyArray2, PyArrayMethods, PyReadonlyArray1, PyReadonlyArray2};
 use pyo3::prelude::*;
 
 use crate::arrays::{self, GivenId, Ragged};
-use crate::detach::{detached, interruptible};
+use crate::detach::detached;
 use crate::errors::{invalid, to_python};
 use crate::feedback::{PyFeedback, named};
-use crate::results::{PyResults, ids_to_python};
+use crate::results::{PyResults, explain, ids_to_python};
 use crate::writer::PyWriter;
 
 /// Decoded vectors: flat values `[tokens, dim]` and offsets `[documents + 1]`.
@@ -29,13 +28,32 @@ type Vectors<'py> = (Bound<'py, PyArray2<f32>>, Bound<'py, PyArray1<i64>>);
 /// An index on disk, at the newest commit that was read.
 #[pyclass(frozen, name = "Index", module = "latewood._core")]
 pub(crate) struct PyIndex {
-    index: Arc<Index>,
+    index: Index,
     path: PathBuf,
 }
 
 impl PyIndex {
-    fn run<R: Send>(&self, py: Python<'_>, work: impl FnOnce(&Index, &Snapshot) -> Result<R> + Send) -> PyResult<R> {
-        detached(py, || work(&self.index, &self.index.snapshot()))
+    /// Lets `make` turn the folder at `path` into an index.
+    fn made(
+        py: Python<'_>,
+        path: &Path,
+        mmap: bool,
+        make: impl FnOnce(Arc<FileStorage>) -> Result<Index> + Send,
+    ) -> PyResult<Self> {
+        let (index, path) = detached(py, None, |_| {
+            let storage = Arc::new(FileStorage::new(path, mmap)?);
+            let path = storage.place().to_owned();
+            Ok((make(storage)?, path))
+        })?;
+        Ok(Self { index, path })
+    }
+
+    fn run<R: Send>(
+        &self,
+        py: Python<'_>,
+        work: impl FnOnce(&Snapshot, &Execution) -> Result<R> + Send,
+    ) -> PyResult<R> {
+        detached(py, None, |execution| work(&self.index.snapshot(), execution))
     }
 }
 
@@ -68,22 +86,39 @@ impl PyIndex {
             .transpose()
             .map_err(|error| invalid(py, format!("the encoder's fingerprint is not JSON: {error}")))?;
         let options = IndexOptions { dim, codec: CodecOptions { kind, bits, centroids, seed, train_after }, encoder };
-        let index = detached(py, || Index::create(Arc::new(FileStorage::create(&path, mmap)?), options))?;
-        Ok(Self { index: Arc::new(index), path })
+        Self::made(py, &path, mmap, |storage| {
+            storage.make_folder()?;
+            Index::create(storage, options)
+        })
     }
 
-    /// Open the newest commit of an existing index.
+    /// Open an existing index, at its newest commit or at another one that is still there.
     #[staticmethod]
-    #[pyo3(signature = (path, *, mmap=true))]
-    fn open(py: Python<'_>, path: PathBuf, mmap: bool) -> PyResult<Self> {
-        let index = detached(py, || Index::open(Arc::new(FileStorage::new(&path, mmap))))?;
-        Ok(Self { index: Arc::new(index), path })
+    #[pyo3(signature = (path, *, generation=None, mmap=true))]
+    fn open(py: Python<'_>, path: PathBuf, generation: Option<u64>, mmap: bool) -> PyResult<Self> {
+        Self::made(py, &path, mmap, |storage| match generation {
+            Some(generation) => Index::open_at(storage, generation),
+            None => Index::open(storage),
+        })
+    }
+
+    /// Go back to an older commit for good.
+    #[staticmethod]
+    #[pyo3(signature = (path, *, generation=None, mmap=true))]
+    fn recover(py: Python<'_>, path: PathBuf, generation: Option<u64>, mmap: bool) -> PyResult<Self> {
+        Self::made(py, &path, mmap, |storage| Index::recover(storage, generation))
     }
 
     /// The index's folder.
     #[getter]
-    fn path(&self) -> String {
-        self.path.to_string_lossy().into_owned()
+    fn path(&self) -> OsString {
+        self.path.clone().into_os_string()
+    }
+
+    /// Number of the commit that is read.
+    #[getter]
+    fn generation(&self) -> u64 {
+        self.index.snapshot().generation
     }
 
     /// Components of a token vector.
@@ -103,52 +138,47 @@ impl PyIndex {
     }
 
     /// Begin a commit.
-    fn writer(&self, py: Python<'_>) -> PyResult<PyWriter> {
-        Ok(PyWriter::new(detached(py, || self.index.writer())?))
+    #[pyo3(signature = (*, merge=true))]
+    fn writer(&self, py: Python<'_>, merge: bool) -> PyResult<PyWriter> {
+        let index = &self.index;
+        let open = |_: &Execution| if merge { index.writer() } else { index.writer_without_merging() };
+        Ok(PyWriter::new(detached(py, None, open)?))
     }
 
     /// Take up the newest commit.
     fn refresh(&self, py: Python<'_>) -> PyResult<bool> {
-        detached(py, || self.index.refresh())
-    }
-
-    /// What was found wrong when the current commit was opened.
-    fn warnings(&self) -> Vec<String> {
-        self.index.warnings()
+        detached(py, None, |_| self.index.refresh())
     }
 
     /// What the index holds.
     fn info<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        let info = self.run(py, |index, _| Ok(index.info()))?;
+        let info = detached(py, None, |_| Ok(self.index.info()))?;
         let text = serde_json::to_string(&info).map_err(|error| invalid(py, error.to_string()))?;
         py.import("json")?.call_method1("loads", (text,))
     }
 
     /// Verify every checksum and count.
     fn check(&self, py: Python<'_>) -> PyResult<Vec<String>> {
-        let execution = Execution::new(None).map_err(|error| to_python(py, &error))?;
-        interruptible(py, &execution, |_| self.index.check())
+        detached(py, None, |execution| self.index.check(execution))
     }
 
     /// Merge all segments, leaving out deleted documents.
     #[pyo3(signature = (threads=None))]
-    fn compact(&self, py: Python<'_>, threads: Option<usize>) -> PyResult<()> {
-        let execution = Execution::new(threads).map_err(|error| to_python(py, &error))?;
-        interruptible(py, &execution, |execution| self.index.compact(execution))?;
-        Ok(())
+    fn compact(&self, py: Python<'_>, threads: Option<usize>) -> PyResult<u64> {
+        detached(py, threads, |execution| self.index.compact(execution))
     }
 
     /// Which of these ids the index has.
     fn contains<'py>(&self, py: Python<'py>, ids: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyArray1<bool>>> {
         let ids: Vec<GivenId> = arrays::ids(ids)?;
         let known =
-            self.run(py, |_, snapshot| Ok(ids.iter().map(|id| snapshot.find(id).is_some()).collect::<Vec<_>>()))?;
+            self.run(py, |snapshot, _| Ok(ids.iter().map(|id| snapshot.find(id).is_some()).collect::<Vec<_>>()))?;
         Ok(known.into_pyarray(py))
     }
 
     /// Ids of all live documents, in the order in which they were added.
     fn ids<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        let ids = self.run(py, |_, snapshot| Ok(snapshot.ids()))?;
+        let ids = self.run(py, |snapshot, _| Ok(snapshot.ids()))?;
         ids_to_python(py, &ids)
     }
 
@@ -156,19 +186,24 @@ impl PyIndex {
     fn documents(&self, py: Python<'_>, ids: &Bound<'_, PyAny>) -> PyResult<Vec<(Option<String>, Option<String>)>> {
         let ids: Vec<GivenId> = arrays::ids(ids)?;
         let owned = |part: Option<&str>| part.map(str::to_owned);
-        self.run(py, |_, snapshot| {
-            let document = |id| snapshot.locate(id).map(|at| snapshot.text_and_metadata(at));
-            ids.iter().map(|id| document(id).map(|(text, metadata)| (owned(text), owned(metadata)))).collect()
+        self.run(py, |snapshot, execution| {
+            let document = |id| {
+                execution.check()?;
+                let (text, metadata) = snapshot.text_and_metadata(snapshot.locate(id)?)?;
+                Ok((owned(text), owned(metadata)))
+            };
+            ids.iter().map(document).collect()
         })
     }
 
     /// Decoded token vectors of each id.
     fn vectors<'py>(&self, py: Python<'py>, ids: &Bound<'py, PyAny>) -> PyResult<Vectors<'py>> {
         let ids: Vec<GivenId> = arrays::ids(ids)?;
-        let (values, offsets, dim) = self.run(py, |_, snapshot| {
+        let (values, offsets, dim) = self.run(py, |snapshot, execution| {
             let (mut values, mut offsets) = (Vec::new(), vec![0_i64]);
             for id in &ids {
-                values.extend(snapshot.decode(snapshot.locate(id)?));
+                execution.check()?;
+                values.extend(snapshot.decode(snapshot.locate(id)?)?);
                 offsets.push((values.len() / snapshot.dim()) as i64);
             }
             Ok((values, offsets, snapshot.dim()))
@@ -223,10 +258,10 @@ impl PyIndex {
         query_offsets: PyReadonlyArray1<'_, i64>,
         candidate_ids: &Bound<'_, PyAny>,
         candidate_offsets: PyReadonlyArray1<'_, i64>,
-        scores: Option<PyReadonlyArray1<'_, f32>>,
+        scores: Option<PyReadonlyArray1<'_, f64>>,
         weights: Option<PyReadonlyArray1<'_, f32>>,
         k: Option<i64>,
-        alpha: Option<f32>,
+        alpha: Option<f64>,
         beta: Option<i64>,
         missing: &str,
         threads: Option<usize>,
@@ -258,17 +293,7 @@ impl PyIndex {
         weights: Option<PyReadonlyArray1<'py, f32>>,
     ) -> PyResult<Bound<'py, PyArray2<f32>>> {
         let id: GivenId = arrays::id(id)?;
-        let tokens = query_values.shape()[0];
-        let offsets = PyArray1::from_vec(py, vec![0, tokens as i64]);
-        let query = Ragged::new(query_values, offsets.readonly());
-        let (values, offsets, dim) = (query.values()?, query.offsets()?, query.dim());
-        let weights = weights.as_ref().map(|weights| arrays::slice(weights, "weights")).transpose()?;
-        let matrix = self.run(py, |_, snapshot| {
-            let query = TokenMatrix::new(values, offsets, dim, |_| "the query".to_owned())?;
-            search::explain(snapshot, &query, weights, snapshot.locate(&id)?)
-        })?;
-        let columns = matrix.len().checked_div(tokens).unwrap_or(0);
-        matrix.into_pyarray(py).reshape([tokens, columns])
+        explain(py, &self.index.snapshot(), query_values, weights, |snapshot| snapshot.locate(&id))
     }
 }
 
@@ -290,14 +315,12 @@ impl PyIndex {
     ) -> PyResult<PyResults> {
         let (values, offsets, dim) = (queries.values()?, queries.offsets()?, queries.dim());
         let weights = weights.map(|weights| arrays::slice(weights, "weights")).transpose()?;
-        let execution = Execution::new(threads).map_err(|error| to_python(py, &error))?;
-        let run = |execution: &Execution| {
+        detached(py, threads, |execution| {
             let snapshot = self.index.snapshot();
             let queries = TokenMatrix::new(values, offsets, dim, |item| format!("query {item}"))?;
             let (rankings, stats) = work(&snapshot, &queries, weights, execution)?;
             Ok(PyResults::new(snapshot, &rankings, stats))
-        };
-        if offsets.len() <= 2 { detached(py, || run(&execution)) } else { interruptible(py, &execution, run) }
+        })
     }
 }
 

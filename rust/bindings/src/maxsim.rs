@@ -1,7 +1,6 @@
 //! Exact MaxSim on anyone's float vectors.
 
 use half::f16;
-use latewood_core::parallel::Execution;
 use latewood_core::search::exact;
 use latewood_core::tokens::{TokenMatrix, cut};
 use latewood_kernels::{FloatVectors, Precision};
@@ -11,15 +10,12 @@ use numpy::{
 use pyo3::prelude::*;
 
 use crate::arrays::{self, Ragged};
-use crate::detach::{detached, interruptible};
+use crate::detach::detached;
 use crate::errors::to_python;
 use crate::feedback::named;
 
 /// Every precision with the name users give it.
 const PRECISIONS: [(&str, Precision); 2] = [("float32", Precision::Float32), ("bfloat16", Precision::Bfloat16)];
-
-/// Components of both sides, multiplied, up to which a call is over before anyone thinks of interrupting it.
-const SHORT: usize = 1 << 31;
 
 /// MaxSim of every query with every document, `[queries · documents]`, or of query `i` with document `i`.
 #[pyfunction]
@@ -90,15 +86,11 @@ fn score<'py>(
     threads: Option<usize>,
 ) -> PyResult<Bound<'py, PyArray1<f32>>> {
     let precision = named(py, "precision", &PRECISIONS, precision)?;
-    let execution = Execution::new(threads).map_err(|error| to_python(py, &error))?;
     let (values, offsets, dim) = (queries.values()?, queries.offsets()?, queries.dim());
-    let work = |execution: &Execution| {
+    let scores = detached(py, threads, |execution| {
         let queries = TokenMatrix::new(values, offsets, dim, |item| format!("query {item}"))?;
         let maxsim = if pairs { exact::maxsim_pairs } else { exact::maxsim };
         maxsim(&queries, &documents, precision, execution)
-    };
-    let components = documents.iter().map(FloatVectors::len).sum::<usize>();
-    let short = values.len().saturating_mul(components / dim.max(1)) <= SHORT;
-    let scores = if short { detached(py, || work(&execution))? } else { interruptible(py, &execution, work)? };
+    })?;
     Ok(scores.into_pyarray(py))
 }

@@ -1,13 +1,12 @@
 //! Pooling of token vectors: fewer of them for each text.
 
-use latewood_core::parallel::Execution;
 use latewood_core::pooling::{Budget, Method, Pooling};
 use latewood_core::tokens::TokenMatrix;
 use numpy::{IntoPyArray, PyArray1, PyArray2, PyArrayMethods, PyReadonlyArray1, PyReadonlyArray2};
 use pyo3::prelude::*;
 
 use crate::arrays::Ragged;
-use crate::detach::{detached, interruptible};
+use crate::detach::detached;
 use crate::errors::{invalid, to_python};
 
 /// Values and offsets.
@@ -40,11 +39,12 @@ pub(crate) fn pool<'py>(
     let pooling = Method::from_name(method)
         .and_then(|method| Pooling::new(method, budget, protected, normalize))
         .map_err(|error| to_python(py, &error))?;
-    let execution = Execution::new(threads).map_err(|error| to_python(py, &error))?;
     let ragged = Ragged::new(values, offsets);
     let (values, offsets, dim) = (ragged.values()?, ragged.offsets()?, ragged.dim());
-    let tokens = detached(py, || TokenMatrix::new(values, offsets, dim, |item| format!("item {item}")))?;
-    let pooled = interruptible(py, &execution, |execution| pooling.run(&tokens, execution))?;
+    let pooled = detached(py, threads, |execution| {
+        let tokens = TokenMatrix::new(values, offsets, dim, |item| format!("item {item}"))?;
+        pooling.run(&tokens, execution)
+    })?;
     let rows = pooled.values.len() / dim;
     Ok((pooled.values.into_pyarray(py).reshape([rows, dim])?, pooled.offsets.into_pyarray(py)))
 }

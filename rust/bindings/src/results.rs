@@ -3,11 +3,18 @@
 use std::sync::Arc;
 
 use latewood_core::ids::{Id, IdKind};
-use latewood_core::index::Snapshot;
-use latewood_core::search::{Hit, Ranking, Stats};
-use numpy::{IntoPyArray, PyArray1, PyArray2, PyArrayMethods};
+use latewood_core::index::{Location, Snapshot};
+use latewood_core::search::{self, Hit, Ranking, Stats};
+use latewood_core::tokens::TokenMatrix;
+use numpy::{
+    IntoPyArray, PyArray1, PyArray2, PyArrayMethods, PyReadonlyArray1, PyReadonlyArray2, PyUntypedArrayMethods,
+};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
+
+use crate::arrays::{self, Ragged};
+use crate::detach::detached;
+use crate::errors::{invalid, to_python};
 
 /// Hits of a batch of queries: those of query `i` are rows `offsets[i]` to `offsets[i + 1]`, best first.
 #[pyclass(frozen, name = "Results", module = "latewood._core")]
@@ -63,8 +70,28 @@ impl PyResults {
     }
 
     /// Text and metadata of each hit.
-    fn documents(&self) -> Vec<(Option<&str>, Option<&str>)> {
-        self.hits.iter().map(|hit| self.snapshot.text_and_metadata(hit.at)).collect()
+    fn documents(&self, py: Python<'_>) -> PyResult<Vec<(Option<&str>, Option<&str>)>> {
+        let document = |hit: &Hit| self.snapshot.text_and_metadata(hit.at).map_err(|error| to_python(py, &error));
+        self.hits.iter().map(document).collect()
+    }
+
+    /// Text of one hit.
+    fn text(&self, py: Python<'_>, hit: usize) -> PyResult<Option<&str>> {
+        let at = self.hits.get(hit).ok_or_else(|| invalid(py, format!("there is no hit {hit}")))?.at;
+        Ok(self.snapshot.text_and_metadata(at).map_err(|error| to_python(py, &error))?.0)
+    }
+
+    /// Weighted dot products of every query token with every token of one hit, as it was when it was found.
+    #[pyo3(signature = (query_values, hit, weights=None))]
+    fn explain<'py>(
+        &self,
+        py: Python<'py>,
+        query_values: PyReadonlyArray2<'py, f32>,
+        hit: usize,
+        weights: Option<PyReadonlyArray1<'py, f32>>,
+    ) -> PyResult<Bound<'py, PyArray2<f32>>> {
+        let at = self.hits.get(hit).ok_or_else(|| invalid(py, format!("there is no hit {hit}")))?.at;
+        explain(py, &self.snapshot, query_values, weights, |_| Ok(at))
     }
 
     #[getter]
@@ -120,6 +147,27 @@ impl PyResults {
         }
         Ok(stats)
     }
+}
+
+/// Weighted dot products, `[query tokens, document tokens]`, of one query with the document that `locate` finds.
+pub(crate) fn explain<'py>(
+    py: Python<'py>,
+    snapshot: &Snapshot,
+    query_values: PyReadonlyArray2<'py, f32>,
+    weights: Option<PyReadonlyArray1<'py, f32>>,
+    locate: impl FnOnce(&Snapshot) -> latewood_core::Result<Location> + Send,
+) -> PyResult<Bound<'py, PyArray2<f32>>> {
+    let tokens = query_values.shape()[0];
+    let offsets = PyArray1::from_vec(py, vec![0, tokens as i64]);
+    let query = Ragged::new(query_values, offsets.readonly());
+    let (values, offsets, dim) = (query.values()?, query.offsets()?, query.dim());
+    let weights = weights.as_ref().map(|weights| arrays::slice(weights, "weights")).transpose()?;
+    let matrix = detached(py, None, |_| {
+        let query = TokenMatrix::new(values, offsets, dim, |_| "the query".to_owned())?;
+        search::explain(snapshot, &query, weights, locate(snapshot)?)
+    })?;
+    let columns = matrix.len().checked_div(tokens).unwrap_or(0);
+    matrix.into_pyarray(py).reshape([tokens, columns])
 }
 
 /// Running sums of `count`, from 0.

@@ -10,8 +10,8 @@ use numpy::{PyReadonlyArray1, PyReadonlyArray2};
 use pyo3::prelude::*;
 
 use crate::arrays::{self, Ragged};
-use crate::detach::interruptible;
-use crate::errors::{invalid, to_python, writer_closed};
+use crate::detach::detached;
+use crate::errors::{invalid, writer_closed};
 use crate::index::skip_missing;
 
 /// Collects changes and commits them; holds the index's writer lock until closed.
@@ -42,16 +42,8 @@ impl PyWriter {
         threads: Option<usize>,
         work: impl FnOnce(&mut Writer, &Execution) -> latewood_core::Result<R> + Send,
     ) -> PyResult<R> {
-        let execution = Execution::new(threads).map_err(|error| to_python(py, &error))?;
         let mut guard = self.lock(py)?;
-        let slot = &mut *guard;
-        let mut writer = slot.take().ok_or_else(|| writer_closed(py))?;
-        interruptible(py, &execution, move |execution| {
-            let result = work(&mut writer, execution);
-            // Not reached by a panic, which leaves the writer in an unknown state: it is closed.
-            *slot = Some(writer);
-            result
-        })
+        run_on(py, &mut guard, threads, work)
     }
 }
 
@@ -75,12 +67,32 @@ impl PyWriter {
         let ids: Vec<Id> = arrays::ids(ids)?;
         let ragged = Ragged::new(values, offsets);
         let (values, offsets, dim) = (ragged.values()?, ragged.offsets()?, ragged.dim());
-        self.run(py, threads, |writer, execution| {
+        let mut guard = self.lock(py)?;
+        // What a signal ends has added nothing; what is added, which is over at once, no signal ends.
+        let prepared = run_on(py, &mut guard, threads, |writer, execution| {
             let name =
                 |item: usize| ids.get(item).map_or_else(|| format!("document {item}"), |id| format!("document {id}"));
             let tokens = TokenMatrix::new(values, offsets, dim, name)?;
-            writer.add(Batch { ids: ids.clone(), tokens, texts, metadata, truncated }, upsert, execution)
-        })
+            writer.prepare(Batch { ids: ids.clone(), tokens, texts, metadata, truncated }, upsert, execution)
+        })?;
+        run_on(py, &mut guard, Some(1), |writer, _| writer.apply(prepared))
+    }
+
+    /// Number of the commit that it stands on, its own included; `None` once closed.
+    #[getter]
+    fn generation(&self, py: Python<'_>) -> PyResult<Option<u64>> {
+        Ok(self.lock(py)?.as_ref().map(Writer::generation))
+    }
+
+    /// Raise the error that any further use would.
+    fn check_usable(&self, py: Python<'_>) -> PyResult<()> {
+        self.run(py, Some(1), |writer, _| writer.check_usable())
+    }
+
+    /// How many calls have changed something so far.
+    #[getter]
+    fn changes(&self, py: Python<'_>) -> PyResult<u64> {
+        Ok(self.lock(py)?.as_ref().map_or(0, Writer::changes))
     }
 
     /// Delete documents; the number that were there.
@@ -100,4 +112,20 @@ impl PyWriter {
         self.lock(py)?.take();
         Ok(())
     }
+}
+
+/// Runs `work` on the writer in the slot, which stays empty if it panics.
+fn run_on<R: Send>(
+    py: Python<'_>,
+    slot: &mut Option<Writer>,
+    threads: Option<usize>,
+    work: impl FnOnce(&mut Writer, &Execution) -> latewood_core::Result<R> + Send,
+) -> PyResult<R> {
+    let mut writer = slot.take().ok_or_else(|| writer_closed(py))?;
+    detached(py, threads, move |execution| {
+        let result = work(&mut writer, execution);
+        // Not reached by a panic, which leaves the writer in an unknown state: it is closed.
+        *slot = Some(writer);
+        result
+    })
 }

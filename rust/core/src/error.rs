@@ -59,7 +59,7 @@ pub enum Error {
         place: String,
     },
     /// Integer and string ids were mixed.
-    #[error("id {id} is {got}, but the ids of this index are {expected}; one index holds one kind of id")]
+    #[error("id {id} cannot be in this index, whose ids are {expected}, not {got}; pass ids of that kind")]
     IdKind {
         /// The id.
         id: String,
@@ -89,6 +89,45 @@ pub enum Error {
         section: String,
         /// What was found.
         problem: String,
+    },
+    /// The newest commit cannot be used, and an older one is not taken for it without being asked for.
+    #[error("generation {generation} of the index cannot be used: {source}{}", remedy(*.sound))]
+    Damaged {
+        /// The newest generation.
+        generation: u64,
+        /// The newest generation that can be used.
+        sound: Option<u64>,
+        /// What is wrong with the newest one.
+        source: Box<Self>,
+    },
+    /// The folder does not hold the index any more that was opened, or an older state of it.
+    #[error("{path} holds another index than the one that was opened: {problem}; open it again with Index.open")]
+    Replaced {
+        /// The folder.
+        path: PathBuf,
+        /// What was found.
+        problem: String,
+    },
+    /// Another writer has committed meanwhile, which locks should have kept from happening.
+    #[error(
+        "another writer committed generation {generation} in {path} first, where the lock of this one did not keep it \
+         out; nothing of this commit is in the index: add its changes again with a new writer"
+    )]
+    Conflict {
+        /// The index's folder.
+        path: PathBuf,
+        /// The generation that both wanted to be.
+        generation: u64,
+    },
+    /// A writer was used in another process than the one that opened it.
+    #[error(
+        "this writer belongs to process {owner}, and this is its forked child {child}; open a writer of its own here"
+    )]
+    Forked {
+        /// The process that opened it.
+        owner: u32,
+        /// This process.
+        child: u32,
     },
     /// A file was written by a newer version of the format than this build reads.
     #[error(
@@ -127,6 +166,15 @@ pub enum Error {
         /// The operating system's answer.
         source: std::io::Error,
     },
+}
+
+fn remedy(sound: Option<u64>) -> String {
+    sound.map_or_else(String::new, |sound| {
+        format!(
+            ". Generation {sound} is whole: Index.open(path, generation={sound}) reads it, and Index.recover(path) goes \
+             back to it for good"
+        )
+    })
 }
 
 fn unknown_id_remedy(place: &str) -> &'static str {

@@ -4,7 +4,6 @@
 //! order, and only then normalised; so neither threads nor the CPU change a bit of the result.
 
 use latewood_kernels::{Level, MAX_LEVEL, QueryLanes};
-use rayon::prelude::*;
 
 use crate::error::Result;
 use crate::parallel::Execution;
@@ -15,6 +14,8 @@ const ITERATIONS: usize = 6;
 /// A cell that holds this many times the mean gives one of its tokens to an empty cell.
 const GIANT: usize = 4;
 const BLOCK_TOKENS: usize = 1024;
+/// Cells whose means one task computes.
+const BLOCK_CELLS: usize = 64;
 
 /// What one training run needs.
 pub(super) struct Training<'a> {
@@ -35,7 +36,7 @@ impl Training<'_> {
             return Ok((vec![0; self.depth], 1.0));
         }
         let chosen = random.sample(tokens, self.count * SAMPLE_PER_CENTROID);
-        let points = self.rotate_chosen(sample, &chosen);
+        let points = self.rotate_chosen(sample, &chosen, execution)?;
         let starts = random.sample(chosen.len(), self.count);
         let mut centroids: Vec<f32> =
             starts.iter().flat_map(|&at| &points[at * self.depth..][..self.depth]).copied().collect();
@@ -45,22 +46,23 @@ impl Training<'_> {
             let biases = biases(&units, unit, self.depth);
             self.assign(&points, &units, &biases, &mut assigned, execution)?;
             let cells = Cells::new(&assigned, self.count);
-            self.update(&points, &cells, &mut centroids);
+            self.update(&points, &cells, &mut centroids, execution)?;
             self.reseed(&points, &cells, &mut centroids, &mut random);
         }
         Ok(to_units(&centroids))
     }
 
-    fn rotate_chosen(&self, sample: &[f32], chosen: &[usize]) -> Vec<f32> {
+    fn rotate_chosen(&self, sample: &[f32], chosen: &[usize], execution: &Execution) -> Result<Vec<f32>> {
         let mut points = vec![0.0; chosen.len() * self.depth];
-        let blocks = chosen.par_chunks(BLOCK_TOKENS).zip(points.par_chunks_mut(BLOCK_TOKENS * self.depth));
-        blocks.for_each(|(chosen, points)| {
+        let blocks = chosen.chunks(BLOCK_TOKENS).zip(points.chunks_mut(BLOCK_TOKENS * self.depth));
+        execution.map(blocks, |(chosen, points)| {
             let mut block: Vec<f32> =
                 chosen.iter().flat_map(|&at| &sample[at * self.dim..][..self.dim]).copied().collect();
             block.chunks_exact_mut(self.dim).for_each(normalize);
             latewood_kernels::rotate(Level::current(), self.rotation, self.dim, self.depth, &block, points);
-        });
-        points
+            Ok(())
+        })?;
+        Ok(points)
     }
 
     fn assign(
@@ -71,27 +73,32 @@ impl Training<'_> {
         assigned: &mut [u32],
         execution: &Execution,
     ) -> Result<()> {
-        let blocks = points.par_chunks(BLOCK_TOKENS * self.depth).zip(assigned.par_chunks_mut(BLOCK_TOKENS));
-        blocks.try_for_each(|(points, assigned)| {
-            execution.check()?;
+        let blocks = points.chunks(BLOCK_TOKENS * self.depth).zip(assigned.chunks_mut(BLOCK_TOKENS));
+        execution.map(blocks, |(points, assigned)| {
             nearest(points, self.depth, centroids, biases, assigned);
             Ok(())
-        })
+        })?;
+        Ok(())
     }
 
-    fn update(&self, points: &[f32], cells: &Cells, centroids: &mut [f32]) {
-        centroids.par_chunks_exact_mut(self.depth).enumerate().for_each(|(cell, centroid)| {
-            let members = cells.members(cell);
-            if members.is_empty() {
-                return;
+    fn update(&self, points: &[f32], cells: &Cells, centroids: &mut [f32], execution: &Execution) -> Result<()> {
+        let blocks = centroids.chunks_mut(BLOCK_CELLS * self.depth).enumerate();
+        execution.map(blocks, |(block, centroids)| {
+            for (cell, centroid) in (block * BLOCK_CELLS..).zip(centroids.chunks_exact_mut(self.depth)) {
+                let members = cells.members(cell);
+                if members.is_empty() {
+                    continue;
+                }
+                centroid.fill(0.0);
+                for &member in members {
+                    let point = &points[member as usize * self.depth..][..self.depth];
+                    centroid.iter_mut().zip(point).for_each(|(sum, value)| *sum += value);
+                }
+                normalize(centroid);
             }
-            centroid.fill(0.0);
-            for &member in members {
-                let point = &points[member as usize * self.depth..][..self.depth];
-                centroid.iter_mut().zip(point).for_each(|(sum, value)| *sum += value);
-            }
-            normalize(centroid);
-        });
+            Ok(())
+        })?;
+        Ok(())
     }
 
     /// Empty cells start again from tokens of the largest ones, so that no centroid is wasted and none holds half the
@@ -254,7 +261,7 @@ mod tests {
         let training = Training { dim, depth, rotation: &rotation, count: 64, seed: 9 };
         let run = |threads| {
             let execution = Execution::new(Some(threads)).expect("a pool");
-            execution.install(|| training.run(&sample, &execution)).expect("trained")
+            training.run(&sample, &execution).expect("trained")
         };
         let one = run(1);
         assert_eq!(one.0.len(), 64 * depth);
@@ -271,7 +278,7 @@ mod tests {
         let execution = Execution::new(Some(1)).expect("a pool");
         let (centroids, unit) = training.run(&sample, &execution).expect("trained");
         let chosen: Vec<usize> = (0..4000).collect();
-        let points = training.rotate_chosen(&sample, &chosen);
+        let points = training.rotate_chosen(&sample, &chosen, &execution).expect("not interrupted");
         let mut assigned = vec![0; 4000];
         nearest(&points, depth, &centroids, &biases(&centroids, unit, depth), &mut assigned);
         let mut used = vec![0; 32];

@@ -18,7 +18,6 @@ mod rotation;
 
 use half::bf16;
 use latewood_kernels::{Bits, CodeQuery, Level, MAX_LEVEL, QueryLanes};
-use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
@@ -161,7 +160,7 @@ impl Codec {
             CodecKind::Residual => {
                 let count = options.settled(tokens).centroids.unwrap_or(1).min(tokens.max(1));
                 let training = centroids::Training { dim, depth, rotation: &rotation, count, seed: options.seed };
-                execution.install(|| training.run(sample, execution))?
+                training.run(sample, execution)?
             }
         };
         let parameters = CodecParameters {
@@ -282,19 +281,19 @@ impl Codec {
             gains: vec![0; count],
             centroids: vec![0; if self.centroids.is_empty() { 0 } else { count }],
         };
-        execution.install(|| {
-            // Flat codecs have no centroid slice to share out: empty slices stand in for it.
-            let mut centroid_blocks: Vec<&mut [u16]> = encoded.centroids.chunks_mut(BLOCK_TOKENS).collect();
-            centroid_blocks.resize_with(count.div_ceil(BLOCK_TOKENS), Default::default);
-            let blocks = tokens.values().par_chunks(BLOCK_TOKENS * dim);
-            let codes = encoded.codes.par_chunks_mut(BLOCK_TOKENS * self.row_bytes());
-            let gains = encoded.gains.par_chunks_mut(BLOCK_TOKENS);
-            blocks.zip(codes).zip(gains).zip(centroid_blocks).try_for_each(|(((vectors, codes), gains), centroids)| {
-                execution.check()?;
+        // Flat codecs have no centroid slice to share out: empty slices stand in for it.
+        let mut centroid_blocks: Vec<&mut [u16]> = encoded.centroids.chunks_mut(BLOCK_TOKENS).collect();
+        centroid_blocks.resize_with(count.div_ceil(BLOCK_TOKENS), Default::default);
+        let blocks = tokens.values().chunks(BLOCK_TOKENS * dim);
+        let codes = encoded.codes.chunks_mut(BLOCK_TOKENS * self.row_bytes());
+        let gains = encoded.gains.chunks_mut(BLOCK_TOKENS);
+        execution.map(
+            blocks.zip(codes).zip(gains).zip(centroid_blocks),
+            |(((vectors, codes), gains), centroids)| {
                 self.encode_block(vectors, codes, gains, centroids);
-                Ok::<(), Error>(())
-            })
-        })?;
+                Ok(())
+            },
+        )?;
         Ok(encoded)
     }
 

@@ -1,19 +1,20 @@
 //! Reading and writing of containers.
 
 use std::io::ErrorKind;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use super::FileEntry;
+use super::blocks::{BLOCK_BYTES, STEP_BYTES, block_checksums, block_count};
 use super::checksum::{Hasher, checksum};
 use super::header::{
-    ALIGNMENT, ENTRY_BYTES, Entry, FORMAT_VERSION, FileKind, HEADER_BYTES, Header, MIN_READER, REQUIRED,
+    ALIGNMENT, BLOCKS_SINCE, ENTRY_BYTES, Entry, FORMAT_VERSION, FileKind, HEADER_BYTES, Header, MIN_READER, REQUIRED,
 };
-use super::manifest::FileEntry;
 use super::section::SectionKind;
 use crate::error::{Error, Result};
-use crate::storage::{Blob, Column, Plain, Storage};
-
-/// Bytes that are collected before they are handed to the storage.
-const WRITE_BYTES: usize = 1 << 20;
+use crate::parallel::Execution;
+use crate::storage::{Blob, Column, Plain, Storage, bytes_of};
 
 /// A section to be written: its bytes in pieces.
 pub(crate) struct SectionData<'a> {
@@ -29,32 +30,34 @@ impl<'a> SectionData<'a> {
     fn length(&self) -> u64 {
         self.pieces.iter().map(|piece| piece.len() as u64).sum()
     }
-
-    fn checksum(&self) -> u64 {
-        let mut hasher = Hasher::default();
-        self.pieces.iter().for_each(|piece| hasher.update(piece));
-        hasher.finish()
-    }
 }
 
 /// Writes a container as a new file and makes its content durable. Its name is durable after the folder's sync.
 ///
 /// # Errors
-/// [`Error::Io`]; part of the file may be left.
+/// [`Error::Io`], [`Error::Interrupted`]; part of the file may be left.
 pub(crate) fn write_container(
     storage: &dyn Storage,
     name: &str,
     kind: FileKind,
     sections: &[SectionData<'_>],
+    execution: &Execution,
 ) -> Result<FileEntry> {
+    let checksums: Vec<Vec<u64>> =
+        sections.iter().map(|section| block_checksums(&section.pieces, execution)).collect::<Result<_>>()?;
+    let all_checksums = checksums.concat();
+    let blocks = SectionData::new(SectionKind::BlockChecksums, bytes_of(&all_checksums));
+    let entry_checksums = checksums.iter().map(|own| checksum(bytes_of(own)));
+    let entry_checksums: Vec<u64> = std::iter::once(checksum(blocks.pieces[0])).chain(entry_checksums).collect();
+    let sections: Vec<&SectionData<'_>> = std::iter::once(&blocks).chain(sections).collect();
+
     let mut end = (HEADER_BYTES + sections.len() * ENTRY_BYTES) as u64;
     let mut table = Vec::with_capacity(sections.len() * ENTRY_BYTES);
-    for section in sections {
+    for (section, checksum) in sections.iter().zip(entry_checksums) {
         let flags = if section.kind.optional() { 0 } else { REQUIRED };
         let offset = end.next_multiple_of(ALIGNMENT);
         let length = section.length();
-        let entry = Entry { kind: section.kind as u32, flags, offset, length, checksum: section.checksum() };
-        table.extend_from_slice(&entry.encode());
+        table.extend_from_slice(&Entry { kind: section.kind as u32, flags, offset, length, checksum }.encode());
         end = offset + length;
     }
     let mut header = Header {
@@ -74,33 +77,32 @@ pub(crate) fn write_container(
     for section in sections {
         let padding = written.next_multiple_of(ALIGNMENT) - written;
         buffer.extend_from_slice(&[0; ALIGNMENT as usize][..padding as usize]);
-        written += padding;
-        for piece in &section.pieces {
-            written += piece.len() as u64;
-            if buffer.len() + piece.len() > WRITE_BYTES {
+        written += padding + section.length();
+        for step in section.pieces.iter().flat_map(|piece| piece.chunks(STEP_BYTES)) {
+            if buffer.len() + step.len() > STEP_BYTES {
+                execution.check()?;
                 file.write(&buffer)?;
                 buffer.clear();
             }
-            if piece.len() > WRITE_BYTES {
-                file.write(piece)?;
-            } else {
-                buffer.extend_from_slice(piece);
-            }
+            buffer.extend_from_slice(step);
         }
     }
-    if !buffer.is_empty() {
-        file.write(&buffer)?;
-    }
+    file.write(&buffer)?;
     file.sync()?;
     Ok(FileEntry { name: name.to_owned(), length: end, checksum: header.checksum })
 }
 
-/// An open container: header and table are sound, and every section lies inside the file.
+/// An open container: header and table are sound, and every section lies inside the file. Clones are the same.
 #[derive(Clone, Debug)]
-pub(crate) struct Container {
+pub(crate) struct Container(Arc<Open>);
+
+#[derive(Debug)]
+struct Open {
     path: PathBuf,
     blob: Blob,
+    version: u16,
     checksum: u64,
+    /// The first is that of the checksums of all others' blocks, in their order; format 1 had no such section.
     entries: Vec<Entry>,
 }
 
@@ -131,18 +133,24 @@ impl Container {
         let (entries, _) = table.as_chunks::<ENTRY_BYTES>();
         let entries: Vec<Entry> = entries.iter().map(Entry::decode).collect();
         check_entries(&path, &header, &entries)?;
-        Ok(Self { checksum: header.checksum, path, blob, entries })
+        let (version, checksum) = (header.format_version, header.checksum);
+        if version >= BLOCKS_SINCE {
+            check_block_checksums(&path, &blob, &entries)?;
+        }
+        Ok(Self(Arc::new(Open { path, blob, version, checksum, entries })))
     }
 
     /// Opens the file that a manifest names, and sees that it is the very same.
     pub(crate) fn open_entry(storage: &dyn Storage, entry: &FileEntry, kind: FileKind) -> Result<Self> {
         let container = Self::open(storage, &entry.name, kind).map_err(|error| match error {
-            Error::Io { path, source, .. } if source.kind() == ErrorKind::NotFound => {
-                Error::corrupt(path, "header", "the manifest names the file, but it is missing")
-            }
+            Error::Io { path, source, .. } if source.kind() == ErrorKind::NotFound => Error::corrupt(
+                path,
+                "header",
+                "the manifest names the file, and it is missing; a copy may still be under way",
+            ),
             other => other,
         })?;
-        if (container.blob.len() as u64, container.checksum) != (entry.length, entry.checksum) {
+        if (container.0.blob.len() as u64, container.0.checksum) != (entry.length, entry.checksum) {
             return Err(container.corrupt("header", "it is not the file that the manifest names"));
         }
         Ok(container)
@@ -150,58 +158,157 @@ impl Container {
 
     /// An [`Error::Corrupt`] of this file.
     pub(crate) fn corrupt(&self, section: impl Into<String>, problem: impl Into<String>) -> Error {
-        Error::corrupt(&self.path, section, problem)
+        Error::corrupt(&self.0.path, section, problem)
     }
 
-    /// The section of this kind, if the file has one.
+    /// The error of a block that is not what was written.
+    pub(crate) fn damaged_block(&self, kind: SectionKind, block: usize) -> Error {
+        damaged_block(&self.0.path, kind.name(), block)
+    }
+
+    /// Version of the format that the file was written in.
+    pub(crate) fn version(&self) -> u16 {
+        self.0.version
+    }
+
+    /// The checksum of header and section table, which stands for the whole content.
+    pub(crate) fn checksum(&self) -> u64 {
+        self.0.checksum
+    }
+
+    /// Whether the file was read into memory, where nobody changes it.
+    pub(crate) fn is_in_memory(&self) -> bool {
+        !self.0.blob.is_mapped()
+    }
+
+    /// The section of this kind, verified, if the file has one.
     pub(crate) fn optional<T: Plain>(&self, kind: SectionKind) -> Result<Option<Column<T>>> {
-        let Some(entry) = self.entries.iter().find(|entry| entry.kind == kind as u32) else {
-            return Ok(None);
-        };
-        // `check_entries` has seen that both fit the file.
-        let start = entry.offset as usize;
-        let column = Column::new(&self.blob, start..start + entry.length as usize);
-        let column = column.ok_or_else(|| self.corrupt(kind.name(), "its length is no whole number of elements"))?;
-        if !kind.checked_late() {
-            self.verify(entry)?;
-        }
-        Ok(Some(column))
+        let Some(at) = self.find(kind) else { return Ok(None) };
+        self.verify(at, &|| Ok(()))?;
+        self.column(at, kind).map(Some)
     }
 
-    /// The section of this kind.
+    /// The section of this kind, verified.
     pub(crate) fn required<T: Plain>(&self, kind: SectionKind) -> Result<Column<T>> {
-        self.optional(kind)?.ok_or_else(|| self.corrupt(kind.name(), "the section is missing"))
+        self.optional(kind)?.ok_or_else(|| self.missing(kind))
+    }
+
+    /// The section of this kind with the checksums of its blocks, by which the caller verifies it; without them, it is
+    /// verified as far as it must be before it is used.
+    pub(super) fn lazily<T: Plain>(&self, kind: SectionKind) -> Result<(Column<T>, Option<Column<u64>>)> {
+        let at = self.find(kind).ok_or_else(|| self.missing(kind))?;
+        if self.0.version < BLOCKS_SINCE {
+            if !kind.checked_late() {
+                self.verify(at, &|| Ok(()))?;
+            }
+            return Ok((self.column(at, kind)?, None));
+        }
+        let checksums = Column::new(&self.0.blob, self.place_of_checksums(at));
+        Ok((self.column(at, kind)?, Some(checksums.ok_or_else(|| self.missing(SectionKind::BlockChecksums))?)))
     }
 
     /// Bytes of each section, and of what stands around them.
     pub(crate) fn sizes(&self) -> impl Iterator<Item = (&'static str, u64)> {
-        let sections: u64 = self.entries.iter().map(|entry| entry.length).sum();
-        let named = self.entries.iter().map(|entry| (name_of(entry), entry.length));
-        named.chain([("headers", self.blob.len() as u64 - sections)])
+        let sections: u64 = self.0.entries.iter().map(|entry| entry.length).sum();
+        let named = self.0.entries.iter().map(|entry| (name_of(entry), entry.length));
+        named.chain([("headers", self.0.blob.len() as u64 - sections)])
     }
 
-    /// Everything that the checksums of all sections, and the zeros between them, bring to light.
-    pub(crate) fn problems(&self) -> Vec<Error> {
-        let mut problems: Vec<Error> = self.entries.iter().filter_map(|entry| self.verify(entry).err()).collect();
-        let mut end = HEADER_BYTES + self.entries.len() * ENTRY_BYTES;
-        for entry in &self.entries {
-            if self.blob[end..entry.offset as usize].iter().any(|&byte| byte != 0) {
+    /// Reads every byte again; everything that the checksums, and the zeros between sections, bring to light.
+    ///
+    /// # Errors
+    /// [`Error::Interrupted`].
+    pub(crate) fn problems(&self, execution: &Execution) -> Result<Vec<Error>> {
+        let mut problems = Vec::new();
+        let mut end = HEADER_BYTES + self.0.entries.len() * ENTRY_BYTES;
+        for (at, entry) in self.0.entries.iter().enumerate() {
+            match self.verify(at, &|| execution.check()) {
+                Err(Error::Interrupted) => return Err(Error::Interrupted),
+                found => problems.extend(found.err()),
+            }
+            if self.0.blob[end..entry.offset as usize].iter().any(|&byte| byte != 0) {
                 problems.push(self.corrupt(name_of(entry), "the padding before it is not zero"));
             }
             end = (entry.offset + entry.length) as usize;
         }
-        problems
+        Ok(problems)
     }
 
-    fn verify(&self, entry: &Entry) -> Result<()> {
-        let start = entry.offset as usize;
-        let bytes = &self.blob[start..start + entry.length as usize];
-        if checksum(bytes) == entry.checksum {
-            Ok(())
-        } else {
-            Err(self.corrupt(name_of(entry), "its checksum does not match"))
-        }
+    fn find(&self, kind: SectionKind) -> Option<usize> {
+        self.0.entries.iter().position(|entry| entry.kind == kind as u32)
     }
+
+    fn missing(&self, kind: SectionKind) -> Error {
+        self.corrupt(kind.name(), "the section is missing")
+    }
+
+    fn column<T: Plain>(&self, at: usize, kind: SectionKind) -> Result<Column<T>> {
+        let column = Column::new(&self.0.blob, place(&self.0.entries[at]));
+        column.ok_or_else(|| self.corrupt(kind.name(), "its length is no whole number of elements"))
+    }
+
+    /// Where the checksums of a section's blocks stand in the file. Only for files that have them.
+    fn place_of_checksums(&self, at: usize) -> Range<usize> {
+        let blocks = |entries: &[Entry]| -> u64 { entries.iter().map(|entry| block_count(entry.length)).sum() };
+        let first = self.0.entries[0].offset as usize + blocks(&self.0.entries[1..at]) as usize * CHECKSUM_BYTES;
+        first..first + blocks(&self.0.entries[at..=at]) as usize * CHECKSUM_BYTES
+    }
+
+    /// Compares the section's bytes with their checksums, asking after every so many bytes whether to go on.
+    fn verify(&self, at: usize, go_on: &dyn Fn() -> Result<()>) -> Result<()> {
+        let entry = &self.0.entries[at];
+        let bytes = &self.0.blob[place(entry)];
+        let whole = || self.corrupt(name_of(entry), "its checksum does not match");
+        if self.0.version < BLOCKS_SINCE || at == 0 {
+            let mut hasher = Hasher::default();
+            for step in bytes.chunks(STEP_BYTES) {
+                go_on()?;
+                hasher.update(step);
+            }
+            return if hasher.finish() == entry.checksum { Ok(()) } else { Err(whole()) };
+        }
+        let checksums = &self.0.blob[self.place_of_checksums(at)];
+        if checksum(checksums) != entry.checksum {
+            return Err(whole());
+        }
+        let (checksums, _) = checksums.as_chunks::<CHECKSUM_BYTES>();
+        for (block, (bytes, expected)) in bytes.chunks(BLOCK_BYTES).zip(checksums).enumerate() {
+            if block % (STEP_BYTES / BLOCK_BYTES) == 0 {
+                go_on()?;
+            }
+            if checksum(bytes) != u64::from_le_bytes(*expected) {
+                return Err(damaged_block(&self.0.path, name_of(entry), block));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Bytes of a checksum.
+const CHECKSUM_BYTES: usize = size_of::<u64>();
+
+/// Where a section stands in the file; `check_entries` has seen that it is inside.
+fn place(entry: &Entry) -> Range<usize> {
+    entry.offset as usize..(entry.offset + entry.length) as usize
+}
+
+fn damaged_block(path: &Path, section: &str, block: usize) -> Error {
+    let first = block * BLOCK_BYTES;
+    Error::corrupt(path, section, format!("the checksum of its bytes from {first} on does not match"))
+}
+
+/// The first section must be that of the checksums of the others' blocks, sound, and with as many as there are blocks.
+fn check_block_checksums(path: &Path, blob: &Blob, entries: &[Entry]) -> Result<()> {
+    let corrupt = |problem: &str| Error::corrupt(path, SectionKind::BlockChecksums.name(), problem);
+    let (first, others) = entries.split_first().ok_or_else(|| corrupt("the section is missing"))?;
+    if first.kind != SectionKind::BlockChecksums as u32 {
+        return Err(corrupt("it is not the first section"));
+    }
+    let blocks: u64 = others.iter().map(|entry| block_count(entry.length)).sum();
+    if Some(first.length) != blocks.checked_mul(CHECKSUM_BYTES as u64) {
+        return Err(corrupt("there are not as many as the other sections have blocks"));
+    }
+    if checksum(&blob[place(first)]) == first.checksum { Ok(()) } else { Err(corrupt("its checksum does not match")) }
 }
 
 fn name_of(entry: &Entry) -> &'static str {

@@ -5,9 +5,11 @@ use super::checksum::Hasher;
 /// First bytes of every file: one that no text begins with, the name, and line ends that a careless transfer changes.
 pub const MAGIC: [u8; 8] = *b"\x89LATEWD\n";
 /// Version of the format that this build writes.
-pub const FORMAT_VERSION: u16 = 1;
+pub const FORMAT_VERSION: u16 = 2;
 /// Oldest reader that understands what this build writes.
-pub const MIN_READER: u16 = 1;
+pub const MIN_READER: u16 = 2;
+/// First version whose files have a checksum for each block of their sections.
+pub(super) const BLOCKS_SINCE: u16 = 2;
 /// Sections begin at multiples of this.
 pub const ALIGNMENT: u64 = 64;
 
@@ -76,7 +78,8 @@ pub struct Entry {
     pub offset: u64,
     /// Bytes of the section.
     pub length: u64,
-    /// Of the section's bytes.
+    /// Of the checksums of the section's blocks; of its bytes in [`super::section::SectionKind::BlockChecksums`], and
+    /// everywhere in format 1.
     pub checksum: u64,
 }
 

@@ -4,12 +4,13 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value};
 
 use super::container::{Container, SectionData, write_container};
-use super::header::FileKind;
+use super::header::{FORMAT_VERSION, FileKind};
 use super::names::{self, Data};
 use super::section::SectionKind;
 use crate::codec::{CodecOptions, MAX_DIM};
 use crate::error::{Error, Result};
 use crate::ids::IdKind;
+use crate::parallel::Execution;
 use crate::storage::Storage;
 
 /// A file that a manifest names.
@@ -52,6 +53,9 @@ pub struct SegmentEntry {
 pub struct Manifest {
     /// Number of the commit that made it; its name says the same.
     pub generation: u64,
+    /// The index that it belongs to: a number drawn when that was created. Format 1 had none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub index: Option<String>,
     /// Components of a token vector.
     pub dim: usize,
     /// How the codec is, or will be, trained.
@@ -76,8 +80,18 @@ pub struct Manifest {
 #[derive(Debug)]
 pub(crate) struct PublishFailure {
     pub(crate) error: Error,
-    /// Whether the rename was tried: readers may have seen the manifest, so that its files must stay.
+    /// Whether the manifest may have got its name: readers may have seen it, so that its files must stay.
     pub(crate) visible: bool,
+}
+
+/// A manifest as it stands in the folder.
+#[derive(Clone, Debug)]
+pub(crate) struct Stored {
+    pub(crate) manifest: Manifest,
+    /// The checksum in its header.
+    pub(crate) checksum: u64,
+    /// Version of the format that it was written in.
+    pub(crate) version: u16,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes every field by reference")]
@@ -92,33 +106,40 @@ fn read_hexadecimal<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::
 
 impl Manifest {
     /// Reads the manifest of `generation`.
-    pub(crate) fn read(storage: &dyn Storage, generation: u64) -> Result<Self> {
+    pub(crate) fn read(storage: &dyn Storage, generation: u64) -> Result<Stored> {
         let container = Container::open(storage, &names::manifest(generation), FileKind::Manifest)?;
         let section = SectionKind::Manifest;
         let bytes = container.required::<u8>(section)?;
         let manifest: Self =
             serde_json::from_slice(&bytes).map_err(|error| container.corrupt(section.name(), error.to_string()))?;
         manifest.check(generation).map_err(|problem| container.corrupt(section.name(), problem))?;
-        Ok(manifest)
+        Ok(Stored { manifest, checksum: container.checksum(), version: container.version() })
     }
 
-    /// Writes the manifest under its temporary name, renames it and makes the name durable.
+    /// Writes the manifest under the temporary name of `writer`, gives it its own unless another manifest has that, and
+    /// makes the name durable.
     ///
     /// # Errors
-    /// A [`PublishFailure`], which tells whether readers may have seen the manifest.
-    pub(crate) fn publish(&self, storage: &dyn Storage) -> std::result::Result<(), PublishFailure> {
-        let temporary = names::temporary_manifest(self.generation);
+    /// A [`PublishFailure`], which tells whether readers may have seen the manifest: [`Error::Conflict`] if another writer
+    /// has committed this generation, [`Error::Io`].
+    pub(crate) fn publish(self, storage: &dyn Storage, writer: u64) -> std::result::Result<Stored, PublishFailure> {
+        let temporary = names::temporary_manifest(self.generation, writer);
         let write = || {
-            let json = serde_json::to_vec(self).map_err(|error| Error::invalid(error.to_string()))?;
+            let json = serde_json::to_vec(&self).map_err(|error| Error::invalid(error.to_string()))?;
             let section = SectionData::new(SectionKind::Manifest, &json);
-            write_container(storage, &temporary, FileKind::Manifest, &[section])
+            write_container(storage, &temporary, FileKind::Manifest, &[section], &Execution::undisturbed())
         };
-        write().map_err(|error| PublishFailure { error, visible: false })?;
-        let publish = || {
-            storage.rename(&temporary, &names::manifest(self.generation))?;
-            storage.sync_folder()
-        };
-        publish().map_err(|error| PublishFailure { error, visible: true })
+        let entry = write().map_err(|error| PublishFailure { error, visible: false })?;
+        match storage.rename_new(&temporary, &names::manifest(self.generation)) {
+            Ok(true) => {}
+            Ok(false) => {
+                let error = Error::Conflict { path: storage.place().to_owned(), generation: self.generation };
+                return Err(PublishFailure { error, visible: false });
+            }
+            Err(error) => return Err(PublishFailure { error, visible: true }),
+        }
+        storage.sync_folder().map_err(|error| PublishFailure { error, visible: true })?;
+        Ok(Stored { manifest: self, checksum: entry.checksum, version: FORMAT_VERSION })
     }
 
     /// All files that the manifest names.

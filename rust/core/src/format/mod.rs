@@ -6,14 +6,19 @@
 #[cfg(target_endian = "big")]
 compile_error!("latewood's files are little-endian and are mapped as they are; big-endian targets are not supported");
 
+mod blocks;
 mod checksum;
 mod container;
 pub mod header;
 mod manifest;
+mod newest;
 pub mod names;
 pub mod section;
 
+pub use blocks::BLOCK_BYTES;
+pub(crate) use blocks::{Blocks, Sound};
 pub(crate) use checksum::checksum;
 pub(crate) use container::{Container, SectionData, write_container};
-pub(crate) use manifest::PublishFailure;
 pub use manifest::{FileEntry, Manifest, SegmentEntry, TombstoneEntry};
+pub(crate) use manifest::{PublishFailure, Stored};
+pub(crate) use newest::Newest;

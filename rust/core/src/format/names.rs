@@ -13,22 +13,32 @@ const LONGEST: usize = 128;
 /// The file on which the writer's lock is taken. It is empty.
 pub const LOCK: &str = "LOCK";
 
+/// The file that says which generation was committed last, so that the loss of its manifest is noticed.
+pub const NEWEST: &str = "NEWEST";
+
+/// The name under which `writer` writes [`NEWEST`] before it is renamed.
+#[must_use]
+pub fn temporary_newest(writer: u64) -> String {
+    format!("{NEWEST}.{writer:016x}{TEMPORARY}")
+}
+
 /// The manifest of a generation.
 #[must_use]
 pub fn manifest(generation: u64) -> String {
     format!("{MANIFEST}{generation:0DIGITS$}")
 }
 
-/// The name under which a manifest is written before it is renamed.
+/// The name under which `writer` writes a manifest before it is renamed.
 #[must_use]
-pub fn temporary_manifest(generation: u64) -> String {
-    manifest(generation) + TEMPORARY
+pub fn temporary_manifest(generation: u64, writer: u64) -> String {
+    format!("{}.{writer:016x}{TEMPORARY}", manifest(generation))
 }
 
-/// The `counter`-th file that the writer of `generation` makes.
+/// The `counter`-th file that `writer` makes for `generation`. No other writer gives a file this name, not even one that
+/// works at the same time where locks do nothing.
 #[must_use]
-pub fn data(kind: Data, generation: u64, counter: u32) -> String {
-    format!("{}-{generation:0DIGITS$}-{counter:06}{EXTENSION}", kind.prefix())
+pub fn data(kind: Data, generation: u64, counter: u32, writer: u64) -> String {
+    format!("{}-{generation:0DIGITS$}-{counter:06}-{writer:016x}{EXTENSION}", kind.prefix())
 }
 
 /// Files that a manifest names.
@@ -71,11 +81,21 @@ pub fn generation(name: &str) -> Option<u64> {
     if plain { digits.parse().ok() } else { None }
 }
 
-/// Whether a file of this name is one that the index made, and so may remove.
+/// The generation for which a writer made the file of this name; `None` for files that are not ours.
 #[must_use]
-pub fn is_ours(name: &str) -> bool {
-    let manifest = name.strip_suffix(TEMPORARY).unwrap_or(name);
-    generation(manifest).is_some() || Data::ALL.into_iter().any(|kind| kind.owns(name))
+pub fn made_for(name: &str) -> Option<u64> {
+    if let Some(temporary) = name.strip_suffix(TEMPORARY) {
+        // Format 1 had no writer in the name.
+        let lasting = temporary.split_once('.').map_or(temporary, |(lasting, _)| lasting);
+        return if lasting == NEWEST { Some(0) } else { generation(lasting) };
+    }
+    let data = Data::ALL.into_iter().find(|kind| kind.owns(name));
+    match data.and_then(|kind| name.strip_prefix(kind.prefix())).and_then(|rest| rest.strip_prefix('-')) {
+        Some(rest) => {
+            rest.get(..DIGITS).filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()))?.parse().ok()
+        }
+        None => generation(name),
+    }
 }
 
 #[cfg(test)]
@@ -94,7 +114,7 @@ mod tests {
 
     #[test]
     fn a_manifest_cannot_lead_out_of_the_folder() {
-        assert!(Data::Segment.owns(&data(Data::Segment, 3, 1)));
+        assert!(Data::Segment.owns(&data(Data::Segment, 3, 1, 7)));
         for hostile in [
             "",
             ".",
@@ -115,10 +135,17 @@ mod tests {
     }
 
     #[test]
-    fn only_our_own_files_are_ours() {
-        assert!(is_ours(&manifest(1)) && is_ours(&temporary_manifest(1)) && is_ours(&data(Data::Codec, 1, 0)));
-        for other in ["LOCK", "notes.txt", "segment.lwd", "MANIFEST", "codec-1.lwd.new", "vectors.npy"] {
-            assert!(!is_ours(other), "{other}");
+    fn a_file_tells_for_which_generation_it_was_made() {
+        let before_writers = "segment-00000000000000000009-000001.lwd";
+        for name in [&manifest(9), &temporary_manifest(9, 3), &data(Data::Codec, 9, 0, u64::MAX), before_writers] {
+            assert_eq!(made_for(name), Some(9), "{name}");
+        }
+        assert_eq!(made_for("MANIFEST-00000000000000000009.new"), Some(9));
+        assert_eq!(made_for(&temporary_newest(3)), Some(0));
+        for other in
+            ["LOCK", "NEWEST", "notes.txt", "segment.lwd", "MANIFEST", "codec-1.lwd.new", "codec-é.lwd", "a.new"]
+        {
+            assert_eq!(made_for(other), None, "{other}");
         }
     }
 }

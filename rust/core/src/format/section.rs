@@ -6,6 +6,8 @@
 pub enum SectionKind {
     /// Manifest: JSON.
     Manifest = 1,
+    /// Every file: the checksum of each block of all other sections, u64.
+    BlockChecksums = 2,
     /// Codec: its parameters, JSON.
     CodecParameters = 16,
     /// Codec: rotation, f32 `[dim, depth]`.
@@ -60,8 +62,9 @@ pub enum SectionKind {
 
 impl SectionKind {
     /// Every kind.
-    pub const ALL: [Self; 26] = [
+    pub const ALL: [Self; 27] = [
         Self::Manifest,
+        Self::BlockChecksums,
         Self::CodecParameters,
         Self::Rotation,
         Self::Centroids,
@@ -100,6 +103,7 @@ impl SectionKind {
     pub fn name(self) -> &'static str {
         match self {
             Self::Manifest => "manifest",
+            Self::BlockChecksums => "block checksums",
             Self::CodecParameters => "codec parameters",
             Self::Rotation => "rotation",
             Self::Centroids => "centroids",
@@ -142,7 +146,8 @@ impl SectionKind {
         )
     }
 
-    /// Whether the checksum is left to `check`, because the section is large and no value in it can do harm.
+    /// Whether the checksum of the whole section, which is all that format 1 has, is left to `check`, because the section
+    /// is large and no value in it can do harm.
     #[must_use]
     pub fn checked_late(self) -> bool {
         matches!(self, Self::Codes | Self::Postings | Self::Texts | Self::Metadata)

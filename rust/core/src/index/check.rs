@@ -1,144 +1,184 @@
 //! Everything that can be wrong with an index, found by reading all of it.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
+use std::io::ErrorKind;
 
 use super::segment::Segment;
 use super::segment_writer::Shape;
-use super::snapshot::generations;
+use super::snapshot::{generations, newest};
 use super::{codec_file, tombstones};
 use crate::error::{Error, Result};
 use crate::format::header::FileKind;
 use crate::format::section::SectionKind;
-use crate::format::{Container, Manifest};
+use crate::format::{Container, FileEntry, Manifest, SegmentEntry, names};
 use crate::ids::IdKind;
+use crate::parallel::Execution;
 use crate::storage::Storage;
 
+/// Documents looked at between two looks at whether to stop.
+const STEP_DOCUMENTS: u32 = 256;
+
 /// Reads every file of every generation that has a manifest; what is wrong with them, each problem once.
-pub(crate) fn check(storage: &dyn Storage) -> Result<Vec<String>> {
-    let mut problems = Problems::default();
-    let generations = generations(storage)?;
-    if generations.is_empty() {
-        return Err(Error::NotAnIndex { path: storage.place().to_owned() });
-    }
-    for generation in generations {
-        if let Some(manifest) = problems.note(Manifest::read(storage, generation))? {
-            check_generation(storage, &manifest, &mut problems)?;
+///
+/// A commit that ends meanwhile takes older generations away: what is missing of those is no damage.
+pub(crate) fn check(storage: &dyn Storage, execution: &Execution) -> Result<Vec<String>> {
+    let mut checker = Checker { storage, execution, read: BTreeMap::new() };
+    let mut problems: Vec<String> = Vec::new();
+    let mut add = |problem: String| {
+        if !problems.contains(&problem) {
+            problems.push(problem);
         }
-    }
-    Ok(problems.found)
-}
-
-#[derive(Default)]
-struct Problems {
-    found: Vec<String>,
-    /// Files that have been read already, for a newer generation.
-    read: BTreeSet<String>,
-}
-
-impl Problems {
-    /// Takes what is broken as a finding; what merely cannot be read stays an error.
-    fn note<T>(&mut self, result: Result<T>) -> Result<Option<T>> {
-        match result {
-            Ok(value) => Ok(Some(value)),
-            Err(Error::Io { source, action, .. }) if source.kind() != std::io::ErrorKind::NotFound => {
-                Err(Error::io(action, "index")(source))
-            }
-            Err(error) => {
-                self.add(error.to_string());
-                Ok(None)
-            }
-        }
-    }
-
-    fn add(&mut self, problem: String) {
-        if !self.found.contains(&problem) {
-            self.found.push(problem);
-        }
-    }
-}
-
-fn check_generation(storage: &dyn Storage, manifest: &Manifest, problems: &mut Problems) -> Result<()> {
-    let Some(codec) = problems.note(codec_file::open(storage, manifest))? else {
-        return Ok(());
     };
-    if let Some(entry) = &manifest.codec
-        && problems.read.insert(entry.name.clone())
-        && let Some(container) = problems.note(Container::open_entry(storage, entry, FileKind::Codec))?
-    {
-        container.problems().iter().for_each(|problem| problems.add(problem.to_string()));
+    if let Err(error) = newest(storage) {
+        // A folder without an index has nothing to be checked.
+        if matches!(error, Error::NotAnIndex { .. }) {
+            return Err(error);
+        }
+        add(broken(error)?.to_string());
     }
-    let shape = Shape::new(&manifest.codec_options, codec.as_ref());
-    for entry in &manifest.segments {
-        problems.note(tombstones::open(storage, entry))?;
-        if let Some(tombstones) = &entry.tombstones
-            && problems.read.insert(tombstones.file.name.clone())
-            && let Some(container) =
-                problems.note(Container::open_entry(storage, &tombstones.file, FileKind::Tombstones))?
-        {
-            container.problems().iter().for_each(|problem| problems.add(problem.to_string()));
-        }
-        if !problems.read.insert(entry.file.name.clone()) {
-            continue;
-        }
-        let id_kind = manifest.id_kind.unwrap_or(IdKind::Int);
-        let whole = crate::format::SegmentEntry { tombstones: None, ..entry.clone() };
-        if let Some(segment) = problems.note(Segment::open(storage, &whole, shape, id_kind))? {
-            segment.container().problems().iter().for_each(|problem| problems.add(problem.to_string()));
-            check_segment(&segment, problems);
+    for generation in generations(storage)? {
+        let found = checker.generation(generation)?;
+        if !found.is_empty() && generations(storage)?.contains(&generation) {
+            found.into_iter().for_each(&mut add);
         }
     }
-    Ok(())
+    Ok(problems)
 }
 
-/// What the checksums of a file that somebody else made do not tell: whether its sections agree with each other.
-fn check_segment(segment: &Segment, problems: &mut Problems) {
-    let corrupt =
-        |section: SectionKind, problem: String| segment.container().corrupt(section.name(), problem).to_string();
-    for ordinal in 0..segment.documents() {
-        if segment.find(&segment.id(ordinal)) != Some(ordinal) {
-            let problem = format!("document {ordinal} is not found by its id");
-            problems.add(corrupt(SectionKind::IdTable, problem));
+/// An error that tells of damage; any other is one of reading.
+fn broken(error: Error) -> Result<Error> {
+    match error {
+        Error::Interrupted => Err(error),
+        Error::Io { ref source, .. } if source.kind() != ErrorKind::NotFound => Err(error),
+        _ => Ok(error),
+    }
+}
+
+struct Checker<'a> {
+    storage: &'a dyn Storage,
+    execution: &'a Execution,
+    /// What is wrong with the files that were read already, for a newer generation.
+    read: BTreeMap<String, Vec<String>>,
+}
+
+impl Checker<'_> {
+    /// What is wrong with the files of one generation.
+    fn generation(&mut self, generation: u64) -> Result<Vec<String>> {
+        let mut found = Vec::new();
+        let manifest = match Manifest::read(self.storage, generation) {
+            Ok(stored) => stored.manifest,
+            Err(error) => return Ok(vec![broken(error)?.to_string()]),
+        };
+        match Container::open(self.storage, &names::manifest(generation), FileKind::Manifest) {
+            Ok(container) => found.extend(container.problems(self.execution)?.iter().map(Error::to_string)),
+            Err(error) => found.push(broken(error)?.to_string()),
         }
-        if !segment.has_valid_text(ordinal) {
-            problems.add(corrupt(SectionKind::Texts, format!("that of document {ordinal} is not UTF-8")));
+        let codec = match codec_file::open(self.storage, &manifest) {
+            Ok(codec) => codec,
+            Err(error) => return Ok(vec![broken(error)?.to_string()]),
+        };
+        if let Some(entry) = &manifest.codec {
+            found.extend(self.container(entry, FileKind::Codec)?);
         }
-        if !segment.has_valid_metadata(ordinal) {
-            problems.add(corrupt(SectionKind::Metadata, format!("that of document {ordinal} is no JSON object")));
+        let shape = Shape::new(&manifest.codec_options, codec.as_ref());
+        let id_kind = manifest.id_kind.unwrap_or(IdKind::Int);
+        for entry in &manifest.segments {
+            if let Some(tombstones) = &entry.tombstones {
+                found.extend(self.container(&tombstones.file, FileKind::Tombstones)?);
+            }
+            if let Err(error) = tombstones::open(self.storage, entry) {
+                found.push(broken(error)?.to_string());
+            }
+            found.extend(self.segment(entry, shape, id_kind)?);
+        }
+        Ok(found)
+    }
+
+    fn container(&mut self, entry: &FileEntry, kind: FileKind) -> Result<Vec<String>> {
+        self.once(entry, |checker| {
+            let container = Container::open_entry(checker.storage, entry, kind)?;
+            container.problems(checker.execution)
+        })
+    }
+
+    fn segment(&mut self, entry: &SegmentEntry, shape: Shape, id_kind: IdKind) -> Result<Vec<String>> {
+        self.once(&entry.file, |checker| {
+            let file = SegmentEntry { tombstones: None, ..entry.clone() };
+            let segment = Segment::open(checker.storage, &file, shape, id_kind)?;
+            segment_problems(&segment, checker.execution)
+        })
+    }
+
+    fn once(&mut self, entry: &FileEntry, look: impl FnOnce(&Self) -> Result<Vec<Error>>) -> Result<Vec<String>> {
+        if let Some(known) = self.read.get(&entry.name) {
+            return Ok(known.clone());
+        }
+        let found = match look(self) {
+            Ok(problems) => problems,
+            Err(error) => vec![broken(error)?],
+        };
+        let found: Vec<String> = found.iter().map(Error::to_string).collect();
+        self.read.insert(entry.name.clone(), found.clone());
+        Ok(found)
+    }
+}
+
+/// Everything that is wrong with a segment: what the checksums tell, and, if they are right, whether its sections agree
+/// with each other, as those of a file that somebody else made may not.
+pub(super) fn segment_problems(segment: &Segment, execution: &Execution) -> Result<Vec<Error>> {
+    let mut problems = segment.container().problems(execution)?;
+    if problems.is_empty() {
+        // Deleted documents are in the file like all others.
+        match check_sections(&segment.without_tombstones(), execution, &mut problems) {
+            Err(Error::Interrupted) => return Err(Error::Interrupted),
+            result => problems.extend(result.err()),
         }
     }
-    let offsets = segment.cell_offsets();
-    if offsets.is_empty() {
-        return;
-    }
+    Ok(problems)
+}
+
+fn check_sections(segment: &Segment, execution: &Execution, problems: &mut Vec<Error>) -> Result<()> {
+    let corrupt = |section: SectionKind, problem: String| segment.container().corrupt(section.name(), problem);
+    let (cells, offsets) = (segment.cells()?, segment.cell_offsets());
     let mut distinct = Vec::new();
     for ordinal in 0..segment.documents() {
+        if ordinal % STEP_DOCUMENTS == 0 {
+            execution.check()?;
+        }
+        if segment.find(&segment.id(ordinal)) != Some(ordinal) {
+            problems.push(corrupt(SectionKind::IdTable, format!("document {ordinal} is not found by its id")));
+        }
+        problems.extend(segment.text(ordinal).err());
+        problems.extend(segment.check_metadata(ordinal).err());
+        // Gains and codes are read too, and what must hold of their numbers is checked on the way.
+        let document = segment.document(ordinal)?;
+        let Some(ends) = offsets.get(ordinal as usize..ordinal as usize + 2) else { continue };
         distinct.clear();
-        distinct.extend_from_slice(segment.document(ordinal).centroids);
+        distinct.extend_from_slice(document.centroids);
         distinct.sort_unstable();
         distinct.dedup();
-        let at = ordinal as usize;
-        if segment.cells()[offsets[at] as usize..offsets[at + 1] as usize] != distinct {
+        if cells.get(ends[0] as usize..ends[1] as usize) != Some(&distinct) {
             let problem = format!("those of document {ordinal} are not the centroids of its tokens");
-            problems.add(corrupt(SectionKind::Cells, problem));
+            problems.push(corrupt(SectionKind::Cells, problem));
         }
     }
-    if let Err(problem) = check_postings(segment) {
-        problems.add(problem.to_string());
-    }
+    check_postings(segment, execution)
 }
 
 /// Every cell stands in the list of its centroid, and nothing else does.
-fn check_postings(segment: &Segment) -> Result<()> {
+fn check_postings(segment: &Segment, execution: &Execution) -> Result<()> {
     let corrupt = |problem: String| segment.container().corrupt(SectionKind::Postings.name(), problem);
-    let (cells, offsets) = (segment.cells(), segment.cell_offsets());
+    let (cells, offsets) = (segment.cells()?, segment.cell_offsets());
     let mut listed = 0;
     let mut list = Vec::new();
-    for centroid in 0..=u16::MAX {
+    for &centroid in segment.listed_centroids() {
+        execution.check()?;
         list.clear();
         segment.postings(centroid, &mut list)?;
         listed += list.len();
         for &ordinal in &list {
-            let own = &cells[offsets[ordinal as usize] as usize..offsets[ordinal as usize + 1] as usize];
+            let ends = offsets.get(ordinal as usize..ordinal as usize + 2);
+            let own = ends.and_then(|ends| cells.get(ends[0] as usize..ends[1] as usize)).unwrap_or_default();
             if own.binary_search(&centroid).is_err() {
                 return Err(corrupt(format!("document {ordinal} stands in list {centroid} without a token there")));
             }

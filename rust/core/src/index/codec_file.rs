@@ -5,6 +5,7 @@ use crate::error::{Error, Result};
 use crate::format::header::FileKind;
 use crate::format::section::SectionKind;
 use crate::format::{Container, FileEntry, Manifest, SectionData, write_container};
+use crate::parallel::Execution;
 use crate::storage::{Storage, bytes_of};
 
 /// Reads the codec of a manifest, if there is one yet.
@@ -35,12 +36,12 @@ pub(crate) fn open(storage: &dyn Storage, manifest: &Manifest) -> Result<Option<
 }
 
 /// Writes a codec.
-pub(crate) fn write(storage: &dyn Storage, name: &str, codec: &Codec) -> Result<FileEntry> {
+pub(crate) fn write(storage: &dyn Storage, name: &str, codec: &Codec, execution: &Execution) -> Result<FileEntry> {
     let json = serde_json::to_vec(codec.parameters()).map_err(|error| Error::invalid(error.to_string()))?;
     let sections = [
         SectionData::new(SectionKind::CodecParameters, &json),
         SectionData::new(SectionKind::Rotation, bytes_of(codec.rotation())),
         SectionData::new(SectionKind::Centroids, bytes_of(codec.centroids())),
     ];
-    write_container(storage, name, FileKind::Codec, &sections)
+    write_container(storage, name, FileKind::Codec, &sections, execution)
 }

@@ -2,23 +2,25 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use roaring::RoaringBitmap;
 use serde::Deserializer;
 use serde::de::{DeserializeSeed, IgnoredAny, MapAccess, Visitor};
 use serde_json::Value;
 
 use super::filter::{Comparison, Scalar};
+use crate::error::{Error, Result};
 
 /// The columns of a segment.
+///
+/// Nobody waits for anybody here: a forked child would wait for ever for a thread that it does not have. Two threads that
+/// ask for a new field at once both build it.
 #[derive(Debug, Default)]
 pub(crate) struct Columns {
-    fields: Mutex<HashMap<String, Arc<Built>>>,
+    fields: ArcSwap<HashMap<String, Arc<Column>>>,
 }
-
-/// A column, or why there is none.
-type Built = OnceLock<Result<Arc<Column>, String>>;
 
 /// The values of one field, ascending, each with its documents, ascending.
 #[derive(Debug, Default)]
@@ -29,45 +31,60 @@ pub(crate) struct Column {
     documents: Vec<u32>,
     /// Documents without the field, and those in which it is or holds null.
     null: RoaringBitmap,
+    /// Documents in which the field is an object, or an array that holds one or another array.
+    nested: RoaringBitmap,
 }
 
 impl Columns {
-    /// The column of a field, built from `metadata` if it has not been asked for before.
+    /// The column of a field, built from `metadata` if it has not been asked for before; `corrupt` makes an error of what
+    /// is wrong with that.
     pub(crate) fn get<'a>(
         &self,
         field: &str,
         documents: u32,
-        metadata: impl Fn(u32) -> Option<&'a str>,
-    ) -> Result<Arc<Column>, String> {
-        let cell = {
-            let mut fields = self.fields.lock().unwrap_or_else(PoisonError::into_inner);
-            match fields.get(field) {
-                Some(cell) => Arc::clone(cell),
-                None => Arc::clone(fields.entry(field.to_owned()).or_default()),
-            }
-        };
-        // Built outside the lock: other fields can be asked for meanwhile.
-        let column = cell.get_or_init(|| Column::build(field, documents, metadata).map(Arc::new)).clone();
-        if column.as_ref().is_ok_and(|column| column.values.is_empty()) {
-            // Names that no document has, of which there is no end, are not kept.
-            self.fields.lock().unwrap_or_else(PoisonError::into_inner).remove(field);
+        metadata: impl Fn(u32) -> Result<Option<&'a str>>,
+        corrupt: impl Fn(String) -> Error,
+    ) -> Result<Arc<Column>> {
+        if let Some(known) = self.fields.load().get(field) {
+            return Ok(Arc::clone(known));
         }
-        column
+        let column = Arc::new(Column::build(field, documents, metadata, corrupt)?);
+        // Names that no document has, of which there is no end, are not kept.
+        if !column.values.is_empty() {
+            self.fields.rcu(|fields| {
+                let mut fields = HashMap::clone(fields);
+                fields.insert(field.to_owned(), Arc::clone(&column));
+                fields
+            });
+        }
+        Ok(column)
     }
 }
 
 impl Column {
-    fn build<'a>(field: &str, documents: u32, metadata: impl Fn(u32) -> Option<&'a str>) -> Result<Self, String> {
+    fn build<'a>(
+        field: &str,
+        documents: u32,
+        metadata: impl Fn(u32) -> Result<Option<&'a str>>,
+        corrupt: impl Fn(String) -> Error,
+    ) -> Result<Self> {
         let mut column = Self::default();
         let mut pairs: Vec<(Scalar, u32)> = Vec::new();
         for document in 0..documents {
-            let value = metadata(document).map_or(Ok(None), |json| pick(json, field));
-            let value = value.map_err(|error| format!("that of document {document} is no JSON object: {error}"))?;
+            let value = metadata(document)?.map_or(Ok(None), |json| pick(json, field));
+            let value =
+                value.map_err(|error| corrupt(format!("that of document {document} is no JSON object: {error}")))?;
             match value {
                 None | Some(Value::Null) => {
                     column.null.insert(document);
                 }
+                Some(Value::Object(_)) => {
+                    column.nested.insert(document);
+                }
                 Some(Value::Array(elements)) => {
+                    if elements.iter().any(|element| element.is_object() || element.is_array()) {
+                        column.nested.insert(document);
+                    }
                     pairs.extend(elements.iter().filter_map(Scalar::from_json).map(|scalar| (scalar, document)));
                 }
                 Some(value) => pairs.extend(Scalar::from_json(&value).map(|scalar| (scalar, document))),
@@ -91,6 +108,16 @@ impl Column {
             }
         }
         Ok(column)
+    }
+
+    /// Whether a document that is not among `dead` holds a value other than null.
+    pub(crate) fn holders_outside(&self, dead: &RoaringBitmap) -> bool {
+        self.documents.iter().any(|&document| !dead.contains(document))
+    }
+
+    /// Documents in which the field is, or holds, what no filter compares.
+    pub(crate) fn nested(&self) -> &RoaringBitmap {
+        &self.nested
     }
 
     /// Documents that hold `wanted`.
@@ -136,7 +163,7 @@ struct Pick<'a>(&'a str);
 impl<'de> DeserializeSeed<'de> for Pick<'_> {
     type Value = Option<Value>;
 
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> std::result::Result<Self::Value, D::Error> {
         deserializer.deserialize_map(self)
     }
 }
@@ -148,7 +175,7 @@ impl<'de> Visitor<'de> for Pick<'_> {
         formatter.write_str("an object")
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> std::result::Result<Self::Value, A::Error> {
         let mut found = None;
         while let Some(key) = map.next_key::<std::borrow::Cow<'de, str>>()? {
             if key == self.0 {
@@ -182,7 +209,8 @@ mod tests {
         let columns = Columns::default();
         let mut all: RoaringBitmap = (0..8).collect();
         for (field, condition) in filter.conditions() {
-            let column = columns.get(field, 8, |document| DOCUMENTS[document as usize]).expect("JSON");
+            let column = columns.get(field, 8, |document| Ok(DOCUMENTS[document as usize]), Error::invalid);
+            let column = column.expect("JSON");
             all &= condition.matching(&column, 8);
         }
         all.into_iter().collect()
@@ -223,6 +251,49 @@ mod tests {
         assert_eq!(matching(r#"{"lang": {"gt": "de"}, "year": {"lt": 2000}}"#), [0, 6]);
     }
 
+    /// Numbers in ascending order, with other ways to write each; those of different rows are neighbours.
+    const NUMBERS: [&[&str]; 19] = [
+        &["-1e400", "-1e500"],
+        &["-1000000000000000000000000000000000000000000"],
+        &["-999999999999999999999999999999999999999999"],
+        &["-170141183460469231731687303715884105729"],
+        &["-170141183460469231731687303715884105728", "-1.7014118346046923e38"],
+        &["-9223372036854775809"],
+        &["-1", "-1.0", "-10e-1"],
+        &["0", "-0", "0.0", "-0.0", "1e-400"],
+        &["5e-324"],
+        &["0.1", "1e-1", "0.1000000000000000055511151231257827"],
+        &["9007199254740992", "9007199254740992.0"],
+        &["9007199254740993"],
+        &["18446744073709551615"],
+        &["18446744073709551616", "18446744073709551616.0"],
+        &["99999999999999991611392", "1e23"],
+        &["100000000000000000000000"],
+        &["170141183460469231731687303715884105727"],
+        &["170141183460469231731687303715884105728", "1.7014118346046923e38"],
+        &["1e400", "1e500"],
+    ];
+
+    #[test]
+    fn numbers_of_any_size_compare_by_their_exact_value() {
+        let rows = NUMBERS.iter().enumerate();
+        let written: Vec<(usize, &str)> = rows.flat_map(|(row, forms)| forms.iter().map(move |&n| (row, n))).collect();
+        let documents: Vec<String> = written.iter().map(|(_, number)| format!("{{\"n\": {number}}}")).collect();
+        let json = |at: u32| Ok(Some(documents[at as usize].as_str()));
+        let column = Column::build("n", documents.len() as u32, json, Error::invalid).expect("JSON");
+        for &(row, number) in &written {
+            for (operator, wanted) in [("eq", row..row + 1), ("lt", 0..row), ("gt", row + 1..NUMBERS.len())] {
+                let filter = Filter::from_json(&format!("{{\"n\": {{\"{operator}\": {number}}}}}")).expect("a filter");
+                let (_, condition) = filter.conditions().next().expect("one condition");
+                let found = condition.matching(&column, documents.len() as u32);
+                let rows: Vec<usize> = found.iter().map(|at| written[at as usize].0).collect();
+                let expected: Vec<usize> =
+                    written.iter().map(|&(row, _)| row).filter(|row| wanted.contains(row)).collect();
+                assert_eq!(rows, expected, "{operator} {number}");
+            }
+        }
+    }
+
     #[test]
     fn bad_filters_name_field_and_remedy() {
         for (json, words) in [
@@ -244,8 +315,7 @@ mod tests {
     #[test]
     fn broken_metadata_is_an_error() {
         let columns = Columns::default();
-        assert!(columns.get("a", 1, |_| Some("{")).is_err());
-        assert!(columns.get("b", 1, |_| Some("[]")).is_err());
-        assert!(columns.get("a", 1, |_| Some("{}")).is_err(), "the first answer is kept");
+        assert!(columns.get("a", 1, |_| Ok(Some("{")), Error::invalid).is_err());
+        assert!(columns.get("b", 1, |_| Ok(Some("[]")), Error::invalid).is_err());
     }
 }

@@ -1,5 +1,7 @@
 //! What a snapshot tells of single documents.
 
+use latewood_kernels::DocumentCodes;
+
 use super::Snapshot;
 use crate::error::{Error, Result};
 use crate::ids::{Id, IdRef};
@@ -14,13 +16,23 @@ pub struct Location {
 }
 
 impl Snapshot {
+    /// Where the document with this id is, if the index has it.
+    ///
+    /// # Errors
+    /// [`Error::IdKind`] for an id that it cannot have, which is a mistake wherever missing documents are passed over.
+    pub fn look_up<'a>(&self, id: impl Into<IdRef<'a>>) -> Result<Option<Location>> {
+        let id = id.into();
+        id.check_kind(self.id_kind())?;
+        Ok(self.find(id))
+    }
+
     /// Where the document with this id is.
     ///
     /// # Errors
-    /// [`Error::UnknownId`].
+    /// [`Error::UnknownId`], [`Error::IdKind`].
     pub fn locate<'a>(&self, id: impl Into<IdRef<'a>>) -> Result<Location> {
         let id = id.into();
-        self.find(id).ok_or_else(|| Error::UnknownId { id: id.to_string(), place: String::new() })
+        self.look_up(id)?.ok_or_else(|| Error::UnknownId { id: id.to_string(), place: String::new() })
     }
 
     /// The id of the document at `at`.
@@ -40,17 +52,29 @@ impl Snapshot {
     }
 
     /// The document's stored text and metadata, a JSON object.
-    #[must_use]
-    pub fn text_and_metadata(&self, at: Location) -> (Option<&str>, Option<&str>) {
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`].
+    pub fn text_and_metadata(&self, at: Location) -> Result<(Option<&str>, Option<&str>)> {
         let segment = &self.segments[at.segment as usize];
-        (segment.text(at.ordinal), segment.metadata(at.ordinal))
+        Ok((segment.text(at.ordinal)?, segment.metadata(at.ordinal)?))
+    }
+
+    /// The codes of the document at `at`.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`].
+    pub fn document(&self, at: Location) -> Result<DocumentCodes<'_>> {
+        self.segments[at.segment as usize].document(at.ordinal)
     }
 
     /// The document's token vectors, decoded: `[tokens, dim]`.
-    #[must_use]
-    pub fn decode(&self, at: Location) -> Vec<f32> {
-        let document = self.segments[at.segment as usize].document(at.ordinal);
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`].
+    pub fn decode(&self, at: Location) -> Result<Vec<f32>> {
+        let document = self.document(at)?;
         let decoded = self.codec.as_ref().map(|codec| codec.decode(document.codes, document.gains, document.centroids));
-        decoded.unwrap_or_default()
+        Ok(decoded.unwrap_or_default())
     }
 }

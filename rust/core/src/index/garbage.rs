@@ -6,11 +6,14 @@ use super::snapshot::Snapshot;
 use crate::format::names;
 use crate::storage::Storage;
 
-/// Removes every file of ours that belongs to none of `kept`: those of older generations and of writers that died.
+/// Removes the files of ours that belong to none of `kept`, the newest first: those of older generations and of writers
+/// that died.
 ///
-/// What cannot be removed now, because a reader on Windows has it open, is removed after a later commit. Readers
+/// A file that was made for a generation beyond the newest stays: somebody may be about to commit it, or its manifest was
+/// lost. What cannot be removed now, because a reader on Windows has it open, is removed after a later commit. Readers
 /// elsewhere keep what they have open.
 pub(crate) fn collect(storage: &dyn Storage, kept: &[&Snapshot]) {
+    let Some(newest) = kept.iter().map(|snapshot| snapshot.generation).max() else { return };
     let mut names: BTreeSet<String> = BTreeSet::new();
     for snapshot in kept {
         names.insert(names::manifest(snapshot.generation));
@@ -19,9 +22,10 @@ pub(crate) fn collect(storage: &dyn Storage, kept: &[&Snapshot]) {
     let Ok(present) = storage.list() else {
         return;
     };
+    let over = |name: &String| names::made_for(name).is_some_and(|generation| generation <= newest);
     let (manifests, data): (Vec<String>, Vec<String>) = present
         .into_iter()
-        .filter(|name| names::is_ours(name) && !names.contains(name))
+        .filter(|name| over(name) && !names.contains(name))
         .partition(|name| names::generation(name).is_some());
     // Manifests go first, and for good: at no moment is there one whose files are gone because of us.
     let gone = discard(storage, &manifests) && (manifests.is_empty() || storage.sync_folder().is_ok());

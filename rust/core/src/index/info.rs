@@ -1,24 +1,19 @@
 //! Counts and sizes of an index.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 
 use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::snapshot::Snapshot;
 use crate::codec::{CodecOptions, CodecParameters};
-use crate::format::header::FORMAT_VERSION;
 use crate::format::section::SectionKind;
 use crate::ids::IdKind;
-use crate::storage::Storage;
 
 /// Counts and sizes of one generation of an index.
 #[derive(Clone, Debug, Serialize)]
 pub struct Info {
-    /// The index's folder.
-    pub path: PathBuf,
-    /// Version of the format that this build writes.
+    /// Version of the format that the generation was written in.
     pub format_version: u16,
     /// Number of the commit.
     pub generation: u64,
@@ -53,7 +48,7 @@ pub struct Info {
 }
 
 impl Info {
-    pub(crate) fn new(storage: &dyn Storage, snapshot: &Snapshot) -> Self {
+    pub(crate) fn new(snapshot: &Snapshot) -> Self {
         let mut sections: BTreeMap<&'static str, u64> = BTreeMap::new();
         for (name, bytes) in snapshot.segments.iter().flat_map(|segment| segment.container().sizes()) {
             *sections.entry(name).or_default() += bytes;
@@ -75,8 +70,7 @@ impl Info {
             .sum();
         let tokens = snapshot.tokens();
         Self {
-            path: storage.place().to_owned(),
-            format_version: FORMAT_VERSION,
+            format_version: snapshot.format_version(),
             generation: snapshot.generation,
             documents: snapshot.live_documents(),
             deleted_documents: snapshot.documents() - snapshot.live_documents(),

@@ -3,12 +3,12 @@
 mod check;
 mod codec_file;
 mod columns;
-mod compact;
 mod documents;
 mod filter;
 mod garbage;
 mod id_table;
 mod info;
+mod merge;
 mod pending;
 mod postings;
 mod segment;
@@ -18,13 +18,14 @@ mod strings;
 mod tombstones;
 mod writer;
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use serde_json::{Map, Value};
 
 use crate::codec::{CodecOptions, MAX_DIM};
 use crate::error::{Error, Result};
-use crate::format::{Manifest, names};
+use crate::format::{Manifest, Newest, Stored, names};
 use crate::parallel::Execution;
 use crate::storage::{Lock, Storage};
 
@@ -33,9 +34,9 @@ pub use filter::Filter;
 pub use info::Info;
 pub use segment::Segment;
 pub use snapshot::Snapshot;
-pub use writer::{Batch, Writer};
+pub use writer::{Batch, Prepared, Writer};
 
-use snapshot::{generations, open_newest};
+use snapshot::{generations, newest, open_newest, without_folder};
 
 /// What is fixed when an index is created.
 #[derive(Clone, Debug)]
@@ -58,35 +59,43 @@ pub struct Index {
 #[derive(Debug)]
 struct Shared {
     storage: Arc<dyn Storage>,
-    current: RwLock<Current>,
-}
-
-#[derive(Clone, Debug)]
-struct Current {
-    snapshot: Arc<Snapshot>,
-    warnings: Vec<String>,
+    /// Without a lock, which a forked child could find held by a thread that it does not have.
+    current: ArcSwap<Snapshot>,
+    /// Whether it was opened at a generation that was asked for.
+    pinned: bool,
 }
 
 impl Shared {
-    fn current(&self) -> Current {
-        self.current.read().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    fn set(&self, snapshot: Arc<Snapshot>, warnings: Vec<String>) {
-        *self.current.write().unwrap_or_else(PoisonError::into_inner) = Current { snapshot, warnings };
+    fn snapshot(&self) -> Arc<Snapshot> {
+        self.current.load_full()
     }
 
     /// Opens the newest generation, if it is another than the current one.
     fn refresh(&self) -> Result<bool> {
-        let current = self.current().snapshot;
-        if generations(&*self.storage)?.first() == Some(&current.generation) {
+        if self.pinned {
             return Ok(false);
         }
-        let (snapshot, warnings) = open_newest(&*self.storage, Some(&current))?;
-        // A generation that is older than the current one is what is left after the newest was damaged.
-        let changed = snapshot.generation != current.generation;
-        self.set(if changed { Arc::new(snapshot) } else { current }, warnings);
-        Ok(changed)
+        let current = self.snapshot();
+        if is_newest(&*self.storage, &current) {
+            return Ok(false);
+        }
+        let snapshot = open_newest(&*self.storage, Some(&current))?;
+        let replaced = |problem: String| Error::Replaced { path: self.storage.place().to_owned(), problem };
+        let (old, new) = (current.manifest(), snapshot.manifest());
+        if old.index.is_some() && old.index != new.index {
+            return Err(replaced("it was created at another time".to_owned()));
+        }
+        if (snapshot.generation, snapshot.checksum()) == (current.generation, current.checksum()) {
+            return Ok(false);
+        }
+        if snapshot.generation <= current.generation {
+            return Err(replaced(format!(
+                "its newest generation is {}, and this object has seen generation {}",
+                snapshot.generation, current.generation
+            )));
+        }
+        self.current.store(Arc::new(snapshot));
+        Ok(true)
     }
 
     fn lock(&self) -> Result<Box<dyn Lock>> {
@@ -94,8 +103,15 @@ impl Shared {
     }
 }
 
+/// Whether a snapshot is that of the newest generation in the folder. Trouble makes it none: who opens it will tell.
+fn is_newest(storage: &dyn Storage, snapshot: &Snapshot) -> bool {
+    newest(storage).is_ok_and(|generation| generation == snapshot.generation)
+        && Manifest::read(storage, snapshot.generation).is_ok_and(|stored| stored.checksum == snapshot.checksum())
+}
+
 fn lock(storage: &dyn Storage) -> Result<Box<dyn Lock>> {
-    storage.try_lock(names::LOCK)?.ok_or_else(|| Error::Locked { path: storage.place().to_owned() })
+    let lock = storage.try_lock(names::LOCK).map_err(|error| without_folder(storage, error))?;
+    lock.ok_or_else(|| Error::Locked { path: storage.place().to_owned() })
 }
 
 impl Index {
@@ -111,11 +127,12 @@ impl Index {
         }
         codec.validate()?;
         let _lock = lock(&*storage)?;
-        if !generations(&*storage)?.is_empty() {
+        if !generations(&*storage)?.is_empty() || Newest::read(&*storage).is_some() {
             return Err(Error::AlreadyExists { path: storage.place().to_owned() });
         }
         let manifest = Manifest {
             generation: 1,
+            index: Some(new_identity()?),
             dim,
             codec_options: codec,
             encoder,
@@ -124,44 +141,81 @@ impl Index {
             segments: Vec::new(),
             settings: Map::new(),
         };
-        manifest.publish(&*storage).map_err(|failure| {
-            garbage::discard(&*storage, &[names::temporary_manifest(manifest.generation)]);
-            failure.error
-        })?;
-        let snapshot = Arc::new(Snapshot::assemble(manifest, None, Vec::new()));
-        Ok(Self::new(storage, snapshot, Vec::new()))
+        let stored = publish(&*storage, manifest, random()?)?;
+        Ok(Self::new(storage, Snapshot::assemble(stored, None, Vec::new()), false))
     }
 
-    /// Opens an index at its newest generation that is whole.
+    /// Opens an index at its newest generation.
     ///
     /// # Errors
-    /// [`Error::NotAnIndex`]; [`Error::Corrupt`] if no generation is whole; [`Error::FormatVersion`] if a newer version
-    /// of this library wrote it; [`Error::Io`].
+    /// [`Error::NotAnIndex`]; [`Error::Damaged`] if the newest generation is not whole; [`Error::FormatVersion`] if a newer
+    /// version of this library wrote it; [`Error::Io`].
     pub fn open(storage: Arc<dyn Storage>) -> Result<Self> {
-        let (snapshot, warnings) = open_newest(&*storage, None)?;
-        Ok(Self::new(storage, Arc::new(snapshot), warnings))
+        let snapshot = open_newest(&*storage, None)?;
+        Ok(Self::new(storage, snapshot, false))
     }
 
-    fn new(storage: Arc<dyn Storage>, snapshot: Arc<Snapshot>, warnings: Vec<String>) -> Self {
-        Self { shared: Arc::new(Shared { storage, current: RwLock::new(Current { snapshot, warnings }) }) }
+    /// Opens an index at a generation that is still there, to read it as it was then: it stays at it, and has no writer.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] if there is no such generation, and as [`Self::open`].
+    pub fn open_at(storage: Arc<dyn Storage>, generation: u64) -> Result<Self> {
+        let present = generations(&*storage)?;
+        if !present.contains(&generation) {
+            let present: Vec<String> = present.iter().map(u64::to_string).collect();
+            return Err(Error::invalid(format!(
+                "{} has no generation {generation}; it has {}",
+                storage.place().display(),
+                if present.is_empty() { "none".to_owned() } else { present.join(", ") }
+            )));
+        }
+        let snapshot = Snapshot::open(&*storage, generation, None)?;
+        Ok(Self::new(storage, snapshot, true))
+    }
+
+    /// Goes back to an older generation for good, by committing it once more as the newest: `generation`, or the newest that
+    /// is whole. Nothing is removed before the next commit. Without `generation`, an index whose newest generation is whole
+    /// stays as it is.
+    ///
+    /// # Errors
+    /// [`Error::Locked`] while there is a writer; [`Error::Damaged`] if no generation is whole; as [`Self::open_at`].
+    pub fn recover(storage: Arc<dyn Storage>, generation: Option<u64>) -> Result<Self> {
+        if let Err(error @ Error::NotAnIndex { .. }) = newest(&*storage) {
+            return Err(error);
+        }
+        let lock = lock(&*storage)?;
+        let sound = match (generation, open_newest(&*storage, None)) {
+            (Some(asked), Ok(_) | Err(Error::Damaged { .. })) => asked,
+            (None, Ok(newest)) => newest.generation,
+            (None, Err(Error::Damaged { sound: Some(sound), .. })) => sound,
+            (_, Err(error)) => return Err(error),
+        };
+        let snapshot = Self::open_at(Arc::clone(&storage), sound)?.snapshot();
+        if is_newest(&*storage, &snapshot) {
+            drop(lock);
+            return Self::open(storage);
+        }
+        let manifest = Manifest { generation: next_generation(&*storage)?, ..snapshot.manifest().clone() };
+        publish(&*storage, manifest, random()?)?;
+        drop(lock);
+        Self::open(storage)
+    }
+
+    fn new(storage: Arc<dyn Storage>, snapshot: Snapshot, pinned: bool) -> Self {
+        Self { shared: Arc::new(Shared { storage, current: ArcSwap::from_pointee(snapshot), pinned }) }
     }
 
     /// The generation that readers see now.
     #[must_use]
     pub fn snapshot(&self) -> Arc<Snapshot> {
-        self.shared.current().snapshot
-    }
-
-    /// What was found wrong when the current generation was opened: newer generations that had to be passed over.
-    #[must_use]
-    pub fn warnings(&self) -> Vec<String> {
-        self.shared.current().warnings
+        self.shared.snapshot()
     }
 
     /// Goes over to the newest generation, which another process may have committed; whether that is another.
     ///
     /// # Errors
-    /// As [`Self::open`]; the current generation then stays.
+    /// As [`Self::open`]; [`Error::Replaced`] if the folder holds another index by now, or an older state of this one. The
+    /// current generation then stays.
     pub fn refresh(&self) -> Result<bool> {
         self.shared.refresh()
     }
@@ -169,9 +223,18 @@ impl Index {
     /// The one writer, on the newest generation. Dropped without a commit, it leaves no trace.
     ///
     /// # Errors
-    /// [`Error::Locked`] while there is another, in this process or elsewhere; as [`Self::refresh`].
+    /// [`Error::Locked`] while there is another, in this process or elsewhere; [`Error::Invalid`] for an index that was
+    /// opened at a generation; as [`Self::refresh`].
     pub fn writer(&self) -> Result<Writer> {
-        Writer::new(Arc::clone(&self.shared))
+        Writer::new(Arc::clone(&self.shared), true)
+    }
+
+    /// A writer whose commits leave all segments as they are.
+    ///
+    /// # Errors
+    /// As [`Self::writer`].
+    pub fn writer_without_merging(&self) -> Result<Writer> {
+        Writer::new(Arc::clone(&self.shared), false)
     }
 
     /// Rewrites all segments as one, or as few as the largest size of a segment allows, without deleted documents, and
@@ -189,14 +252,49 @@ impl Index {
     /// Counts and sizes of the current generation.
     #[must_use]
     pub fn info(&self) -> Info {
-        Info::new(&*self.shared.storage, &self.snapshot())
+        Info::new(&self.snapshot())
     }
 
     /// Reads every file that a manifest names, from the storage, and tells all that is wrong; nothing if all is well.
     ///
     /// # Errors
-    /// [`Error::Io`] if the folder or a file cannot be read.
-    pub fn check(&self) -> Result<Vec<String>> {
-        check::check(&*self.shared.storage)
+    /// [`Error::Io`] if the folder or a file cannot be read, [`Error::Interrupted`].
+    pub fn check(&self, execution: &Execution) -> Result<Vec<String>> {
+        check::check(&*self.shared.storage, execution)
+    }
+}
+
+/// A number that no other index or writer has.
+fn random() -> Result<u64> {
+    getrandom::u64().map_err(|error| Error::io("draw a random number for", "latewood")(std::io::Error::other(error)))
+}
+
+fn new_identity() -> Result<String> {
+    Ok(format!("{:016x}{:016x}", random()?, random()?))
+}
+
+/// The number of the next generation: above all that were committed, whatever became of them.
+fn next_generation(storage: &dyn Storage) -> Result<u64> {
+    let noted = Newest::read(storage).map(|note| note.generation);
+    let last = generations(storage)?.first().copied().max(noted).unwrap_or_default();
+    last.checked_add(1).ok_or_else(|| Error::invalid("the index has had 2^64 generations; rebuild it"))
+}
+
+/// Makes a manifest the newest generation, and notes that it is.
+fn publish(storage: &dyn Storage, manifest: Manifest, writer: u64) -> Result<Stored> {
+    let generation = manifest.generation;
+    let stored = manifest.publish(storage, writer).map_err(|failure| {
+        garbage::discard(storage, &[names::temporary_manifest(generation, writer)]);
+        failure.error
+    })?;
+    note_newest(storage, &stored.manifest, writer);
+    Ok(stored)
+}
+
+/// Notes which generation is the newest. The commit stands without the note.
+fn note_newest(storage: &dyn Storage, manifest: &Manifest, writer: u64) {
+    let note = Newest { index: manifest.index.clone(), generation: manifest.generation };
+    if note.write(storage, writer).is_err() {
+        garbage::discard(storage, &[names::temporary_newest(writer)]);
     }
 }

@@ -127,14 +127,14 @@ impl Pending {
     /// Appends the documents of a segment that are not `dead`, as vectors.
     pub(super) fn push_segment(&mut self, segment: &Segment, dead: &RoaringBitmap, codec: &Codec) -> Result<()> {
         for ordinal in (0..segment.documents()).filter(|&ordinal| !dead.contains(ordinal)) {
-            let document = segment.document(ordinal);
+            let document = segment.document(ordinal)?;
             let values = codec.decode(document.codes, document.gains, document.centroids);
             let (id, offsets) = (segment.id(ordinal), [0, document.gains.len() as i64]);
             let batch = Batch {
                 tokens: TokenMatrix::new(&values, &offsets, codec.dim(), |_| format!("document {id}"))?,
                 ids: vec![id.clone()],
-                texts: Some(vec![segment.text(ordinal).map(str::to_owned)]),
-                metadata: Some(vec![segment.metadata(ordinal).map(str::to_owned)]),
+                texts: Some(vec![segment.text(ordinal)?.map(str::to_owned)]),
+                metadata: Some(vec![segment.metadata(ordinal)?.map(str::to_owned)]),
                 truncated: Some(vec![segment.is_truncated(ordinal)]),
             };
             self.push(batch, None);

@@ -3,9 +3,9 @@
 //! A list is a sequence of varints, each the distance from the document before it less one; the first counts from -1.
 //! Only centroids that have a list are named, so that a small segment is small whatever the number of centroids.
 
-use crate::error::Result;
-use crate::format::Container;
+use crate::error::{Error, Result};
 use crate::format::section::SectionKind;
+use crate::format::{Blocks, Container, Sound};
 use crate::storage::Column;
 
 use super::strings::check_offsets;
@@ -25,7 +25,10 @@ pub(crate) struct PostingData {
 
 impl PostingData {
     /// Inverts the cells of documents, which `each` tells in the order of their ordinals, twice.
-    pub(crate) fn build(centroid_count: usize, each: impl Fn(&mut dyn FnMut(u32, u16))) -> Self {
+    ///
+    /// # Errors
+    /// That of `each`.
+    pub(crate) fn build(centroid_count: usize, each: impl Fn(&mut dyn FnMut(u32, u16)) -> Result<()>) -> Result<Self> {
         // First every list's documents and bytes are counted, then it is written where it belongs.
         let mut lengths = vec![0_u32; centroid_count];
         let mut ends = vec![0_u64; centroid_count];
@@ -37,7 +40,7 @@ impl PostingData {
             lengths[cell] += 1;
             ends[cell] += varint_bytes(gap) as u64;
             next[cell] = document + 1;
-        });
+        })?;
         let mut total = 0;
         for end in &mut ends {
             total += *end;
@@ -52,24 +55,25 @@ impl PostingData {
             let at = &mut cursors[cell];
             *at += write_varint(gap, &mut bytes[*at as usize..]) as u64;
             next[cell] = document + 1;
-        });
+        })?;
         let listed = || (0..centroid_count).filter(|&cell| lengths[cell] > 0);
-        Self {
+        Ok(Self {
             centroids: listed().map(|cell| cell as u16).collect(),
             offsets: std::iter::once(0).chain(listed().map(|cell| cursors[cell])).collect(),
             lengths: listed().map(|cell| lengths[cell]).collect(),
             bytes,
-        }
+        })
     }
 }
 
 /// The posting lists of an open segment.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Postings {
+    container: Container,
     centroids: Column<u16>,
     lengths: Column<u32>,
     offsets: Column<u64>,
-    bytes: Column<u8>,
+    bytes: Blocks<u8>,
     documents: u32,
 }
 
@@ -80,7 +84,8 @@ impl Postings {
             centroids: container.required(SectionKind::PostingCentroids)?,
             lengths: container.required(SectionKind::PostingLengths)?,
             offsets: container.required(SectionKind::PostingOffsets)?,
-            bytes: container.required(SectionKind::Postings)?,
+            bytes: Blocks::open(container, SectionKind::Postings, Sound::anything())?,
+            container: container.clone(),
             documents,
         };
         let Self { centroids, lengths, offsets, bytes, .. } = &postings;
@@ -99,23 +104,33 @@ impl Postings {
         Ok(postings)
     }
 
+    /// Centroids that have a list, ascending.
+    pub(crate) fn centroids(&self) -> &[u16] {
+        &self.centroids
+    }
+
     /// Documents in the list of a centroid.
     pub(crate) fn length(&self, centroid: u16) -> u32 {
         self.find(centroid).map_or(0, |list| self.lengths[list])
     }
 
     /// Appends the list of a centroid, ascending; on an error `into` is as it was before.
-    pub(crate) fn read(&self, centroid: u16, into: &mut Vec<u32>) -> std::result::Result<(), &'static str> {
+    pub(crate) fn read(&self, centroid: u16, into: &mut Vec<u32>) -> Result<()> {
         let Some(list) = self.find(centroid) else {
             return Ok(());
         };
         let (start, end) = (self.offsets[list] as usize, self.offsets[list + 1] as usize);
         let before = into.len();
-        let result = read_list(&self.bytes[start..end], self.lengths[list] as usize, self.documents, into);
-        if result.is_err() {
+        let bytes = self.bytes.get(start..end)?;
+        read_list(bytes, self.lengths[list] as usize, self.documents, into).map_err(|problem| {
             into.truncate(before);
-        }
-        result
+            self.corrupt(problem)
+        })
+    }
+
+    /// An [`Error::Corrupt`] of the lists.
+    pub(crate) fn corrupt(&self, problem: impl Into<String>) -> Error {
+        self.container.corrupt(SectionKind::Postings.name(), problem)
     }
 
     /// Position of a centroid's list. Among `lists` ascending numbers below some K the number c stands at most K - lists
@@ -123,7 +138,7 @@ impl Postings {
     fn find(&self, centroid: u16) -> Option<usize> {
         let lists = self.centroids.len();
         let last = usize::from(*self.centroids.last()?);
-        let missing = last + 1 - lists;
+        let missing = (last + 1).saturating_sub(lists);
         let end = lists.min(usize::from(centroid) + 1);
         let start = usize::from(centroid).saturating_sub(missing).min(end);
         self.centroids[start..end].binary_search(&centroid).ok().map(|position| start + position)
@@ -195,11 +210,13 @@ mod tests {
     #[test]
     fn lists_are_the_inverse_of_cells() {
         let cells: [&[u16]; 5] = [&[1, 3], &[], &[0, 1, 2, 3], &[3], &[1]];
-        let data = PostingData::build(6, |tell| {
+        let tell_all = |tell: &mut dyn FnMut(u32, u16)| {
             for (document, cells) in cells.iter().enumerate() {
                 cells.iter().for_each(|&cell| tell(document as u32, cell));
             }
-        });
+            Ok(())
+        };
+        let data = PostingData::build(6, tell_all).expect("nothing fails");
         assert_eq!(data.centroids, [0, 1, 2, 3]);
         assert_eq!(data.lengths, [1, 3, 1, 3]);
         let mut documents = Vec::new();
@@ -208,7 +225,7 @@ mod tests {
             read_list(bytes, data.lengths[list] as usize, 5, &mut documents).expect("sound");
         }
         assert_eq!(documents, [2, 0, 2, 4, 2, 0, 2, 3]);
-        assert_eq!(PostingData::build(3, |_| ()).offsets, [0]);
+        assert_eq!(PostingData::build(3, |_| Ok(())).expect("nothing fails").offsets, [0]);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use latewood_kernels::DocumentCodes;
 use roaring::RoaringBitmap;
 use serde_json::{Map, Value};
 
-use super::columns::Columns;
+use super::columns::{self, Columns};
 use super::filter::Filter;
 use super::id_table;
 use super::postings::Postings;
@@ -18,9 +18,13 @@ use crate::codec::MAX_CENTROIDS;
 use crate::error::Result;
 use crate::format::header::FileKind;
 use crate::format::section::SectionKind;
-use crate::format::{Container, SegmentEntry};
+use crate::format::{Blocks, Container, SegmentEntry, Sound};
 use crate::ids::{Id, IdKind, IdRef};
+use crate::parallel::Execution;
 use crate::storage::{Column, Storage};
+
+/// Documents whose metadata are read between two looks at whether to stop.
+const STEP_DOCUMENTS: u32 = 1024;
 
 /// A segment of a snapshot.
 ///
@@ -40,18 +44,24 @@ struct SegmentData {
     tokens: u64,
     row_bytes: usize,
     offsets: Column<u64>,
-    codes: Column<u8>,
-    gains: Column<u16>,
-    centroids: Column<u16>,
-    cell_offsets: Column<u32>,
-    cells: Column<u16>,
-    postings: Postings,
+    codes: Blocks<u8>,
+    gains: Blocks<u16>,
+    cells: Option<CellSections>,
     ids: IdColumn,
     id_table: Column<u32>,
     texts: Option<(Column<u8>, StringColumn)>,
     metadata: Option<StringColumn>,
     truncated: Option<Column<u8>>,
     columns: Columns,
+}
+
+/// What a segment of the residual codec knows of its documents' centroids.
+#[derive(Debug)]
+struct CellSections {
+    centroids: Blocks<u16>,
+    offsets: Column<u32>,
+    cells: Blocks<u16>,
+    postings: Postings,
 }
 
 #[derive(Debug)]
@@ -82,6 +92,11 @@ impl Segment {
     /// The same documents, with these deletions.
     pub(crate) fn with_tombstones(&self, entry: SegmentEntry, tombstones: RoaringBitmap) -> Self {
         Self { data: Arc::clone(&self.data), entry, tombstones }
+    }
+
+    /// The same documents, none of them deleted.
+    pub(crate) fn without_tombstones(&self) -> Self {
+        self.with_tombstones(self.entry.clone(), RoaringBitmap::new())
     }
 
     /// The manifest's entry.
@@ -118,28 +133,47 @@ impl Segment {
         self.data.offsets.get(at..at + 2).map_or(0..0, |ends| ends[0] as usize..ends[1] as usize)
     }
 
-    /// The codes of a document.
+    /// Token vectors of the documents that are not in `dead`.
     #[must_use]
-    pub fn document(&self, ordinal: u32) -> DocumentCodes<'_> {
+    pub fn living_tokens(&self, dead: &RoaringBitmap) -> u64 {
+        let tokens = |ordinal| self.token_range(ordinal).len() as u64;
+        self.data.tokens - dead.iter().map(tokens).sum::<u64>().min(self.data.tokens)
+    }
+
+    /// The codes of a document.
+    ///
+    /// # Errors
+    /// [`crate::Error::Corrupt`].
+    pub fn document(&self, ordinal: u32) -> Result<DocumentCodes<'_>> {
         let data = &*self.data;
         let tokens = self.token_range(ordinal);
-        DocumentCodes {
-            codes: &data.codes[tokens.start * data.row_bytes..tokens.end * data.row_bytes],
-            gains: &data.gains[tokens.clone()],
-            centroids: data.centroids.get(tokens).unwrap_or_default(),
-        }
+        // A range beyond all bytes is refused like any other that is not inside.
+        let byte = |token: usize| token.saturating_mul(data.row_bytes);
+        Ok(DocumentCodes {
+            codes: data.codes.get(byte(tokens.start)..byte(tokens.end))?,
+            gains: data.gains.get(tokens.clone())?,
+            centroids: data.cells.as_ref().map_or(Ok(&[][..]), |cells| cells.centroids.get(tokens))?,
+        })
     }
 
     /// Distinct centroids of each document, ascending, one document behind the other; empty for the flat codec.
-    #[must_use]
-    pub fn cells(&self) -> &[u16] {
-        &self.data.cells
+    ///
+    /// # Errors
+    /// [`crate::Error::Corrupt`].
+    pub fn cells(&self) -> Result<&[u16]> {
+        self.data.cells.as_ref().map_or(Ok(&[]), |sections| sections.cells.all())
     }
 
     /// Where the cells of each document begin, `[documents + 1]`; empty for the flat codec.
     #[must_use]
     pub fn cell_offsets(&self) -> &[u32] {
-        &self.data.cell_offsets
+        self.data.cells.as_ref().map_or(&[], |sections| &sections.offsets)
+    }
+
+    /// Centroids that have a token in the segment, ascending; empty for the flat codec.
+    #[must_use]
+    pub fn listed_centroids(&self) -> &[u16] {
+        self.data.cells.as_ref().map_or(&[], |sections| sections.postings.centroids())
     }
 
     /// Appends the ordinals of all documents, deleted ones included, that have a token in the cell of `centroid`.
@@ -147,14 +181,13 @@ impl Segment {
     /// # Errors
     /// [`crate::Error::Corrupt`]; `into` is then as it was before.
     pub fn postings(&self, centroid: u16, into: &mut Vec<u32>) -> Result<()> {
-        let corrupt = |problem| self.data.container.corrupt(SectionKind::Postings.name(), problem);
-        self.data.postings.read(centroid, into).map_err(corrupt)
+        self.data.cells.as_ref().map_or(Ok(()), |sections| sections.postings.read(centroid, into))
     }
 
     /// How many ordinals [`Self::postings`] appends.
     #[must_use]
     pub fn posting_length(&self, centroid: u16) -> u32 {
-        self.data.postings.length(centroid)
+        self.data.cells.as_ref().map_or(0, |sections| sections.postings.length(centroid))
     }
 
     /// Number of documents, deleted ones left out, that have a token in the cell of `centroid`.
@@ -176,7 +209,9 @@ impl Segment {
         match &self.data.ids {
             IdColumn::Int(ids) => Id::Int(ids.get(ordinal as usize).copied().unwrap_or_default()),
             // `open` has seen that all ids are UTF-8.
-            IdColumn::Str(ids) => Id::Str(String::from_utf8_lossy(ids.view().get(ordinal as usize)).into_owned()),
+            IdColumn::Str(ids) => {
+                Id::Str(String::from_utf8_lossy(ids.get(ordinal as usize).unwrap_or_default()).into_owned())
+            }
         }
     }
 
@@ -186,9 +221,9 @@ impl Segment {
         let id = id.into();
         let mut candidates = id_table::candidates(&self.data.id_table, id_table::hash(id));
         let found = match (&self.data.ids, id) {
-            (IdColumn::Int(ids), IdRef::Int(id)) => candidates.find(|&ordinal| ids[ordinal as usize] == id),
+            (IdColumn::Int(ids), IdRef::Int(id)) => candidates.find(|&ordinal| ids.get(ordinal as usize) == Some(&id)),
             (IdColumn::Str(ids), IdRef::Str(id)) => {
-                candidates.find(|&ordinal| ids.view().get(ordinal as usize) == id.as_bytes())
+                candidates.find(|&ordinal| ids.get(ordinal as usize).is_ok_and(|known| known == id.as_bytes()))
             }
             _ => None,
         };
@@ -196,19 +231,32 @@ impl Segment {
     }
 
     /// The text of a document, if one was given.
-    #[must_use]
-    pub fn text(&self, ordinal: u32) -> Option<&str> {
-        let (present, texts) = self.data.texts.as_ref()?;
-        let bits = present.get(ordinal as usize / 8)?;
-        let present = bits >> (ordinal % 8) & 1 == 1;
-        if present { std::str::from_utf8(texts.view().get(ordinal as usize)).ok() } else { None }
+    ///
+    /// # Errors
+    /// [`crate::Error::Corrupt`].
+    pub fn text(&self, ordinal: u32) -> Result<Option<&str>> {
+        let Some((present, texts)) = self.data.texts.as_ref() else { return Ok(None) };
+        let bits = present.get(ordinal as usize / 8).copied().unwrap_or_default();
+        if bits >> (ordinal % 8) & 1 == 0 {
+            return Ok(None);
+        }
+        self.utf8(SectionKind::Texts, ordinal, texts.get(ordinal as usize)?).map(Some)
     }
 
     /// The metadata of a document, a JSON object, if some was given.
-    #[must_use]
-    pub fn metadata(&self, ordinal: u32) -> Option<&str> {
-        let json = self.data.metadata.as_ref()?.view().get(ordinal as usize);
-        if json.is_empty() { None } else { std::str::from_utf8(json).ok() }
+    ///
+    /// # Errors
+    /// [`crate::Error::Corrupt`].
+    pub fn metadata(&self, ordinal: u32) -> Result<Option<&str>> {
+        let Some(metadata) = self.data.metadata.as_ref() else { return Ok(None) };
+        let json = metadata.get(ordinal as usize)?;
+        if json.is_empty() { Ok(None) } else { self.utf8(SectionKind::Metadata, ordinal, json).map(Some) }
+    }
+
+    fn utf8<'a>(&self, section: SectionKind, ordinal: u32, bytes: &'a [u8]) -> Result<&'a str> {
+        let problem =
+            |_| self.data.container.corrupt(section.name(), format!("that of document {ordinal} is not UTF-8"));
+        std::str::from_utf8(bytes).map_err(problem)
     }
 
     /// Deleted documents.
@@ -239,46 +287,50 @@ impl Segment {
     ///
     /// # Errors
     /// [`crate::Error::Corrupt`] if the metadata of a document is not JSON.
-    pub fn matching(&self, filter: &Filter) -> Result<RoaringBitmap> {
-        let mut matching = RoaringBitmap::new();
-        matching.insert_range(0..self.data.documents);
-        for (field, condition) in filter.conditions() {
-            let column = self.data.columns.get(field, self.data.documents, |ordinal| self.metadata(ordinal));
-            let column =
-                column.map_err(|problem| self.data.container.corrupt(SectionKind::Metadata.name(), problem))?;
-            matching &= condition.matching(&column, self.data.documents);
+    pub fn matching(&self, filter: &Filter, execution: &Execution) -> Result<RoaringBitmap> {
+        Ok(filter.matching(std::slice::from_ref(self), execution)?.pop().unwrap_or_default())
+    }
+
+    /// The values of one field of the metadata.
+    pub(crate) fn column(&self, field: &str, execution: &Execution) -> Result<Arc<columns::Column>> {
+        let corrupt = |problem| self.data.container.corrupt(SectionKind::Metadata.name(), problem);
+        let metadata = |ordinal: u32| {
+            if ordinal.is_multiple_of(STEP_DOCUMENTS) {
+                execution.check()?;
+            }
+            self.metadata(ordinal)
+        };
+        self.data.columns.get(field, self.data.documents, metadata, corrupt)
+    }
+
+    /// Checks that the metadata of a document is a JSON object.
+    pub(crate) fn check_metadata(&self, ordinal: u32) -> Result<()> {
+        let json = self.metadata(ordinal)?;
+        match json.map(serde_json::from_str::<Map<String, Value>>) {
+            Some(Err(_)) => {
+                let problem = format!("that of document {ordinal} is no JSON object");
+                Err(self.data.container.corrupt(SectionKind::Metadata.name(), problem))
+            }
+            _ => Ok(()),
         }
-        Ok(matching - &self.tombstones)
     }
 
-    /// Whether [`Self::text`] tells what is stored.
-    pub(crate) fn has_valid_text(&self, ordinal: u32) -> bool {
-        let texts = self.data.texts.as_ref();
-        texts.is_none_or(|(_, texts)| std::str::from_utf8(texts.view().get(ordinal as usize)).is_ok())
-    }
-
-    /// Whether [`Self::metadata`] tells what is stored, and that is a JSON object.
-    pub(crate) fn has_valid_metadata(&self, ordinal: u32) -> bool {
-        let json = self.data.metadata.as_ref().map_or(&[][..], |metadata| metadata.view().get(ordinal as usize));
-        json.is_empty() || serde_json::from_slice::<Map<String, Value>>(json).is_ok()
-    }
-
-    /// All documents, for a new segment; `dead` are those to leave out.
+    /// All documents, for a new segment; `dead` are those to leave out. The caller has verified the file.
     pub(crate) fn source<'a>(&'a self, dead: &'a RoaringBitmap) -> Source<'a> {
         let data = &*self.data;
         Source {
             offsets: &data.offsets,
-            codes: &data.codes,
-            gains: &data.gains,
-            centroids: &data.centroids,
-            cell_offsets: &data.cell_offsets,
-            cells: &data.cells,
+            codes: data.codes.as_they_are(),
+            gains: data.gains.as_they_are(),
+            centroids: data.cells.as_ref().map_or(&[], |sections| sections.centroids.as_they_are()),
+            cell_offsets: self.cell_offsets(),
+            cells: data.cells.as_ref().map_or(&[], |sections| sections.cells.as_they_are()),
             ids: match &data.ids {
                 IdColumn::Int(ids) => Ids::Int(ids),
-                IdColumn::Str(ids) => Ids::Str(ids.view()),
+                IdColumn::Str(ids) => Ids::Str(ids.as_they_are()),
             },
-            texts: data.texts.as_ref().map(|(present, texts)| (&**present, texts.view())),
-            metadata: data.metadata.as_ref().map(StringColumn::view),
+            texts: data.texts.as_ref().map(|(present, texts)| (&**present, texts.as_they_are())),
+            metadata: data.metadata.as_ref().map(StringColumn::as_they_are),
             truncated: data.truncated.as_deref(),
             dead,
         }
@@ -299,61 +351,58 @@ impl SegmentData {
 
         let offsets = container.required::<u64>(SectionKind::DocumentOffsets)?;
         check_offsets(&offsets, count, tokens).map_err(|problem| corrupt(SectionKind::DocumentOffsets, &problem))?;
-        let codes = container.required::<u8>(SectionKind::Codes)?;
+        let codes = Blocks::<u8>::open(&container, SectionKind::Codes, Sound::anything())?;
         if Some(codes.len() as u64) != tokens.checked_mul(row_bytes as u64) {
             return Err(corrupt(SectionKind::Codes, "its length is not that of the segment's tokens"));
         }
-        let gains = container.required::<u16>(SectionKind::Gains)?;
-        if gains.len() as u64 != tokens || !are_finite(&gains) {
-            return Err(corrupt(
-                SectionKind::Gains,
-                "its length is not that of the segment's tokens, or one is not finite",
-            ));
+        let finite = Sound { holds: |gains, _| are_finite(gains), limit: 0, problem: "one is not finite" };
+        let gains = Blocks::<u16>::open(&container, SectionKind::Gains, finite)?;
+        if gains.len() as u64 != tokens {
+            return Err(corrupt(SectionKind::Gains, "its length is not that of the segment's tokens"));
         }
-        let mut data = Self {
+        let id_table = container.required(SectionKind::IdTable)?;
+        id_table::check(&id_table, count).map_err(|problem| corrupt(SectionKind::IdTable, &problem))?;
+        let cells = shape.residual.then(|| CellSections::open(&container, documents, tokens, parameters.centroids));
+        Ok(Self {
             documents,
             tokens,
             row_bytes,
             offsets,
             codes,
             gains,
-            centroids: Column::default(),
-            cell_offsets: Column::default(),
-            cells: Column::default(),
-            postings: Postings::default(),
+            cells: cells.transpose()?,
             ids: open_ids(&container, id_kind, count)?,
-            id_table: container.required(SectionKind::IdTable)?,
+            id_table,
             texts: open_texts(&container, count)?,
             metadata: StringColumn::open(&container, SectionKind::MetadataOffsets, SectionKind::Metadata, count)?,
             truncated: open_truncated(&container, count)?,
             columns: Columns::default(),
             container: container.clone(),
-        };
-        id_table::check(&data.id_table, count).map_err(|problem| corrupt(SectionKind::IdTable, &problem))?;
-        if shape.residual {
-            data.open_cells(parameters.centroids)?;
-        }
-        Ok(data)
+        })
     }
+}
 
-    fn open_cells(&mut self, centroid_count: usize) -> Result<()> {
-        let container = &self.container;
-        let below = |ids: &[u16]| ids.iter().max().is_none_or(|&largest| usize::from(largest) < centroid_count);
+impl CellSections {
+    fn open(container: &Container, documents: u32, tokens: u64, centroid_count: usize) -> Result<Self> {
         let corrupt = |section: SectionKind, problem: &str| container.corrupt(section.name(), problem);
-        self.centroids = container.required(SectionKind::TokenCentroids)?;
-        if self.centroids.len() as u64 != self.tokens || !below(&self.centroids) {
-            let problem = "its length is not that of the segment's tokens, or the codec has fewer centroids";
-            return Err(corrupt(SectionKind::TokenCentroids, problem));
+        let below = || Sound {
+            holds: |ids: &[u16], count| ids.iter().max().is_none_or(|&largest| usize::from(largest) < count),
+            limit: centroid_count,
+            problem: "the codec has fewer centroids",
+        };
+        let centroids = Blocks::open(container, SectionKind::TokenCentroids, below())?;
+        if centroids.len() as u64 != tokens {
+            return Err(corrupt(SectionKind::TokenCentroids, "its length is not that of the segment's tokens"));
         }
-        self.cells = container.required(SectionKind::Cells)?;
-        if self.cells.len() > self.centroids.len() || !below(&self.cells) {
-            return Err(corrupt(SectionKind::Cells, "there are more than tokens, or the codec has fewer centroids"));
+        let cells = Blocks::open(container, SectionKind::Cells, below())?;
+        if cells.len() > centroids.len() {
+            return Err(corrupt(SectionKind::Cells, "there are more than tokens"));
         }
-        self.cell_offsets = container.required(SectionKind::CellOffsets)?;
-        check_offsets(&self.cell_offsets, self.documents as usize, self.cells.len() as u64)
+        let offsets = container.required(SectionKind::CellOffsets)?;
+        check_offsets(&offsets, documents as usize, cells.len() as u64)
             .map_err(|problem| corrupt(SectionKind::CellOffsets, &problem))?;
-        self.postings = Postings::open(container, self.documents, centroid_count)?;
-        Ok(())
+        let postings = Postings::open(container, documents, centroid_count)?;
+        Ok(Self { centroids, offsets, cells, postings })
     }
 }
 
@@ -399,7 +448,8 @@ fn open_ids(container: &Container, kind: IdKind, documents: usize) -> Result<IdC
     }
     let ids = StringColumn::open(container, SectionKind::StringIdOffsets, SectionKind::StringIds, documents)?;
     let ids = ids.ok_or_else(|| container.corrupt(SectionKind::StringIdOffsets.name(), "the section is missing"))?;
-    if (0..documents).any(|document| std::str::from_utf8(ids.view().get(document)).is_err()) {
+    let all = ids.verified()?;
+    if (0..documents).any(|document| std::str::from_utf8(all.get(document)).is_err()) {
         return Err(container.corrupt(SectionKind::StringIds.name(), "an id is not UTF-8"));
     }
     Ok(IdColumn::Str(ids))

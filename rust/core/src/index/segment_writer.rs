@@ -14,7 +14,11 @@ use crate::format::header::FileKind;
 use crate::format::section::SectionKind;
 use crate::format::{SectionData, SegmentEntry, write_container};
 use crate::ids::IdKind;
+use crate::parallel::Execution;
 use crate::storage::{Storage, bytes_of};
+
+/// Documents whose cells are inverted between two looks at whether to stop.
+const STEP_DOCUMENTS: usize = 1 << 14;
 
 /// What the codec says of a segment's sections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,11 +81,6 @@ pub(crate) struct Source<'a> {
 impl Source<'_> {
     fn documents(&self) -> usize {
         self.offsets.len() - 1
-    }
-
-    /// Token vectors of documents that are not deleted.
-    pub(crate) fn living_tokens(&self) -> u64 {
-        self.runs().map(|run| self.offsets[run.end] - self.offsets[run.start]).sum()
     }
 
     /// Longest ranges of documents that are not deleted.
@@ -225,13 +224,17 @@ impl<'a> Assembly<'a> {
         }
     }
 
-    fn postings(&self, centroid_count: usize) -> PostingData {
+    fn postings(&self, centroid_count: usize, execution: &Execution) -> Result<PostingData> {
         PostingData::build(centroid_count, |tell| {
             let mut cells = self.cells.iter().copied().flatten();
             for (document, ends) in self.cell_offsets.windows(2).enumerate() {
+                if document % STEP_DOCUMENTS == 0 {
+                    execution.check()?;
+                }
                 let count = (ends[1] - ends[0]) as usize;
                 cells.by_ref().take(count).for_each(|&cell| tell(document as u32, cell));
             }
+            Ok(())
         })
     }
 }
@@ -242,13 +245,14 @@ impl<'a> Assembly<'a> {
 /// offsets, cells and centroids are sound, as those of an open segment are.
 ///
 /// # Errors
-/// [`Error::Io`]; part of the file may be left.
+/// [`Error::Io`], [`Error::Interrupted`]; part of the file may be left.
 pub(crate) fn write_segment(
     storage: &dyn Storage,
     name: &str,
     shape: Shape,
     id_kind: IdKind,
     sources: &[Source<'_>],
+    execution: &Execution,
 ) -> Result<SegmentEntry> {
     let assembly = Assembly::new(sources, shape.row_bytes);
     let parameters = SegmentParameters {
@@ -260,7 +264,8 @@ pub(crate) fn write_segment(
     };
     let json = serde_json::to_vec(&parameters).map_err(|error| Error::invalid(error.to_string()))?;
     let table = assembly.id_table(id_kind);
-    let postings = if shape.residual { assembly.postings(shape.centroid_count) } else { PostingData::default() };
+    let postings =
+        if shape.residual { assembly.postings(shape.centroid_count, execution)? } else { PostingData::default() };
 
     // What every opening reads stands first, in one stretch of the file.
     let mut sections = vec![
@@ -297,7 +302,7 @@ pub(crate) fn write_segment(
     if assembly.truncated.iter().any(|&bits| bits != 0) {
         sections.push(SectionData::new(SectionKind::TextTruncated, &assembly.truncated));
     }
-    let file = write_container(storage, name, FileKind::Segment, &sections)?;
+    let file = write_container(storage, name, FileKind::Segment, &sections, execution)?;
     Ok(SegmentEntry { file, documents: parameters.documents, tokens: parameters.tokens, tombstones: None })
 }
 

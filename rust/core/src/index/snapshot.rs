@@ -11,7 +11,7 @@ use super::segment::Segment;
 use super::segment_writer::Shape;
 use crate::codec::{Codec, CodecOptions};
 use crate::error::{Error, Result};
-use crate::format::{Manifest, names};
+use crate::format::{Manifest, Newest, Stored, names};
 use crate::ids::{IdKind, IdRef};
 use crate::storage::Storage;
 
@@ -24,20 +24,17 @@ pub struct Snapshot {
     pub codec: Option<Arc<Codec>>,
     /// Segments, in the order of their documents.
     pub segments: Vec<Arc<Segment>>,
-    manifest: Arc<Manifest>,
+    stored: Arc<Stored>,
 }
 
 impl Snapshot {
     /// Opens the files of a generation. Those that `known` has open already are not opened again.
     pub(crate) fn open(storage: &dyn Storage, generation: u64, known: Option<&Self>) -> Result<Self> {
-        Self::from_manifest(storage, Manifest::read(storage, generation)?, known)
-    }
-
-    /// The same, of a manifest that has just been read or written.
-    pub(crate) fn from_manifest(storage: &dyn Storage, manifest: Manifest, known: Option<&Self>) -> Result<Self> {
-        let codec = match known.filter(|known| known.manifest.codec == manifest.codec) {
+        let stored = Manifest::read(storage, generation)?;
+        let manifest = &stored.manifest;
+        let codec = match known.filter(|known| known.manifest().codec == manifest.codec) {
             Some(known) => known.codec.clone(),
-            None => codec_file::open(storage, &manifest)?.map(Arc::new),
+            None => codec_file::open(storage, manifest)?.map(Arc::new),
         };
         let shape = Shape::new(&manifest.codec_options, codec.as_deref());
         let id_kind = manifest.id_kind.unwrap_or(IdKind::Int);
@@ -55,20 +52,31 @@ impl Snapshot {
                 None => Arc::new(Segment::open(storage, entry, shape, id_kind)?),
             });
         }
-        Ok(Self::assemble(manifest, codec, segments))
+        Ok(Self::assemble(stored, codec, segments))
     }
 
     /// A snapshot of what is open already.
-    pub(crate) fn assemble(manifest: Manifest, codec: Option<Arc<Codec>>, segments: Vec<Arc<Segment>>) -> Self {
-        Self { generation: manifest.generation, codec, segments, manifest: Arc::new(manifest) }
+    pub(crate) fn assemble(stored: Stored, codec: Option<Arc<Codec>>, segments: Vec<Arc<Segment>>) -> Self {
+        Self { generation: stored.manifest.generation, codec, segments, stored: Arc::new(stored) }
     }
 
     pub(crate) fn manifest(&self) -> &Manifest {
-        &self.manifest
+        &self.stored.manifest
+    }
+
+    /// The checksum of the manifest's file.
+    pub(crate) fn checksum(&self) -> u64 {
+        self.stored.checksum
+    }
+
+    /// Version of the format that the generation was written in.
+    #[must_use]
+    pub fn format_version(&self) -> u16 {
+        self.stored.version
     }
 
     pub(crate) fn shape(&self) -> Shape {
-        Shape::new(&self.manifest.codec_options, self.codec.as_deref())
+        Shape::new(&self.manifest().codec_options, self.codec.as_deref())
     }
 
     /// Where the document with this id is.
@@ -110,80 +118,99 @@ impl Snapshot {
     /// Components of a token vector.
     #[must_use]
     pub fn dim(&self) -> usize {
-        self.manifest.dim
+        self.manifest().dim
     }
 
     /// How the codec is, or will be, trained.
     #[must_use]
     pub fn codec_options(&self) -> &CodecOptions {
-        &self.manifest.codec_options
+        &self.manifest().codec_options
     }
 
     /// What is remembered of the encoder.
     #[must_use]
     pub fn encoder(&self) -> Option<&Value> {
-        self.manifest.encoder.as_ref()
+        self.manifest().encoder.as_ref()
     }
 
     /// Kind of the ids, from the first document on.
     #[must_use]
     pub fn id_kind(&self) -> Option<IdKind> {
-        self.manifest.id_kind
+        self.manifest().id_kind
     }
 
     /// Settings that are kept with the index.
     #[must_use]
     pub fn settings(&self) -> &Map<String, Value> {
-        &self.manifest.settings
+        &self.manifest().settings
     }
 }
 
 /// Generations that have a manifest, newest first.
+///
+/// # Errors
+/// [`Error::NotAnIndex`] if there is no folder, [`Error::Io`].
 pub(crate) fn generations(storage: &dyn Storage) -> Result<Vec<u64>> {
-    let mut generations: Vec<u64> = storage.list()?.iter().filter_map(|name| names::generation(name)).collect();
+    let names = storage.list().map_err(|error| without_folder(storage, error))?;
+    let mut generations: Vec<u64> = names.iter().filter_map(|name| names::generation(name)).collect();
     generations.sort_unstable_by(|one, other| other.cmp(one));
     Ok(generations)
 }
 
-/// Opens the newest generation that is whole, and tells which newer ones are not.
+/// The newest generation.
 ///
-/// A generation is passed over if a file of it is missing or corrupt; any other trouble, a file of a newer format
-/// above all, is an error, because falling back would hide documents that are there.
-pub(crate) fn open_newest(storage: &dyn Storage, known: Option<&Snapshot>) -> Result<(Snapshot, Vec<String>)> {
-    let nothing = || Error::NotAnIndex { path: storage.place().to_owned() };
-    loop {
-        let generations = match generations(storage) {
-            Err(Error::Io { source, .. }) if source.kind() == ErrorKind::NotFound => return Err(nothing()),
-            other => other?,
-        };
-        let newest = *generations.first().ok_or_else(nothing)?;
-        let mut warnings = Vec::new();
-        let mut first_error = None;
-        for generation in generations {
-            match Snapshot::open(storage, generation, known) {
-                Ok(snapshot) => {
-                    // A commit in between may have removed files of the generation that failed.
-                    if first_error.is_none() || !outdated(storage, newest)? {
-                        return Ok((snapshot, warnings));
-                    }
-                    break;
-                }
-                Err(error) if is_broken(&error) => {
-                    warnings.push(format!("generation {generation} was passed over: {error}"));
-                    first_error.get_or_insert(error);
-                }
-                Err(error) => return Err(error),
-            }
+/// # Errors
+/// [`Error::NotAnIndex`]; [`Error::Corrupt`] if a later generation was committed, whose manifest is not there.
+pub(crate) fn newest(storage: &dyn Storage) -> Result<u64> {
+    // Read first: what it names was there before, and newer ones only come.
+    let note = Newest::read(storage);
+    let newest = generations(storage)?.first().copied();
+    match note.map(|note| note.generation).filter(|&noted| Some(noted) > newest) {
+        Some(noted) => {
+            Err(Error::corrupt(storage.path(&names::manifest(noted)), "header", "it was committed, and is not there"))
         }
-        match first_error {
-            Some(error) if !outdated(storage, newest)? => return Err(error),
-            _ => {}
+        None => newest.ok_or_else(|| Error::NotAnIndex { path: storage.place().to_owned() }),
+    }
+}
+
+/// A folder that is missing holds no index.
+pub(crate) fn without_folder(storage: &dyn Storage, error: Error) -> Error {
+    match error {
+        Error::Io { source, .. } if source.kind() == ErrorKind::NotFound => {
+            Error::NotAnIndex { path: storage.place().to_owned() }
+        }
+        other => other,
+    }
+}
+
+/// Opens the newest generation.
+///
+/// # Errors
+/// [`Error::Damaged`] if that is not whole: an older one would be without documents that are there. [`Error::NotAnIndex`];
+/// what else keeps a file from being read, one of a newer format above all.
+pub(crate) fn open_newest(storage: &dyn Storage, known: Option<&Snapshot>) -> Result<Snapshot> {
+    loop {
+        let generation = newest(storage).map_err(|error| damaged(storage, error))?;
+        match Snapshot::open(storage, generation, known) {
+            Ok(snapshot) => return Ok(snapshot),
+            Err(error) if !is_broken(&error) => return Err(error),
+            // A commit in between may have removed the generation, or files of it.
+            Err(error) if newest(storage).ok() == Some(generation) => return Err(damaged(storage, error)),
+            Err(_) => {}
         }
     }
 }
 
-fn outdated(storage: &dyn Storage, newest: u64) -> Result<bool> {
-    Ok(generations(storage)?.first().is_none_or(|&now| now > newest))
+/// The error of a newest generation that is broken, with the newest one that is whole.
+fn damaged(storage: &dyn Storage, error: Error) -> Error {
+    if !is_broken(&error) {
+        return error;
+    }
+    let present = generations(storage).unwrap_or_default();
+    let noted = Newest::read(storage).map(|note| note.generation);
+    let Some(generation) = present.first().copied().max(noted) else { return error };
+    let sound = present.into_iter().find(|&older| Snapshot::open(storage, older, None).is_ok());
+    Error::Damaged { generation, sound, source: Box::new(error) }
 }
 
 fn is_broken(error: &Error) -> bool {

@@ -1,8 +1,8 @@
 //! One byte string for each document: offsets and bytes, on disk, in memory and borrowed.
 
 use crate::error::Result;
-use crate::format::Container;
 use crate::format::section::SectionKind;
+use crate::format::{Blocks, Container, Sound};
 use crate::storage::Column;
 
 /// Borrowed strings: string `i` is `bytes[offsets[i]..offsets[i + 1]]`.
@@ -20,11 +20,11 @@ impl<'a> Strings<'a> {
     }
 }
 
-/// Strings inside a file.
-#[derive(Clone, Debug, Default)]
+/// Strings inside a file, verified when they are read.
+#[derive(Debug)]
 pub(crate) struct StringColumn {
     offsets: Column<u64>,
-    bytes: Column<u8>,
+    bytes: Blocks<u8>,
 }
 
 impl StringColumn {
@@ -38,14 +38,32 @@ impl StringColumn {
         let Some(starts) = container.optional::<u64>(offsets)? else {
             return Ok(None);
         };
-        let bytes = container.required::<u8>(bytes)?;
+        let bytes = Blocks::open(container, bytes, Sound::anything())?;
         check_offsets(&starts, documents, bytes.len() as u64)
             .map_err(|problem| container.corrupt(offsets.name(), problem))?;
         Ok(Some(Self { offsets: starts, bytes }))
     }
 
-    pub(crate) fn view(&self) -> Strings<'_> {
-        Strings { offsets: &self.offsets, bytes: &self.bytes }
+    /// The string of a document; empty if there is no such document.
+    ///
+    /// # Errors
+    /// [`crate::Error::Corrupt`].
+    pub(crate) fn get(&self, document: usize) -> Result<&[u8]> {
+        let ends = self.offsets.get(document..document + 2);
+        ends.map_or(Ok(&[]), |ends| self.bytes.get(ends[0] as usize..ends[1] as usize))
+    }
+
+    /// All strings, once every block of them is sound.
+    ///
+    /// # Errors
+    /// [`crate::Error::Corrupt`].
+    pub(crate) fn verified(&self) -> Result<Strings<'_>> {
+        Ok(Strings { offsets: &self.offsets, bytes: self.bytes.all()? })
+    }
+
+    /// All strings, for a caller that has verified the file.
+    pub(crate) fn as_they_are(&self) -> Strings<'_> {
+        Strings { offsets: &self.offsets, bytes: self.bytes.as_they_are() }
     }
 }
 

@@ -6,6 +6,7 @@ use crate::error::{Error, Result};
 use crate::format::header::FileKind;
 use crate::format::section::SectionKind;
 use crate::format::{Container, SectionData, SegmentEntry, TombstoneEntry, write_container};
+use crate::parallel::Execution;
 use crate::storage::Storage;
 
 /// Reads the deletions of a segment.
@@ -29,10 +30,15 @@ pub(crate) fn open(storage: &dyn Storage, segment: &SegmentEntry) -> Result<Roar
 }
 
 /// Writes the deletions of a segment.
-pub(crate) fn write(storage: &dyn Storage, name: &str, bitmap: &RoaringBitmap) -> Result<TombstoneEntry> {
+pub(crate) fn write(
+    storage: &dyn Storage,
+    name: &str,
+    bitmap: &RoaringBitmap,
+    execution: &Execution,
+) -> Result<TombstoneEntry> {
     let mut bytes = Vec::with_capacity(bitmap.serialized_size());
     bitmap.serialize_into(&mut bytes).map_err(Error::io("serialise", storage.path(name)))?;
     let section = SectionData::new(SectionKind::Tombstones, &bytes);
-    let file = write_container(storage, name, FileKind::Tombstones, &[section])?;
+    let file = write_container(storage, name, FileKind::Tombstones, &[section], execution)?;
     Ok(TombstoneEntry { file, documents: bitmap.len() as u32 })
 }

@@ -6,11 +6,12 @@ use std::sync::Arc;
 use roaring::RoaringBitmap;
 use serde_json::{Map, Value};
 
+use super::check::segment_problems;
 use super::pending::{Pending, check_gains, train};
 use super::segment::Segment;
 use super::segment_writer::{Shape, write_segment};
-use super::snapshot::{Snapshot, generations};
-use super::{Shared, codec_file, garbage, tombstones};
+use super::snapshot::Snapshot;
+use super::{Shared, codec_file, garbage, is_newest, next_generation, note_newest, random, tombstones};
 use crate::codec::{Codec, CodecKind, CodecOptions, EncodedTokens};
 use crate::error::{Error, Result};
 use crate::format::names::{self, Data};
@@ -30,6 +31,9 @@ const SEGMENT_TOKENS: u64 = 4 << 20;
 const SEGMENT_DOCUMENTS: usize = 4 << 20;
 /// Bytes of codes, texts and metadata after which a segment is written.
 const SEGMENT_BYTES: usize = 1 << 30;
+
+/// Documents that are checked between two looks at whether to stop.
+const STEP_DOCUMENTS: usize = 1024;
 
 /// Documents to be added.
 #[derive(Clone, Debug)]
@@ -54,14 +58,40 @@ pub(super) struct OpenSegment {
     pub(super) deleted: RoaringBitmap,
 }
 
+impl OpenSegment {
+    pub(super) fn new(segment: Arc<Segment>) -> Self {
+        Self { segment, deleted: RoaringBitmap::new() }
+    }
+
+    /// All deleted documents.
+    pub(super) fn dead(&self) -> RoaringBitmap {
+        self.segment.tombstones() | &self.deleted
+    }
+}
+
+/// Documents that were checked and encoded, and are not yet in the writer: what takes time is done.
+#[derive(Debug)]
+pub struct Prepared<'a> {
+    batch: Batch<'a>,
+    upsert: bool,
+    /// A new codec, and the codes of all documents that waited as vectors.
+    trained: Option<(Codec, EncodedTokens)>,
+    /// The codes of the batch, if there is a codec.
+    codes: Option<EncodedTokens>,
+}
+
 /// The one writer of an index.
 ///
 /// Changes are seen by nobody before [`Writer::commit`], and are forgotten if the writer is dropped without it.
 #[derive(Debug)]
 pub struct Writer {
     shared: Arc<Shared>,
-    _lock: Box<dyn Lock>,
+    lock: Box<dyn Lock>,
     process: u32,
+    /// In the names of its files, so that no other writer has the same.
+    nonce: u64,
+    /// Whether commits merge segments.
+    merges: bool,
     pub(super) base: Arc<Snapshot>,
     generation: u64,
     /// Files that this writer has made since the last commit.
@@ -72,39 +102,57 @@ pub struct Writer {
     pub(super) segments: Vec<OpenSegment>,
     pending: Pending,
     settings: Map<String, Value>,
+    changes: u64,
     failed: Option<&'static str>,
 }
 
 impl Writer {
-    pub(super) fn new(shared: Arc<Shared>) -> Result<Self> {
+    pub(super) fn new(shared: Arc<Shared>, merges: bool) -> Result<Self> {
+        if shared.pinned {
+            return Err(Error::invalid(
+                "this index was opened at a generation, and is for reading only; open it without generation= to write, or \
+                 go back to that generation with Index.recover",
+            ));
+        }
         let lock = shared.lock()?;
         shared.refresh()?;
-        let base = shared.current().snapshot;
-        // A broken manifest that was passed over keeps its number.
-        let newest = generations(&*shared.storage)?.first().copied().unwrap_or_default();
-        let generation = next(newest.max(base.generation))?;
+        let base = shared.snapshot();
         let mut writer = Self {
-            shared,
-            _lock: lock,
+            lock,
             process: std::process::id(),
+            nonce: random()?,
+            merges,
             base: Arc::clone(&base),
-            generation,
+            generation: next_generation(&*shared.storage)?,
+            shared,
             files: Vec::new(),
             codec: None,
             id_kind: None,
             segments: Vec::new(),
             pending: Pending::default(),
             settings: Map::new(),
+            changes: 0,
             failed: None,
         };
         writer.rebase(base);
         Ok(writer)
     }
 
+    /// The generation that it stands on: the newest one, its own commits included.
+    #[must_use]
+    pub fn generation(&self) -> u64 {
+        self.base.generation
+    }
+
+    /// How many calls have changed something so far.
+    #[must_use]
+    pub fn changes(&self) -> u64 {
+        self.changes
+    }
+
     /// Starts anew on a generation.
     fn rebase(&mut self, base: Arc<Snapshot>) {
-        let open = |segment: &Arc<Segment>| OpenSegment { segment: Arc::clone(segment), deleted: RoaringBitmap::new() };
-        self.segments = base.segments.iter().map(open).collect();
+        self.segments = base.segments.iter().map(|segment| OpenSegment::new(Arc::clone(segment))).collect();
         self.codec.clone_from(&base.codec);
         self.id_kind = base.id_kind();
         self.settings = base.settings().clone();
@@ -120,26 +168,52 @@ impl Writer {
     /// # Errors
     /// [`Error::DuplicateId`], [`Error::IdExists`], [`Error::IdKind`], [`Error::Dimension`],
     /// [`Error::Invalid`] naming the document for metadata that is no JSON object or a vector of absurd length,
-    /// [`Error::Interrupted`],
-    /// [`Error::WriterPoisoned`], [`Error::Io`].
+    /// [`Error::Interrupted`], [`Error::Corrupt`] if the codec is to be trained and a document cannot be read,
+    /// [`Error::WriterPoisoned`], [`Error::Forked`], [`Error::Io`].
     pub fn add(&mut self, batch: Batch<'_>, upsert: bool, execution: &Execution) -> Result<()> {
+        let prepared = self.prepare(batch, upsert, execution)?;
+        self.apply(prepared)
+    }
+
+    /// The first part of [`Self::add`], which takes its time and may be interrupted: no document has been added yet.
+    ///
+    /// # Errors
+    /// As [`Self::add`].
+    pub fn prepare<'a>(&mut self, batch: Batch<'a>, upsert: bool, execution: &Execution) -> Result<Prepared<'a>> {
         self.check_usable()?;
-        self.check_batch(&batch, upsert)?;
+        self.check_batch(&batch, upsert, execution)?;
         let Some(id_kind) = batch.ids.first().map(Id::kind) else {
-            return Ok(());
+            return Ok(Prepared { batch, upsert, trained: None, codes: None });
         };
+        let encoded = self.pending.vectors().is_empty();
+        let full = self.pending.tokens() >= SEGMENT_TOKENS
+            || self.pending.documents() >= SEGMENT_DOCUMENTS
+            || self.pending.bytes() >= SEGMENT_BYTES
+            // Each fits a segment, both together do not.
+            || self.pending.tokens() + batch.tokens.tokens() as u64 > u64::from(u32::MAX);
+        if full && encoded {
+            self.write_pending(execution)?;
+        }
         if self.is_untrained() && self.living_tokens() + batch.tokens.tokens() as u64 >= self.options().train_after {
-            self.outgrow().map_err(|error| self.fail("taking documents back into memory", error))?;
+            self.outgrow(execution)?;
         }
         let (trained, codes) = self.encode(&batch, id_kind, execution)?;
+        Ok(Prepared { batch, upsert, trained, codes })
+    }
+
+    /// The second part of [`Self::add`], which is over at once. Nothing may have changed since the first.
+    ///
+    /// # Errors
+    /// [`Error::WriterPoisoned`], [`Error::Forked`].
+    pub fn apply(&mut self, prepared: Prepared<'_>) -> Result<()> {
+        self.check_usable()?;
+        let Prepared { batch, upsert, trained, codes } = prepared;
+        let Some(id_kind) = batch.ids.first().map(Id::kind) else { return Ok(()) };
+        self.changes += 1;
         self.id_kind = Some(id_kind);
         if let Some((codec, codes)) = trained {
             self.codec = Some(Arc::new(codec));
             self.pending.replace_vectors(codes);
-        }
-        if self.pending.tokens() + batch.tokens.tokens() as u64 > u64::from(u32::MAX) {
-            // Each fits a segment, both together do not.
-            self.write_pending()?;
         }
         if upsert {
             batch.ids.iter().for_each(|id| {
@@ -147,12 +221,6 @@ impl Writer {
             });
         }
         self.pending.push(batch, codes);
-        let full = self.pending.tokens() >= SEGMENT_TOKENS
-            || self.pending.documents() >= SEGMENT_DOCUMENTS
-            || self.pending.bytes() >= SEGMENT_BYTES;
-        if full && self.pending.vectors().is_empty() {
-            self.write_pending()?;
-        }
         Ok(())
     }
 
@@ -168,7 +236,9 @@ impl Writer {
                 return Err(Error::UnknownId { id: id.to_string(), place: format!(" (position {position})") });
             }
         }
-        Ok(ids.iter().filter(|id| self.remove(id)).count())
+        let deleted = ids.iter().filter(|id| self.remove(id)).count();
+        self.changes += u64::from(deleted > 0);
+        Ok(deleted)
     }
 
     /// Keeps a setting with the index; `null` removes it.
@@ -188,12 +258,16 @@ impl Writer {
     /// Makes all changes durable and visible, and returns the new generation, or the old one if there is no change.
     ///
     /// # Errors
-    /// [`Error::Interrupted`] and [`Error::Invalid`] leave the writer as it was. After [`Error::Io`] it takes no
-    /// more changes and the last commit stands; only if the folder could not be synced after the new manifest got its
-    /// name may the new generation be the one that stands, whole.
+    /// [`Error::Interrupted`], [`Error::Invalid`] and [`Error::Forked`] leave the writer as it was. After [`Error::Io`], and
+    /// [`Error::Conflict`] and [`Error::Replaced`] if somebody else has changed the folder meanwhile, it takes no more changes
+    /// and the last commit stands; only if the folder could not be synced after the new manifest got its name may the new
+    /// generation be the one that stands, whole.
     pub fn commit(&mut self, execution: &Execution) -> Result<u64> {
         self.check_usable()?;
-        let written = self.segments.len() > self.base.segments.len();
+        // Segments that an interrupted commit has written, or merged, count.
+        let same = |(open, base): (&OpenSegment, &Arc<Segment>)| Arc::ptr_eq(&open.segment, base);
+        let written =
+            self.segments.len() != self.base.segments.len() || !self.segments.iter().zip(&self.base.segments).all(same);
         let deleted = self.segments.iter().any(|open| !open.deleted.is_empty());
         if !written && !deleted && self.pending.living() == 0 && self.settings == *self.base.settings() {
             return Ok(self.base.generation);
@@ -206,11 +280,12 @@ impl Writer {
             self.codec = Some(Arc::new(codec));
             self.pending.replace_vectors(codes);
         }
-        execution.check()?;
-        self.write_pending()?;
-        let segments = std::mem::take(&mut self.segments);
+        self.write_pending(execution)?;
+        if self.merges {
+            self.merge_some(execution)?;
+        }
         let previous = Arc::clone(&self.base);
-        self.publish(segments)?;
+        self.publish(execution)?;
         garbage::collect(self.storage(), &[&self.base, &previous]);
         Ok(self.base.generation)
     }
@@ -256,18 +331,27 @@ impl Writer {
 
     /// Token vectors of the documents that would be there after a commit.
     fn living_tokens(&self) -> u64 {
-        let living =
-            |open: &OpenSegment| open.segment.source(&(open.segment.tombstones() | &open.deleted)).living_tokens();
+        let living = |open: &OpenSegment| open.segment.living_tokens(&open.dead());
         self.segments.iter().map(living).sum::<u64>() + self.pending.tokens()
     }
 
     /// Takes every document back into memory as vectors, for a codec that is to be trained on them.
-    fn outgrow(&mut self) -> Result<()> {
-        self.write_pending()?;
-        let Some(codec) = self.codec.take() else { return Ok(()) };
+    fn outgrow(&mut self, execution: &Execution) -> Result<()> {
+        self.write_pending(execution)?;
+        let Some(codec) = self.codec.clone() else { return Ok(()) };
+        // What is encoded again gets new checksums, which would pass for sound what is not.
+        for OpenSegment { segment, .. } in &self.segments {
+            if let Some(problem) = segment_problems(segment, execution)?.into_iter().next() {
+                return Err(problem);
+            }
+        }
+        let mut pending = Pending::default();
+        for open in &self.segments {
+            pending.push_segment(&open.segment, &open.dead(), &codec)?;
+        }
+        self.pending = pending;
+        self.codec = None;
         for OpenSegment { segment, deleted } in &mut self.segments {
-            let dead = segment.tombstones() | &*deleted;
-            self.pending.push_segment(segment, &dead, &codec)?;
             deleted.insert_range(0..segment.documents());
         }
         Ok(())
@@ -278,73 +362,111 @@ impl Writer {
     }
 
     /// Writes what is in memory, codes or documents without a token, as a segment.
-    fn write_pending(&mut self) -> Result<()> {
+    fn write_pending(&mut self, execution: &Execution) -> Result<()> {
         if self.pending.living() > 0 {
             if self.codec.is_none() {
                 self.pending.replace_vectors(EncodedTokens::default());
             }
             let name = self.new_file(Data::Segment);
-            let result = self.write_segment_file(&name);
-            let segment = result.map_err(|error| self.fail("writing a segment", error))?;
-            self.segments.push(OpenSegment { segment: Arc::new(segment), deleted: RoaringBitmap::new() });
+            match self.write_segment_file(&name, execution) {
+                Ok(segment) => self.segments.push(OpenSegment::new(Arc::new(segment))),
+                Err(error) => {
+                    garbage::discard(self.storage(), &[name]);
+                    return Err(self.fail("writing a segment", error));
+                }
+            }
         }
         self.pending = Pending::default();
         Ok(())
     }
 
-    fn write_segment_file(&self, name: &str) -> Result<Segment> {
+    fn write_segment_file(&self, name: &str, execution: &Execution) -> Result<Segment> {
         let (shape, kind) = (self.shape(), self.kind());
         let source = self.pending.source(kind, shape.residual);
-        let entry = write_segment(self.storage(), name, shape, kind, &[source])?;
+        let entry = write_segment(self.storage(), name, shape, kind, &[source], execution)?;
         Segment::open(self.storage(), &entry, shape, kind)
     }
 
-    /// Commits these segments as the next generation, and goes on from there.
-    pub(super) fn publish(&mut self, segments: Vec<OpenSegment>) -> Result<()> {
-        let prepared = self.prepare(segments).map_err(|error| self.fail("writing a commit", error))?;
-        let (manifest, segments) = prepared;
-        self.files.push(names::temporary_manifest(manifest.generation));
-        if let Err(PublishFailure { error, visible }) = manifest.publish(self.storage()) {
-            if visible {
-                // The manifest may be in its place, and then needs its files.
-                self.files.clear();
+    /// Commits the segments as the next generation, and goes on from there.
+    pub(super) fn publish(&mut self, execution: &Execution) -> Result<()> {
+        let (manifest, segments) =
+            self.write_commit(execution).map_err(|error| self.fail("writing a commit", error))?;
+        self.check_place().map_err(|error| self.fail("publishing a commit", error))?;
+        let generation = manifest.generation;
+        self.files.push(names::temporary_manifest(generation, self.nonce));
+        let stored = match manifest.publish(self.storage(), self.nonce) {
+            Ok(stored) => stored,
+            Err(PublishFailure { error, visible }) => {
+                if visible {
+                    // The manifest may be in its place, and then needs its files.
+                    self.files.clear();
+                }
+                return Err(self.fail("publishing a commit", error));
             }
-            return Err(self.fail("publishing a commit", error));
+        };
+        // Where locks do nothing, a writer that stood still for long can publish a number that others have left behind.
+        if super::generations(self.storage()).is_ok_and(|present| present.first() > Some(&generation)) {
+            self.files.push(names::manifest(generation));
+            let path = self.storage().place().to_owned();
+            return Err(self.fail("publishing a commit", Error::Conflict { path, generation }));
         }
-        let snapshot = Arc::new(Snapshot::assemble(manifest, self.codec.clone(), segments));
-        self.shared.set(Arc::clone(&snapshot), Vec::new());
-        match next(snapshot.generation) {
-            Ok(generation) => self.generation = generation,
-            Err(_) => self.failed = Some("counting generations"),
+        note_newest(self.storage(), &stored.manifest, self.nonce);
+        let snapshot = Arc::new(Snapshot::assemble(stored, self.codec.clone(), segments));
+        self.shared.current.store(Arc::clone(&snapshot));
+        match generation.checked_add(1) {
+            Some(next) => self.generation = next,
+            None => self.failed = Some("counting generations"),
         }
         self.rebase(snapshot);
         Ok(())
     }
 
+    /// Sees that the folder is the one that was opened, and that nobody has committed since.
+    fn check_place(&self) -> Result<()> {
+        let path = || self.storage().place().to_owned();
+        if !self.lock.stands() {
+            let problem = "the file of this writer's lock was removed or replaced".to_owned();
+            return Err(Error::Replaced { path: path(), problem });
+        }
+        if is_newest(self.storage(), &self.base) {
+            Ok(())
+        } else {
+            Err(Error::Conflict { path: path(), generation: self.generation })
+        }
+    }
+
     /// Writes all files of the next generation but its manifest, and makes their names durable.
-    fn prepare(&mut self, segments: Vec<OpenSegment>) -> Result<(Manifest, Vec<Arc<Segment>>)> {
-        let mut entries: Vec<SegmentEntry> = Vec::with_capacity(segments.len());
-        let mut kept = Vec::with_capacity(segments.len());
-        for OpenSegment { segment, deleted } in segments {
-            let dead = segment.tombstones() | &deleted;
+    fn write_commit(&mut self, execution: &Execution) -> Result<(Manifest, Vec<Arc<Segment>>)> {
+        let mut entries: Vec<SegmentEntry> = Vec::with_capacity(self.segments.len());
+        let mut kept = Vec::with_capacity(self.segments.len());
+        for at in 0..self.segments.len() {
+            let OpenSegment { segment, deleted } = &self.segments[at];
+            let (segment, dead, changed) = (Arc::clone(segment), segment.tombstones() | deleted, !deleted.is_empty());
             if dead.len() == u64::from(segment.documents()) {
                 continue;
             }
-            if deleted.is_empty() {
+            if !changed {
                 entries.push(segment.entry().clone());
                 kept.push(segment);
                 continue;
             }
             let name = self.new_file(Data::Tombstones);
-            let entry = tombstones::write(self.storage(), &name, &dead)?;
+            let entry = tombstones::write(self.storage(), &name, &dead, execution)?;
             let entry = SegmentEntry { tombstones: Some(entry), ..segment.entry().clone() };
             kept.push(Arc::new(segment.with_tombstones(entry.clone(), dead)));
             entries.push(entry);
         }
-        let codec = self.prepare_codec()?;
+        let codec = self.prepare_codec(execution)?;
+        execution.check()?;
         self.storage().sync_folder()?;
+        // An index of format 1 has no identity yet.
+        let index = match &self.base.manifest().index {
+            Some(known) => known.clone(),
+            None => super::new_identity()?,
+        };
         let manifest = Manifest {
             generation: self.generation,
+            index: Some(index),
             id_kind: self.id_kind,
             codec,
             segments: entries,
@@ -354,12 +476,12 @@ impl Writer {
         Ok((manifest, kept))
     }
 
-    fn prepare_codec(&mut self) -> Result<Option<FileEntry>> {
+    fn prepare_codec(&mut self, execution: &Execution) -> Result<Option<FileEntry>> {
         match &self.codec {
             Some(codec) if !self.base.codec.as_ref().is_some_and(|known| Arc::ptr_eq(known, codec)) => {
                 let codec = Arc::clone(codec);
                 let name = self.new_file(Data::Codec);
-                Ok(Some(codec_file::write(self.storage(), &name, &codec)?))
+                Ok(Some(codec_file::write(self.storage(), &name, &codec, execution)?))
             }
             _ => Ok(self.base.manifest().codec.clone()),
         }
@@ -383,7 +505,7 @@ impl Writer {
         self.pending.find(id).is_some() || self.segments.iter().rev().any(live)
     }
 
-    fn check_batch(&self, batch: &Batch<'_>, upsert: bool) -> Result<()> {
+    fn check_batch(&self, batch: &Batch<'_>, upsert: bool, execution: &Execution) -> Result<()> {
         let documents = batch.ids.len();
         let lengths = [
             ("documents with token vectors", Some(batch.tokens.items())),
@@ -409,6 +531,9 @@ impl Writer {
         batch.tokens.check_magnitude(|item| format!("document {}", batch.ids[item]))?;
         let mut positions: HashMap<&Id, usize> = HashMap::with_capacity(documents);
         for (second, id) in batch.ids.iter().enumerate() {
+            if second % STEP_DOCUMENTS == 0 {
+                execution.check()?;
+            }
             check_kind(id, self.id_kind.or(Some(first.kind())))?;
             if let Some(first) = positions.insert(id, second) {
                 return Err(Error::DuplicateId { id: id.to_string(), first, second });
@@ -417,7 +542,10 @@ impl Writer {
                 return Err(Error::IdExists { id: id.to_string() });
             }
         }
-        for (id, metadata) in batch.ids.iter().zip(batch.metadata.iter().flatten()) {
+        for (at, (id, metadata)) in batch.ids.iter().zip(batch.metadata.iter().flatten()).enumerate() {
+            if at % STEP_DOCUMENTS == 0 {
+                execution.check()?;
+            }
             let parsed = metadata.as_deref().map(serde_json::from_str::<Map<String, Value>>);
             if let Some(Err(error)) = parsed {
                 return Err(Error::invalid(format!("metadata of document {id} is no JSON object: {error}")));
@@ -426,15 +554,27 @@ impl Writer {
         Ok(())
     }
 
-    fn check_usable(&self) -> Result<()> {
+    /// Whether it takes changes.
+    ///
+    /// # Errors
+    /// [`Error::WriterPoisoned`] after a failure, [`Error::Forked`] in another process than its own.
+    pub fn check_usable(&self) -> Result<()> {
+        let child = std::process::id();
+        if child != self.process {
+            return Err(Error::Forked { owner: self.process, child });
+        }
         match self.failed {
             Some(stage) => Err(Error::WriterPoisoned { stage: stage.to_owned() }),
             None => Ok(()),
         }
     }
 
-    /// Takes no more changes after `error`, and gives back the room of what was written for them.
+    /// Takes no more changes after `error`, unless it is an interruption, and gives back the room of what was written for
+    /// them.
     fn fail(&mut self, stage: &'static str, error: Error) -> Error {
+        if matches!(error, Error::Interrupted) {
+            return error;
+        }
         self.failed = Some(stage);
         garbage::discard(self.storage(), &self.files);
         self.files.clear();
@@ -443,7 +583,7 @@ impl Writer {
 
     /// The name of a new file.
     pub(super) fn new_file(&mut self, kind: Data) -> String {
-        let name = names::data(kind, self.generation, self.files.len() as u32);
+        let name = names::data(kind, self.generation, self.files.len() as u32, self.nonce);
         self.files.push(name.clone());
         name
     }
@@ -483,8 +623,4 @@ fn encode_batch(codec: &Codec, batch: &Batch<'_>, execution: &Execution) -> Resu
     let lengths = (0..batch.ids.len()).map(|item| batch.tokens.item_tokens(item));
     check_gains(&encoded.gains, lengths, |item| batch.ids[item].to_string())?;
     Ok(encoded)
-}
-
-fn next(generation: u64) -> Result<u64> {
-    generation.checked_add(1).ok_or_else(|| Error::invalid("the index has had 2^64 generations; rebuild it"))
 }

@@ -22,7 +22,6 @@ mod similarities;
 mod ward;
 
 use latewood_kernels::{Level, Wide, widely};
-use rayon::prelude::*;
 
 use crate::error::{Error, Result};
 use crate::parallel::Execution;
@@ -108,22 +107,18 @@ impl Pooling {
     /// [`Error::Invalid`] for an item with more than [`MAX_TOKENS`] tokens to cluster, [`Error::Interrupted`].
     pub fn run(&self, tokens: &TokenMatrix<'_>, execution: &Execution) -> Result<Pooled> {
         let dim = tokens.dim();
-        let items: Vec<Vec<f32>> = execution.install(|| {
-            let pool = |scratch: &mut Scratch, item: usize| {
-                execution.check()?;
-                let vectors = tokens.item(item);
-                let mut pooled = self.item(vectors, dim, scratch).ok_or_else(|| {
-                    Error::invalid(format!(
-                        "item {item} has {} token vectors; at most {MAX_TOKENS} can be pooled together: split it",
-                        tokens.item_tokens(item)
-                    ))
-                })?;
-                if self.normalize {
-                    pooled.chunks_exact_mut(dim).for_each(normalize);
-                }
-                Ok(pooled)
-            };
-            (0..tokens.items()).into_par_iter().map_init(Scratch::default, pool).collect::<Result<_>>()
+        let items: Vec<Vec<f32>> = execution.map_with(0..tokens.items(), Scratch::default, |scratch, item| {
+            let vectors = tokens.item(item);
+            let mut pooled = self.item(vectors, dim, scratch).ok_or_else(|| {
+                Error::invalid(format!(
+                    "item {item} has {} token vectors; at most {MAX_TOKENS} can be pooled together: split it",
+                    tokens.item_tokens(item)
+                ))
+            })?;
+            if self.normalize {
+                pooled.chunks_exact_mut(dim).for_each(normalize);
+            }
+            Ok(pooled)
         })?;
         let mut offsets = Vec::with_capacity(items.len() + 1);
         offsets.push(0);

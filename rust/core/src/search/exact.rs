@@ -1,7 +1,6 @@
 //! MaxSim on float vectors: nothing stored, nothing compressed.
 
 use latewood_kernels::{FloatLanes, FloatVectors, Level, Precision};
-use rayon::prelude::*;
 
 use crate::error::{Error, Result};
 use crate::parallel::Execution;
@@ -38,18 +37,13 @@ pub fn maxsim(
         let width = count.div_ceil(4 * execution.threads()).min(TASK_SCORES / packed.len()).max(MIN_DOCUMENTS);
         // `[queries, documents]` of each block of documents.
         let score = |documents: &[FloatVectors<'_>]| {
-            execution.check()?;
             let mut scores = vec![0.0; packed.len() * documents.len()];
             for (query, scores) in packed.iter().zip(scores.chunks_exact_mut(documents.len())) {
                 latewood_kernels::maxsim_float(Level::current(), query, documents, scores);
             }
             Ok(scores)
         };
-        let blocks: Vec<Vec<f32>> = if execution.threads() == 1 {
-            documents.chunks(width).map(score).collect::<Result<_>>()?
-        } else {
-            execution.install(|| documents.par_chunks(width).map(score).collect::<Result<_>>())?
-        };
+        let blocks: Vec<Vec<f32>> = execution.map(documents.chunks(width), score)?;
         for (block, block_scores) in blocks.iter().enumerate() {
             let start = block * width;
             let width = width.min(count - start);
@@ -81,14 +75,12 @@ pub fn maxsim_pairs(
         )));
     }
     let pair = |item: usize| {
-        execution.check()?;
         let query = FloatLanes::pack(queries.item(item), queries.dim(), precision);
         let mut score = [0.0];
         latewood_kernels::maxsim_float(Level::current(), &query, &documents[item..=item], &mut score);
         Ok(score[0])
     };
-    let scores: Vec<f32> =
-        execution.install(|| (0..queries.items()).into_par_iter().map(pair).collect::<Result<_>>())?;
+    let scores: Vec<f32> = execution.map(0..queries.items(), pair)?;
     refuse_not_finite(queries.dim(), documents, &scores)?;
     Ok(scores)
 }

@@ -7,7 +7,9 @@ use super::prepare::Prepared;
 use super::top_k::{Hit, top_k};
 use super::{Clock, Expansion, Query, Ranking, Stats, score};
 use crate::codec::Codec;
+use crate::error::Result;
 use crate::index::{Location, Snapshot};
+use crate::parallel::Execution;
 
 /// Queries scored together: with 32 tokens of 128 dimensions each, as many as fit into L1 beside everything else.
 const TOGETHER: usize = 6;
@@ -23,8 +25,17 @@ pub(super) fn together(codec: &Codec, queries: usize, threads: usize) -> usize {
 }
 
 /// The `k` best documents for each query.
-pub(super) fn search(snapshot: &Snapshot, queries: &[Query<'_>], allowed: &Allowed, k: usize) -> Vec<Ranking> {
-    let Some(codec) = &snapshot.codec else { return vec![Ranking::default(); queries.len()] };
+///
+/// # Errors
+/// [`crate::Error::Corrupt`], [`crate::Error::Interrupted`].
+pub(super) fn search(
+    snapshot: &Snapshot,
+    queries: &[Query<'_>],
+    allowed: &Allowed,
+    k: usize,
+    execution: &Execution,
+) -> Result<Vec<Ranking>> {
+    let Some(codec) = &snapshot.codec else { return Ok(vec![Ranking::default(); queries.len()]) };
     let mut clock = Clock(Instant::now());
     let prepared: Vec<_> = queries.iter().map(|&query| Prepared::new(codec, query)).collect();
     let prepare_s = clock.lap();
@@ -36,7 +47,7 @@ pub(super) fn search(snapshot: &Snapshot, queries: &[Query<'_>], allowed: &Allow
     let gather_s = clock.lap();
     let mut best: Vec<Vec<Hit>> = vec![Vec::new(); queries.len()];
     for block in documents.chunks(BLOCK_DOCUMENTS) {
-        for (best, hits) in best.iter_mut().zip(score::score_together(&prepared, snapshot, block)) {
+        for (best, hits) in best.iter_mut().zip(score::score_together(&prepared, snapshot, block, execution)?) {
             best.extend(hits);
             // Seldom enough that the selection costs a constant time for each document, whatever k is.
             if best.len() / 2 > k.max(BLOCK_DOCUMENTS) {
@@ -60,5 +71,5 @@ pub(super) fn search(snapshot: &Snapshot, queries: &[Query<'_>], allowed: &Allow
         top_k_s: clock.lap() * share,
         ..Stats::default()
     };
-    hits.into_iter().map(|hits| Ranking { hits, stats, expansion: Expansion::default() }).collect()
+    Ok(hits.into_iter().map(|hits| Ranking { hits, stats, expansion: Expansion::default() }).collect())
 }

@@ -19,8 +19,8 @@ pub fn explain(
 ) -> Result<Vec<f32>> {
     check_queries(snapshot, query, weights)?;
     let Some(codec) = &snapshot.codec else { return Ok(Vec::new()) };
-    let prepared = Prepared::for_documents(codec, Query { vectors: query.values(), weights }, snapshot, &[at]);
-    let document = snapshot.segments[at.segment as usize].document(at.ordinal);
+    let prepared = Prepared::for_documents(codec, Query { vectors: query.values(), weights }, snapshot, &[at])?;
+    let document = snapshot.document(at)?;
     let (rows, tokens) = (query.tokens(), document.gains.len());
     let mut by_document_token = vec![0.0; rows * tokens];
     latewood_kernels::token_scores(&prepared.codes(), &document, &mut by_document_token);

@@ -20,6 +20,7 @@ use super::{Clock, MAX_QUERY_TOKENS, Query, Ranking, SearchOptions, Stats, score
 use crate::codec::{Codec, CodecKind};
 use crate::error::{Error, Result};
 use crate::index::{Location, Snapshot};
+use crate::parallel::Execution;
 
 /// Token vectors times clusters, at most: with 128 dimensions a second or two of k-means.
 const MAX_DISTANCES: u64 = 1 << 24;
@@ -115,9 +116,15 @@ impl<'a> TwoPasses<'a> {
     }
 
     /// Both passes for one query. Counts and seconds of the passes are summed.
-    pub(super) fn search(&self, snapshot: &Snapshot, query: Query<'_>, allowed: &Allowed) -> Result<Ranking> {
+    pub(super) fn search(
+        &self,
+        snapshot: &Snapshot,
+        query: Query<'_>,
+        allowed: &Allowed,
+        execution: &Execution,
+    ) -> Result<Ranking> {
         let Some(codec) = &snapshot.codec else { return Ok(Ranking::default()) };
-        let first = super::search_one(snapshot, query, allowed, &self.first, self.first_k)?;
+        let first = super::search_one(snapshot, query, allowed, &self.first, self.first_k, execution)?;
         let mut clock = Clock(Instant::now());
         let documents = &first.hits[..self.feedback.documents.min(first.hits.len())];
         let expansion = self.feedback.expand(snapshot, codec, query, documents)?;
@@ -127,8 +134,8 @@ impl<'a> TwoPasses<'a> {
         let expanded = Query { vectors: &vectors, weights: Some(&weights) };
         let feedback_s = clock.lap();
         let second = match self.feedback.mode {
-            FeedbackMode::Ranker => super::search_one(snapshot, expanded, allowed, &self.second, self.k)?,
-            FeedbackMode::Reranker => rescore(snapshot, codec, expanded, &first.hits, self.k),
+            FeedbackMode::Ranker => super::search_one(snapshot, expanded, allowed, &self.second, self.k, execution)?,
+            FeedbackMode::Reranker => rescore(snapshot, codec, expanded, &first.hits, self.k, execution)?,
         };
         let added = Stats { feedback_vectors: expansion.weights.len() as u64, feedback_s, ..Stats::default() };
         let stats = Stats { queries: 1, ..first.stats.add(second.stats).add(added) };
@@ -137,17 +144,24 @@ impl<'a> TwoPasses<'a> {
 }
 
 /// The hits of the first pass by the scores of the expanded query.
-fn rescore(snapshot: &Snapshot, codec: &Codec, query: Query<'_>, hits: &[Hit], k: usize) -> Ranking {
+fn rescore(
+    snapshot: &Snapshot,
+    codec: &Codec,
+    query: Query<'_>,
+    hits: &[Hit],
+    k: usize,
+    execution: &Execution,
+) -> Result<Ranking> {
     let mut clock = Clock(Instant::now());
     let prepared = Prepared::new(codec, query);
     let prepare_s = clock.lap();
     let documents: Vec<Location> = hits.iter().map(|hit| hit.at).collect();
-    let scored = score_in_document_order(&prepared, snapshot, &documents);
+    let scored = score_in_document_order(&prepared, snapshot, &documents, execution)?;
     let (scored_count, scored_tokens) = (scored.len() as u64, score::tokens(snapshot, scored.iter().map(|hit| hit.at)));
     let score_s = clock.lap();
     let hits = top_k(scored, k);
     let counts = Stats { scored: scored_count, scored_tokens, prepare_s, score_s, ..Stats::default() };
-    Ranking { hits, stats: Stats { top_k_s: clock.lap(), ..counts }, expansion: Expansion::default() }
+    Ok(Ranking { hits, stats: Stats { top_k_s: clock.lap(), ..counts }, expansion: Expansion::default() })
 }
 
 impl Feedback {
@@ -185,10 +199,11 @@ impl Feedback {
             )));
         }
         let rotated = |hit: &Hit| {
-            let document = snapshot.segments[hit.at.segment as usize].document(hit.at.ordinal);
-            codec.decode_rotated(document.codes, document.gains, document.centroids)
+            let document = snapshot.document(hit.at)?;
+            Ok(codec.decode_rotated(document.codes, document.gains, document.centroids))
         };
-        let points: Vec<f32> = documents.iter().flat_map(rotated).collect();
+        let points: Vec<Vec<f32>> = documents.iter().map(rotated).collect::<Result<_>>()?;
+        let points = points.concat();
         let depth = codec.depth();
         let clusters = k_means::k_means(&points, depth, self.clusters, snapshot.codec_options().seed);
         let frequency = |cell: u16| snapshot.document_frequency(cell);

@@ -10,6 +10,7 @@ use super::prepare::Prepared;
 use super::{GatherKind, SearchOptions};
 use crate::error::Result;
 use crate::index::{Location, Snapshot};
+use crate::parallel::Execution;
 
 use flood::Flood;
 use postings::Postings;
@@ -59,19 +60,33 @@ pub(super) trait Gather: Send + Sync {
     /// Candidates for the query among the allowed documents.
     ///
     /// # Errors
-    /// [`crate::Error::Corrupt`] for posting lists that changed under the reader.
-    fn gather(&self, query: &Prepared<'_>, snapshot: &Snapshot, allowed: &Allowed) -> Result<Gathered>;
+    /// [`crate::Error::Corrupt`], [`crate::Error::Interrupted`].
+    fn gather(
+        &self,
+        query: &Prepared<'_>,
+        snapshot: &Snapshot,
+        allowed: &Allowed,
+        execution: &Execution,
+    ) -> Result<Gathered>;
 }
 
 /// Replaces the estimates of candidates, which are in document order, by MaxSim over all their centroids.
-pub(super) fn estimate_by_centroids(query: &Prepared<'_>, snapshot: &Snapshot, candidates: &mut [Candidate]) {
+///
+/// # Errors
+/// [`crate::Error::Corrupt`].
+pub(super) fn estimate_by_centroids(
+    query: &Prepared<'_>,
+    snapshot: &Snapshot,
+    candidates: &mut [Candidate],
+) -> Result<()> {
     let rows = query.rows();
     for block in candidates.chunk_by_mut(|a, b| a.at.segment == b.at.segment) {
         let segment = &snapshot.segments[block[0].at.segment as usize];
         let ordinals: Vec<u32> = block.iter().map(|candidate| candidate.at.ordinal).collect();
-        let estimates = flood::estimate(&rows, segment, &ordinals);
+        let estimates = flood::estimate(&rows, segment, &ordinals)?;
         block.iter_mut().zip(estimates).for_each(|(candidate, estimate)| candidate.estimate = estimate);
     }
+    Ok(())
 }
 
 /// How a search finds what it scores.

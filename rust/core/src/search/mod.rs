@@ -14,7 +14,6 @@ mod explain;
 
 use std::time::Instant;
 
-use rayon::prelude::*;
 use serde::Serialize;
 
 use crate::error::{Error, Result};
@@ -68,7 +67,7 @@ pub struct SearchOptions {
     pub threshold: Option<f32>,
     /// Documents whose metadata match.
     pub filter: Option<Filter>,
-    /// Only these documents; ids that the index does not have are passed over.
+    /// Only these documents; ids of the index's kind that it does not have are passed over.
     pub ids: Option<Vec<Id>>,
     /// Ask a second time, with the query expanded by the first hits.
     pub feedback: Option<Feedback>,
@@ -174,8 +173,8 @@ impl Clock {
 /// `weights`, one for each query token of the batch, scale each token's part of the score.
 ///
 /// # Errors
-/// [`Error::Dimension`] and [`Error::Invalid`] for queries and options that cannot be searched with,
-/// [`Error::Interrupted`].
+/// [`Error::Dimension`], [`Error::IdKind`] and [`Error::Invalid`] for queries and options that cannot be searched with,
+/// [`Error::Corrupt`] for a damaged file, [`Error::Interrupted`].
 pub fn search(
     snapshot: &Snapshot,
     queries: &TokenMatrix<'_>,
@@ -185,34 +184,46 @@ pub fn search(
 ) -> Result<(Vec<Ranking>, Stats)> {
     options.validate()?;
     check_queries(snapshot, queries, weights)?;
-    let allowed = Allowed::new(snapshot, options)?;
+    let allowed = Allowed::new(snapshot, options, execution)?;
     if let Some(feedback) = &options.feedback {
         let passes = TwoPasses::new(snapshot, &allowed, feedback, options)?;
-        return for_each_query(queries, weights, execution, |_, query| passes.search(snapshot, query, &allowed));
+        return for_each_query(queries, weights, execution, |_, query| {
+            passes.search(snapshot, query, &allowed, execution)
+        });
     }
     let plan = Plan::choose(snapshot, &allowed, options);
     if let (Plan::Exhaustive, Some(codec)) = (&plan, &snapshot.codec) {
         let together = exhaustive::together(codec, queries.items(), execution.threads());
         return for_each_group(queries, weights, execution, together, |_, group| {
-            Ok(exhaustive::search(snapshot, group, &allowed, options.k))
+            exhaustive::search(snapshot, group, &allowed, options.k, execution)
         });
     }
-    for_each_query(queries, weights, execution, |_, query| search_one(snapshot, query, &allowed, &plan, options.k))
+    for_each_query(queries, weights, execution, |_, query| {
+        search_one(snapshot, query, &allowed, &plan, options.k, execution)
+    })
 }
 
-fn search_one(snapshot: &Snapshot, query: Query<'_>, allowed: &Allowed, plan: &Plan, k: usize) -> Result<Ranking> {
+fn search_one(
+    snapshot: &Snapshot,
+    query: Query<'_>,
+    allowed: &Allowed,
+    plan: &Plan,
+    k: usize,
+    execution: &Execution,
+) -> Result<Ranking> {
     let Some(codec) = &snapshot.codec else { return Ok(Ranking::default()) };
     let Plan::Candidates(gather, candidates) = plan else {
-        return Ok(exhaustive::search(snapshot, &[query], allowed, k).pop().unwrap_or_default());
+        let rankings = exhaustive::search(snapshot, &[query], allowed, k, execution)?;
+        return Ok(rankings.into_iter().next().unwrap_or_default());
     };
     let mut clock = Clock(Instant::now());
     let prepared = Prepared::new(codec, query);
     let prepare_s = clock.lap();
-    let gathered = gather.gather(&prepared, snapshot, allowed)?;
+    let gathered = gather.gather(&prepared, snapshot, allowed, execution)?;
     let (gather_s, found) = (clock.lap(), gathered.candidates.len());
-    let kept = prune::prune(&prepared, snapshot, gathered, *candidates);
+    let kept = prune::prune(&prepared, snapshot, gathered, *candidates)?;
     let prune_s = clock.lap();
-    let scored = score::score_candidates(&prepared, snapshot, &kept, k);
+    let scored = score::score_candidates(&prepared, snapshot, &kept, k, execution)?;
     let score_s = clock.lap();
     let (counted, tokens) = (scored.len(), score::tokens(snapshot, scored.iter().map(|hit| hit.at)));
     let hits = top_k::top_k(scored, k);
@@ -256,17 +267,11 @@ fn for_each_group(
         Query { vectors: queries.item(item), weights }
     };
     let run = |group: usize| {
-        execution.check()?;
         let items = group * size..queries.items().min((group + 1) * size);
         many(items.start, &items.map(query).collect::<Vec<_>>())
     };
     let groups = queries.items().div_ceil(size);
-    let rankings: Vec<Vec<Ranking>> = if groups <= 1 || execution.threads() == 1 {
-        (0..groups).map(run).collect::<Result<_>>()?
-    } else {
-        execution.install(|| (0..groups).into_par_iter().map(run).collect::<Result<_>>())?
-    };
-    let rankings: Vec<Ranking> = rankings.into_iter().flatten().collect();
+    let rankings: Vec<Ranking> = execution.map(0..groups, run)?.into_iter().flatten().collect();
     let stats = rankings.iter().fold(Stats::default(), |sum, ranking| sum.add(ranking.stats));
     Ok((rankings, stats))
 }

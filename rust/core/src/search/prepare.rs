@@ -6,6 +6,7 @@ use latewood_kernels::{CodeQuery, LANES, Level, QueryLanes, RowTable};
 
 use super::{Query, score};
 use crate::codec::Codec;
+use crate::error::Result;
 use crate::index::{Location, Snapshot};
 
 /// Tokens per cell up to which it is cheaper to score only the cells in which there are any. Measured on 1.0 M real token
@@ -41,15 +42,14 @@ impl<'a> Prepared<'a> {
         query: Query<'_>,
         snapshot: &Snapshot,
         documents: &[Location],
-    ) -> Self {
+    ) -> Result<Self> {
         let count = codec.centroid_count();
         if score::tokens(snapshot, documents.iter().copied()) as f64 > FEW_TOKENS * count as f64 {
-            return Self::new(codec, query);
+            return Ok(Self::new(codec, query));
         }
         let mut named = vec![false; count];
-        for at in documents {
-            let document = snapshot.segments[at.segment as usize].document(at.ordinal);
-            for &centroid in document.centroids {
+        for &at in documents {
+            for &centroid in snapshot.document(at)?.centroids {
                 named[usize::from(centroid).min(count - 1)] = true;
             }
         }
@@ -61,13 +61,13 @@ impl<'a> Prepared<'a> {
             found += usize::from(named);
         }
         cells.truncate(found);
-        Self::with_scores(codec, query, |lanes, unit, scores| {
+        Ok(Self::with_scores(codec, query, |lanes, unit, scores| {
             // Nobody may read what an earlier query left in the rows between: tests would see it.
             if cfg!(debug_assertions) {
                 scores.fill(f32::NAN);
             }
             latewood_kernels::centroid_scores_of(Level::current(), lanes, codec.centroids(), &cells, unit, scores);
-        })
+        }))
     }
 
     fn with_scores(codec: &'a Codec, query: Query<'_>, scores: impl FnOnce(&QueryLanes, f32, &mut [f32])) -> Self {

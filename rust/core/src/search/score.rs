@@ -1,11 +1,13 @@
 //! MaxSim on codes: the score that is returned.
 
-use latewood_kernels::{CodeQuery, DocumentCodes, Level};
+use latewood_kernels::{CodeQuery, DocumentCodes, LANES, Level};
 
 use super::gather::Gathered;
 use super::prepare::Prepared;
 use super::top_k::Hit;
+use crate::error::Result;
 use crate::index::{Location, Snapshot};
+use crate::parallel::Execution;
 
 /// Documents handed to the kernel at once.
 const BLOCK_DOCUMENTS: usize = 256;
@@ -19,7 +21,16 @@ const DEVIATIONS: f64 = 2.5;
 /// among the best `k`.
 ///
 /// Clear queries need a few dozen candidates and muddled ones all of them; a fixed number would be wrong for both.
-pub(super) fn score_candidates(query: &Prepared<'_>, snapshot: &Snapshot, candidates: &Gathered, k: usize) -> Vec<Hit> {
+///
+/// # Errors
+/// [`crate::Error::Corrupt`], [`crate::Error::Interrupted`].
+pub(super) fn score_candidates(
+    query: &Prepared<'_>,
+    snapshot: &Snapshot,
+    candidates: &Gathered,
+    k: usize,
+    execution: &Execution,
+) -> Result<Vec<Hit>> {
     let candidates = &candidates.candidates;
     let mut hits: Vec<Hit> = Vec::with_capacity(candidates.len());
     let (mut sum, mut squares) = (0.0_f64, 0.0_f64);
@@ -34,36 +45,56 @@ pub(super) fn score_candidates(query: &Prepared<'_>, snapshot: &Snapshot, candid
             }
         }
         let documents: Vec<Location> = block.iter().map(|candidate| candidate.at).collect();
-        for (candidate, hit) in block.iter().zip(score(query, snapshot, &documents)) {
+        for (candidate, hit) in block.iter().zip(score(query, snapshot, &documents, execution)?) {
             let error = f64::from(hit.score) - f64::from(candidate.estimate);
             sum += error;
             squares += error * error;
             hits.push(hit);
         }
     }
-    hits
+    Ok(hits)
 }
 
 /// Scores every document; one without tokens scores negative infinity.
-pub(super) fn score(query: &Prepared<'_>, snapshot: &Snapshot, documents: &[Location]) -> Vec<Hit> {
-    score_together(std::slice::from_ref(query), snapshot, documents).pop().unwrap_or_default()
+///
+/// # Errors
+/// As [`score_together`].
+pub(super) fn score(
+    query: &Prepared<'_>,
+    snapshot: &Snapshot,
+    documents: &[Location],
+    execution: &Execution,
+) -> Result<Vec<Hit>> {
+    let hits = score_together(std::slice::from_ref(query), snapshot, documents, execution)?;
+    Ok(hits.into_iter().next().unwrap_or_default())
 }
 
 /// The same for several queries.
-pub(super) fn score_together(queries: &[Prepared<'_>], snapshot: &Snapshot, documents: &[Location]) -> Vec<Vec<Hit>> {
+///
+/// # Errors
+/// [`crate::Error::Corrupt`], [`crate::Error::Interrupted`].
+pub(super) fn score_together(
+    queries: &[Prepared<'_>],
+    snapshot: &Snapshot,
+    documents: &[Location],
+    execution: &Execution,
+) -> Result<Vec<Vec<Hit>>> {
     let codes: Vec<CodeQuery<'_>> = queries.iter().map(Prepared::codes).collect();
     let mut hits = vec![Vec::with_capacity(documents.len()); queries.len()];
-    let mut scores = vec![0.0; BLOCK_DOCUMENTS.min(documents.len()) * queries.len()];
-    for block in documents.chunks(BLOCK_DOCUMENTS) {
-        let document = |at: &Location| snapshot.segments[at.segment as usize].document(at.ordinal);
-        let views: Vec<DocumentCodes<'_>> = block.iter().map(document).collect();
+    // Long queries see fewer documents at once, so that no block takes long.
+    let lanes = queries.iter().map(|query| query.tokens().div_ceil(LANES)).max().unwrap_or(1);
+    let width = (BLOCK_DOCUMENTS / lanes.max(1)).max(1);
+    let mut scores = vec![0.0; width.min(documents.len()) * queries.len()];
+    for block in documents.chunks(width) {
+        execution.check()?;
+        let views: Vec<DocumentCodes<'_>> = block.iter().map(|&at| snapshot.document(at)).collect::<Result<_>>()?;
         let scores = &mut scores[..block.len() * queries.len()];
         latewood_kernels::maxsim_codes(Level::current(), &codes, &views, scores);
         for (&at, scores) in block.iter().zip(scores.chunks_exact(queries.len())) {
             hits.iter_mut().zip(scores).for_each(|(hits, &score)| hits.push(Hit { at, score }));
         }
     }
-    hits
+    Ok(hits)
 }
 
 /// Token vectors of all these documents.

@@ -30,6 +30,11 @@ impl Blob {
         Ok(Self(Arc::new(Bytes::Mapped(map(file)?))))
     }
 
+    /// Whether these are the bytes of a file as they are now, and not a copy.
+    pub(crate) fn is_mapped(&self) -> bool {
+        matches!(&*self.0, Bytes::Mapped(_))
+    }
+
     /// Reads `length` bytes into memory.
     ///
     /// # Errors

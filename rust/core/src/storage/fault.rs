@@ -182,6 +182,13 @@ impl Storage for FaultStorage {
         if outcome == Outcome::Half { Err(self.crashed(to)) } else { Ok(()) }
     }
 
+    fn rename_new(&self, from: &str, to: &str) -> Result<bool> {
+        if self.state().live.contains_key(to) {
+            return Ok(false);
+        }
+        self.rename(from, to).map(|()| true)
+    }
+
     fn remove(&self, name: &str) -> Result<()> {
         let outcome = self.operation("remove", name, false)?;
         self.state().live.remove(name).ok_or_else(|| self.missing(name))?;
@@ -225,6 +232,10 @@ impl NewFile for FaultFile {
         content.durable = content.live.clone();
         Ok(())
     }
+
+    fn close(self: Box<Self>) -> Result<()> {
+        Ok(())
+    }
 }
 
 #[derive(Debug)]
@@ -233,7 +244,11 @@ struct FaultLock {
     name: String,
 }
 
-impl Lock for FaultLock {}
+impl Lock for FaultLock {
+    fn stands(&self) -> bool {
+        true
+    }
+}
 
 impl Drop for FaultLock {
     fn drop(&mut self) {

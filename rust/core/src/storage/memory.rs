@@ -77,6 +77,13 @@ impl Storage for MemoryStorage {
         Ok(())
     }
 
+    fn rename_new(&self, from: &str, to: &str) -> Result<bool> {
+        if self.state().files.contains_key(to) {
+            return Ok(false);
+        }
+        self.rename(from, to).map(|()| true)
+    }
+
     fn remove(&self, name: &str) -> Result<()> {
         let removed = self.state().files.remove(name);
         removed.map(drop).ok_or_else(|| self.missing("remove", name))
@@ -108,6 +115,10 @@ impl NewFile for MemoryFile {
         self.storage.replace(&self.name, &self.bytes);
         Ok(())
     }
+
+    fn close(self: Box<Self>) -> Result<()> {
+        self.sync()
+    }
 }
 
 #[derive(Debug)]
@@ -116,7 +127,11 @@ struct MemoryLock {
     name: String,
 }
 
-impl Lock for MemoryLock {}
+impl Lock for MemoryLock {
+    fn stands(&self) -> bool {
+        true
+    }
+}
 
 impl Drop for MemoryLock {
     fn drop(&mut self) {

@@ -1,4 +1,4 @@
-//! Where an index's files live: a trait of seven operations, and a disk, a memory and a failing disk behind it.
+//! Where an index's files live: a trait of a few operations, and a disk, a memory and a failing disk behind it.
 //!
 //! The operations are the ones that the commit protocol of `docs/format.md` is written in. Files are written once,
 //! from front to back, and never changed afterwards, so that a reader may map them without a lock.
@@ -47,11 +47,17 @@ pub trait Storage: fmt::Debug + Send + Sync {
     /// [`crate::error::Error::Io`].
     fn create(&self, name: &str) -> Result<Box<dyn NewFile>>;
 
-    /// Gives a file another name, atomically.
+    /// Gives a file another name, atomically, in place of the file that may have it.
     ///
     /// # Errors
     /// [`crate::error::Error::Io`].
     fn rename(&self, from: &str, to: &str) -> Result<()>;
+
+    /// Gives a file another name, atomically, unless a file has it: whether it got the name.
+    ///
+    /// # Errors
+    /// [`crate::error::Error::Io`].
+    fn rename_new(&self, from: &str, to: &str) -> Result<bool>;
 
     /// Removes a file. Readers that have it open keep their content.
     ///
@@ -66,7 +72,7 @@ pub trait Storage: fmt::Debug + Send + Sync {
     fn sync_folder(&self) -> Result<()>;
 
     /// Takes an exclusive lock that is released when the value is dropped or its process dies; `None` if somebody,
-    /// in this process or another, holds it.
+    /// in this process or another, holds it. Where locks of files do nothing, everybody gets it.
     ///
     /// # Errors
     /// [`crate::error::Error::Io`] if locks do not work here.
@@ -92,7 +98,17 @@ pub trait NewFile: Send {
     /// [`crate::error::Error::Io`]; the file is then of no use, and the sync must not be tried again: the system may
     /// have dropped the pages that it failed to write.
     fn sync(self: Box<Self>) -> Result<()>;
+
+    /// Closes the file without making the content durable: after a power cut it may be empty.
+    ///
+    /// # Errors
+    /// [`crate::error::Error::Io`].
+    fn close(self: Box<Self>) -> Result<()>;
 }
 
 /// A held lock.
-pub trait Lock: fmt::Debug + Send + Sync {}
+pub trait Lock: fmt::Debug + Send + Sync {
+    /// Whether who asks for the lock now would ask for this one: not if its file was removed, or stands in another folder
+    /// by now.
+    fn stands(&self) -> bool;
+}

@@ -5,6 +5,7 @@ use latewood_kernels::{Level, RowTable, Span};
 use super::{Candidate, Estimate, Gather, Gathered};
 use crate::error::Result;
 use crate::index::{Location, Segment, Snapshot};
+use crate::parallel::Execution;
 use crate::search::allowed::Allowed;
 use crate::search::prepare::Prepared;
 
@@ -14,7 +15,13 @@ const BLOCK_DOCUMENTS: usize = 1024;
 pub(super) struct Flood;
 
 impl Gather for Flood {
-    fn gather(&self, query: &Prepared<'_>, snapshot: &Snapshot, allowed: &Allowed) -> Result<Gathered> {
+    fn gather(
+        &self,
+        query: &Prepared<'_>,
+        snapshot: &Snapshot,
+        allowed: &Allowed,
+        execution: &Execution,
+    ) -> Result<Gathered> {
         let rows = query.rows();
         let mut candidates = Vec::new();
         for segment in 0..snapshot.segments.len() {
@@ -24,8 +31,9 @@ impl Gather for Flood {
                 if block.is_empty() {
                     break;
                 }
+                execution.check()?;
                 let at = |ordinal| Location { segment: segment as u32, ordinal };
-                let estimates = estimate(&rows, &snapshot.segments[segment], &block);
+                let estimates = estimate(&rows, &snapshot.segments[segment], &block)?;
                 let found = block.iter().zip(estimates);
                 candidates.extend(found.map(|(&ordinal, estimate)| Candidate { at: at(ordinal), estimate }));
             }
@@ -35,11 +43,18 @@ impl Gather for Flood {
 }
 
 /// MaxSim of each document with its token vectors replaced by their centroids, to a byte a query token.
-pub(in crate::search) fn estimate(rows: &RowTable, segment: &Segment, ordinals: &[u32]) -> Vec<f32> {
-    let offsets = segment.cell_offsets();
-    let span = |&ordinal: &u32| Span { start: offsets[ordinal as usize], end: offsets[ordinal as usize + 1] };
+///
+/// # Errors
+/// [`crate::Error::Corrupt`].
+pub(in crate::search) fn estimate(rows: &RowTable, segment: &Segment, ordinals: &[u32]) -> Result<Vec<f32>> {
+    let (cells, offsets) = (segment.cells()?, segment.cell_offsets());
+    // A file that changes under its reader may give wrong estimates, but no span that is not inside.
+    let span = |&ordinal: &u32| {
+        let end = offsets[ordinal as usize + 1].min(cells.len() as u32);
+        Span { start: offsets[ordinal as usize].min(end), end }
+    };
     let spans: Vec<Span> = ordinals.iter().map(span).collect();
     let mut sums = vec![0_u32; spans.len()];
-    latewood_kernels::flood(Level::current(), rows, segment.cells(), &spans, &mut sums);
-    sums.iter().map(|&sum| rows.offset() + rows.step() * sum as f32).collect()
+    latewood_kernels::flood(Level::current(), rows, cells, &spans, &mut sums);
+    Ok(sums.iter().map(|&sum| rows.offset() + rows.step() * sum as f32).collect())
 }

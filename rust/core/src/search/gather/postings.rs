@@ -9,6 +9,7 @@ use latewood_kernels::LANES;
 use super::{Candidate, Estimate, Gather, Gathered};
 use crate::error::{Error, Result};
 use crate::index::{Location, Segment, Snapshot};
+use crate::parallel::Execution;
 use crate::search::allowed::Allowed;
 use crate::search::prepare::Prepared;
 
@@ -61,7 +62,13 @@ thread_local! {
 }
 
 impl Gather for Postings {
-    fn gather(&self, query: &Prepared<'_>, snapshot: &Snapshot, allowed: &Allowed) -> Result<Gathered> {
+    fn gather(
+        &self,
+        query: &Prepared<'_>,
+        snapshot: &Snapshot,
+        allowed: &Allowed,
+        execution: &Execution,
+    ) -> Result<Gathered> {
         let (probes, imputed) = self.probes(query);
         let mut candidates = Vec::new();
         SUMS.with_borrow_mut(|sums| {
@@ -71,7 +78,10 @@ impl Gather for Postings {
                     sums.gained.resize(documents, 0.0);
                     sums.last_token.resize(documents, 0);
                 }
-                let visited = probes.iter().try_for_each(|probe| sums.visit(segment, probe));
+                let visited = probes.chunks(LANES).try_for_each(|some| {
+                    execution.check()?;
+                    some.iter().try_for_each(|probe| sums.visit(segment, probe))
+                });
                 for ordinal in sums.touched.drain(..) {
                     let place = Location { segment: at as u32, ordinal };
                     let estimate = imputed + sums.gained[ordinal as usize];

@@ -1,0 +1,192 @@
+//! Sections in blocks with a checksum each: a reader verifies what it touches, once, and no more.
+
+use std::fmt;
+use std::ops::Range;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use super::checksum::{Hasher, checksum};
+use super::container::Container;
+use super::section::SectionKind;
+use crate::error::Result;
+use crate::parallel::Execution;
+use crate::storage::{Column, Plain, bytes_of};
+
+/// Bytes of a block; the last one of a section may be shorter. A larger one makes the first read of a document slower, and
+/// a smaller one the file longer: eight bytes for each.
+pub const BLOCK_BYTES: usize = 1 << 14;
+
+/// Bytes that are read or written between two looks at whether to stop.
+pub(super) const STEP_BYTES: usize = 1 << 20;
+
+/// Blocks of a section of so many bytes.
+pub(crate) fn block_count(bytes: u64) -> u64 {
+    bytes.div_ceil(BLOCK_BYTES as u64)
+}
+
+/// The checksums of the blocks of a section that comes in pieces.
+///
+/// # Errors
+/// [`crate::Error::Interrupted`].
+pub(crate) fn block_checksums(pieces: &[&[u8]], execution: &Execution) -> Result<Vec<u64>> {
+    let mut checksums = Vec::new();
+    let (mut hasher, mut filled) = (Hasher::default(), 0);
+    for mut piece in pieces.iter().flat_map(|piece| piece.chunks(STEP_BYTES)) {
+        execution.check()?;
+        if filled == 0 {
+            // Whole blocks need no state between pieces.
+            let (blocks, rest) = piece.as_chunks::<BLOCK_BYTES>();
+            checksums.extend(blocks.iter().map(|block| checksum(block)));
+            piece = rest;
+        }
+        while !piece.is_empty() {
+            let (head, tail) = piece.split_at(piece.len().min(BLOCK_BYTES - filled));
+            hasher.update(head);
+            filled += head.len();
+            piece = tail;
+            if filled == BLOCK_BYTES {
+                checksums.push(hasher.finish());
+                (hasher, filled) = (Hasher::default(), 0);
+            }
+        }
+    }
+    if filled > 0 {
+        checksums.push(hasher.finish());
+    }
+    Ok(checksums)
+}
+
+/// What must hold of every number of a section, besides their checksums.
+pub(crate) struct Sound<T> {
+    /// Whether it holds of these numbers, given the limit.
+    pub(crate) holds: fn(&[T], usize) -> bool,
+    pub(crate) limit: usize,
+    /// What is wrong if it does not.
+    pub(crate) problem: &'static str,
+}
+
+impl<T> Sound<T> {
+    /// Nothing: every number will do.
+    pub(crate) fn anything() -> Self {
+        Self { holds: |_, _| true, limit: 0, problem: "" }
+    }
+}
+
+/// The numbers of a large section, whose blocks are verified when they are first read.
+pub(crate) struct Blocks<T> {
+    column: Column<T>,
+    container: Container,
+    kind: SectionKind,
+    sound: Sound<T>,
+    /// Checksum of each block.
+    checksums: Column<u64>,
+    /// A bit for each block that was found sound.
+    seen: Box<[AtomicU64]>,
+    /// Whether every block was, or there is nothing to verify.
+    whole: AtomicBool,
+}
+
+impl<T: Plain> Blocks<T> {
+    /// The section of a container, which must have it. Where it lies in memory already, or has no checksums of blocks, as
+    /// in format 1, all that can be verified is verified now.
+    pub(crate) fn open(container: &Container, kind: SectionKind, sound: Sound<T>) -> Result<Self> {
+        let (column, checksums) = container.lazily::<T>(kind)?;
+        let verified = checksums.is_none();
+        let checksums = checksums.unwrap_or_default();
+        let seen = (0..checksums.len().div_ceil(64)).map(|_| AtomicU64::new(0)).collect();
+        let container = container.clone();
+        let blocks = Self { column, container, kind, sound, checksums, seen, whole: AtomicBool::new(verified) };
+        if verified {
+            blocks.check_sound(&blocks.column)?;
+        } else if blocks.container.is_in_memory() {
+            blocks.all()?;
+        }
+        Ok(blocks)
+    }
+
+    /// How many numbers there are.
+    pub(crate) fn len(&self) -> usize {
+        self.column.len()
+    }
+
+    /// The numbers at `range`.
+    ///
+    /// # Errors
+    /// [`crate::Error::Corrupt`] if a block of them is damaged, or the range is not inside the section: the file changed
+    /// under the reader.
+    pub(crate) fn get(&self, range: Range<usize>) -> Result<&[T]> {
+        let numbers = self.column.get(range.clone()).ok_or_else(|| self.corrupt("it changed while it was read"))?;
+        if !self.whole.load(Ordering::Relaxed) && !numbers.is_empty() {
+            let bytes = range.start * size_of::<T>()..range.end * size_of::<T>();
+            for block in bytes.start / BLOCK_BYTES..=(bytes.end - 1) / BLOCK_BYTES {
+                if self.seen[block / 64].load(Ordering::Relaxed) >> (block % 64) & 1 == 0 {
+                    self.verify(block)?;
+                }
+            }
+        }
+        Ok(numbers)
+    }
+
+    /// All numbers.
+    ///
+    /// # Errors
+    /// As [`Self::get`].
+    pub(crate) fn all(&self) -> Result<&[T]> {
+        if !self.whole.load(Ordering::Relaxed) {
+            self.get(0..self.column.len())?;
+            self.whole.store(true, Ordering::Relaxed);
+        }
+        Ok(&self.column)
+    }
+
+    /// All numbers, for a caller that has verified the file.
+    pub(crate) fn as_they_are(&self) -> &[T] {
+        &self.column
+    }
+
+    #[cold]
+    fn verify(&self, block: usize) -> Result<()> {
+        let per_block = BLOCK_BYTES / size_of::<T>();
+        let numbers = &self.column[block * per_block..self.column.len().min((block + 1) * per_block)];
+        if checksum(bytes_of(numbers)) != self.checksums[block] {
+            return Err(self.container.damaged_block(self.kind, block));
+        }
+        self.check_sound(numbers)?;
+        self.seen[block / 64].fetch_or(1 << (block % 64), Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn check_sound(&self, numbers: &[T]) -> Result<()> {
+        if (self.sound.holds)(numbers, self.sound.limit) { Ok(()) } else { Err(self.corrupt(self.sound.problem)) }
+    }
+
+    fn corrupt(&self, problem: &str) -> crate::Error {
+        self.container.corrupt(self.kind.name(), problem)
+    }
+}
+
+impl<T> fmt::Debug for Blocks<T> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "Blocks({})", self.kind.name())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pieces_do_not_change_the_checksums() {
+        let bytes: Vec<u8> = (0..3 * BLOCK_BYTES + 5).map(|at| (at % 251) as u8).collect();
+        let checksums = |pieces: &[&[u8]]| block_checksums(pieces, &Execution::undisturbed()).expect("not interrupted");
+        let whole = checksums(&[&bytes]);
+        assert_eq!(whole.len() as u64, block_count(bytes.len() as u64));
+        assert_eq!(whole[1], checksum(&bytes[BLOCK_BYTES..2 * BLOCK_BYTES]));
+        assert_eq!(whole[3], checksum(&bytes[3 * BLOCK_BYTES..]));
+        for cut in [0, 1, BLOCK_BYTES - 1, BLOCK_BYTES, BLOCK_BYTES + 1, bytes.len()] {
+            let (head, tail) = bytes.split_at(cut);
+            assert_eq!(checksums(&[head, &[], tail]), whole, "cut at {cut}");
+        }
+        assert!(checksums(&[]).is_empty());
+        assert_eq!(block_count(0), 0);
+    }
+}
