@@ -100,7 +100,7 @@ def booleans(data: Any, what: str) -> BoolArray:
     return array.astype(np.bool_)
 
 
-def items_of(data: Any, what: str) -> list[Any]:
+def as_list(data: Any, what: str) -> list[Any]:
     """Give the items of anything that can be gone through."""
     try:
         return list(data)
