@@ -3,6 +3,7 @@
 The table goes by the signatures: a parameter that is not in it fails a test.
 """
 
+import errno
 import inspect
 import json
 from collections.abc import Callable
@@ -58,7 +59,9 @@ SEARCH = {
 }
 RERANK = {
     "k": kinds.OPTIONAL_SIZE,
-    "alpha": Kind([None, 0, 0.5, np.float32(0.5)], kinds.WEIGHT.bad).also(good=[None]).alongside(k=1),
+    "alpha": Kind([None, 0, 0.5, np.float32(0.5), 1e300], [*kinds.FACTOR.bad[:-3], -0.5, 10**400, np.inf]).alongside(
+        k=1
+    ),
     "beta": kinds.OPTIONAL_SIZE.alongside(k=1),
     "missing": kinds.one_of("error", "skip"),
     "weights": kinds.WEIGHTS,
@@ -467,3 +470,23 @@ def test_bad_values_are_refused(place: Place, name: str) -> None:
             except Exception as error:  # noqa: BLE001  that is what is looked for
                 wrong.append(f"{what}: {type(error).__name__}: {error}"[:200])
     assert not wrong, "\n".join(wrong)
+
+
+def test_what_a_generator_raises_passes_through(place: Place) -> None:
+    """It is the caller's own, and none of the library's business."""
+
+    def failing(first: Any) -> Any:
+        yield first
+        raise OSError(errno.EIO, "the source of a generator failed")
+
+    calls: list[Callable[[], Any]] = [
+        lambda: latewood.maxsim(kinds.QUERY, failing(kinds.QUERY)),
+        lambda: place.index.search(kinds.QUERY, ids=failing("fox")),
+        lambda: place.index.rerank(kinds.QUERY, failing("fox")),
+        lambda: place.index.search_batch(failing("a fox")),
+        lambda: place.new().add(failing("x"), vectors=failing(kinds.QUERY)),
+    ]
+    for call in calls:
+        with pytest.raises(OSError, match="source of a generator") as caught:
+            call()
+        assert not isinstance(caught.value, LatewoodError)
