@@ -63,7 +63,9 @@ def copied(golden: Path, to: Path) -> tuple[Path, list[np.ndarray], dict[str, An
 
 
 def test_there_is_an_index_of_each_format() -> None:
-    versions = [json.loads((golden / EXPECTED).read_text(encoding="utf-8"))["info"]["format_version"] for golden in GOLDEN]
+    versions = [
+        json.loads((golden / EXPECTED).read_text(encoding="utf-8"))["info"]["format_version"] for golden in GOLDEN
+    ]
     assert versions == [1, 2]
 
 
