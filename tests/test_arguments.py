@@ -472,6 +472,20 @@ def test_bad_values_are_refused(place: Place, name: str) -> None:
     assert not wrong, "\n".join(wrong)
 
 
+@pytest.mark.parametrize("ids", [["new", "fox"], [1, 2]])
+def test_ids_that_cannot_be_added_are_refused_before_texts_are_encoded(place: Place, ids: list[Any]) -> None:
+    index = place.new()
+    before = place.encoder.calls
+    with pytest.raises(LatewoodError):
+        index.add(ids, texts=["a", "b"])
+    assert place.encoder.calls == before
+    with index.writer() as writer:
+        writer.delete(["fox"])
+        writer.add(["fox"], texts=["a fox"])
+        with pytest.raises(LatewoodError, match="fox"):
+            writer.add(["fox"], texts=["a fox"])
+
+
 def test_what_a_generator_raises_passes_through(place: Place) -> None:
     """It is the caller's own, and none of the library's business."""
 

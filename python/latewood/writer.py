@@ -250,6 +250,7 @@ class Writer:
             raise InvalidInputError(message)
         encoder = self._index.require_encoder("adding texts")
         documents = checked_texts(text_list, "document", keys, allow_empty=allow_empty)
+        self._core.check_ids(keys, upsert=upsert)
         with (
             self._all_or_nothing(),
             progress_bar(len(keys), "encoding", show_progress=self._show_progress) as bar,

@@ -87,6 +87,7 @@ impl PyIndex {
             .map_err(|error| invalid(py, format!("the encoder's fingerprint is not JSON: {error}")))?;
         let options = IndexOptions { dim, codec: CodecOptions { kind, bits, centroids, seed, train_after }, encoder };
         Self::made(py, &path, mmap, |storage| {
+            options.validate()?;
             storage.make_folder()?;
             Index::create(storage, options)
         })

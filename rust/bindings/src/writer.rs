@@ -95,6 +95,13 @@ impl PyWriter {
         Ok(self.lock(py)?.as_ref().map_or(0, Writer::changes))
     }
 
+    /// Check that documents of these ids can be added, before their vectors are there.
+    #[pyo3(signature = (ids, *, upsert=false))]
+    fn check_ids(&self, py: Python<'_>, ids: &Bound<'_, PyAny>, upsert: bool) -> PyResult<()> {
+        let ids: Vec<Id> = arrays::ids(ids)?;
+        self.run(py, Some(1), |writer, _| writer.check_ids(&ids, upsert))
+    }
+
     /// Delete documents; the number that were there.
     #[pyo3(signature = (ids, *, missing="error"))]
     fn delete(&self, py: Python<'_>, ids: &Bound<'_, PyAny>, missing: &str) -> PyResult<usize> {
