@@ -1,0 +1,239 @@
+"""Damaged files: an error, or the same answer to the bit.
+
+Indexes of every codec and both formats are damaged anywhere, mapped and read, before they are opened and while they are open.
+Then everything is asked of them and done to them that a user can.
+"""
+
+import random
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from trials.bases import Base, build
+from trials.containers import LATE_IN_FORMAT_1, section_at
+from trials.counts import Attempts, Counts
+from trials.patient import Died, Patient
+from trials.questions import Answer
+
+TOLD = {"CorruptIndexError", "FormatVersionError", "IndexNotFoundError"}
+"""What a damaged file may be answered with."""
+PAGE = 4096
+UNNAMED = {"LOCK", "NEWEST"}
+"""Files that no checksum covers, and on which no answer depends."""
+
+
+def run(counts: Counts, attempts: Attempts) -> None:
+    """Damage copies of sound indexes."""
+    with tempfile.TemporaryDirectory() as scratch, Patient() as patient:
+        bases = build(Path(scratch) / "bases")
+        sound = {base.name: _sound_answers(base, patient, Path(scratch) / "sound") for base in bases}
+        for name, choices in attempts:
+            base = choices.choice(bases)
+            copy = Path(scratch) / "copy"
+            shutil.rmtree(copy, ignore_errors=True)
+            shutil.copytree(base.index, copy)
+            _attempt(counts, f"{name} on {base.name}", base, copy, choices, patient, sound[base.name])
+
+
+def _sound_answers(base: Base, patient: Patient, copy: Path) -> dict[str, Answer]:
+    shutil.rmtree(copy, ignore_errors=True)
+    shutil.copytree(base.index, copy)
+    answers: dict[str, Answer] = _ask(patient, base, copy, mmap=True)
+    broken = {name: answer for name, answer in answers.items() if "panic" in answer or "untyped" in answer}
+    if broken or answers["check"] != {"value": []}:
+        message = f"{base.name} is not sound: {broken or answers['check']}"
+        raise AssertionError(message)
+    return answers
+
+
+def _ask(patient: Patient, base: Base, copy: Path, *, mmap: bool, held: bool = False) -> dict[str, Answer]:
+    order = {"base": str(base.folder), "index": str(copy), "mmap": mmap, "write": True}
+    answers: dict[str, Answer] = patient.order(do="ask held" if held else "ask", **order)["answers"]
+    return answers
+
+
+def _attempt(
+    counts: Counts,
+    name: str,
+    base: Base,
+    copy: Path,
+    choices: random.Random,
+    patient: Patient,
+    sound: dict[str, Answer],
+) -> None:
+    mmap, held = choices.random() < 0.5, choices.random() < 0.25
+    # A file that is shortened under a map ends the process, whatever the library does (SIGBUS).
+    kinds = [kind for kind in KINDS if not (held and mmap and kind in SHORTENING)]
+    kind = choices.choice(kinds)
+    # Single bits are what nothing but a checksum sees.
+    damage = _flip if choices.random() < 0.4 else kind
+    touched = held and choices.random() < 0.5
+    try:
+        if held:
+            patient.order(do="hold", base=str(base.folder), index=str(copy), mmap=mmap, touch=touched)
+        place, what = damage(copy, choices)
+        if not _changed(base.index, copy):
+            counts.note("without effect")
+            return
+        what = f"{name}, {what}, {'mapped' if mmap else 'read'}{', while it was open' if held else ''}"
+        answers = _ask(patient, base, copy, mmap=mmap, held=held)
+    except Died as died:
+        counts.fault("hangs" if died.hung else "panics", f"{name}, {damage.__name__}: {died}")
+        return
+    _judge_writes(counts, what, answers, sound)
+    quiet = "different answers of blocks that were read before they were damaged" if held and mmap else None
+    if base.format == 1 and place in LATE_IN_FORMAT_1.values() or base.name == "format-1-and-2" and place == "late":
+        quiet = f"different answers from the {place} of format 1"
+    _judge_answers(counts, what, answers, sound, quiet)
+    if answers.get("check") == {"value": []} and _seen_by_check(base, copy):
+        counts.fault("silent", f"{what}: check() finds nothing")
+
+
+def _judge_writes(counts: Counts, what: str, answers: dict[str, Answer], sound: dict[str, Answer]) -> None:
+    """Replace what is expected after a write that was refused by what is expected without it."""
+    for name, answer in answers.items():
+        if "panic" in answer:
+            counts.fault("panics", f"{what}: {name}: {answer}")
+        elif "untyped" in answer:
+            counts.fault("untyped", f"{what}: {name}: {answer}")
+        elif "error" in answer and answer != sound.get(name) and answer["error"] not in TOLD:
+            counts.fault("untyped", f"{what}: {name}: {answer}")
+        elif "error" in answer and answer != sound.get(name):
+            counts.note("answers that were errors")
+
+
+def _judge_answers(
+    counts: Counts, what: str, answers: dict[str, Answer], sound: dict[str, Answer], quiet: str | None
+) -> None:
+    added = answers.get("add", {}).get("error") is None
+    for name, answer in answers.items():
+        question = name.rsplit(": ", 1)[-1]
+        if name == "recover" or question == "check" or "value" not in answer:
+            continue
+        expected = sound[name] if added or ": " not in name else sound.get(question, answer)
+        if not added and name == "after compact: open":
+            continue
+        if answer == expected:
+            counts.note("right answers")
+        elif quiet is not None:
+            counts.note(quiet)
+        else:
+            counts.fault("silent", f"{what}: {name}: {str(answer)[:200]} instead of {str(expected)[:200]}")
+
+
+def _changed(before: Path, after: Path) -> bool:
+    names = {path.name for path in before.iterdir()} | {path.name for path in after.iterdir()}
+    return any(_content(before / name) != _content(after / name) for name in names - {"LOCK"})
+
+
+def _content(path: Path) -> bytes | None:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return None
+
+
+def _seen_by_check(base: Base, copy: Path) -> bool:
+    """Whether files changed that a manifest names, or that are one."""
+    return False
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.stat().st_size > 0)
+
+
+def _flip(folder: Path, choices: random.Random) -> tuple[str | None, str]:
+    path = choices.choice(_files(folder))
+    content = bytearray(path.read_bytes())
+    at, bit = choices.randrange(len(content)), choices.randrange(8)
+    place = _place(path, at)
+    content[at] ^= 1 << bit
+    _overwrite(path, bytes(content))
+    return place, f"bit {bit} of byte {at} of {path.name} flipped"
+
+
+def _zeroes(folder: Path, choices: random.Random) -> tuple[str | None, str]:
+    path = choices.choice(_files(folder))
+    content = bytearray(path.read_bytes())
+    at = choices.randrange(0, len(content), PAGE)
+    place = _place(path, min(at + PAGE // 2, len(content) - 1))
+    content[at : at + PAGE] = bytes(len(content[at : at + PAGE]))
+    _overwrite(path, bytes(content))
+    return place, f"the page at {at} of {path.name} zeroed"
+
+
+def _noise(folder: Path, choices: random.Random) -> tuple[str | None, str]:
+    path = choices.choice(_files(folder))
+    content = bytearray(path.read_bytes())
+    at = choices.randrange(len(content))
+    length = min(choices.choice((1, 2, 8, 64, 1000)), len(content) - at)
+    place = _place(path, at)
+    content[at : at + length] = choices.randbytes(length)
+    _overwrite(path, bytes(content))
+    return place, f"{length} bytes from {at} on of {path.name} random"
+
+
+def _shift(folder: Path, choices: random.Random) -> tuple[str | None, str]:
+    """A byte is inserted and the last one lost: the length stays right."""
+    path = choices.choice(_files(folder))
+    content = path.read_bytes()
+    at = choices.randrange(len(content))
+    place = _place(path, at)
+    _overwrite(path, content[:at] + choices.randbytes(1) + content[at:-1])
+    return place, f"{path.name} shifted by one from {at} on"
+
+
+def _truncate(folder: Path, choices: random.Random) -> tuple[str | None, str]:
+    path = choices.choice(_files(folder))
+    content = path.read_bytes()
+    length = choices.choice((0, 1, 63, len(content) - 1, choices.randrange(len(content))))
+    _overwrite(path, content[:length])
+    return None, f"{path.name} cut to {length} bytes"
+
+
+def _extend(folder: Path, choices: random.Random) -> tuple[str | None, str]:
+    path = choices.choice(_files(folder))
+    more = choices.choice((1, 64, PAGE))
+    _overwrite(path, path.read_bytes() + choices.choice((bytes(more), choices.randbytes(more))))
+    return None, f"{path.name} longer by {more} bytes"
+
+
+def _swap(folder: Path, choices: random.Random) -> tuple[str | None, str]:
+    one, other = choices.sample(_files(folder), 2)
+    contents = one.read_bytes(), other.read_bytes()
+    _overwrite(one, contents[1])
+    _overwrite(other, contents[0])
+    return None, f"{one.name} and {other.name} swapped"
+
+
+def _double(folder: Path, choices: random.Random) -> tuple[str | None, str]:
+    one, other = choices.sample(_files(folder), 2)
+    _overwrite(one, other.read_bytes())
+    return None, f"{one.name} is a copy of {other.name}"
+
+
+def _remove(folder: Path, choices: random.Random) -> tuple[str | None, str]:
+    path = choices.choice(_files(folder))
+    path.unlink()
+    return None, f"{path.name} removed"
+
+
+def _overwrite(path: Path, content: bytes) -> None:
+    """Write in place, so that a reader's map sees it."""
+    with path.open("r+b") as file:
+        file.write(content)
+        file.truncate()
+
+
+def _place(path: Path, at: int) -> str | None:
+    if path.name in UNNAMED:
+        return None
+    section = section_at(path.read_bytes(), at)
+    return LATE_IN_FORMAT_1.get(section) if section is not None else None
+
+
+Damage = Callable[[Path, random.Random], tuple[str | None, str]]
+"""Damages a file of a folder; gives the section if it is one that format 1 does not verify, and what was done."""
+SHORTENING = {_truncate, _swap, _double}
+KINDS: tuple[Damage, ...] = (_flip, _zeroes, _noise, _shift, _truncate, _extend, _swap, _double, _remove)
