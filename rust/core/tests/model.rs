@@ -216,7 +216,11 @@ proptest! {
     fn an_index_is_a_map_of_documents(setup in setup(), operations in prop::collection::vec(operation(), 1..30)) {
         let folder = tempfile::tempdir().expect("a folder");
         let storage: Arc<dyn Storage> = match setup.disk {
-            Some(mmap) => Arc::new(FileStorage::create(folder.path().join("index"), mmap).expect("created")),
+            Some(mmap) => {
+                let storage = FileStorage::new(folder.path().join("index"), mmap).expect("a path");
+                storage.make_folder().expect("made");
+                Arc::new(storage)
+            }
             None => Arc::new(MemoryStorage::new()),
         };
         let index = Index::create(Arc::clone(&storage), options(setup.kind, setup.train_after)).expect("created");

@@ -12,7 +12,7 @@ use crate::storage::{Column, Plain, bytes_of};
 
 /// Bytes of a block; the last one of a section may be shorter. A larger one makes the first read of a document slower, and
 /// a smaller one the file longer: eight bytes for each.
-pub(crate) const BLOCK_BYTES: usize = 1 << 14;
+pub const BLOCK_BYTES: usize = 1 << 14;
 
 /// Blocks of a section of so many bytes.
 pub(crate) fn block_count(bytes: u64) -> u64 {

@@ -149,9 +149,11 @@ impl Container {
     /// Opens the file that a manifest names, and sees that it is the very same.
     pub(crate) fn open_entry(storage: &dyn Storage, entry: &FileEntry, kind: FileKind) -> Result<Self> {
         let container = Self::open(storage, &entry.name, kind).map_err(|error| match error {
-            Error::Io { path, source, .. } if source.kind() == ErrorKind::NotFound => {
-                Error::corrupt(path, "header", "the manifest names the file, and it is missing; a copy may still be under way")
-            }
+            Error::Io { path, source, .. } if source.kind() == ErrorKind::NotFound => Error::corrupt(
+                path,
+                "header",
+                "the manifest names the file, and it is missing; a copy may still be under way",
+            ),
             other => other,
         })?;
         if (container.0.blob.len() as u64, container.0.checksum) != (entry.length, entry.checksum) {

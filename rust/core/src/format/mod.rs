@@ -15,6 +15,7 @@ mod newest;
 pub mod names;
 pub mod section;
 
+pub use blocks::BLOCK_BYTES;
 pub(crate) use blocks::{Blocks, Sound};
 pub(crate) use checksum::checksum;
 pub(crate) use container::{Container, SectionData, write_container};

@@ -10,7 +10,7 @@ use super::{codec_file, tombstones};
 use crate::error::{Error, Result};
 use crate::format::header::FileKind;
 use crate::format::section::SectionKind;
-use crate::format::{Container, FileEntry, Manifest, SegmentEntry};
+use crate::format::{Container, FileEntry, Manifest, SegmentEntry, names};
 use crate::ids::IdKind;
 use crate::parallel::Execution;
 use crate::storage::Storage;
@@ -69,6 +69,10 @@ impl Checker<'_> {
             Ok(stored) => stored.manifest,
             Err(error) => return Ok(vec![broken(error)?.to_string()]),
         };
+        match Container::open(self.storage, &names::manifest(generation), FileKind::Manifest) {
+            Ok(container) => found.extend(container.problems(self.execution)?.iter().map(Error::to_string)),
+            Err(error) => found.push(broken(error)?.to_string()),
+        }
         let codec = match codec_file::open(self.storage, &manifest) {
             Ok(codec) => codec,
             Err(error) => return Ok(vec![broken(error)?.to_string()]),
@@ -99,8 +103,8 @@ impl Checker<'_> {
 
     fn segment(&mut self, entry: &SegmentEntry, shape: Shape, id_kind: IdKind) -> Result<Vec<String>> {
         self.once(&entry.file, |checker| {
-            let whole = SegmentEntry { tombstones: None, ..entry.clone() };
-            let segment = Segment::open(checker.storage, &whole, shape, id_kind)?;
+            let file = SegmentEntry { tombstones: None, ..entry.clone() };
+            let segment = Segment::open(checker.storage, &file, shape, id_kind)?;
             segment_problems(&segment, checker.execution)
         })
     }
@@ -124,7 +128,8 @@ impl Checker<'_> {
 pub(super) fn segment_problems(segment: &Segment, execution: &Execution) -> Result<Vec<Error>> {
     let mut problems = segment.container().problems(execution)?;
     if problems.is_empty() {
-        match check_sections(segment, execution, &mut problems) {
+        // Deleted documents are in the file like all others.
+        match check_sections(&segment.without_tombstones(), execution, &mut problems) {
             Err(Error::Interrupted) => return Err(Error::Interrupted),
             result => problems.extend(result.err()),
         }

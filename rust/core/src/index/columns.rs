@@ -254,7 +254,7 @@ mod tests {
     #[test]
     fn broken_metadata_is_an_error() {
         let columns = Columns::default();
-        assert!(columns.get("a", 1, |_| Ok(Some("{")), Error::invalid::<String>).is_err());
-        assert!(columns.get("b", 1, |_| Ok(Some("[]")), Error::invalid::<String>).is_err());
+        assert!(columns.get("a", 1, |_| Ok(Some("{")), Error::invalid).is_err());
+        assert!(columns.get("b", 1, |_| Ok(Some("[]")), Error::invalid).is_err());
     }
 }

@@ -90,6 +90,11 @@ impl Segment {
         Self { data: Arc::clone(&self.data), entry, tombstones }
     }
 
+    /// The same documents, none of them deleted.
+    pub(crate) fn without_tombstones(&self) -> Self {
+        self.with_tombstones(self.entry.clone(), RoaringBitmap::new())
+    }
+
     /// The manifest's entry.
     pub(crate) fn entry(&self) -> &SegmentEntry {
         &self.entry

@@ -100,19 +100,24 @@ pub fn add(writer: &mut Writer, documents: &[Document], upsert: bool) -> Result<
     writer.add(batch, upsert, &execution())
 }
 
-/// Everything of the living documents; on the way every accessor is called for every document.
+/// As [`try_content`], of an index that nobody has damaged.
 pub fn content(snapshot: &Snapshot) -> Content {
+    try_content(snapshot).expect("sound")
+}
+
+/// Everything of the living documents; on the way every accessor is called for every document.
+pub fn try_content(snapshot: &Snapshot) -> Result<Content> {
     let mut content = Vec::new();
     for segment in &snapshot.segments {
         for ordinal in 0..segment.documents() {
-            let codes = segment.document(ordinal);
+            let codes = segment.document(ordinal)?;
             assert_eq!(segment.token_range(ordinal).len(), codes.gains.len());
             let stored = Stored {
                 codes: codes.codes.to_vec(),
                 gains: codes.gains.to_vec(),
                 centroids: codes.centroids.to_vec(),
-                text: segment.text(ordinal).map(str::to_owned),
-                metadata: segment.metadata(ordinal).map(str::to_owned),
+                text: segment.text(ordinal)?.map(str::to_owned),
+                metadata: segment.metadata(ordinal)?.map(str::to_owned),
                 truncated: segment.is_truncated(ordinal),
             };
             if !segment.tombstones().contains(ordinal) {
@@ -120,7 +125,7 @@ pub fn content(snapshot: &Snapshot) -> Content {
             }
         }
     }
-    content
+    Ok(content)
 }
 
 /// What the ways to find documents lead to: by id, by cell, by metadata.
@@ -144,7 +149,7 @@ pub fn found(snapshot: &Snapshot) -> Result<BTreeMap<String, Vec<u32>>> {
 
 /// Checks that every way to a document leads there, and that `check` has nothing to say.
 pub fn assert_sound(index: &Index) {
-    assert_eq!(index.check().expect("readable"), Vec::<String>::new());
+    assert_eq!(index.check(&execution()).expect("readable"), Vec::<String>::new());
     let snapshot = index.snapshot();
     for (position, segment) in snapshot.segments.iter().enumerate() {
         for ordinal in (0..segment.documents()).filter(|&ordinal| !segment.tombstones().contains(ordinal)) {
