@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from trials.bases import Base, build
-from trials.containers import LATE_IN_FORMAT_1, section_at
+from trials.containers import LATE_IN_FORMAT_1, Container, section_at
 from trials.counts import Attempts, Counts
 from trials.patient import Died, Patient
 from trials.questions import Answer
@@ -19,6 +19,9 @@ from trials.questions import Answer
 TOLD = {"CorruptIndexError", "FormatVersionError", "IndexNotFoundError"}
 """What a damaged file may be answered with."""
 PAGE = 4096
+Done = tuple[str | None, str]
+"""Why answers may differ without a word, if they may; and what was done."""
+Damage = Callable[[Path, random.Random], Done]
 UNNAMED = {"LOCK", "NEWEST"}
 """Files that no checksum covers, and on which no answer depends."""
 
@@ -72,21 +75,22 @@ def _attempt(
     try:
         if held:
             patient.order(do="hold", base=str(base.folder), index=str(copy), mmap=mmap, touch=touched)
-        place, what = damage(copy, choices)
+        excuse, what = damage(copy, choices)
         if not _changed(base.index, copy):
             counts.note("without effect")
             return
+        must_be_seen = _must_be_seen(base, copy)
         what = f"{name}, {what}, {'mapped' if mmap else 'read'}{', while it was open' if held else ''}"
         answers = _ask(patient, base, copy, mmap=mmap, held=held)
     except Died as died:
         counts.fault("hangs" if died.hung else "panics", f"{name}, {damage.__name__}: {died}")
         return
     _judge_writes(counts, what, answers, sound)
-    quiet = "different answers of blocks that were read before they were damaged" if held and mmap else None
-    if base.format == 1 and place in LATE_IN_FORMAT_1.values() or base.name == "format-1-and-2" and place == "late":
-        quiet = f"different answers from the {place} of format 1"
+    quiet = f"different answers from {excuse}" if excuse else None
+    if held and mmap:
+        quiet = "different answers from what was read before it was damaged"
     _judge_answers(counts, what, answers, sound, quiet)
-    if answers.get("check") == {"value": []} and _seen_by_check(base, copy):
+    if answers.get("check") == {"value": []} and must_be_seen:
         counts.fault("silent", f"{what}: check() finds nothing")
 
 
@@ -134,8 +138,15 @@ def _content(path: Path) -> bytes | None:
         return None
 
 
-def _seen_by_check(base: Base, copy: Path) -> bool:
-    """Whether files changed that a manifest names, or that are one."""
+def _must_be_seen(base: Base, copy: Path) -> bool:
+    """Whether what has changed is a file that a manifest names, or a manifest that is still there."""
+    manifests = sorted(path.name for path in base.index.glob("MANIFEST-*"))
+    for path in base.index.iterdir():
+        found = _content(copy / path.name)
+        # Older commits come and go; the newest one's loss is noticed by a note that format 1 does not have.
+        may_go = path.name in manifests and (path.name != manifests[-1] or base.format == 1)
+        if path.name not in UNNAMED and found != path.read_bytes() and not (found is None and may_go):
+            return True
     return False
 
 
@@ -143,48 +154,48 @@ def _files(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if path.stat().st_size > 0)
 
 
-def _flip(folder: Path, choices: random.Random) -> tuple[str | None, str]:
+def _flip(folder: Path, choices: random.Random) -> Done:
     path = choices.choice(_files(folder))
     content = bytearray(path.read_bytes())
     at, bit = choices.randrange(len(content)), choices.randrange(8)
-    place = _place(path, at)
+    excuse = _excuse(path, at)
     content[at] ^= 1 << bit
     _overwrite(path, bytes(content))
-    return place, f"bit {bit} of byte {at} of {path.name} flipped"
+    return excuse, f"bit {bit} of byte {at} of {path.name} flipped"
 
 
-def _zeroes(folder: Path, choices: random.Random) -> tuple[str | None, str]:
+def _zeroes(folder: Path, choices: random.Random) -> Done:
     path = choices.choice(_files(folder))
     content = bytearray(path.read_bytes())
     at = choices.randrange(0, len(content), PAGE)
-    place = _place(path, min(at + PAGE // 2, len(content) - 1))
+    excuse = _excuse(path, min(at + PAGE // 2, len(content) - 1))
     content[at : at + PAGE] = bytes(len(content[at : at + PAGE]))
     _overwrite(path, bytes(content))
-    return place, f"the page at {at} of {path.name} zeroed"
+    return excuse, f"the page at {at} of {path.name} zeroed"
 
 
-def _noise(folder: Path, choices: random.Random) -> tuple[str | None, str]:
+def _noise(folder: Path, choices: random.Random) -> Done:
     path = choices.choice(_files(folder))
     content = bytearray(path.read_bytes())
     at = choices.randrange(len(content))
     length = min(choices.choice((1, 2, 8, 64, 1000)), len(content) - at)
-    place = _place(path, at)
+    excuse = _excuse(path, at)
     content[at : at + length] = choices.randbytes(length)
     _overwrite(path, bytes(content))
-    return place, f"{length} bytes from {at} on of {path.name} random"
+    return excuse, f"{length} bytes from {at} on of {path.name} random"
 
 
-def _shift(folder: Path, choices: random.Random) -> tuple[str | None, str]:
+def _shift(folder: Path, choices: random.Random) -> Done:
     """A byte is inserted and the last one lost: the length stays right."""
     path = choices.choice(_files(folder))
     content = path.read_bytes()
     at = choices.randrange(len(content))
-    place = _place(path, at)
+    excuse = _excuse(path, at)
     _overwrite(path, content[:at] + choices.randbytes(1) + content[at:-1])
-    return place, f"{path.name} shifted by one from {at} on"
+    return excuse, f"{path.name} shifted by one from {at} on"
 
 
-def _truncate(folder: Path, choices: random.Random) -> tuple[str | None, str]:
+def _truncate(folder: Path, choices: random.Random) -> Done:
     path = choices.choice(_files(folder))
     content = path.read_bytes()
     length = choices.choice((0, 1, 63, len(content) - 1, choices.randrange(len(content))))
@@ -192,14 +203,14 @@ def _truncate(folder: Path, choices: random.Random) -> tuple[str | None, str]:
     return None, f"{path.name} cut to {length} bytes"
 
 
-def _extend(folder: Path, choices: random.Random) -> tuple[str | None, str]:
+def _extend(folder: Path, choices: random.Random) -> Done:
     path = choices.choice(_files(folder))
     more = choices.choice((1, 64, PAGE))
     _overwrite(path, path.read_bytes() + choices.choice((bytes(more), choices.randbytes(more))))
     return None, f"{path.name} longer by {more} bytes"
 
 
-def _swap(folder: Path, choices: random.Random) -> tuple[str | None, str]:
+def _swap(folder: Path, choices: random.Random) -> Done:
     one, other = choices.sample(_files(folder), 2)
     contents = one.read_bytes(), other.read_bytes()
     _overwrite(one, contents[1])
@@ -207,16 +218,18 @@ def _swap(folder: Path, choices: random.Random) -> tuple[str | None, str]:
     return None, f"{one.name} and {other.name} swapped"
 
 
-def _double(folder: Path, choices: random.Random) -> tuple[str | None, str]:
+def _double(folder: Path, choices: random.Random) -> Done:
     one, other = choices.sample(_files(folder), 2)
     _overwrite(one, other.read_bytes())
     return None, f"{one.name} is a copy of {other.name}"
 
 
-def _remove(folder: Path, choices: random.Random) -> tuple[str | None, str]:
+def _remove(folder: Path, choices: random.Random) -> Done:
     path = choices.choice(_files(folder))
+    newest = max(other.name for other in folder.glob("MANIFEST-*"))
     path.unlink()
-    return None, f"{path.name} removed"
+    lost = path.name == newest and not (folder / "NEWEST").exists()
+    return "a manifest that format 1 does not miss" if lost else None, f"{path.name} removed"
 
 
 def _overwrite(path: Path, content: bytes) -> None:
@@ -226,14 +239,13 @@ def _overwrite(path: Path, content: bytes) -> None:
         file.truncate()
 
 
-def _place(path: Path, at: int) -> str | None:
+def _excuse(path: Path, at: int) -> str | None:
     if path.name in UNNAMED:
         return None
-    section = section_at(path.read_bytes(), at)
-    return LATE_IN_FORMAT_1.get(section) if section is not None else None
+    content = path.read_bytes()
+    late = LATE_IN_FORMAT_1.get(section_at(content, at) or 0)
+    return f"the {late} of format 1" if late and Container.parse(content).version == 1 else None
 
 
-Damage = Callable[[Path, random.Random], tuple[str | None, str]]
-"""Damages a file of a folder; gives the section if it is one that format 1 does not verify, and what was done."""
 SHORTENING = {_truncate, _swap, _double}
 KINDS: tuple[Damage, ...] = (_flip, _zeroes, _noise, _shift, _truncate, _extend, _swap, _double, _remove)

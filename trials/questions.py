@@ -68,7 +68,7 @@ def _questions(index: Index, ids: list[Any], queries: list[Any]) -> Iterator[tup
     def explained() -> Any:
         return [_digest(hit.explain().matrix) for hit in index.search(queries[0], 3, gather="exact")]
 
-    yield "ids", lambda: list(index.ids())
+    yield "ids", lambda: plain(index.ids())
     yield "contains", lambda: index.contains(ids).tolist()
     yield "default", hits
     yield "flood", lambda: hits(gather="flood")
@@ -84,6 +84,11 @@ def _questions(index: Index, ids: list[Any], queries: list[Any]) -> Iterator[tup
     yield "documents", lambda: [[found.id, found.text, found.metadata] for found in index.documents(ids)]
     yield "vectors", lambda: _digest(index.vectors(index.ids()).values)
     yield "info", lambda: _counts(index)
+
+
+def plain(ids: Any) -> list[Any]:
+    """Ids as JSON has them."""
+    return list(ids.tolist() if isinstance(ids, np.ndarray) else ids)
 
 
 def _counts(index: Index) -> str:
