@@ -1,10 +1,12 @@
 """What a trial counts, how long it goes on, and where its random choices come from."""
 
+import json
 import random
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 FORBIDDEN = {
     "lost": "a commit that returned is not there, or a call that raised has done something",
@@ -19,8 +21,8 @@ FORBIDDEN = {
 }
 """Each must be 0."""
 
-KEPT = 3
-"""Examples that are printed of each kind."""
+KEPT = 30
+"""Examples that are kept."""
 
 
 @dataclass
@@ -37,12 +39,34 @@ class Counts:
         if kind not in FORBIDDEN:
             raise KeyError(kind)
         self.wrong[kind] += 1
-        if self.wrong[kind] <= KEPT:
+        if len(self.examples) < KEPT:
             self.examples.append(f"{kind}: {what}")
 
     def note(self, what: str, count: int = 1) -> None:
         """Count something that may happen."""
         self.noted[what] += count
+
+    def add(self, taken: dict[str, Any]) -> None:
+        """Add what another process has counted."""
+        self.attempts += taken["attempts"]
+        self.noted.update(taken["noted"])
+        for kind, count in taken["wrong"].items():
+            self.wrong[kind] += count
+        self.examples += taken["examples"]
+
+    def take(self) -> dict[str, Any]:
+        """Give what was counted since the last time, for another process."""
+        taken = {
+            "attempts": self.attempts,
+            "wrong": dict(self.wrong),
+            "noted": dict(self.noted),
+            "examples": list(self.examples),
+        }
+        self.attempts = 0
+        self.wrong.clear()
+        self.noted.clear()
+        self.examples.clear()
+        return taken
 
     def line(self, name: str) -> str:
         """Give all counts in one line."""
@@ -54,17 +78,49 @@ class Counts:
 class Attempts:
     """Numbers of attempts, until there were enough or the time is up; each with random choices of its own."""
 
-    def __init__(self, counts: Counts, *, seed: str, most: int | None = None, seconds: float | None = None) -> None:
+    def __init__(
+        self,
+        counts: Counts,
+        *,
+        seed: str,
+        most: int | None = None,
+        seconds: float | None = None,
+        start: int = 0,
+        tell: Callable[[Counts, int], None] | None = None,
+    ) -> None:
         self._counts = counts
         self._seed = seed
         self._most = most
+        # The system's clock, which is one for a process and its children.
         self._end = None if seconds is None else time.monotonic() + seconds
+        self._start = start
+        self._tell = tell
 
     def __iter__(self) -> Iterator[tuple[str, random.Random]]:
         """Give the name of each attempt and its choices, which depend on the seed and the attempt alone."""
-        number = 0
-        while (self._most is None or number < self._most) and (self._end is None or time.monotonic() < self._end):
-            name = f"{self._seed}/{number}"
+        number = self._start
+        while self.go_on(number):
+            name = self.name(number)
             self._counts.attempts += 1
             yield name, random.Random(name)
             number += 1
+            if self._tell is not None:
+                self._tell(self._counts, number)
+
+    def go_on(self, number: int) -> bool:
+        """Whether this attempt is to be made."""
+        return (self._most is None or number < self._most) and (self._end is None or time.monotonic() < self._end)
+
+    def name(self, number: int) -> str:
+        """Seed and number."""
+        return f"{self._seed}/{number}"
+
+    def describe(self, start: int) -> str:
+        """Describe the attempts from the one of this number on, for another process."""
+        seconds = None if self._end is None else self._end - time.monotonic()
+        return json.dumps({"seed": self._seed, "most": self._most, "seconds": seconds, "start": start})
+
+    @classmethod
+    def described(cls, counts: Counts, description: str, tell: Callable[[Counts, int], None]) -> "Attempts":
+        """Make attempts from their description."""
+        return cls(counts, tell=tell, **json.loads(description))
