@@ -1,6 +1,7 @@
 """The oracle: what the library computes, in numpy, short enough to be obviously right."""
 
 import struct
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -87,7 +88,11 @@ def prune_candidates(scores: Sequence[float], k: int, alpha: float) -> int:
     if len(scores) < k:
         return len(scores)
     kth = scores[k - 1]
-    return sum(score >= kth - alpha * abs(kth) for score in scores)
+    if np.isinf(kth):
+        return sum(score >= kth for score in scores)
+    # Below a finite score lies a finite threshold, even where doubles do not reach.
+    threshold = max(kth - alpha * abs(kth), -sys.float_info.max)
+    return sum(score >= threshold for score in scores)
 
 
 def early_exit(maxsims: Sequence[float], ordinals: Sequence[int], k: int, beta: int) -> int:

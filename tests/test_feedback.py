@@ -207,6 +207,25 @@ def test_fewer_different_vectors_than_clusters(tmp_path: Path, corpus: Corpus) -
     assert [hit.id for hit in hits] == [1, 2]
 
 
+@pytest.mark.parametrize("mode", ["ranker", "reranker"])
+def test_numbers_without_end(index: Index, corpus: Corpus, mode: Any) -> None:
+    """No number is an allocation or an overflow; what would take minutes is refused."""
+    query, endless = corpus.queries[0], 2**62
+    most = index.search(query, feedback=Feedback(clusters=10_000, vectors=10_000, rescored=len(index), mode=mode))
+    assert (
+        index.search(query, feedback=Feedback(clusters=endless, vectors=endless, rescored=endless, mode=mode)) == most
+    )
+    assert index.search(query, 10, feedback=Feedback(documents=endless, clusters=2, vectors=1, mode=mode))
+    with pytest.raises(InvalidInputError, match=r"token vectors of 400 documents into \d+ clusters.*fewer"):
+        index.search(query, feedback=Feedback(documents=endless, clusters=endless, mode=mode))
+
+
+def test_a_query_never_becomes_too_long(index: Index, corpus: Corpus) -> None:
+    query = np.tile(corpus.queries[0], (4096, 1))[:4090]
+    _, stats = index.search(query, feedback=Feedback(), return_stats=True)
+    assert stats["feedback_vectors"] == 6
+
+
 def test_documents_without_tokens_and_nothing_found(tmp_path: Path, corpus: Corpus) -> None:
     empty = np.zeros((0, corpus.dim), dtype=np.float32)
     index = Index.create(tmp_path / "index", dim=corpus.dim, train_after=0)
@@ -251,8 +270,8 @@ def test_an_index_without_cells(tmp_path: Path, corpus: Corpus) -> None:
         ({"beta": "1"}, "beta"),
         ({"beta": True}, "beta"),
         ({"beta": np.complex64(1)}, "beta"),
-        ({"weighting": "idf"}, "weighting of feedback is 'idf'; it is 'normalised' or 'raw'"),
-        ({"mode": "rocchio"}, "mode of feedback is 'rocchio'; it is 'ranker' or 'reranker'"),
+        ({"weighting": "idf"}, "weighting of feedback must be one of 'normalised', 'raw', not 'idf'"),
+        ({"mode": "rocchio"}, "mode of feedback must be one of 'ranker', 'reranker', not 'rocchio'"),
     ],
 )
 def test_settings_are_checked(settings: dict[str, Any], message: str) -> None:

@@ -30,6 +30,36 @@ print(json.dumps([os.waitstatus_to_exitcode(status), again == parent]))
 """
 
 
+LOADING = """
+import json, os, threading
+from latewood.encode import SentenceTransformersEncoder
+from latewood.encode.loading import loading
+
+held, done = threading.Event(), threading.Event()
+def load():
+    with loading():
+        held.set()
+        done.wait()
+thread = threading.Thread(target=load)
+thread.start()
+held.wait()
+child = os.fork()
+if child == 0:
+    SentenceTransformersEncoder(type("Model", (), {"encode_query": print})()).model
+    os._exit(0)
+_, status = os.waitpid(child, 0)
+done.set()
+thread.join()
+print(json.dumps(os.waitstatus_to_exitcode(status)))
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_model_that_was_loading_at_the_fork() -> None:
+    """The thread that loads it in the parent is not in the child, which loads its own."""
+    assert run_python(LOADING, environment={"PYTHONWARNINGS": "ignore"}, timeout=60) == 0
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_a_forked_child_searches_and_writes(tmp_path_factory: pytest.TempPathFactory, corpus: Corpus) -> None:
     index = Index.create(tmp_path_factory.mktemp("fork") / "index", dim=corpus.dim)

@@ -64,16 +64,32 @@ def test_exact_float_maxsim_agrees_across_threads() -> None:
     assert len(set(scores)) == 1
 
 
-def test_a_level_that_does_not_exist() -> None:
-    """The library says so, and does not quietly take another."""
+@pytest.mark.parametrize("first", ["latewood.simd_level", "latewood.errors", "latewood.Index", "latewood._core"])
+def test_a_level_that_is_not_there_is_refused(first: str) -> None:
+    """Whatever is imported first, and each time: another level would test and measure what was not meant."""
     code = """
-import json
-try:
-    import latewood
-    answer = ["level", latewood.simd_level()]
-except Exception as error:
-    answer = ["error", str(error)]
-print(json.dumps(answer))
+import importlib, json, sys
+package, name = sys.argv[1].split(".")
+answers = []
+for _ in range(2):
+    try:
+        getattr(importlib.import_module(package), name, None) or importlib.import_module(sys.argv[1])
+        answers.append("none")
+    except ValueError as error:
+        answers.append([type(error).__name__, str(error)])
+print(json.dumps(answers))
 """
-    kind, answer = run_python(code, environment={"LATEWOOD_SIMD": "sse9"})
-    assert kind == "error" or answer in latewood.simd_levels()
+    known = {"scalar", "avx2", "avxvnni", "avx512vnni", "amx", "neon", "i8mm"}
+    for name in ("sse9", "best", "scalar,avx2", " scalar", *known.difference(latewood.simd_levels())):
+        answers = run_python(code, first, environment={"LATEWOOD_SIMD": name})
+        for kind, message in answers:
+            assert kind == "InvalidInputError"
+            assert f"LATEWOOD_SIMD={name} is not available" in message
+            assert f"choose one of {', '.join(latewood.simd_levels())}" in message
+
+
+@pytest.mark.parametrize("name", ["", "SCALAR", "scalar"])
+def test_names_of_a_level(name: str) -> None:
+    code = "import json, latewood; print(json.dumps(latewood.simd_level()))"
+    used = run_python(code, environment={"LATEWOOD_SIMD": name})
+    assert used == (name.lower() or latewood.simd_levels()[-1])

@@ -65,7 +65,7 @@ def test_in_bfloat16(data: st.DataObject) -> None:
 def test_unknown_precision() -> None:
     vectors = np.ones((2, 32), dtype=np.float32)
     for call in (latewood.maxsim, latewood.maxsim_pairs):
-        with pytest.raises(InvalidInputError, match=r'precision "float8" is unknown; choose one of float32, bfloat16'):
+        with pytest.raises(InvalidInputError, match="precision must be one of 'float32', 'bfloat16', not 'float8'"):
             call([vectors], [vectors], precision="float8")  # type: ignore[arg-type]
     with pytest.raises(InvalidInputError, match="float8"):
         latewood.Reranker(precision="float8").rank(vectors, [vectors])  # type: ignore[arg-type]

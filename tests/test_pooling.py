@@ -104,7 +104,7 @@ def test_budgets() -> None:
         ({"fraction": 1.5}, "fraction"),
         ({"factor": 0.5}, "factor"),
         ({"count": 3, "protected": -1}, "protected"),
-        ({"count": 3, "method": "mean"}, "kmeans, ward"),
+        ({"count": 3, "method": "mean"}, "'kmeans', 'ward'"),
         ({"count": 3, "threads": 0}, "threads"),
     ],
 )

@@ -1,5 +1,7 @@
 """Reranking against a literal transcription of candidate pruning and early exit."""
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from latewood import Index
+from latewood import Hit, Index, SearchArrays
 from latewood.errors import DimensionError, DuplicateIdError, InvalidInputError, UnknownIdError
 from reference import early_exit, prune_candidates
 from strategies import Corpus, make_corpus
@@ -45,12 +47,16 @@ def test_all_candidates(index: Index, corpus: Corpus, exact: Scores) -> None:
         assert pairs(index.rerank(query, keys, k=5)) == ranked(scores, keys)[:5]
 
 
+# Whatever a double can be: infinities, the largest, subnormal ones, those that float32 has not.
+FIRST_SCORES = st.floats(allow_nan=False) | st.sampled_from([np.inf, -np.inf, 1e308, -1e308, 5e-324, 1e39, 1 + 1e-12])
+
+
 @given(
     first=st.lists(
-        st.tuples(st.integers(0, 399), st.floats(-5, 5, width=32)), max_size=60, unique_by=lambda pair: pair[0]
+        st.tuples(st.integers(0, 399), st.floats(-5, 5) | FIRST_SCORES), max_size=60, unique_by=lambda pair: pair[0]
     ),
     k=st.integers(1, 20),
-    alpha=st.none() | st.floats(0, 1),
+    alpha=st.none() | st.floats(0, 1) | st.floats(0, allow_infinity=False),
     beta=st.none() | st.integers(1, 8),
     number=st.integers(0, 15),
 )
@@ -66,12 +72,9 @@ def test_pruning_and_early_exit(
 ) -> None:
     scores = exact[number]
     in_order = sorted(first, key=lambda pair: -pair[1])
-    alpha = None if alpha is None else float(np.float32(alpha))
     kept = in_order
     if alpha is not None:
-        # The threshold is one float32 expression; the transcription uses the same precision.
-        values = [np.float32(score) for _, score in in_order]
-        kept = in_order[: prune_candidates(values, k, np.float32(alpha))]  # type: ignore[arg-type]
+        kept = in_order[: prune_candidates([score for _, score in in_order], k, alpha)]
     keys = [key for key, _ in kept]
     scored = keys
     if beta is not None:
@@ -86,6 +89,7 @@ def test_pruning_and_early_exit(
         return_stats=True,
     )
     assert pairs(hits) == ranked(scores, scored)[:k]
+    assert len(hits) == min(k, len(first)), "pruning leaves the first k"
     assert stats["gathered"] == len(first)
     assert stats["pruned"] == len(first) - len(keys)
     assert stats["scored"] == len(scored)
@@ -152,8 +156,9 @@ def test_unknown_and_repeated_candidates(index: Index, corpus: Corpus) -> None:
     query = corpus.queries[0]
     with pytest.raises(UnknownIdError, match="4040"):
         index.rerank(query, [1, 4040, 2])
-    with pytest.raises(UnknownIdError, match="abc"):
-        index.rerank(query, ["abc"])
+    for missing in ("error", "skip"):
+        with pytest.raises(InvalidInputError, match=r"abc.*integers"):
+            index.rerank(query, ["abc"], missing=missing)
     skipped = index.rerank(query, [1, 4040, 2], [3.0, 2.0, 1.0], missing="skip")
     assert skipped == index.rerank(query, [1, 2], [3.0, 1.0])
     assert index.rerank(query, [4040], missing="skip") == []
@@ -220,3 +225,165 @@ def test_flat_codec_reranks_and_searches_exactly(tmp_path: Path, corpus: Corpus)
     for query in corpus.queries[:4]:
         everything = index.search(query, len(corpus.documents))
         assert index.rerank(query, range(len(corpus.documents))) == everything
+
+
+def test_pruning_at_the_ends_of_the_range(index: Index, corpus: Corpus) -> None:
+    """Scores that are infinite, overflow, or that float32 cannot hold: the first k stay, and what equals the k-th."""
+    query, inf = corpus.queries[0], np.inf
+    for scores, k, alpha, kept in [
+        ([inf, inf, 1.0], 1, 0.1, 2),
+        ([inf, inf, 1.0], 1, 0.0, 2),
+        ([1.0, -inf, -inf], 2, 0.5, 3),
+        ([1e308, -1e308, -inf], 1, 10.0, 2),
+        ([1e308, 9e307, 8e307], 1, 0.15, 2),
+        ([1e39, 1e38, 1e37], 1, 0.0, 1),
+        ([1e-46, 1e-47, 1e-48], 1, 0.0, 1),
+        ([1.0 + 2e-9, 1.0 + 1e-9, 1.0], 1, 0.0, 1),
+        ([0.0, -0.0, -5e-324], 1, 0.1, 2),
+    ]:
+        _, stats = index.rerank(query, list(range(len(scores))), scores, k=k, alpha=alpha, return_stats=True)
+        assert stats["scored"] == kept, (scores, k, alpha)
+
+
+@dataclass
+class Found:
+    """A hit of somebody else's search."""
+
+    doc_id: int
+    score: float
+
+
+class Row:
+    """A hit whose class knows nothing of its fields, and that can be gone through, as pydantic's models are."""
+
+    def __init__(self, key: int, score: float) -> None:
+        self.id = key
+        self.score = score
+
+    def __iter__(self) -> Iterator[tuple[str, Any]]:
+        return iter([("id", self.id), ("score", self.score)])
+
+
+IDS, FIRST = [9, 4, 1], [3.0, 2.0, 1.0]
+PAIRS = list(zip(IDS, FIRST, strict=True))
+SCORED_FORMS: dict[str, Any] = {
+    "mapping": dict(PAIRS),
+    "pairs": PAIRS,
+    "pairs in another order": PAIRS[::-1],
+    "lists of two": [list(pair) for pair in PAIRS],
+    "generator of pairs": lambda: (pair for pair in PAIRS),
+    "tuple of pairs": tuple(PAIRS),
+    "items": lambda: dict(PAIRS).items(),
+    "two columns": (IDS, FIRST),
+    "two arrays": (np.array(IDS), np.array(FIRST, dtype=np.float32)),
+    "two tuples": (tuple(IDS), tuple(FIRST)),
+    "two generators": lambda: (iter(IDS), iter(FIRST)),
+    "keys and values": lambda: (dict(PAIRS).keys(), dict(PAIRS).values()),
+    "hits": [Hit(key, score, 0) for key, score in PAIRS],
+    "objects": [Found(*pair) for pair in PAIRS],
+    "objects with instance attributes": [Row(*pair) for pair in PAIRS],
+    "two objects": (Row(9, 3.0), Row(4, 2.0), Row(1, 1.0)),
+    "mappings": [{"id": key, "score": score} for key, score in PAIRS],
+    "results of a cross-encoder": [{"corpus_id": key, "score": score, "text": "x"} for key, score in PAIRS],
+    "structured array": np.array(PAIRS, dtype=[("doc_id", "i8"), ("score", "f4")]),
+    "entry of arrays": SearchArrays(np.array(IDS), np.array(FIRST, np.float32), np.array([0, 3]))[0],
+}
+PLAIN_FORMS: dict[str, Any] = {
+    "list": IDS,
+    "tuple": tuple(IDS),
+    "array": np.array(IDS),
+    "small array": np.array(IDS, dtype=np.uint8),
+    "array of objects": np.array(IDS, dtype=object),
+    "list of numpy's": [np.int32(key) for key in IDS],
+    "generator": lambda: iter(IDS),
+    "mappings": [{"id": key} for key in IDS],
+    "no scores": (IDS, None),
+}
+
+
+def made(form: Any) -> Any:
+    return form() if callable(form) else form
+
+
+@pytest.mark.parametrize("form", SCORED_FORMS)
+def test_forms_with_scores(index: Index, corpus: Corpus, form: str) -> None:
+    wanted = index.rerank(corpus.queries[0], IDS, FIRST, k=1, alpha=0.4)
+    assert index.rerank(corpus.queries[0], made(SCORED_FORMS[form]), k=1, alpha=0.4) == wanted
+    several = index.rerank_batch(
+        corpus.queries[:2], [made(SCORED_FORMS[form]), made(SCORED_FORMS[form])], k=1, alpha=0.4
+    )
+    assert several[0] == wanted
+
+
+@pytest.mark.parametrize("form", PLAIN_FORMS)
+def test_forms_without_scores(index: Index, corpus: Corpus, form: str) -> None:
+    wanted = index.rerank(corpus.queries[0], IDS)
+    assert index.rerank(corpus.queries[0], made(PLAIN_FORMS[form])) == wanted
+    with pytest.raises(InvalidInputError, match="scores"):
+        index.rerank(corpus.queries[0], made(PLAIN_FORMS[form]), k=1, alpha=0.1)
+
+
+BAD_FORMS: dict[str, tuple[Any, str]] = {
+    "None": (None, "None"),
+    "a string": ("ab", "one str"),
+    "bytes": (b"ab", "one bytes"),
+    "a number": (5, "one int"),
+    "a set": ({1, 2}, "no order"),
+    "a float id": ([1.5], "float"),
+    "an id None": ([None], "NoneType"),
+    "a true id": ([True], "bool"),
+    "ids mixed": ([1, "a"], "mixes"),
+    "forms mixed": ([1, (2, 1.0)], "several forms"),
+    "pairs and mappings": ([(2, 1.0), {"id": 1, "score": 1.0}], "several forms"),
+    "a triple": ([(1, 2.0, 3)], "entry"),
+    "pairs of ids": ([("ab", "cd")], "entry"),
+    "a score None": ([(1, None)], "entry"),
+    "a score None in a mapping": ([{"id": 1, "score": None}], "None"),
+    "some scores": ([{"id": 1, "score": 1.0}, {"id": 2}], "numbers"),
+    "scores as text": ({1: "0.5"}, "numbers"),
+    "scores that are truths": ((IDS, [True, False, True]), "numbers"),
+    "a score beyond doubles": ({1: 10**400}, "64 bits"),
+    "NaN": ([(1, float("nan"))], "NaN"),
+    "too few scores": ((IDS, FIRST[:2]), "2 scores for 3 ids"),
+    "scores of two dimensions": ((IDS, np.ones((3, 1))), "shape"),
+    "a matrix": (np.array([[9, 4]]), "ndarray"),
+    "no id": ([{"key": 1}], "'id'"),
+    "an empty mapping": ([{}], "'id'"),
+    "what can be read in two ways": (((1, 2), (3, 4)), "two ids with their scores, or two"),
+    "a scalar array": (np.array(5), "one ndarray"),
+    "masked ids": (np.ma.MaskedArray([1, 2], [False, True]), "masked"),
+    "masked scores": (([1, 2], np.ma.MaskedArray([1.0, 2.0], [False, True])), "masked"),
+}
+
+
+@pytest.mark.parametrize("form", BAD_FORMS)
+def test_forms_that_are_refused(index: Index, corpus: Corpus, form: str) -> None:
+    bad, words = BAD_FORMS[form]
+    with pytest.raises(InvalidInputError, match=words):
+        index.rerank(corpus.queries[0], bad)
+    with pytest.raises(InvalidInputError, match=words):
+        index.rerank_batch(corpus.queries[:2], [IDS, bad])
+
+
+@pytest.mark.parametrize(
+    ("candidates", "options"),
+    [
+        (None, {}),
+        (5, {}),
+        ({"a": IDS}, {}),
+        ([IDS, IDS], {"scores": 5}),
+        ([IDS, IDS], {"scores": [FIRST, 5]}),
+        ([IDS, IDS], {"scores": {0: FIRST}}),
+        (IDS, {"offsets": "x"}),
+        (IDS, {"offsets": [0, 1.5, 3]}),
+        (IDS, {"offsets": [0, 2**70, 3]}),
+        (IDS, {"offsets": [[0, 1, 3]]}),
+        (IDS, {"offsets": []}),
+        (IDS, {"offsets": None}),
+        (IDS, {"offsets": [0, -1, 3]}),
+        (IDS, {"offsets": [0, 1, 3], "scores": [1.0]}),
+    ],
+)
+def test_bad_batches(index: Index, corpus: Corpus, candidates: Any, options: dict[str, Any]) -> None:
+    with pytest.raises(InvalidInputError):
+        index.rerank_batch(corpus.queries[:2], candidates, **options)

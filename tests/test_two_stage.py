@@ -1,6 +1,7 @@
 """First stages, and what the second makes of their candidates."""
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,6 +13,7 @@ from latewood import (
     Bm25FirstStage,
     CallableFirstStage,
     FirstStage,
+    Hit,
     Index,
     SeismicFirstStage,
     SparseEncoderFirstStage,
@@ -19,7 +21,7 @@ from latewood import (
     reciprocal_rank_fusion,
     weighted_fusion,
 )
-from latewood.errors import InvalidInputError, UnknownIdError
+from latewood.errors import EncoderRequiredError, InvalidInputError, UnknownIdError
 from latewood.fusion import normalise, ranks
 from support import TEXTS, HashEncoder
 
@@ -73,12 +75,29 @@ def test_candidates_that_the_index_lacks(text_index: Index) -> None:
         TwoStage(stage, text_index).search("fox")
 
 
+class Asked:
+    """A first stage that must not be asked."""
+
+    def search(self, query: str, k: int) -> Any:
+        raise AssertionError
+
+    def search_batch(self, queries: Sequence[str], k: int) -> Any:
+        raise AssertionError
+
+
+NAN, INF = float("nan"), float("inf")
+BAD_NUMBERS: list[Any] = [0, -1, 1.5, "3", True, NAN, [1], b"1"]
+BAD_ALPHAS: list[Any] = [-0.1, NAN, INF, "0.1", True, [0.1], 10**400, 1j]
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"candidates": 0}, "candidates"),
-        ({"fusion": "sum"}, "fusion"),
-        ({"fusion": 1.5}, "fusion"),
+        *(({"candidates": value}, "candidates") for value in [*BAD_NUMBERS, None]),
+        *(({"beta": value}, "beta") for value in BAD_NUMBERS),
+        *(({"alpha": value}, "alpha") for value in BAD_ALPHAS),
+        *(({"fusion": value}, "fusion") for value in [*BAD_ALPHAS, 2, "sum", "", b"rrf"]),
+        *(({"missing": value}, "missing") for value in ["x", None, 1, ["skip"]]),
         ({"fusion": "rrf", "beta": 2}, "alpha and beta"),
     ],
 )
@@ -87,11 +106,175 @@ def test_bad_options(text_index: Index, options: dict[str, Any], words: str) -> 
         TwoStage(everything, text_index, **options)
 
 
-def test_bad_calls(text_index: Index) -> None:
-    with pytest.raises(InvalidInputError, match="first stage"):
-        TwoStage(object(), text_index)  # type: ignore[arg-type]
-    with pytest.raises(InvalidInputError, match="k must"):
-        TwoStage(everything, text_index).search("x", k=0)
+def test_what_is_no_stage_and_no_index(text_index: Index) -> None:
+    bad: list[Any] = [object(), None, "bm25", CallableFirstStage, dict, [everything]]
+    for stage in bad:
+        with pytest.raises(InvalidInputError, match="no first stage"):
+            TwoStage(stage, text_index)
+    for index in (None, text_index.path, Index):
+        with pytest.raises(InvalidInputError, match="index is a"):
+            TwoStage(everything, index)  # type: ignore[arg-type]
+    with pytest.raises(InvalidInputError, match="function"):
+        CallableFirstStage(3)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("call", "options", "words"),
+    [
+        *(("search", {"query": "x", "k": value}, "k must") for value in [*BAD_NUMBERS, None]),
+        *(("search", {"query": "x", "threads": value}, "threads") for value in BAD_NUMBERS),
+        *(("search", {"query": value}, "query is a") for value in [None, 3, b"x", ["x"], np.ones((2, 48))]),
+        *(
+            ("search_batch", {"queries": value}, "queries")
+            for value in [None, "x", b"x", 3, ["x", 3], {"x"}, {"a": "x"}]
+        ),
+        (
+            "search_batch",
+            {"queries": ["x"], "query_vectors": [np.ones((1, 48), np.float32)] * 2},
+            "vectors of 2 queries",
+        ),
+        ("search_batch", {"queries": ["x"], "query_vectors": [np.ones((1, 7), np.float32)]}, "dimensions"),
+        ("search", {"query": "x", "query_vectors": "x"}, "vectors"),
+    ],
+)
+def test_bad_calls(text_index: Index, call: str, options: dict[str, Any], words: str) -> None:
+    """Refused before the first stage does any work."""
+    with pytest.raises(InvalidInputError, match=words):
+        getattr(TwoStage(Asked(), text_index), call)(**options)
+
+
+def test_an_index_without_an_encoder_is_told_before_the_first_stage(text_index: Index) -> None:
+    with pytest.raises(EncoderRequiredError):
+        TwoStage(Asked(), Index.open(text_index.path)).search("x")
+    assert TwoStage(Asked(), text_index).search_batch([]) == []
+
+
+def test_ids_alone(text_index: Index) -> None:
+    """An id of two characters is an id."""
+    text_index.add(["x1", "x"], texts=["quick dog", "capital"])
+    for found in (["x1"], ("x1", "fox"), ["x1", "fox", "x"], np.array(["x1", "x"])):
+        hits = TwoStage(lambda query, k, found=found: found, text_index).search("capital")  # type: ignore[misc]
+        assert {hit.id for hit in hits} == set(found)
+        assert hits == text_index.rerank("capital", list(found))
+
+
+def test_hits_of_another_search(text_index: Index) -> None:
+    wanted = text_index.search("capital of germany", 3)
+    assert TwoStage(text_index, text_index, candidates=3).search("capital of germany", 3) == wanted
+    assert TwoStage(text_index.search, text_index).search("capital of germany", 3) == wanted
+
+    class Arrays:
+        def search(self, query: str, k: int) -> Any:
+            return self.search_batch([query], k)[0]
+
+        def search_batch(self, queries: Any, k: int) -> Any:
+            return text_index.search_batch(queries, k, as_arrays=True)
+
+    queries = ["capital of germany", "lazy dog"]
+    assert TwoStage(Arrays(), text_index).search_batch(queries, 3) == text_index.search_batch(queries, 3)
+
+
+@pytest.mark.parametrize(
+    ("found", "kept"),
+    [
+        ([("paris", 2.0), ("fox", 1.5), ("paris", 1.0)], ["paris", "fox"]),
+        ([("paris", 1.0), ("fox", 1.5), ("paris", 2.0)], ["paris", "fox"]),
+        (["fox", "paris", "fox"], ["fox", "paris"]),
+    ],
+)
+def test_an_id_given_twice_counts_once(text_index: Index, found: Any, kept: list[str]) -> None:
+    """The best scored of several, or the first of ids alone; the batch goes on."""
+    hits = TwoStage(lambda query, k: found, text_index, fusion="rrf").search_batch(["capital", "dog"])
+    assert [sorted(hit.id for hit in own) for own in hits] == [sorted(kept)] * 2
+    first_only = [hit.id for hit in hits[0]]
+    once = TwoStage(lambda query, k: kept, text_index, fusion="rrf").search("capital")
+    assert first_only == [hit.id for hit in once]
+
+
+def test_an_integer_id_given_twice(tmp_path: Path) -> None:
+    index = Index.create(tmp_path / "index", encoder=HashEncoder())
+    index.add(range(5), texts=list(TEXTS.values()))
+    engine = TwoStage(lambda query, k: np.array([3, 0, 3]), index)
+    assert [hit.id for hit in engine.search("capital of germany")] == [3, 0]
+
+
+def test_errors_name_stage_and_query(text_index: Index) -> None:
+    def picky(query: str, k: int) -> Any:
+        return None if query == "lazy dog" else ["fox"]
+
+    with pytest.raises(InvalidInputError, match=r"picky.*'lazy dog'.*None"):
+        TwoStage(picky, text_index).search_batch(["fox", "lazy dog"])
+
+    class Stage:
+        result: Any = None
+
+        def search(self, query: str, k: int) -> Any: ...
+
+        def search_batch(self, queries: Any, k: int) -> Any:
+            return self.result
+
+    stage = Stage()
+    bad: list[Any] = [None, "ab", 3, {"a": ["fox"], "b": ["fox"]}, {("fox",), ("paris",)}, [["fox"]], [["fox"]] * 3, []]
+    for result in bad:
+        stage.result = result
+        with pytest.raises(InvalidInputError, match=r"Stage.*2 queries"):
+            TwoStage(stage, text_index).search_batch(["a", "b"])
+    worse: list[Any] = [
+        None,
+        "ab",
+        [("fox", NAN)],
+        [("fox", 1.0), "paris"],
+        (["fox"], [1.0, 2.0]),
+        5,
+        [1.5],
+        ["fox", 1],
+    ]
+    for result in worse:
+        stage.result = [["fox"], result]
+        with pytest.raises(InvalidInputError, match="Stage for query 1 \\('owls'\\)"):
+            TwoStage(stage, text_index).search_batch(["a", "owls"])
+    stage.result = [["fox"], {"fox": 1.0}]
+    with pytest.raises(InvalidInputError, match="Stage: some candidate lists have scores and some do not"):
+        TwoStage(stage, text_index).search_batch(["a", "b"])
+    stage.result = iter([iter(["fox"]), []])
+    assert [len(hits) for hits in TwoStage(stage, text_index).search_batch(["a", "b"])] == [1, 0]
+
+
+def test_what_the_stage_raises_passes_through(text_index: Index) -> None:
+    own_error = TypeError("its own")
+
+    def broken(query: str, k: int) -> Any:
+        raise own_error
+
+    def late(query: str, k: int) -> Any:
+        yield "fox"
+        raise own_error
+
+    for stage in (broken, late):
+        with pytest.raises(TypeError, match="its own"):
+            TwoStage(stage, text_index).search("x")
+
+
+def test_ids_alone_where_scores_are_needed(text_index: Index) -> None:
+    def plain(query: str, k: int) -> Any:
+        return ["fox", "paris"] if query else []
+
+    for options, words in (({"alpha": 0.1}, "alpha.*plain.*beta"), ({"fusion": 0.5}, "fusion.*plain.*rrf")):
+        with pytest.raises(InvalidInputError, match=words):
+            TwoStage(plain, text_index, **options).search("capital", k=1)  # type: ignore[arg-type]
+        empty = TwoStage(lambda query, k: [], text_index, **options)  # type: ignore[arg-type]
+        assert empty.search("capital", k=1) == []
+    fused = TwoStage(plain, text_index, fusion="rrf").search("capital")
+    assert {hit.id: hit.score for hit in fused} == pytest.approx({"paris": 1 / 62 + 1 / 61, "fox": 1 / 61 + 1 / 62})
+
+
+def test_callables_that_give_too_many(text_index: Index) -> None:
+    assert CallableFirstStage(lambda query, k: ["a", "b", "c"]).search("x", 2) == (["a", "b"], None)
+    assert CallableFirstStage(lambda query, k: []).search("x", 2) == ([], None)
+    bad: list[tuple[Any, Any]] = [("x", 0), ("x", "3"), (None, 1), (3, 1)]
+    for query, k in bad:
+        with pytest.raises(InvalidInputError):
+            CallableFirstStage(everything).search(query, k)
 
 
 def test_fusion(text_index: Index) -> None:
@@ -119,10 +302,73 @@ def test_fusion_functions() -> None:
     fused = reciprocal_rank_fusion(["a", "b"], {"b": 5.0, "c": 9.0})
     assert [key for key, _ in fused] == ["b", "a", "c"]
     assert dict(fused)["a"] == pytest.approx(1 / 61)
+    assert normalise([INF, 1.0, 0.0, -INF]).tolist() == [1.0, 1.0, 0.0, 0.0]
+    assert normalise([1.7e308, 0.0, -1.7e308]).tolist() == [1.0, 0.5, 0.0]
+    assert normalise([5e-324, 0.0]).tolist() == [1.0, 0.0]
+    assert normalise([INF]).tolist() == [1.0]
+    repeated = reciprocal_rank_fusion([("a", 1.0), ("b", 2.0), ("a", 3.0)])
+    assert repeated == [("a", 1 / 61), ("b", 1 / 62)]
+    assert reciprocal_rank_fusion([Hit("a", 1.0, 1)], constant=0) == [("a", 1.0)]
     with pytest.raises(InvalidInputError, match="1 first and 2 second"):
         weighted_fusion([1], [1, 2])
-    with pytest.raises(InvalidInputError, match="between 0 and 1"):
-        weighted_fusion([1], [1], 2.0)
+
+
+def test_bad_fusions() -> None:
+    bad: list[Any] = [None, "ab", 3, ["a"], [None], [NAN], [[1.0]], [True], {1: 2.0}, {1.0}, [10**400], [1j]]
+    for scores in bad:
+        for call in (normalise, ranks, lambda scores: weighted_fusion(scores, [1.0])):
+            with pytest.raises(InvalidInputError):
+                call(scores)
+    for value in [*BAD_ALPHAS, 2]:
+        with pytest.raises(InvalidInputError, match="weight"):
+            weighted_fusion([1], [1], value)
+    for value in BAD_ALPHAS:
+        with pytest.raises(InvalidInputError, match="constant"):
+            reciprocal_rank_fusion(["a"], constant=value)
+    runs: list[Any] = [None, "ab", 3, [1.5], {"a": NAN}, {"a": "x"}, ["a", 1], {"a", "b"}]
+    for run in runs:
+        with pytest.raises(InvalidInputError, match="run 1"):
+            reciprocal_rank_fusion(["a"], run)
+
+
+def test_bad_arguments_of_the_ready_made_stages(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("bm25s")
+    pytest.importorskip("scipy")
+    monkeypatch.setitem(sys.modules, "seismic", SimpleNamespace(get_seismic_string=lambda: "U100"))
+    keys, texts = list(TEXTS), list(TEXTS.values())
+    stages: list[Any] = [
+        Bm25FirstStage.from_texts(keys, texts),
+        SparseEncoderFirstStage.from_texts(FakeSparseEncoder(), keys, texts),
+        SeismicFirstStage(FakeSeismic(), count_words),
+    ]
+    for stage in stages:
+        for k in BAD_NUMBERS:
+            with pytest.raises(InvalidInputError, match="k must"):
+                stage.search("fox", k)
+        queries: list[Any] = [None, "fox", [3], 5]
+        for query in queries:
+            with pytest.raises(InvalidInputError, match="queries"):
+                stage.search_batch(query, 3)
+        assert stage.search_batch([], 3) == []
+    makers: list[Any] = [
+        lambda: Bm25FirstStage(None, keys),
+        lambda: Bm25FirstStage.from_texts(keys, "text"),
+        lambda: Bm25FirstStage.from_texts(keys, texts[:2]),
+        lambda: Bm25FirstStage.from_texts([], []),
+        lambda: Bm25FirstStage.from_texts(keys, [None] * 5),  # type: ignore[list-item]
+        lambda: SparseEncoderFirstStage(None, keys, np.ones((5, 3))),
+        lambda: SparseEncoderFirstStage(FakeSparseEncoder(), keys, "x"),
+        lambda: SparseEncoderFirstStage(FakeSparseEncoder(), keys, np.ones(5)),
+        lambda: SparseEncoderFirstStage(FakeSparseEncoder(), keys, np.ones((5, 3))).search("fox", 3),
+        lambda: SparseEncoderFirstStage.from_texts(None, keys, texts),
+        lambda: SeismicFirstStage(None, count_words),
+        lambda: SeismicFirstStage(FakeSeismic(), None),  # type: ignore[arg-type]
+        lambda: SeismicFirstStage(FakeSeismic(), count_words, query_cut=0),
+        lambda: SeismicFirstStage(FakeSeismic(), count_words, heap_factor=NAN),
+    ]
+    for make in makers:
+        with pytest.raises(InvalidInputError):
+            make()
 
 
 def test_bm25(text_index: Index) -> None:

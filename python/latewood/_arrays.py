@@ -21,10 +21,17 @@ def laid_out(array: AnyArray, kind: type[np.generic]) -> AnyArray:
 
 
 def to_numpy(data: Any, where: str) -> AnyArray:
-    """Bring `data` to a plain numpy array: tensors leave their graph and device, bfloat16 becomes float32.
+    """Bring `data` to a plain numpy array: tensors leave their graph and device, and bfloat16 becomes float32.
 
-    A masked array must not hide anything: what stands behind its mask is no value.
+    A masked array must not hide anything: what stands behind its mask is no value. An array of objects is read as the
+    list that it stands for.
     """
+    plain = as_array(data, where)
+    return as_array(plain.tolist(), where) if plain.dtype.kind == "O" and plain.ndim else plain
+
+
+def as_array(data: Any, where: str) -> AnyArray:
+    """Do the same, and leave an array of objects as it is."""
     if type(data) is np.ndarray:
         return data
     try:
@@ -56,7 +63,8 @@ def floats(data: Any, where: str) -> FloatArray:
     if array.dtype.kind in "iub":
         message = f"{where}: {array.dtype} values; token vectors are floats, convert them with .astype('float32')"
     else:
-        message = f"{where}: {array.dtype} values; pass float16, bfloat16, float32 or float64 arrays of [tokens, dim]"
+        what = f"a {type(data).__name__}" if array.dtype.kind == "O" else f"{array.dtype} values"
+        message = f"{where}: {what}; pass float16, bfloat16, float32 or float64 arrays of [tokens, dim]"
     raise InvalidInputError(message)
 
 
@@ -66,7 +74,7 @@ def numbers(data: Any, where: str) -> NDArray[np.float64]:
     if array.dtype.kind not in "fiub" and array.dtype.name != "bfloat16" and array.size:
         message = f"{where}: {array.dtype} values; pass numbers"
         raise InvalidInputError(message)
-    return array.astype(np.float64).reshape(-1)
+    return array.astype(np.float64, copy=False).reshape(-1)
 
 
 def integers(data: Any, what: str) -> OffsetArray:
@@ -85,6 +93,9 @@ def booleans(data: Any, what: str) -> BoolArray:
     array = to_numpy(data, what)
     if array.dtype.kind not in "biuf" and array.size:
         message = f"{what} must be an array of bool or of numbers, not of {array.dtype}"
+        raise InvalidInputError(message)
+    if array.dtype.kind == "f" and np.isnan(array).any():
+        message = f"{what} holds NaN; say True or False for each token"
         raise InvalidInputError(message)
     return array.astype(np.bool_)
 

@@ -18,7 +18,11 @@ def from_arrow(data: Any, where: str) -> tuple[np.ndarray[Any, Any], OffsetArray
     """Give the flat values `[tokens, dim]` and the offsets of an Arrow array; zero-copy for one chunk."""
     if not type(data).__module__.startswith("pyarrow"):
         pyarrow = import_optional("pyarrow", purpose="reading Arrow arrays of other libraries")
-        data = pyarrow.chunked_array(data) if hasattr(data, "__arrow_c_stream__") else pyarrow.array(data)
+        try:
+            data = pyarrow.chunked_array(data) if hasattr(data, "__arrow_c_stream__") else pyarrow.array(data)
+        except Exception as error:  # what another library hands over may be anything
+            message = f"{where}: an Arrow object that pyarrow cannot read ({error}); pass a column of vectors"
+            raise InvalidInputError(message) from error
     if not hasattr(data, "type"):
         message = f"{where}: an Arrow {type(data).__name__}; pass one column of it"
         raise InvalidInputError(message)

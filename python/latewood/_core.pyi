@@ -152,7 +152,7 @@ class Index:
         candidate_ids: Sequence[str] | Sequence[int] | NDArray[np.int64],
         candidate_offsets: NDArray[np.int64],
         *,
-        scores: NDArray[np.float32] | None = None,
+        scores: NDArray[np.float64] | None = None,
         weights: NDArray[np.float32] | None = None,
         k: int | None = None,
         alpha: float | None = None,

@@ -76,6 +76,11 @@ def flag_of(value: Any, what: str) -> bool:
     raise InvalidInputError(message)
 
 
+def flags_of(**given: Any) -> tuple[bool, ...]:
+    """Check several at once, under their names."""
+    return tuple(flag_of(value, name) for name, value in given.items())
+
+
 def choice_of(value: Any, what: str, known: tuple[str, ...]) -> str:
     """Check that `value` is one of the words `known`."""
     if isinstance(value, str) and value in known:

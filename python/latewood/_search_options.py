@@ -28,20 +28,19 @@ class SearchOptions(TypedDict, total=False):
 
 def checked_search(
     k: Any,
-    *,
-    condition: Any,
-    ids: Any,
-    gather: Any,
-    candidates: Any,
-    probes: Any,
-    threshold: Any,
-    feedback: Any,
-    threads: Any,
+    filter: Any = None,  # noqa: A002
+    ids: Any = None,
+    gather: Any = None,
+    candidates: Any = None,
+    probes: Any = None,
+    threshold: Any = None,
+    feedback: Any = None,
+    threads: Any = None,
 ) -> dict[str, Any]:
     """Check the options of a search, and give them as the core takes them."""
     return {
         "k": count_of(k, "k"),
-        "filter": filter_json(condition),
+        "filter": filter_json(filter),
         "ids": optional(normalise_ids, ids, "ids"),
         "gather": optional(choice_of, gather, "gather", get_args(Gather)),
         "candidates": optional(count_of, candidates, "candidates"),
@@ -52,7 +51,7 @@ def checked_search(
     }
 
 
-def checked_rerank(k: Any, *, alpha: Any, beta: Any, missing: Any, threads: Any) -> dict[str, Any]:
+def checked_rerank(k: Any, alpha: Any, beta: Any, missing: Any, threads: Any) -> dict[str, Any]:
     """Check the options of a rerank, and give them as the core takes them."""
     if k is None and (alpha is not None or beta is not None):
         message = "alpha and beta work towards a top k; pass k="

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from latewood._arrays import booleans, floats, integers, is_tensor, items_of, laid_out, numbers, to_numpy
+from latewood._arrays import as_array, booleans, floats, integers, is_tensor, items_of, laid_out, numbers
 from latewood._arrow import from_arrow, is_arrow
 from latewood._ids import one_id
 from latewood._options import count_of, flag_of, optional, shown, whole
@@ -198,8 +198,8 @@ def listed(data: Any, what: str) -> Any:
         message = f"{what}: a {type(data).__name__} has no order; pass a list"
         raise InvalidInputError(message)
     if hasattr(data, "__array__"):
-        array_like = to_numpy(data, what)
-        return array_like.tolist() if array_like.ndim and array_like.dtype.kind in "OUT" else array_like
+        plain = as_array(data, what)
+        return plain.tolist() if plain.ndim and plain.dtype.kind in "OUT" else plain
     return items_of(data, what) if isinstance(data, Iterable) else data
 
 

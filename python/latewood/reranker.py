@@ -12,7 +12,7 @@ from latewood._typing import FloatArray, Precision, VectorInput
 from latewood.encode.nano import nano_en
 from latewood.encode.protocol import Encoder, as_encoder, encode_documents, encode_queries
 from latewood.encode.sentence_transformers import SentenceTransformersEncoder
-from latewood.errors import EncoderError, InvalidInputError
+from latewood.errors import InvalidInputError
 from latewood.exact import maxsim
 from latewood.ragged import Ragged, listed, to_ragged
 
@@ -232,11 +232,7 @@ class _Configured:
 
     def _call(self, method: str, inputs: list[str]) -> Any:
         if isinstance(self._encoder, SentenceTransformersEncoder):
-            try:
-                return getattr(self._encoder.model, method)(inputs, convert_to_numpy=True, **self._options)
-            except Exception as error:  # a prompt, a device or a pool that the library does not know
-                message = f"{self._encoder!r} could not encode with {self._options}: {error}"
-                raise EncoderError(message) from error
+            return self._encoder.run(method, inputs, convert_to_numpy=True, **self._options)
         return getattr(self._encoder, method)(inputs)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from latewood._ids import plain_ids
+from latewood._ids import normalise_ids
 from latewood._typing import FloatArray, Id, OffsetArray, ResultIds
 from latewood.errors import InvalidInputError, LatewoodError
 from latewood.ragged import listed, position_of
@@ -149,7 +149,7 @@ class SearchArrays:
 
     def to_run(self, query_ids: Sequence[str]) -> dict[str, dict[str, float]]:
         """Give a run, query id → document id → score, with all ids as strings."""
-        names = [str(name) for name in plain_ids(listed(query_ids, "query_ids"))]
+        names = list(map(str, normalise_ids(listed(query_ids, "query_ids"), "query_ids")))
         if len(names) != len(self):
             message = f"{len(names)} query ids for {len(self)} queries; give one for each"
             raise InvalidInputError(message)

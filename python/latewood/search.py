@@ -10,7 +10,7 @@ from latewood import _core
 from latewood._core import Results as CoreResults
 from latewood._hits import build_hits, scaled, to_arrays
 from latewood._ids import normalise_ids, one_id
-from latewood._options import flag_of
+from latewood._options import flags_of
 from latewood._queries import Candidates, is_text_batch, many_lists, one_list
 from latewood._search_options import SearchOptions, checked_rerank, checked_score, checked_search
 from latewood._typing import FloatArray, Gather, Id, MissingRule, ScoreKind, VectorInput
@@ -21,10 +21,6 @@ from latewood.ragged import Ragged, listed, one_matrix, split_weights, to_ragged
 from latewood.results import Explanation, Hit, SearchArrays
 
 Stats = dict[str, float]
-
-
-def _flags(**given: Any) -> tuple[bool, ...]:
-    return tuple(flag_of(value, name) for name, value in given.items())
 
 
 class Searcher(ABC):
@@ -90,7 +86,11 @@ class Searcher(ABC):
             How many hits at most; fewer where fewer documents match.
         filter : mapping, optional
             Conditions on metadata, all of which must hold: `{"lang": "en"}`, `{"lang": ["en", "de"]}`,
-            `{"year": {"gte": 2020, "lt": 2025}}`.
+            `{"year": {"gte": 2020, "lt": 2025}}`. The operators are eq, ne, in, gt, gte, lt and lte. Numbers compare by
+            their exact value, whole ones of any size; values of different kinds are never equal and never in order; of
+            a list in the metadata one element must match; a missing field is None. Filters do not look inside objects:
+            a name is that of one field, dots included, and one with a dot that no document has is an
+            `InvalidInputError`, as is a field that is an object in some documents and has a value to compare in none.
         ids : sequence of str or int, optional
             Search only among these; those the index does not hold are passed over.
         weights : array [query tokens], optional
@@ -127,19 +127,9 @@ class Searcher(ABC):
             feedback from an index without cells. Options are checked before a text is encoded.
         DimensionError, EncoderRequiredError
         """
-        options = checked_search(
-            k,
-            condition=filter,
-            ids=ids,
-            gather=gather,
-            candidates=candidates,
-            probes=probes,
-            threshold=threshold,
-            feedback=feedback,
-            threads=threads,
-        )
+        options = checked_search(k, filter, ids, gather, candidates, probes, threshold, feedback, threads)
         score = checked_score(score)
-        with_documents, return_stats = _flags(with_documents=with_documents, return_stats=return_stats)
+        with_documents, return_stats = flags_of(with_documents=with_documents, return_stats=return_stats)
         queries = self._one_query(query)
         weights = split_weights(weights, queries)
         arrays, results = self._search(queries, weights, score, options)
@@ -181,19 +171,9 @@ class Searcher(ABC):
         -------
         list of list of Hit, or SearchArrays; or (that, stats) with `return_stats`
         """
-        options = checked_search(
-            k,
-            condition=filter,
-            ids=ids,
-            gather=gather,
-            candidates=candidates,
-            probes=probes,
-            threshold=threshold,
-            feedback=feedback,
-            threads=threads,
-        )
+        options = checked_search(k, filter, ids, gather, candidates, probes, threshold, feedback, threads)
         score = checked_score(score)
-        as_arrays, with_documents, return_stats = _flags(
+        as_arrays, with_documents, return_stats = flags_of(
             as_arrays=as_arrays, with_documents=with_documents, return_stats=return_stats
         )
         vectors, texts = self._many_queries(queries)
@@ -259,9 +239,9 @@ class Searcher(ABC):
         Candidate pruning and early exit are those of "Multivector Reranking in the Era of Strong First-Stage
         Retrievers", defined for negative scores and short lists too.
         """
-        options = checked_rerank(k, alpha=alpha, beta=beta, missing=missing, threads=threads)
+        options = checked_rerank(k, alpha, beta, missing, threads)
         score = checked_score(score)
-        with_documents, return_stats = _flags(with_documents=with_documents, return_stats=return_stats)
+        with_documents, return_stats = flags_of(with_documents=with_documents, return_stats=return_stats)
         chosen = one_list(candidates, scores)
         queries = self._one_query(query)
         weights = split_weights(weights, queries)
@@ -307,9 +287,9 @@ class Searcher(ABC):
         -------
         list of list of Hit, or SearchArrays, or for a run a mapping of query id to list of Hit; or (that, stats)
         """
-        options = checked_rerank(k, alpha=alpha, beta=beta, missing=missing, threads=threads)
+        options = checked_rerank(k, alpha, beta, missing, threads)
         score = checked_score(score)
-        as_arrays, with_documents, return_stats = _flags(
+        as_arrays, with_documents, return_stats = flags_of(
             as_arrays=as_arrays, with_documents=with_documents, return_stats=return_stats
         )
         keys: list[str] | None = None
@@ -387,11 +367,13 @@ class Searcher(ABC):
         if unknown is not None:
             message = f"measure_recall takes no {unknown}; its options are {', '.join(SearchOptions.__annotations__)}"
             raise InvalidInputError(message)
-        vectors, _ = self._many_queries(queries)
         # What both searches go through must not be used up by the first.
         for name, again in (("ids", normalise_ids), ("weights", listed)):
             if options.get(name) is not None:
                 options[name] = again(options[name], name)
+        of_hits = ("weights", "score", "with_documents")
+        checked_search(k, **{name: value for name, value in options.items() if name not in of_hits})
+        vectors, _ = self._many_queries(queries)
         common = ("filter", "ids", "weights", "feedback", "threads")
         shared = {name: options[name] for name in common if name in options}
         exact = self.search_batch(vectors, k, gather="exact", as_arrays=True, **shared)

@@ -11,6 +11,11 @@ def main() -> None:
     except ImportError:
         sys.stderr.write("latewood: the command line needs the package 'click': pip install 'latewood[cli]'\n")
         sys.exit(1)
-    from latewood.cli.commands import run
+    try:
+        from latewood.cli.commands import run
 
-    run()
+        run()
+    except KeyboardInterrupt:
+        # While the packages were loaded; `run` sees to those that come later.
+        sys.stderr.write("latewood: interrupted\n")
+        sys.exit(130)

@@ -1,9 +1,12 @@
 """The commands, one function each: read, call the library, print."""
 
 import json
+import os
+import re
 import sys
 from collections.abc import Callable
 from functools import wraps
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Any
 
@@ -11,28 +14,62 @@ import click
 
 from latewood._optional import progress_bar
 from latewood.cli.inputs import document_batches, read_queries, read_vectors
-from latewood.errors import LatewoodError
+from latewood.errors import InvalidInputError, LatewoodError
+from latewood.evaluate import DEFAULT_METRICS, evaluate_run, read_qrels, read_run, write_run
+from latewood.evaluate.metrics import without_identical_id
 from latewood.results import Hit
 
 ADD_CHUNK = 1024
+INTERRUPTED = 128 + 2
+BROKEN_PIPE = 128 + 13
+
+
+class _Output(click.Path):
+    """A file to write at the end: that its folder takes one is found out before the work."""
+
+    def convert(self, value: Any, parameter: click.Parameter | None, context: click.Context | None) -> Any:
+        path = super().convert(value, parameter, context)
+        folder = Path(os.fsdecode(path)).absolute().parent
+        if not os.access(folder, os.W_OK | os.X_OK) or not folder.is_dir():
+            self.fail(f"{os.fsdecode(folder)!r} is no folder that can be written to", parameter, context)
+        return path
+
+
 PATH = click.Path(path_type=Path)
 EXISTING = click.Path(path_type=Path, exists=True)
+OUTPUT = _Output(path_type=Path, dir_okay=False, writable=True)
+COUNT = click.IntRange(min=1, max=2**62)
 
 
 def run() -> None:
     """Run the command line.
 
-    The exit code is 0, 1 for an error (one line on standard error), 2 for wrong usage, 130 for Ctrl-C.
+    The exit code is 0, 1 for an error (one line on standard error), 2 for wrong usage, 130 for Ctrl-C, and 141, without
+    a word, where nobody reads the output any more.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            # What this terminal cannot show is no reason to fail.
+            stream.reconfigure(errors="backslashreplace")
     try:
         code = cli.main(standalone_mode=False, prog_name="latewood")
     except click.ClickException as error:
         error.show()
         code = error.exit_code
-    except (click.Abort, KeyboardInterrupt):
+    except click.Abort:
         click.echo("latewood: interrupted", err=True)
-        code = 130
+        code = INTERRUPTED
+    _let_go_of_output()
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _let_go_of_output() -> None:
+    """Drop what could not be written, or the interpreter tries again at its end and complains on its own."""
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 class _Failure(click.ClickException):
@@ -47,8 +84,21 @@ def _reports_errors(command: Callable[..., Any]) -> Callable[..., Any]:
     def wrapped(*arguments: Any, **options: Any) -> Any:
         try:
             return command(*arguments, **options)
+        except BrokenPipeError:
+            raise click.exceptions.Exit(BROKEN_PIPE) from None
+        except KeyboardInterrupt:
+            click.echo("latewood: interrupted", err=True)
+            raise click.exceptions.Exit(INTERRUPTED) from None
+        except (click.ClickException, click.exceptions.Exit):
+            raise
         except (LatewoodError, OSError) as error:
             raise _Failure(str(error)) from error
+        # A user has no use for a traceback; what happened is said for whoever mends it.
+        except Exception as error:
+            message = (
+                f"internal error: {type(error).__name__}: {error}; please report it with the command that led here"
+            )
+            raise _Failure(message) from error
 
     return wrapped
 
@@ -104,25 +154,30 @@ _encoder_option = click.option(
 _queries_option = click.option(
     "--queries", type=EXISTING, help="Queries: a JSONL file (id, text), a BEIR folder, or an .npz of vectors."
 )
-_k_option = click.option("-k", default=10, show_default=True, type=click.IntRange(min=1), help="Hits for each query.")
-_threads_option = click.option("--threads", type=click.IntRange(min=1), help="All processors by default.")
+_k_option = click.option("-k", default=10, show_default=True, type=COUNT, help="Hits for each query.")
+_threads_option = click.option("--threads", type=COUNT, help="All processors by default.")
+_identical_option = click.option(
+    "--keep-identical-ids",
+    is_flag=True,
+    help="Of a BEIR folder: keep the hit that has its query's own id, which BEIR leaves out.",
+)
 
 
 @_command("create")
 @click.argument("path", type=PATH)
-@click.option("--dim", type=click.IntRange(min=1), help="Dimensions of a token vector; the encoder's by default.")
+@click.option("--dim", type=COUNT, help="Dimensions of a token vector; the encoder's by default.")
 @click.option(
     "--encoder", metavar="NAME", help="Multi-vector model of the index; without --dim, the one inside the wheel."
 )
 @click.option("--codec", type=click.Choice(["residual", "flat"]), default="residual", show_default=True)
 @click.option("--bits", type=click.Choice(["1", "2", "4", "8"]), default="4", show_default=True)
-@click.option("--centroids", type=click.IntRange(min=1), help="A power of two; chosen from the data by default.")
-@click.option("--seed", default=42, show_default=True)
+@click.option("--centroids", type=COUNT, help="A power of two; chosen from the data by default.")
+@click.option("--seed", default=42, show_default=True, type=click.IntRange(min=0, max=2**64 - 1))
 @click.option(
     "--train-after",
     default=65_536,
     show_default=True,
-    type=click.IntRange(min=0),
+    type=click.IntRange(min=0, max=2**64 - 1),
     help="Tokens before training.",
 )
 def create(path: Path, bits: str, as_json: bool, **options: Any) -> None:
@@ -185,9 +240,10 @@ def delete(path: Path, ids: tuple[str, ...], missing: Any, as_json: bool) -> Non
 @_k_option
 @click.option("--filter", "condition", metavar="JSON", help='Conditions on metadata, such as \'{"lang": "en"}\'.')
 @click.option("--gather", type=click.Choice(["exact", "flood", "postings"]))
-@click.option("--candidates", type=click.IntRange(min=1))
+@click.option("--candidates", type=COUNT)
 @click.option("--feedback", "mode", type=click.Choice(["ranker", "reranker"]), help="Search twice, expanding queries.")
-@click.option("--run", "run_path", type=PATH, help="Write a TREC run here instead of printing hits.")
+@click.option("--run", "run_path", type=OUTPUT, help="Write a TREC run here instead of printing hits.")
+@_identical_option
 @_threads_option
 def search(
     path: Path,
@@ -198,6 +254,7 @@ def search(
     condition: str | None,
     mode: Any,
     run_path: Path | None,
+    keep_identical_ids: bool,
     as_json: bool,
     **options: Any,
 ) -> None:
@@ -207,12 +264,16 @@ def search(
     if (query is None) == (queries is None):
         message = "give a QUERY or --queries, one of the two"
         raise click.UsageError(message)
+    options["filter"] = _filter_option(condition)
+    options["feedback"] = Feedback(mode=mode) if mode is not None else None
     keys, asked = (["query"], [query]) if queries is None else read_queries(queries)
     index = _open(path, encoder)
-    options["filter"] = _json_option(condition, "--filter")
-    options["feedback"] = Feedback(mode=mode) if mode is not None else None
-    hits = index.search_batch(asked, k, with_documents=run_path is None, **options)
-    _output(dict(zip(keys, hits, strict=True)), run_path, as_json, single=queries is None)
+    leave_out = queries is not None and queries.is_dir() and not keep_identical_ids
+    hits = index.search_batch(asked, k + int(leave_out), with_documents=run_path is None, **options)
+    found = dict(zip(keys, hits, strict=True))
+    if leave_out:
+        found = {key: without_identical_id(key, own)[:k] for key, own in found.items()}
+    _output(found, run_path, as_json, single=queries is None)
 
 
 @_command("rerank")
@@ -220,11 +281,12 @@ def search(
 @click.option("--run", "candidates", type=EXISTING, required=True, help="First-stage candidates: a TREC run.")
 @click.option("--queries", type=EXISTING, required=True, help="As for search.")
 @_encoder_option
-@click.option("-k", type=click.IntRange(min=1), help="Hits for each query; all candidates by default.")
+@click.option("-k", type=COUNT, help="Hits for each query; all candidates by default.")
 @click.option("--alpha", type=float, help="Candidate pruning by first-stage scores.")
-@click.option("--beta", type=click.IntRange(min=1), help="Early exit after this many candidates without success.")
+@click.option("--beta", type=COUNT, help="Early exit after this many candidates without success.")
 @click.option("--missing", type=click.Choice(["error", "skip"]), default="error", show_default=True)
-@click.option("--output", "run_path", type=PATH, help="Write a TREC run here instead of printing hits.")
+@click.option("--output", "run_path", type=OUTPUT, help="Write a TREC run here instead of printing hits.")
+@_identical_option
 @_threads_option
 def rerank(
     path: Path,
@@ -232,15 +294,16 @@ def rerank(
     queries: Path,
     encoder: str | None,
     run_path: Path | None,
+    keep_identical_ids: bool,
     as_json: bool,
     **options: Any,
 ) -> None:
     """Rerank a first stage's TREC run."""
-    from latewood.evaluate.trec import read_run
-
     keys, asked = read_queries(queries)
-    index = _open(path, encoder)
     found = read_run(candidates)
+    if queries.is_dir() and not keep_identical_ids:
+        found = {key: {id_: score for id_, score in entry.items() if id_ != key} for key, entry in found.items()}
+    index = _open(path, encoder)
     lists = {query: (_ids_of_index(index, list(entry)), list(entry.values())) for query, entry in found.items()}
     pairs = {query: list(zip(ids, scores, strict=True)) for query, (ids, scores) in lists.items()}
     hits = index.rerank_batch(dict(zip(keys, asked, strict=True)), pairs, with_documents=run_path is None, **options)
@@ -251,12 +314,15 @@ def rerank(
 @click.argument("run_path", metavar="RUN", type=EXISTING)
 @click.argument("qrels", type=EXISTING)
 @click.option("--metric", "metrics", multiple=True, help="As ir-measures names them; may be repeated.")
-def evaluate(run_path: Path, qrels: Path, metrics: tuple[str, ...], as_json: bool) -> None:
+@click.option(
+    "--keep-identical-ids", is_flag=True, help="Count the hit that has its query's own id, which BEIR leaves out."
+)
+def evaluate(run_path: Path, qrels: Path, metrics: tuple[str, ...], keep_identical_ids: bool, as_json: bool) -> None:
     """Evaluate a TREC run with QRELS: a TREC or BEIR judgement file, or a BEIR folder."""
-    from latewood.evaluate import DEFAULT_METRICS, evaluate_run, read_qrels, read_run
-
     judgements = read_qrels(qrels / "qrels" / "test.tsv" if qrels.is_dir() else qrels)
-    values = evaluate_run(read_run(run_path), judgements, metrics or DEFAULT_METRICS)
+    values = evaluate_run(
+        read_run(run_path), judgements, metrics or DEFAULT_METRICS, ignore_identical_ids=not keep_identical_ids
+    )
     _print(values, as_json, lambda: _table(values))
 
 
@@ -303,8 +369,6 @@ def demo(context: click.Context, data: Path | None, encoder: str | None, as_json
 
 def _output(found: dict[str, list[Hit]], run_path: Path | None, as_json: bool, *, single: bool) -> None:
     if run_path is not None:
-        from latewood.evaluate.trec import write_run
-
         write_run(run_path, found)
         count = sum(len(hits) for hits in found.values())
         summary = {"run": str(run_path), "queries": len(found), "hits": count}
@@ -332,24 +396,28 @@ def _line(text: str | None, width: int = 100) -> str:
     return plain if len(plain) <= width else plain[: width - 1] + "…"
 
 
-def _json_option(value: str | None, name: str) -> Any:
+def _filter_option(value: str | None) -> dict[str, Any] | None:
     if value is None:
         return None
     try:
-        return json.loads(value)
-    except json.JSONDecodeError as error:
-        message = f"{name} is not JSON: {error}"
+        condition = json.loads(value)
+    except (ValueError, RecursionError) as error:
+        message = f"--filter is not JSON that can be read: {error}"
         raise click.UsageError(message) from error
+    if not isinstance(condition, dict):
+        message = f'--filter is a JSON {type(condition).__name__}; give an object such as \'{{"lang": "en"}}\''
+        raise click.UsageError(message)
+    return condition
 
 
 def _ids_of_index(index: Any, ids: Any) -> list[Any]:
     """Ids from a text file or command line, as the index has them: integers where its ids are integers."""
     import numpy as np
 
-    if isinstance(index.ids(), np.ndarray) and len(index):
-        try:
-            return [int(key) for key in ids]
-        except ValueError as error:
-            message = f"this index has integer ids: {error}"
-            raise click.UsageError(message) from error
-    return list(ids)
+    if not isinstance(index.ids(), np.ndarray) or not len(index):
+        return list(ids)
+    wrong = next((key for key in ids if not re.fullmatch("-?[0-9]{1,19}", key)), None)
+    if wrong is not None:
+        message = f"this index has integer ids of 64 bits, and {wrong!r} is none"
+        raise InvalidInputError(message)
+    return [int(key) for key in ids]

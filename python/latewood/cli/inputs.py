@@ -1,6 +1,7 @@
 """What the commands read: documents and queries from JSONL files, BEIR folders and .npz files."""
 
 import json
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from latewood._ids import plain_ids
 from latewood._typing import Id
 from latewood.errors import InvalidInputError
-from latewood.evaluate.beir import find_jsonl, read_jsonl
+from latewood.evaluate.beir import find_jsonl, load_beir, read_jsonl
 from latewood.ragged import Ragged, to_ragged
 
 
@@ -73,22 +75,37 @@ def _append(batch: Batch, entry: dict[str, Any], path: Path) -> None:
     # BEIR corpora carry an empty object in every line; it says nothing and is not stored.
     batch.metadata.append(entry.get("metadata") or None)
     if has_vectors:
-        batch.vectors.append(np.asarray(entry["vectors"], dtype=np.float32))
+        batch.vectors.append(_vectors(entry["vectors"], f"{path}: the vectors of document {key!r}"))
+
+
+def _vectors(listed: Any, where: str) -> Any:
+    """Make an array of lists of numbers; JSON does not tell whole ones from others."""
+    try:
+        array = np.asarray(listed)
+    except (ValueError, TypeError, OverflowError) as error:
+        message = f"{where} are no matrix: {error}"
+        raise InvalidInputError(message) from error
+    if array.dtype.kind not in "fiu":
+        message = f"{where} are no matrix of numbers; pass a list of vectors of one length"
+        raise InvalidInputError(message)
+    return array.astype(np.float32)
 
 
 def read_vectors(path: Path) -> tuple[list[Id], Ragged]:
     """Read ids and vectors of an .npz file: `values` [tokens, dim], `offsets` or `lengths`, and optionally `ids`."""
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        # Opened here: numpy leaves open what it does not know.
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
-    except (OSError, ValueError) as error:
-        message = f"{path}: not an .npz file of plain arrays ({error})"
+    # Damaged archives lead numpy and zipfile to a dozen kinds of errors.
+    except Exception as error:
+        message = f"{path}: not an .npz file of plain arrays ({getattr(error, 'strerror', None) or error})"
         raise InvalidInputError(message) from error
     if "values" not in arrays:
         message = f"{path}: no array 'values'; it holds {', '.join(arrays) or 'nothing'}"
         raise InvalidInputError(message)
     ragged = to_ragged(arrays["values"], offsets=arrays.get("offsets"), lengths=arrays.get("lengths"), allow_empty=True)
-    ids: list[Id] = arrays["ids"].tolist() if "ids" in arrays else list(range(len(ragged)))
+    ids: list[Id] = list(plain_ids(arrays["ids"])) if "ids" in arrays else list(range(len(ragged)))
     if len(ids) != len(ragged):
         message = f"{path}: {len(ids)} ids for {len(ragged)} items"
         raise InvalidInputError(message)
@@ -97,18 +114,22 @@ def read_vectors(path: Path) -> tuple[list[Id], Ragged]:
 
 def read_queries(source: Path) -> tuple[list[str], list[str] | Ragged]:
     """Read query ids, and their texts or vectors: a JSONL file, a BEIR folder, or an .npz file."""
+    keys: list[str]
+    asked: list[str] | Ragged
     if source.suffix == ".npz":
-        ids, ragged = read_vectors(source)
-        return [str(key) for key in ids], ragged
-    if source.is_dir():
-        from latewood.evaluate.beir import load_beir
-
+        ids, asked = read_vectors(source)
+        keys = [str(key) for key in ids]
+    elif source.is_dir():
         queries = load_beir(source).queries
-        return list(queries), list(queries.values())
-    keys: list[str] = []
-    texts: list[str] = []
-    for entry in read_jsonl(source, required=("text",)):
-        key = entry.get("id", entry.get("_id"))
-        keys.append(str(key if key is not None else len(keys)))
-        texts.append(str(entry["text"]))
-    return keys, texts
+        keys, asked = list(queries), list(queries.values())
+    else:
+        keys, asked = [], []
+        for entry in read_jsonl(source, required=("text",)):
+            key = entry.get("id", entry.get("_id"))
+            keys.append(str(key if key is not None else len(keys)))
+            asked.append(entry["text"] or "")
+    twice = next((key for key, count in Counter(keys).items() if count > 1), None)
+    if twice is not None:
+        message = f"{source}: two queries have the id {twice!r}; each needs one of its own"
+        raise InvalidInputError(message)
+    return keys, asked

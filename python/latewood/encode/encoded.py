@@ -25,9 +25,7 @@ class Encoded(list[Any]):
 
     def __init__(self, vectors: Iterable[Any], truncated: Iterable[bool]) -> None:
         super().__init__(items_of(vectors, "vectors"))
-        self.truncated: BoolArray = booleans(listed(truncated, "truncated"), "truncated").reshape(-1)
-        if len(self.truncated) != len(self):
-            message = (
-                f"{len(self.truncated)} marks of truncation for the vectors of {len(self)} texts; give one for each"
-            )
+        self.truncated: BoolArray = booleans(listed(truncated, "truncated"), "truncated")
+        if self.truncated.shape != (len(self),):
+            message = f"truncated has shape {self.truncated.shape} for {len(self)} texts; give one mark for each"
             raise InvalidInputError(message)

@@ -19,11 +19,12 @@ def fingerprint(encoder: Any, *, dim: int | None = None) -> dict[str, Any]:
     dim : int, optional
         Used when the encoder does not tell its own.
     """
+    dim = optional(count_of, dim, "dim")
     own_dim = getattr(encoder, "dim", None)
     return {
         "name": _plain(getattr(encoder, "name", None)) or type(encoder).__name__,
         "revision": _plain(getattr(encoder, "revision", None)),
-        "dim": optional(count_of, dim if own_dim is None else own_dim, "the encoder's dim"),
+        "dim": dim if own_dim is None else count_of(own_dim, "the encoder's dim"),
         "prompts": _plain(getattr(encoder, "prompts", None)),
         "pooling": _plain(getattr(encoder, "pooling", None)),
         "class": f"{type(encoder).__module__}.{type(encoder).__qualname__}",

@@ -7,7 +7,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from latewood._ids import one_id
+from latewood._ids import normalise_ids, one_id
 from latewood._options import count_of, flag_of, optional, path_of, text_of
 from latewood._typing import IdSequence
 from latewood.encode.nano import NAME, nano_en
@@ -144,6 +144,7 @@ def _encode(
 ) -> tuple[Ragged, list[bool] | None]:
     encoder = as_encoder(encoder)
     optional(count_of, dim, "dim")
+    names = optional(normalise_ids, names, "names")
     texts = checked_texts(texts, kind, names, allow_empty=flag_of(allow_empty, "allow_empty"))
     kept = [position for position, text in enumerate(texts) if text.strip()]
     vectors = getattr(encoder, method)([texts[position] for position in kept]) if kept else []

@@ -4,6 +4,7 @@ import os
 import sys
 from typing import Any
 
+from latewood._arrays import items_of
 from latewood._optional import import_optional
 from latewood._options import count_of, flag_of, optional, path_of, shown, text_of
 from latewood.encode.encoded import Encoded
@@ -131,21 +132,21 @@ class SentenceTransformersEncoder:
 
     def encode_query(self, inputs: list[str], /) -> list[Any]:
         """Token vectors of each query, `[tokens, dim]` arrays."""
-        return self._encode(self.model.encode_query, inputs)
+        return self._encode("encode_query", inputs)
 
     def encode_document(self, inputs: list[str], /) -> list[Any]:
         """Token vectors of each document, `[tokens, dim]` arrays, and where it can be told, which texts were cut."""
-        vectors = self._encode(self.model.encode_document, inputs)
+        vectors = self._encode("encode_document", inputs)
         truncated = self._cut(inputs)
         return vectors if truncated is None else Encoded(vectors, truncated)
 
     def query_tokens(self, text: str) -> list[str]:
         """Tokens that the query's vectors stand for."""
-        return self._tokens(self.model.encode_query, text)
+        return self._tokens("encode_query", text)
 
     def document_tokens(self, text: str) -> list[str]:
         """Tokens that the document's vectors stand for."""
-        return self._tokens(self.model.encode_document, text)
+        return self._tokens("encode_document", text)
 
     def _from_config(self, attribute: str) -> str | None:
         """Read what transformers noted when it loaded the backbone."""
@@ -156,13 +157,21 @@ class SentenceTransformersEncoder:
                 return str(value)
         return None
 
-    def _encode(self, method: Any, inputs: list[str]) -> list[Any]:
-        if not inputs:
+    def run(self, method: str, inputs: Any, **options: Any) -> Any:
+        """Call one of the model's methods; what it raises becomes an `EncoderError`."""
+        encode = getattr(self.model, method)
+        try:
+            return encode(inputs, **options)
+        except Exception as error:  # whatever the library, torch or a model's own code raises
+            message = f"{self!r} could not encode with {options}: {type(error).__name__}: {error}"
+            raise EncoderError(message) from error
+
+    def _encode(self, method: str, inputs: list[str]) -> list[Any]:
+        items = items_of(inputs, "the texts")
+        if not items:
             return []
-        vectors = method(
-            inputs, batch_size=self.batch_size, show_progress_bar=self.show_progress, convert_to_numpy=True
-        )
-        return list(vectors)
+        options: dict[str, Any] = {"batch_size": self.batch_size, "show_progress_bar": self.show_progress}
+        return list(self.run(method, items, **options, convert_to_numpy=True))
 
     def _cut(self, inputs: list[Any]) -> list[bool] | None:
         """Whether each document has more tokens than the model takes; None if that is not to be told beforehand."""
@@ -183,8 +192,8 @@ class SentenceTransformersEncoder:
         lengths = iter([len(row) for row in rows])
         return [long and next(lengths) > limit for long in counted]
 
-    def _tokens(self, method: Any, text: str) -> list[str]:
-        features = method([text], output_value=None, show_progress_bar=False)[0]
+    def _tokens(self, method: str, text: str) -> list[str]:
+        features = self.run(method, [text_of(text, "the text")], output_value=None, show_progress_bar=False)[0]
         counted = features["attention_mask"].bool()
         return [str(token) for token in self.model.tokenizer.convert_ids_to_tokens(features["input_ids"][counted])]
 

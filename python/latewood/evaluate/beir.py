@@ -3,13 +3,19 @@
 import gzip
 import json
 import os
+import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from latewood.errors import InvalidInputError
-from latewood.evaluate.trec import Qrels, read_qrels
+from latewood.evaluate.trec import Qrels, path_of, read_qrels
+
+_KINDS: tuple[tuple[tuple[str, ...], tuple[type, ...], str], ...] = (
+    (("id", "_id"), (str, int, type(None)), "a string or an integer"),
+    (("text", "title"), (str, type(None)), "a string or null"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,13 +55,16 @@ def load_beir(folder: str | os.PathLike[str], split: str = "test") -> Collection
     InvalidInputError
         A missing file or a line that does not fit, with its number.
     """
-    root = Path(folder)
+    root = path_of(folder)
+    if not isinstance(cast("object", split), str) or not split or Path(split).name != split:
+        message = f"split must be the name of one, such as 'test', not {split!r}"
+        raise InvalidInputError(message)
     corpus = {
-        str(entry["_id"]): {"title": str(entry.get("title") or ""), "text": str(entry.get("text") or "")}
+        str(entry["_id"]): {"title": entry.get("title") or "", "text": entry.get("text") or ""}
         for entry in read_jsonl(find_jsonl(root, "corpus"), required=("_id",))
     }
     queries = {
-        str(entry["_id"]): str(entry["text"])
+        str(entry["_id"]): entry["text"] or ""
         for entry in read_jsonl(find_jsonl(root, "queries"), required=("_id", "text"))
     }
     judgements = root / "qrels" / f"{split}.tsv"
@@ -79,21 +88,28 @@ def find_jsonl(folder: Path, name: str) -> Path:
 def read_jsonl(path: str | os.PathLike[str], *, required: tuple[str, ...] = ()) -> Iterator[dict[str, Any]]:
     """Give the JSON object on each line of a file, plain or `.gz`; empty lines are passed over.
 
+    Ids, under "id" or "_id", are strings or integers, and "text" and "title" strings or null, where they are there.
+
     Raises
     ------
     InvalidInputError
-        No such file, a line that is not a JSON object, or one that lacks a required key: with the line's number.
+        No such file, a line that is not such a JSON object, or one that lacks a required key: with the line's number.
     """
-    source = Path(path)
+    source = path_of(path)
     try:
         if source.suffix == ".gz":
-            with gzip.open(source, "rt", encoding="utf-8") as packed:
-                yield from _objects(packed, os.fspath(path), required)
+            with gzip.open(source, "rt", encoding="utf-8-sig") as packed:
+                yield from _objects(packed, os.fsdecode(path), required)
         else:
-            with source.open(encoding="utf-8") as plain:
-                yield from _objects(plain, os.fspath(path), required)
-    except (OSError, EOFError, UnicodeDecodeError) as error:
-        message = f"{os.fspath(path)}: {getattr(error, 'strerror', None) or error}"
+            with source.open(encoding="utf-8-sig") as plain:
+                yield from _objects(plain, os.fsdecode(path), required)
+    except UnicodeDecodeError as error:
+        message = f"{os.fsdecode(path)}: not UTF-8 text ({error}); it must be a text file in UTF-8"
+        raise InvalidInputError(message) from error
+    except InvalidInputError:
+        raise
+    except (OSError, EOFError, ValueError, zlib.error) as error:
+        message = f"{os.fsdecode(path)}: {getattr(error, 'strerror', None) or error}"
         raise InvalidInputError(message) from error
 
 
@@ -103,8 +119,8 @@ def _objects(lines: Iterable[str], path: str, required: tuple[str, ...]) -> Iter
             continue
         try:
             entry = json.loads(line)
-        except json.JSONDecodeError as error:
-            message = f"{path}, line {number}: not JSON ({error})"
+        except (ValueError, RecursionError) as error:
+            message = f"{path}, line {number}: not JSON that can be read ({error})"
             raise InvalidInputError(message) from error
         if not isinstance(entry, dict):
             message = f"{path}, line {number}: a {type(entry).__name__}; each line is a JSON object"
@@ -113,4 +129,13 @@ def _objects(lines: Iterable[str], path: str, required: tuple[str, ...]) -> Iter
             if key not in entry:
                 message = f"{path}, line {number}: the key {key!r} is missing"
                 raise InvalidInputError(message)
+        for keys, kinds, wanted in _KINDS:
+            for key in keys:
+                value = entry.get(key)
+                if isinstance(value, bool) or not isinstance(value, kinds):
+                    message = f"{path}, line {number}: {key!r} is a {type(value).__name__}; it must be {wanted}"
+                    raise InvalidInputError(message)
+        if "_id" in required and entry["_id"] is None:
+            message = f"{path}, line {number}: '_id' is null; it must be a string or an integer"
+            raise InvalidInputError(message)
         yield entry

@@ -1,31 +1,46 @@
 """Effectiveness, computed by ir-measures."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
 
 from latewood._optional import import_optional
-from latewood._typing import Run
+from latewood._queries import items_of
 from latewood.errors import InvalidInputError
-from latewood.evaluate.trec import Qrels
+from latewood.evaluate.trec import Qrels, rankings, text_id
 from latewood.results import Hit
 
+if TYPE_CHECKING:
+    from latewood._typing import Run
+
 DEFAULT_METRICS = ("nDCG@10", "R@100", "RR@10", "AP")
+
+MOST_RELEVANT = 1_000_000
+"""Judgements beyond it, of either sign, are refused: trec_eval counts every level of relevance up to the highest."""
 
 
 def evaluate_run(
     run: Mapping[str, Mapping[str, float]] | Mapping[str, Sequence[Hit]],
     qrels: Qrels,
     metrics: Iterable[str] = DEFAULT_METRICS,
+    *,
+    ignore_identical_ids: bool = True,
 ) -> dict[str, float]:
     """Average metrics of a run over the judged queries.
 
     Parameters
     ----------
-    run : mapping of query id to {document id: score}, or to hits
+    run : mapping of query id to {document id: score}, or to hits in order
         A judged query that the run lacks counts as having found nothing.
     qrels : mapping of query id to {document id: relevance}
     metrics : iterable of str
         As ir-measures names them: "nDCG@10", "R@100", "RR@10", "AP".
+    ignore_identical_ids : bool
+        Leave out of the run what has the query's own id, judged or not, as BEIR does by default and MTEB for the tasks
+        that need it: in ArguAna and Quora the queries are documents of the corpus, and would all find themselves first.
+        Judgements are not changed. Where queries and documents have equal ids by chance, pass False unless figures are
+        compared with BEIR's.
 
     Returns
     -------
@@ -37,30 +52,77 @@ def evaluate_run(
     MissingDependencyError
         ir-measures is not installed (extra `eval`).
     InvalidInputError
-        A metric that does not exist, or no judgements.
+        A metric that does not exist, no judgements; an id given twice, a score that is NaN, a relevance that is no
+        integer.
     """
-    if not qrels:
-        message = "there are no judgements to evaluate with"
+    if not isinstance(cast("object", ignore_identical_ids), (bool, np.bool_)):
+        message = f"ignore_identical_ids must be True or False, not {ignore_identical_ids!r}"
         raise InvalidInputError(message)
+    judgements = _judgements(qrels)
+    ranked = rankings(run)
     ir_measures: Any = import_optional("ir_measures", extra="eval", purpose="evaluation")
-    parsed = []
-    for name in metrics:
-        try:
-            parsed.append(ir_measures.parse_measure(name))
-        except (ValueError, NameError, SyntaxError) as error:
-            message = f"ir-measures knows no metric {name!r}: {error}"
-            raise InvalidInputError(message) from error
-    values = ir_measures.calc_aggregate(parsed, qrels, _finite(run))
+    parsed = _parsed(ir_measures, metrics)
+    # Ranks in place of scores, so that ties are not broken in another way.
+    ranks: Run = {}
+    for query, hits in ranked.items():
+        kept = [document for document in hits if not (ignore_identical_ids and document == query)]
+        ranks[query] = {document: float(-rank) for rank, document in enumerate(kept)}
+    try:
+        values = ir_measures.calc_aggregate(parsed, judgements, ranks)
+    # ir-measures and what it calls raise whatever they come to.
+    except Exception as error:
+        message = f"ir-measures cannot compute {', '.join(map(str, parsed))}: {error}"
+        raise InvalidInputError(message) from error
     return {str(measure): float(values[measure]) for measure in parsed}
 
 
-def _finite(run: Any) -> Run:
-    """Replace scores by ranks in the given order, so that ties are not broken in another way."""
-    result: Run = {}
-    for query, hits in run.items():
-        if isinstance(hits, Mapping):
-            ordered = sorted(hits.items(), key=lambda item: -item[1])
-        else:
-            ordered = [(str(hit.id), hit.score) for hit in hits]
-        result[query] = {str(document): float(-rank) for rank, (document, _) in enumerate(ordered)}
+def without_identical_id(query: str, hits: Sequence[Hit]) -> list[Hit]:
+    """Leave out the hit that has the query's own id; `evaluate_run` tells why."""
+    kept = [hit for hit in hits if str(hit.id) != query]
+    for rank, hit in enumerate(kept, start=1):
+        hit.rank = rank
+    return kept
+
+
+def _judgements(qrels: Any) -> Qrels:
+    if not isinstance(qrels, Mapping) or not all(isinstance(entry, Mapping) for entry in qrels.values()):
+        message = "the judgements are no mapping of query id to {document id: relevance}"
+        raise InvalidInputError(message)
+    if not qrels:
+        message = "there are no judgements to evaluate with"
+        raise InvalidInputError(message)
+    result: Qrels = {}
+    for key, entry in qrels.items():
+        query = text_id(key, "query id")
+        result[query] = {}
+        for document, relevance in entry.items():
+            whole = isinstance(relevance, (int, np.integer)) and not isinstance(relevance, bool)
+            if not whole or not -MOST_RELEVANT <= relevance <= MOST_RELEVANT:
+                message = (
+                    f"the relevance of document {document!r} for query {query!r} is {relevance!r}; "
+                    f"it must be an integer from {-MOST_RELEVANT} to {MOST_RELEVANT}"
+                )
+                raise InvalidInputError(message)
+            result[query][text_id(document, "document id")] = int(relevance)
     return result
+
+
+def _parsed(ir_measures: Any, metrics: Any) -> list[Any]:
+    names = items_of(metrics, "the metrics", "a list of str, such as ['nDCG@10']")
+    if not len(names):
+        message = "no metric is asked for; pass a list of them, such as ['nDCG@10']"
+        raise InvalidInputError(message)
+    parsed = []
+    for name in names:
+        try:
+            measure = ir_measures.parse_measure(name)
+        # So does its parser, which is Python's.
+        except Exception as error:
+            message = f"ir-measures knows no metric {name!r}: {error}"
+            raise InvalidInputError(message) from error
+        # trec_eval ends the process at a cutoff of 0.
+        if any(type(value) is int and not 1 <= value < 2**31 for value in measure.params.values()):
+            message = f"metric {name!r}: its numbers must be at least 1 and below 2^31"
+            raise InvalidInputError(message)
+        parsed.append(measure)
+    return parsed

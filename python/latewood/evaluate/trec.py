@@ -2,12 +2,17 @@
 
 import math
 import os
+import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from latewood._ids import one_id, plain_ids
+from latewood._queries import read_candidates
 from latewood._typing import Run
-from latewood.errors import InvalidInputError
+from latewood.errors import InvalidInputError, StorageError
 from latewood.results import Hit
 
 Qrels = dict[str, dict[str, int]]
@@ -25,33 +30,84 @@ def write_run(
     """Write a run: `query Q0 document rank score tag`, a line for each hit.
 
     Evaluation tools sort by score again and break ties by document id. So that they see the ranking that was given, a
-    score
-    that is not below the one before it is written as the next smaller double; two different float32 scores never meet.
+    score that is not below the one before it is written as the next smaller double; two different float32 scores never
+    meet.
 
     Parameters
     ----------
     path : path-like
+        The file is replaced when the whole run is written; what fails leaves it as it was.
     run : mapping of query id to hits in order, or to {document id: score}
     tag : str
         Name of the system, without blanks.
+
+    Raises
+    ------
+    InvalidInputError
+        An id or tag that is empty or has blanks, a document twice for one query, a score that is NaN or no number.
+    StorageError
+        The file cannot be written.
     """
-    _check_field(tag, "tag")
+    name = _field(tag, "tag")
     lines = []
-    for query, hits in run.items():
-        _check_field(query, "query id")
+    for query, hits in rankings(run).items():
+        _field(query, "query id")
         previous = math.inf
-        for rank, (document, score) in enumerate(_ranked(hits), start=1):
-            _check_field(document, "document id")
-            written = max(float(score), LOWEST_SCORE)
+        for rank, (document, score) in enumerate(hits.items(), start=1):
+            written = max(score, LOWEST_SCORE)
             if written >= previous:
                 written = math.nextafter(previous, -math.inf)
-            lines.append(f"{query} Q0 {document} {rank} {written!r} {tag}\n")
+            lines.append(f"{query} Q0 {_field(document, 'document id')} {rank} {written!r} {name}\n")
             previous = written
-    Path(path).write_text("".join(lines), encoding="utf-8")
+    _replace(path_of(path), "".join(lines))
+
+
+def rankings(run: Any) -> Run:
+    """Bring a run to query id → document id → score, all ids as str, the best first.
+
+    Scores of a mapping put its documents in order, ties as they are given. Hits, and candidates in other forms of
+    `latewood.first_stage`, are in order already.
+    """
+    if not isinstance(run, Mapping):
+        message = f"the run is a {type(run).__name__}; pass a mapping of query id to hits or to {{document id: score}}"
+        raise InvalidInputError(message)
+    result: Run = {}
+    for key, hits in run.items():
+        query = text_id(key, "query id")
+        ids, scores = read_candidates(hits, f"the hits of query {query!r}")
+        documents = [text_id(document, "document id") for document in plain_ids(ids)]
+        values = [-float(rank) for rank in range(len(ids))] if scores is None else scores.tolist()
+        order = np.argsort([-value for value in values], kind="stable").tolist()
+        ranked = {documents[at]: values[at] for at in (order if isinstance(hits, Mapping) else range(len(ids)))}
+        if query in result or len(ranked) != len(documents):
+            twice = f"has query {query!r}" if query in result else f"lists a document of query {query!r}"
+            message = f"the run {twice} twice; ids are compared as strings, and each counts once"
+            raise InvalidInputError(message)
+        result[query] = ranked
+    return result
+
+
+def text_id(value: Any, what: str) -> str:
+    """Bring an id to the string that stands for it in a run.
+
+    Evaluation tools are written in C: text that is no Unicode, or ends early there, would bring them down.
+    """
+    key = one_id(value)
+    text = str(key)
+    if "\0" in text or (not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text)):
+        message = f"the {what} {key!r} has characters that evaluation tools cannot read"
+        raise InvalidInputError(message)
+    return text
 
 
 def read_run(path: str | os.PathLike[str]) -> Run:
-    """Read a run, as query id → document id → score in the order of scores, ties in the order of ranks."""
+    """Read a run, as query id → document id → score in the order of scores, ties in the order of ranks.
+
+    Raises
+    ------
+    InvalidInputError
+        No such file, one that is not UTF-8 text, or a line that does not fit, with its number.
+    """
     rows: dict[str, list[tuple[float, int, str]]] = {}
     for number, fields in _rows(path):
         if len(fields) != 6:
@@ -64,6 +120,9 @@ def read_run(path: str | os.PathLike[str]) -> Run:
         except ValueError as error:
             message = f"{os.fspath(path)}, line {number}: {error}"
             raise InvalidInputError(message) from error
+        if math.isnan(row[0]):
+            message = f"{os.fspath(path)}, line {number}: the score is NaN, which has no place in a ranking"
+            raise InvalidInputError(message)
         rows.setdefault(fields[0], []).append(row)
     run: Run = {}
     for query, found in rows.items():
@@ -76,7 +135,13 @@ def read_run(path: str | os.PathLike[str]) -> Run:
 
 
 def read_qrels(path: str | os.PathLike[str]) -> Qrels:
-    """Read judgements: BEIR's three columns with a header, or TREC's four (`query iteration document relevance`)."""
+    """Read judgements: BEIR's three columns with a header, or TREC's four (`query iteration document relevance`).
+
+    Raises
+    ------
+    InvalidInputError
+        As for `read_run`.
+    """
     qrels: Qrels = {}
     for number, fields in _rows(path):
         if number == 1 and not fields[-1].lstrip("-").isdigit():
@@ -93,22 +158,52 @@ def read_qrels(path: str | os.PathLike[str]) -> Qrels:
     return qrels
 
 
+def path_of(path: Any) -> Path:
+    """Check that `path` is a path."""
+    try:
+        return Path(os.fsdecode(path))
+    except TypeError as error:
+        message = f"a path is expected, not a {type(path).__name__}: {path!r}"
+        raise InvalidInputError(message) from error
+
+
 def _rows(path: str | os.PathLike[str]) -> Iterable[tuple[int, list[str]]]:
     try:
-        text = Path(path).read_text(encoding="utf-8")
-    except OSError as error:
-        message = f"{os.fspath(path)}: {error.strerror or error}"
+        text = path_of(path).read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        message = f"{os.fspath(path)}: not UTF-8 text ({error}); it must be a text file in UTF-8"
         raise InvalidInputError(message) from error
-    return [(number, line.split()) for number, line in enumerate(text.splitlines(), start=1) if line.strip()]
+    except (OSError, ValueError) as error:
+        message = f"{os.fspath(path)}: {getattr(error, 'strerror', None) or error}"
+        raise InvalidInputError(message) from error
+    return [(number, line.split()) for number, line in enumerate(text.split("\n"), start=1) if line.strip()]
 
 
-def _ranked(hits: Any) -> list[tuple[str, float]]:
-    if isinstance(hits, Mapping):
-        return sorted(((str(key), float(score)) for key, score in hits.items()), key=lambda item: -item[1])
-    return [(str(hit.id), hit.score) for hit in hits]
-
-
-def _check_field(value: str, what: str) -> None:
-    if not value or any(character.isspace() for character in value):
-        message = f"the {what} {value!r} cannot stand in a TREC run: it is empty or has blanks"
+def _field(value: Any, what: str) -> str:
+    text = text_id(value, what)
+    if not text or any(character.isspace() for character in text):
+        message = f"the {what} {text!r} cannot stand in a TREC run: it is empty or has blanks"
         raise InvalidInputError(message)
+    return text
+
+
+def _replace(path: Path, text: str) -> None:
+    """Write a file beside, and put it in place when it is whole; a pipe or device is written to as it is."""
+    try:
+        target = path.resolve()
+        if target.exists() and not target.is_file():
+            target.write_text(text, encoding="utf-8")
+            return
+        scratch = target.with_name(f".{target.name}.{os.getpid()}.new")
+        try:
+            scratch.write_text(text, encoding="utf-8")
+            if target.exists():
+                shutil.copymode(target, scratch)
+            scratch.replace(target)
+        finally:
+            scratch.unlink(missing_ok=True)
+    except BrokenPipeError:
+        raise
+    except (OSError, ValueError) as error:
+        message = f"the run cannot be written to {path}: {getattr(error, 'strerror', None) or error}"
+        raise StorageError(message) from error

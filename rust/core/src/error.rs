@@ -59,7 +59,7 @@ pub enum Error {
         place: String,
     },
     /// Integer and string ids were mixed.
-    #[error("id {id} is {got}, but the ids of this index are {expected}; one index holds one kind of id")]
+    #[error("id {id} cannot be in this index, whose ids are {expected}, not {got}; pass ids of that kind")]
     IdKind {
         /// The id.
         id: String,

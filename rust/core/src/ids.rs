@@ -4,6 +4,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::error::{Error, Result};
+
 /// A document's id.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Id {
@@ -48,6 +50,25 @@ impl Id {
         match self {
             Self::Int(_) => IdKind::Int,
             Self::Str(_) => IdKind::Str,
+        }
+    }
+}
+
+impl IdRef<'_> {
+    /// The kind of this id.
+    #[must_use]
+    pub fn kind(self) -> IdKind {
+        match self {
+            Self::Int(_) => IdKind::Int,
+            Self::Str(_) => IdKind::Str,
+        }
+    }
+
+    /// Refuses an id of another kind than the index's; an index without documents has none yet.
+    pub(crate) fn check_kind(self, expected: Option<IdKind>) -> Result<()> {
+        match expected.filter(|&kind| kind != self.kind()) {
+            Some(kind) => Err(Error::IdKind { id: self.to_string(), got: self.kind().name(), expected: kind.name() }),
+            None => Ok(()),
         }
     }
 }

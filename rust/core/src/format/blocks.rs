@@ -8,11 +8,15 @@ use super::checksum::{Hasher, checksum};
 use super::container::Container;
 use super::section::SectionKind;
 use crate::error::Result;
+use crate::parallel::Execution;
 use crate::storage::{Column, Plain, bytes_of};
 
 /// Bytes of a block; the last one of a section may be shorter. A larger one makes the first read of a document slower, and
 /// a smaller one the file longer: eight bytes for each.
 pub const BLOCK_BYTES: usize = 1 << 14;
+
+/// Bytes that are read or written between two looks at whether to stop.
+pub(super) const STEP_BYTES: usize = 1 << 20;
 
 /// Blocks of a section of so many bytes.
 pub(crate) fn block_count(bytes: u64) -> u64 {
@@ -20,10 +24,14 @@ pub(crate) fn block_count(bytes: u64) -> u64 {
 }
 
 /// The checksums of the blocks of a section that comes in pieces.
-pub(crate) fn block_checksums(pieces: &[&[u8]]) -> Vec<u64> {
+///
+/// # Errors
+/// [`crate::Error::Interrupted`].
+pub(crate) fn block_checksums(pieces: &[&[u8]], execution: &Execution) -> Result<Vec<u64>> {
     let mut checksums = Vec::new();
     let (mut hasher, mut filled) = (Hasher::default(), 0);
-    for mut piece in pieces.iter().copied() {
+    for mut piece in pieces.iter().flat_map(|piece| piece.chunks(STEP_BYTES)) {
+        execution.check()?;
         if filled == 0 {
             // Whole blocks need no state between pieces.
             let (blocks, rest) = piece.as_chunks::<BLOCK_BYTES>();
@@ -44,7 +52,7 @@ pub(crate) fn block_checksums(pieces: &[&[u8]]) -> Vec<u64> {
     if filled > 0 {
         checksums.push(hasher.finish());
     }
-    checksums
+    Ok(checksums)
 }
 
 /// What must hold of every number of a section, besides their checksums.
@@ -130,6 +138,11 @@ impl<T: Plain> Blocks<T> {
         Ok(&self.column)
     }
 
+    /// All numbers, for a caller that has verified the file.
+    pub(crate) fn as_they_are(&self) -> &[T] {
+        &self.column
+    }
+
     #[cold]
     fn verify(&self, block: usize) -> Result<()> {
         let per_block = BLOCK_BYTES / size_of::<T>();
@@ -164,15 +177,16 @@ mod tests {
     #[test]
     fn pieces_do_not_change_the_checksums() {
         let bytes: Vec<u8> = (0..3 * BLOCK_BYTES + 5).map(|at| (at % 251) as u8).collect();
-        let whole = block_checksums(&[&bytes]);
+        let checksums = |pieces: &[&[u8]]| block_checksums(pieces, &Execution::undisturbed()).expect("not interrupted");
+        let whole = checksums(&[&bytes]);
         assert_eq!(whole.len() as u64, block_count(bytes.len() as u64));
         assert_eq!(whole[1], checksum(&bytes[BLOCK_BYTES..2 * BLOCK_BYTES]));
         assert_eq!(whole[3], checksum(&bytes[3 * BLOCK_BYTES..]));
         for cut in [0, 1, BLOCK_BYTES - 1, BLOCK_BYTES, BLOCK_BYTES + 1, bytes.len()] {
             let (head, tail) = bytes.split_at(cut);
-            assert_eq!(block_checksums(&[head, &[], tail]), whole, "cut at {cut}");
+            assert_eq!(checksums(&[head, &[], tail]), whole, "cut at {cut}");
         }
-        assert!(block_checksums(&[]).is_empty());
+        assert!(checksums(&[]).is_empty());
         assert_eq!(block_count(0), 0);
     }
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::FileEntry;
-use super::blocks::{BLOCK_BYTES, block_checksums, block_count};
+use super::blocks::{BLOCK_BYTES, STEP_BYTES, block_checksums, block_count};
 use super::checksum::{Hasher, checksum};
 use super::header::{
     ALIGNMENT, BLOCKS_SINCE, ENTRY_BYTES, Entry, FORMAT_VERSION, FileKind, HEADER_BYTES, Header, MIN_READER, REQUIRED,
@@ -15,9 +15,6 @@ use super::section::SectionKind;
 use crate::error::{Error, Result};
 use crate::parallel::Execution;
 use crate::storage::{Blob, Column, Plain, Storage, bytes_of};
-
-/// Bytes that are collected before they are handed to the storage, and read between two looks at whether to stop.
-const STEP_BYTES: usize = 1 << 20;
 
 /// A section to be written: its bytes in pieces.
 pub(crate) struct SectionData<'a> {
@@ -46,11 +43,8 @@ pub(crate) fn write_container(
     sections: &[SectionData<'_>],
     execution: &Execution,
 ) -> Result<FileEntry> {
-    let mut checksums = Vec::with_capacity(sections.len());
-    for section in sections {
-        execution.check()?;
-        checksums.push(block_checksums(&section.pieces));
-    }
+    let checksums: Vec<Vec<u64>> =
+        sections.iter().map(|section| block_checksums(&section.pieces, execution)).collect::<Result<_>>()?;
     let all_checksums = checksums.concat();
     let blocks = SectionData::new(SectionKind::BlockChecksums, bytes_of(&all_checksums));
     let entry_checksums = checksums.iter().map(|own| checksum(bytes_of(own)));

@@ -31,6 +31,8 @@ pub(crate) struct Column {
     documents: Vec<u32>,
     /// Documents without the field, and those in which it is or holds null.
     null: RoaringBitmap,
+    /// Documents in which the field is an object, or an array that holds one or another array.
+    nested: RoaringBitmap,
 }
 
 impl Columns {
@@ -76,7 +78,13 @@ impl Column {
                 None | Some(Value::Null) => {
                     column.null.insert(document);
                 }
+                Some(Value::Object(_)) => {
+                    column.nested.insert(document);
+                }
                 Some(Value::Array(elements)) => {
+                    if elements.iter().any(|element| element.is_object() || element.is_array()) {
+                        column.nested.insert(document);
+                    }
                     pairs.extend(elements.iter().filter_map(Scalar::from_json).map(|scalar| (scalar, document)));
                 }
                 Some(value) => pairs.extend(Scalar::from_json(&value).map(|scalar| (scalar, document))),
@@ -100,6 +108,16 @@ impl Column {
             }
         }
         Ok(column)
+    }
+
+    /// Whether a document that is not among `dead` holds a value other than null.
+    pub(crate) fn holders_outside(&self, dead: &RoaringBitmap) -> bool {
+        self.documents.iter().any(|&document| !dead.contains(document))
+    }
+
+    /// Documents in which the field is, or holds, what no filter compares.
+    pub(crate) fn nested(&self) -> &RoaringBitmap {
+        &self.nested
     }
 
     /// Documents that hold `wanted`.
@@ -231,6 +249,49 @@ mod tests {
         assert_eq!(matching(r#"{"year": {"lte": 1999.5}}"#), [0, 6]);
         assert_eq!(matching(r#"{"year": {"gte": "0"}}"#), [3]);
         assert_eq!(matching(r#"{"lang": {"gt": "de"}, "year": {"lt": 2000}}"#), [0, 6]);
+    }
+
+    /// Numbers in ascending order, with other ways to write each; those of different rows are neighbours.
+    const NUMBERS: [&[&str]; 19] = [
+        &["-1e400", "-1e500"],
+        &["-1000000000000000000000000000000000000000000"],
+        &["-999999999999999999999999999999999999999999"],
+        &["-170141183460469231731687303715884105729"],
+        &["-170141183460469231731687303715884105728", "-1.7014118346046923e38"],
+        &["-9223372036854775809"],
+        &["-1", "-1.0", "-10e-1"],
+        &["0", "-0", "0.0", "-0.0", "1e-400"],
+        &["5e-324"],
+        &["0.1", "1e-1", "0.1000000000000000055511151231257827"],
+        &["9007199254740992", "9007199254740992.0"],
+        &["9007199254740993"],
+        &["18446744073709551615"],
+        &["18446744073709551616", "18446744073709551616.0"],
+        &["99999999999999991611392", "1e23"],
+        &["100000000000000000000000"],
+        &["170141183460469231731687303715884105727"],
+        &["170141183460469231731687303715884105728", "1.7014118346046923e38"],
+        &["1e400", "1e500"],
+    ];
+
+    #[test]
+    fn numbers_of_any_size_compare_by_their_exact_value() {
+        let rows = NUMBERS.iter().enumerate();
+        let written: Vec<(usize, &str)> = rows.flat_map(|(row, forms)| forms.iter().map(move |&n| (row, n))).collect();
+        let documents: Vec<String> = written.iter().map(|(_, number)| format!("{{\"n\": {number}}}")).collect();
+        let json = |at: u32| Ok(Some(documents[at as usize].as_str()));
+        let column = Column::build("n", documents.len() as u32, json, Error::invalid).expect("JSON");
+        for &(row, number) in &written {
+            for (operator, wanted) in [("eq", row..row + 1), ("lt", 0..row), ("gt", row + 1..NUMBERS.len())] {
+                let filter = Filter::from_json(&format!("{{\"n\": {{\"{operator}\": {number}}}}}")).expect("a filter");
+                let (_, condition) = filter.conditions().next().expect("one condition");
+                let found = condition.matching(&column, documents.len() as u32);
+                let rows: Vec<usize> = found.iter().map(|at| written[at as usize].0).collect();
+                let expected: Vec<usize> =
+                    written.iter().map(|&(row, _)| row).filter(|row| wanted.contains(row)).collect();
+                assert_eq!(rows, expected, "{operator} {number}");
+            }
+        }
     }
 
     #[test]

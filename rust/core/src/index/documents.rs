@@ -16,13 +16,23 @@ pub struct Location {
 }
 
 impl Snapshot {
+    /// Where the document with this id is, if the index has it.
+    ///
+    /// # Errors
+    /// [`Error::IdKind`] for an id that it cannot have, which is a mistake wherever missing documents are passed over.
+    pub fn look_up<'a>(&self, id: impl Into<IdRef<'a>>) -> Result<Option<Location>> {
+        let id = id.into();
+        id.check_kind(self.id_kind())?;
+        Ok(self.find(id))
+    }
+
     /// Where the document with this id is.
     ///
     /// # Errors
-    /// [`Error::UnknownId`].
+    /// [`Error::UnknownId`], [`Error::IdKind`].
     pub fn locate<'a>(&self, id: impl Into<IdRef<'a>>) -> Result<Location> {
         let id = id.into();
-        self.find(id).ok_or_else(|| Error::UnknownId { id: id.to_string(), place: String::new() })
+        self.look_up(id)?.ok_or_else(|| Error::UnknownId { id: id.to_string(), place: String::new() })
     }
 
     /// The id of the document at `at`.

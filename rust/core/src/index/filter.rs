@@ -5,17 +5,28 @@
 //! ```
 //!
 //! Every field must hold (and). A document whose field is an array matches if one of its elements does. A field that a
-//! document does not have is `null`. Numbers are compared by value, `1` equals `1.0`; values of different kinds are
-//! never equal and never in order.
+//! document does not have is `null`. Values of different kinds are never equal and never in order.
+//!
+//! Numbers are compared by their exact value, `1` equals `1.0`. One that is written as a whole number may have any number
+//! of digits; one with a fraction or an exponent is the double nearest to it, as JSON readers have it.
+//!
+//! Filters do not look inside objects. A name is that of one field, dots included. Two filters would match nothing for a
+//! reason that nobody sees, and are refused: one on a name with a dot that no living document has, and one on a field
+//! that is an object in some living documents and has a value to compare in none. Whether an object is null can be asked.
 
+use std::borrow::Borrow;
 use std::cmp::Ordering;
+use std::sync::Arc;
 
 use roaring::RoaringBitmap;
 use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Number, Value};
 
 use super::columns::Column;
+use super::segment::Segment;
 use crate::error::{Error, Result};
+use crate::ids::Id;
+use crate::parallel::Execution;
 
 const OPERATORS: &str = "eq, ne, in, gt, gte, lt, lte";
 
@@ -32,7 +43,9 @@ pub(crate) enum Scalar {
     Bool(bool),
     /// A number without a fraction, however it was written.
     Whole(i128),
-    /// A number with a fraction, or one beyond the range of the others.
+    /// A whole number beyond the range of the others: its sign and digits.
+    Huge(String),
+    /// A number with a fraction, or one that no double reaches.
     Fraction(f64),
     Text(String),
 }
@@ -95,9 +108,77 @@ impl Filter {
         self.conditions.is_empty()
     }
 
+    /// Documents of each segment that pass and are not deleted.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for a condition that nothing can fulfil because its field is inside objects or is one,
+    /// [`Error::Corrupt`] if the metadata of a document is not JSON.
+    pub(crate) fn matching<S: Borrow<Segment>>(
+        &self,
+        segments: &[S],
+        execution: &Execution,
+    ) -> Result<Vec<RoaringBitmap>> {
+        let mut matching: Vec<RoaringBitmap> = segments.iter().map(|segment| live(segment.borrow())).collect();
+        for (field, condition) in &self.conditions {
+            let columns = columns(segments, field, execution)?;
+            if !has_values(segments, &columns) {
+                check_nesting(segments, &columns, field, condition)?;
+            }
+            for ((matching, segment), column) in matching.iter_mut().zip(segments).zip(&columns) {
+                *matching &= condition.matching(column, segment.borrow().documents());
+            }
+        }
+        Ok(matching)
+    }
+
+    #[cfg(test)]
     pub(crate) fn conditions(&self) -> impl Iterator<Item = (&str, &Condition)> {
         self.conditions.iter().map(|(field, condition)| (field.as_str(), condition))
     }
+}
+
+fn live(segment: &Segment) -> RoaringBitmap {
+    let mut all = RoaringBitmap::new();
+    all.insert_range(0..segment.documents());
+    all - segment.tombstones()
+}
+
+fn columns<S: Borrow<Segment>>(segments: &[S], field: &str, execution: &Execution) -> Result<Vec<Arc<Column>>> {
+    segments.iter().map(|segment| segment.borrow().column(field, execution)).collect()
+}
+
+/// Whether a living document has a value that can be compared.
+fn has_values<S: Borrow<Segment>>(segments: &[S], columns: &[Arc<Column>]) -> bool {
+    let living = |(segment, column): (&S, &Arc<Column>)| column.holders_outside(segment.borrow().tombstones());
+    segments.iter().zip(columns).any(living)
+}
+
+/// A living document whose field holds an object.
+fn nested<S: Borrow<Segment>>(segments: &[S], columns: &[Arc<Column>]) -> Option<Id> {
+    segments.iter().zip(columns).find_map(|(segment, column)| {
+        let segment = segment.borrow();
+        (column.nested() - segment.tombstones()).min().map(|ordinal| segment.id(ordinal))
+    })
+}
+
+/// Refuses a condition on a field without values to compare, if objects are the reason.
+fn check_nesting<S: Borrow<Segment>>(
+    segments: &[S],
+    columns: &[Arc<Column>],
+    field: &str,
+    condition: &Condition,
+) -> Result<()> {
+    let problem = if field.contains('.') {
+        "no document has a field of this name".to_owned()
+    } else if let Some(id) = nested(segments, columns).filter(|_| !condition.asks_only_for_null()) {
+        format!("it is or holds an object in document {id} and has a value to compare in none")
+    } else {
+        return Ok(());
+    };
+    Err(Error::invalid(format!(
+        "filter on {field:?}: {problem}, and filters do not look inside objects; keep what they ask for in a field of its \
+         own"
+    )))
 }
 
 impl<'de> Deserialize<'de> for Filter {
@@ -141,7 +222,7 @@ impl Condition {
                     }
                 };
                 match scalar()? {
-                    bound @ (Scalar::Whole(_) | Scalar::Fraction(_) | Scalar::Text(_)) => {
+                    bound @ (Scalar::Whole(_) | Scalar::Huge(_) | Scalar::Fraction(_) | Scalar::Text(_)) => {
                         Ok(Self::Order(comparison, bound))
                     }
                     Scalar::Null | Scalar::Bool(_) => Err(Error::invalid(format!(
@@ -149,6 +230,15 @@ impl Condition {
                     ))),
                 }
             }
+        }
+    }
+
+    /// Whether this asks whether a field is there, and nothing else.
+    fn asks_only_for_null(&self) -> bool {
+        match self {
+            Self::Any(wanted) => wanted.iter().all(|wanted| *wanted == Scalar::Null),
+            Self::Not(unwanted) => *unwanted == Scalar::Null,
+            Self::Order(..) => false,
         }
     }
 
@@ -181,13 +271,24 @@ impl Scalar {
     }
 
     fn from_number(number: &Number) -> Self {
-        // Every f64 below this is a whole number or close enough to 0 to be compared with one exactly.
-        const LARGEST: f64 = (1_u128 << 100) as f64;
-        if let Some(whole) = number.as_i128() {
+        /// The first double beyond the range of `i128`; the smallest in it is the negative of this.
+        const LIMIT: f64 = (1_u128 << 127) as f64;
+        let written = number.as_str();
+        if let Ok(whole) = written.parse() {
             return Self::Whole(whole);
         }
-        let value = number.as_f64().unwrap_or_default();
-        if value.fract() == 0.0 && value.abs() < LARGEST { Self::Whole(value as i128) } else { Self::Fraction(value) }
+        if written.trim_start_matches('-').bytes().all(|byte| byte.is_ascii_digit()) {
+            return Self::Huge(written.to_owned());
+        }
+        // A number of JSON is one of Rust; beyond all doubles it is infinite.
+        let value: f64 = written.parse().unwrap_or_default();
+        if value.fract() != 0.0 || value.is_infinite() {
+            Self::Fraction(value)
+        } else if (-LIMIT..LIMIT).contains(&value) {
+            Self::Whole(value as i128)
+        } else {
+            Self::Huge(format!("{value:.0}"))
+        }
     }
 
     /// Values of one kind are in order; kinds stand in a fixed order, so that a sorted array holds each in one stretch.
@@ -195,13 +296,24 @@ impl Scalar {
         match (self, other) {
             (Self::Bool(one), Self::Bool(other)) => one.cmp(other),
             (Self::Whole(one), Self::Whole(other)) => one.cmp(other),
+            (Self::Huge(one), Self::Huge(other)) => order_of_digits(one, other),
             (Self::Fraction(one), Self::Fraction(other)) => one.total_cmp(other),
-            // A fraction is never equal to a whole number. Below 2⁵³, where fractions are, whole numbers convert
-            // exactly; above 2¹⁰⁰ every whole number of JSON is smaller.
+            // A fraction is never equal to a whole number, and below 2⁵³, where fractions are, whole numbers convert
+            // exactly.
             (Self::Whole(one), Self::Fraction(other)) => (*one as f64).total_cmp(other),
             (Self::Fraction(one), Self::Whole(other)) => one.total_cmp(&(*other as f64)),
             (Self::Text(one), Self::Text(other)) => one.cmp(other),
-            _ => self.rank().cmp(&other.rank()),
+            _ => self.rank().cmp(&other.rank()).then_with(|| self.reach().cmp(&other.reach())),
+        }
+    }
+
+    /// How far from zero a number is, if that alone puts it before or behind those of another kind.
+    fn reach(&self) -> i8 {
+        match self {
+            Self::Huge(digits) if digits.starts_with('-') => -1,
+            Self::Huge(_) => 1,
+            Self::Fraction(value) if value.is_infinite() => 2 * value.signum() as i8,
+            _ => 0,
         }
     }
 
@@ -210,8 +322,24 @@ impl Scalar {
         match self {
             Self::Null => 0,
             Self::Bool(_) => 1,
-            Self::Whole(_) | Self::Fraction(_) => 2,
+            Self::Whole(_) | Self::Huge(_) | Self::Fraction(_) => 2,
             Self::Text(_) => 3,
+        }
+    }
+}
+
+/// Order of whole numbers by their digits, which begin with no zero.
+fn order_of_digits(one: &str, other: &str) -> Ordering {
+    let by_digits = |one: &str, other: &str| one.len().cmp(&other.len()).then_with(|| one.cmp(other));
+    match (one.strip_prefix('-'), other.strip_prefix('-')) {
+        (None, None) => by_digits(one, other),
+        (Some(one), Some(other)) => by_digits(other, one),
+        (one, _) => {
+            if one.is_some() {
+                Ordering::Less
+            } else {
+                Ordering::Greater
+            }
         }
     }
 }

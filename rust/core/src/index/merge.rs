@@ -125,8 +125,7 @@ impl Writer {
             }
         }
         let segments: Vec<Arc<Segment>> = group.iter().map(|open| Arc::clone(&open.segment)).collect();
-        let sources: Vec<_> =
-            segments.iter().zip(&dead).map(|(segment, dead)| segment.source(dead)).collect::<Result<_>>()?;
+        let sources: Vec<_> = segments.iter().zip(&dead).map(|(segment, dead)| segment.source(dead)).collect();
         let (name, shape, kind) = (self.new_file(Data::Segment), self.shape(), self.kind());
         let merged = write_segment(self.storage(), &name, shape, kind, &sources, execution)
             .and_then(|entry| Segment::open(self.storage(), &entry, shape, kind));

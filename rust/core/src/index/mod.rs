@@ -36,7 +36,7 @@ pub use segment::Segment;
 pub use snapshot::Snapshot;
 pub use writer::{Batch, Prepared, Writer};
 
-use snapshot::{generations, newest, open_newest};
+use snapshot::{generations, newest, open_newest, without_folder};
 
 /// What is fixed when an index is created.
 #[derive(Clone, Debug)]
@@ -110,7 +110,8 @@ fn is_newest(storage: &dyn Storage, snapshot: &Snapshot) -> bool {
 }
 
 fn lock(storage: &dyn Storage) -> Result<Box<dyn Lock>> {
-    storage.try_lock(names::LOCK)?.ok_or_else(|| Error::Locked { path: storage.place().to_owned() })
+    let lock = storage.try_lock(names::LOCK).map_err(|error| without_folder(storage, error))?;
+    lock.ok_or_else(|| Error::Locked { path: storage.place().to_owned() })
 }
 
 impl Index {
@@ -179,6 +180,9 @@ impl Index {
     /// # Errors
     /// [`Error::Locked`] while there is a writer; [`Error::Damaged`] if no generation is whole; as [`Self::open_at`].
     pub fn recover(storage: Arc<dyn Storage>, generation: Option<u64>) -> Result<Self> {
+        if let Err(error @ Error::NotAnIndex { .. }) = newest(&*storage) {
+            return Err(error);
+        }
         let lock = lock(&*storage)?;
         let sound = match (generation, open_newest(&*storage, None)) {
             (Some(asked), Ok(_) | Err(Error::Damaged { .. })) => asked,

@@ -7,7 +7,7 @@ use latewood_kernels::DocumentCodes;
 use roaring::RoaringBitmap;
 use serde_json::{Map, Value};
 
-use super::columns::Columns;
+use super::columns::{self, Columns};
 use super::filter::Filter;
 use super::id_table;
 use super::postings::Postings;
@@ -20,7 +20,11 @@ use crate::format::header::FileKind;
 use crate::format::section::SectionKind;
 use crate::format::{Blocks, Container, SegmentEntry, Sound};
 use crate::ids::{Id, IdKind, IdRef};
+use crate::parallel::Execution;
 use crate::storage::{Column, Storage};
+
+/// Documents whose metadata are read between two looks at whether to stop.
+const STEP_DOCUMENTS: u32 = 1024;
 
 /// A segment of a snapshot.
 ///
@@ -283,16 +287,20 @@ impl Segment {
     ///
     /// # Errors
     /// [`crate::Error::Corrupt`] if the metadata of a document is not JSON.
-    pub fn matching(&self, filter: &Filter) -> Result<RoaringBitmap> {
-        let mut matching = RoaringBitmap::new();
-        matching.insert_range(0..self.data.documents);
-        for (field, condition) in filter.conditions() {
-            let corrupt = |problem| self.data.container.corrupt(SectionKind::Metadata.name(), problem);
-            let column =
-                self.data.columns.get(field, self.data.documents, |ordinal| self.metadata(ordinal), corrupt)?;
-            matching &= condition.matching(&column, self.data.documents);
-        }
-        Ok(matching - &self.tombstones)
+    pub fn matching(&self, filter: &Filter, execution: &Execution) -> Result<RoaringBitmap> {
+        Ok(filter.matching(std::slice::from_ref(self), execution)?.pop().unwrap_or_default())
+    }
+
+    /// The values of one field of the metadata.
+    pub(crate) fn column(&self, field: &str, execution: &Execution) -> Result<Arc<columns::Column>> {
+        let corrupt = |problem| self.data.container.corrupt(SectionKind::Metadata.name(), problem);
+        let metadata = |ordinal: u32| {
+            if ordinal.is_multiple_of(STEP_DOCUMENTS) {
+                execution.check()?;
+            }
+            self.metadata(ordinal)
+        };
+        self.data.columns.get(field, self.data.documents, metadata, corrupt)
     }
 
     /// Checks that the metadata of a document is a JSON object.
@@ -307,28 +315,25 @@ impl Segment {
         }
     }
 
-    /// All documents, for a new segment; `dead` are those to leave out.
-    ///
-    /// # Errors
-    /// [`crate::Error::Corrupt`].
-    pub(crate) fn source<'a>(&'a self, dead: &'a RoaringBitmap) -> Result<Source<'a>> {
+    /// All documents, for a new segment; `dead` are those to leave out. The caller has verified the file.
+    pub(crate) fn source<'a>(&'a self, dead: &'a RoaringBitmap) -> Source<'a> {
         let data = &*self.data;
-        Ok(Source {
+        Source {
             offsets: &data.offsets,
-            codes: data.codes.all()?,
-            gains: data.gains.all()?,
-            centroids: data.cells.as_ref().map_or(Ok(&[][..]), |sections| sections.centroids.all())?,
+            codes: data.codes.as_they_are(),
+            gains: data.gains.as_they_are(),
+            centroids: data.cells.as_ref().map_or(&[], |sections| sections.centroids.as_they_are()),
             cell_offsets: self.cell_offsets(),
-            cells: self.cells()?,
+            cells: data.cells.as_ref().map_or(&[], |sections| sections.cells.as_they_are()),
             ids: match &data.ids {
                 IdColumn::Int(ids) => Ids::Int(ids),
-                IdColumn::Str(ids) => Ids::Str(ids.view()?),
+                IdColumn::Str(ids) => Ids::Str(ids.as_they_are()),
             },
-            texts: data.texts.as_ref().map(|(present, texts)| Ok((&**present, texts.view()?))).transpose()?,
-            metadata: data.metadata.as_ref().map(StringColumn::view).transpose()?,
+            texts: data.texts.as_ref().map(|(present, texts)| (&**present, texts.as_they_are())),
+            metadata: data.metadata.as_ref().map(StringColumn::as_they_are),
             truncated: data.truncated.as_deref(),
             dead,
-        })
+        }
     }
 }
 
@@ -443,7 +448,7 @@ fn open_ids(container: &Container, kind: IdKind, documents: usize) -> Result<IdC
     }
     let ids = StringColumn::open(container, SectionKind::StringIdOffsets, SectionKind::StringIds, documents)?;
     let ids = ids.ok_or_else(|| container.corrupt(SectionKind::StringIdOffsets.name(), "the section is missing"))?;
-    let all = ids.view()?;
+    let all = ids.verified()?;
     if (0..documents).any(|document| std::str::from_utf8(all.get(document)).is_err()) {
         return Err(container.corrupt(SectionKind::StringIds.name(), "an id is not UTF-8"));
     }

@@ -147,8 +147,12 @@ impl Snapshot {
 }
 
 /// Generations that have a manifest, newest first.
+///
+/// # Errors
+/// [`Error::NotAnIndex`] if there is no folder, [`Error::Io`].
 pub(crate) fn generations(storage: &dyn Storage) -> Result<Vec<u64>> {
-    let mut generations: Vec<u64> = storage.list()?.iter().filter_map(|name| names::generation(name)).collect();
+    let names = storage.list().map_err(|error| without_folder(storage, error))?;
+    let mut generations: Vec<u64> = names.iter().filter_map(|name| names::generation(name)).collect();
     generations.sort_unstable_by(|one, other| other.cmp(one));
     Ok(generations)
 }
@@ -160,17 +164,22 @@ pub(crate) fn generations(storage: &dyn Storage) -> Result<Vec<u64>> {
 pub(crate) fn newest(storage: &dyn Storage) -> Result<u64> {
     // Read first: what it names was there before, and newer ones only come.
     let note = Newest::read(storage);
-    let nothing = || Error::NotAnIndex { path: storage.place().to_owned() };
-    let generations = match generations(storage) {
-        Err(Error::Io { source, .. }) if source.kind() == ErrorKind::NotFound => return Err(nothing()),
-        other => other?,
-    };
-    let newest = generations.first().copied();
+    let newest = generations(storage)?.first().copied();
     match note.map(|note| note.generation).filter(|&noted| Some(noted) > newest) {
         Some(noted) => {
             Err(Error::corrupt(storage.path(&names::manifest(noted)), "header", "it was committed, and is not there"))
         }
-        None => newest.ok_or_else(nothing),
+        None => newest.ok_or_else(|| Error::NotAnIndex { path: storage.place().to_owned() }),
+    }
+}
+
+/// A folder that is missing holds no index.
+pub(crate) fn without_folder(storage: &dyn Storage, error: Error) -> Error {
+    match error {
+        Error::Io { source, .. } if source.kind() == ErrorKind::NotFound => {
+            Error::NotAnIndex { path: storage.place().to_owned() }
+        }
+        other => other,
     }
 }
 

@@ -53,12 +53,17 @@ impl StringColumn {
         ends.map_or(Ok(&[]), |ends| self.bytes.get(ends[0] as usize..ends[1] as usize))
     }
 
-    /// All strings.
+    /// All strings, once every block of them is sound.
     ///
     /// # Errors
     /// [`crate::Error::Corrupt`].
-    pub(crate) fn view(&self) -> Result<Strings<'_>> {
+    pub(crate) fn verified(&self) -> Result<Strings<'_>> {
         Ok(Strings { offsets: &self.offsets, bytes: self.bytes.all()? })
+    }
+
+    /// All strings, for a caller that has verified the file.
+    pub(crate) fn as_they_are(&self) -> Strings<'_> {
+        Strings { offsets: &self.offsets, bytes: self.bytes.as_they_are() }
     }
 }
 

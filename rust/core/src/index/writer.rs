@@ -32,6 +32,9 @@ const SEGMENT_DOCUMENTS: usize = 4 << 20;
 /// Bytes of codes, texts and metadata after which a segment is written.
 const SEGMENT_BYTES: usize = 1 << 30;
 
+/// Documents that are checked between two looks at whether to stop.
+const STEP_DOCUMENTS: usize = 1024;
+
 /// Documents to be added.
 #[derive(Clone, Debug)]
 pub struct Batch<'a> {
@@ -178,7 +181,7 @@ impl Writer {
     /// As [`Self::add`].
     pub fn prepare<'a>(&mut self, batch: Batch<'a>, upsert: bool, execution: &Execution) -> Result<Prepared<'a>> {
         self.check_usable()?;
-        self.check_batch(&batch, upsert)?;
+        self.check_batch(&batch, upsert, execution)?;
         let Some(id_kind) = batch.ids.first().map(Id::kind) else {
             return Ok(Prepared { batch, upsert, trained: None, codes: None });
         };
@@ -502,7 +505,7 @@ impl Writer {
         self.pending.find(id).is_some() || self.segments.iter().rev().any(live)
     }
 
-    fn check_batch(&self, batch: &Batch<'_>, upsert: bool) -> Result<()> {
+    fn check_batch(&self, batch: &Batch<'_>, upsert: bool, execution: &Execution) -> Result<()> {
         let documents = batch.ids.len();
         let lengths = [
             ("documents with token vectors", Some(batch.tokens.items())),
@@ -528,6 +531,9 @@ impl Writer {
         batch.tokens.check_magnitude(|item| format!("document {}", batch.ids[item]))?;
         let mut positions: HashMap<&Id, usize> = HashMap::with_capacity(documents);
         for (second, id) in batch.ids.iter().enumerate() {
+            if second % STEP_DOCUMENTS == 0 {
+                execution.check()?;
+            }
             check_kind(id, self.id_kind.or(Some(first.kind())))?;
             if let Some(first) = positions.insert(id, second) {
                 return Err(Error::DuplicateId { id: id.to_string(), first, second });
@@ -536,7 +542,10 @@ impl Writer {
                 return Err(Error::IdExists { id: id.to_string() });
             }
         }
-        for (id, metadata) in batch.ids.iter().zip(batch.metadata.iter().flatten()) {
+        for (at, (id, metadata)) in batch.ids.iter().zip(batch.metadata.iter().flatten()).enumerate() {
+            if at % STEP_DOCUMENTS == 0 {
+                execution.check()?;
+            }
             let parsed = metadata.as_deref().map(serde_json::from_str::<Map<String, Value>>);
             if let Some(Err(error)) = parsed {
                 return Err(Error::invalid(format!("metadata of document {id} is no JSON object: {error}")));

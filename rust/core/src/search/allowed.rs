@@ -5,6 +5,7 @@ use roaring::RoaringBitmap;
 use super::SearchOptions;
 use crate::error::Result;
 use crate::index::{Location, Snapshot};
+use crate::parallel::Execution;
 
 /// Documents that may be returned, by segment; worked out once for a batch of queries.
 pub(super) struct Allowed {
@@ -13,15 +14,17 @@ pub(super) struct Allowed {
 }
 
 impl Allowed {
-    pub(super) fn new(snapshot: &Snapshot, options: &SearchOptions) -> Result<Self> {
+    pub(super) fn new(snapshot: &Snapshot, options: &SearchOptions, execution: &Execution) -> Result<Self> {
         let mut chosen: Option<Vec<RoaringBitmap>> = None;
         if let Some(filter) = &options.filter {
-            chosen = Some(snapshot.segments.iter().map(|segment| segment.matching(filter)).collect::<Result<_>>()?);
+            chosen = Some(filter.matching(&snapshot.segments, execution)?);
         }
         if let Some(ids) = &options.ids {
             let mut named = vec![RoaringBitmap::new(); snapshot.segments.len()];
-            for at in ids.iter().filter_map(|id| snapshot.find(id)) {
-                named[at.segment as usize].insert(at.ordinal);
+            for id in ids {
+                if let Some(at) = snapshot.look_up(id)? {
+                    named[at.segment as usize].insert(at.ordinal);
+                }
             }
             chosen = Some(match chosen {
                 Some(matching) => matching.iter().zip(&named).map(|(a, b)| a & b).collect(),

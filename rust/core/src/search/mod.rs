@@ -67,7 +67,7 @@ pub struct SearchOptions {
     pub threshold: Option<f32>,
     /// Documents whose metadata match.
     pub filter: Option<Filter>,
-    /// Only these documents; ids that the index does not have are passed over.
+    /// Only these documents; ids of the index's kind that it does not have are passed over.
     pub ids: Option<Vec<Id>>,
     /// Ask a second time, with the query expanded by the first hits.
     pub feedback: Option<Feedback>,
@@ -173,8 +173,8 @@ impl Clock {
 /// `weights`, one for each query token of the batch, scale each token's part of the score.
 ///
 /// # Errors
-/// [`Error::Dimension`] and [`Error::Invalid`] for queries and options that cannot be searched with, [`Error::Corrupt`] for
-/// a damaged file, [`Error::Interrupted`].
+/// [`Error::Dimension`], [`Error::IdKind`] and [`Error::Invalid`] for queries and options that cannot be searched with,
+/// [`Error::Corrupt`] for a damaged file, [`Error::Interrupted`].
 pub fn search(
     snapshot: &Snapshot,
     queries: &TokenMatrix<'_>,
@@ -184,7 +184,7 @@ pub fn search(
 ) -> Result<(Vec<Ranking>, Stats)> {
     options.validate()?;
     check_queries(snapshot, queries, weights)?;
-    let allowed = Allowed::new(snapshot, options)?;
+    let allowed = Allowed::new(snapshot, options, execution)?;
     if let Some(feedback) = &options.feedback {
         let passes = TwoPasses::new(snapshot, &allowed, feedback, options)?;
         return for_each_query(queries, weights, execution, |_, query| {

@@ -1,6 +1,7 @@
 //! The second stage: somebody else's candidates, scored by MaxSim, with the candidate pruning and early exit of
 //! *Multivector Reranking in the Era of Strong First-Stage Retrievers* (Martinico et al., ECIR 2026).
 
+use std::cmp::Ordering;
 use std::time::Instant;
 
 use super::prepare::Prepared;
@@ -20,7 +21,7 @@ pub struct Candidates<'a> {
     /// `[queries + 1]`.
     pub offsets: &'a [i64],
     /// First-stage scores, higher is better; without them the given order is the first stage's.
-    pub scores: Option<&'a [f32]>,
+    pub scores: Option<&'a [f64]>,
 }
 
 /// What a rerank may choose.
@@ -29,8 +30,8 @@ pub struct RerankOptions {
     /// Hits wanted; `None` for all candidates.
     pub k: Option<usize>,
     /// Candidate pruning: drop candidates whose first-stage score is below `s_k - alpha · |s_k|`, where `s_k` is the
-    /// k-th best. Smaller prunes more.
-    pub alpha: Option<f32>,
+    /// k-th best, or below an infinite `s_k`. Smaller prunes more.
+    pub alpha: Option<f64>,
     /// Early exit: after the first k, stop once this many candidates in a row have not entered the best k.
     pub beta: Option<usize>,
     /// Pass over candidates that the index does not have, instead of failing.
@@ -43,7 +44,7 @@ impl RerankOptions {
             "k must be at least 1"
         } else if self.k.is_none() && (self.alpha.is_some() || self.beta.is_some()) {
             "alpha and beta say when to stop looking for the best k: give k"
-        } else if self.alpha.is_some() && candidates.scores.is_none() {
+        } else if self.alpha.is_some() && candidates.scores.is_none() && !candidates.ids.is_empty() {
             "alpha compares first-stage scores: give scores"
         } else if self.alpha.is_some_and(|alpha| !alpha.is_finite() || alpha < 0.0) {
             "alpha must be a finite number of at least 0"
@@ -70,8 +71,8 @@ impl RerankOptions {
 /// Ranks each query's candidates by MaxSim on the stored codes. A document without tokens scores negative infinity.
 ///
 /// # Errors
-/// [`Error::UnknownId`] unless missing candidates are skipped, [`Error::DuplicateId`] for a candidate given twice, and
-/// as for [`super::search`].
+/// [`Error::UnknownId`] unless missing candidates are skipped, [`Error::IdKind`] for one that the index cannot have,
+/// [`Error::DuplicateId`] for a candidate given twice, and as for [`super::search`].
 pub fn rerank(
     snapshot: &Snapshot,
     queries: &TokenMatrix<'_>,
@@ -94,7 +95,7 @@ fn rerank_one(
     item: usize,
     query: Query<'_>,
     ids: &[IdRef<'_>],
-    scores: Option<&[f32]>,
+    scores: Option<&[f64]>,
     options: &RerankOptions,
     execution: &Execution,
 ) -> Result<Ranking> {
@@ -133,23 +134,24 @@ fn rerank_one(
 struct Given {
     locations: Vec<Location>,
     /// First-stage scores in the same order; empty if there are none.
-    scores: Vec<f32>,
+    scores: Vec<f64>,
 }
 
 fn locate(
     snapshot: &Snapshot,
     item: usize,
     ids: &[IdRef<'_>],
-    scores: Option<&[f32]>,
+    scores: Option<&[f64]>,
     skip_missing: bool,
 ) -> Result<Given> {
     let mut order: Vec<usize> = (0..ids.len()).collect();
     if let Some(scores) = scores {
-        order.sort_by(|&a, &b| scores[b].total_cmp(&scores[a]));
+        // None is NaN; 0.0 and -0.0 are equal and stay as given.
+        order.sort_by(|&a, &b| scores[b].partial_cmp(&scores[a]).unwrap_or(Ordering::Equal));
     }
     let mut given = Given { locations: Vec::with_capacity(ids.len()), scores: Vec::new() };
     for position in order {
-        match snapshot.find(ids[position]) {
+        match snapshot.look_up(ids[position])? {
             Some(at) => {
                 given.locations.push(at);
                 given.scores.extend(scores.map(|scores| scores[position]));
@@ -172,11 +174,13 @@ fn locate(
     Ok(given)
 }
 
-/// Candidate pruning. The threshold lies below `s_k` for scores of either sign; lists shorter than k lose nothing.
+/// Candidate pruning. The threshold is never above `s_k`, so that the first k stay; lists shorter than k lose nothing.
 fn prune_candidates<'a>(given: &'a Given, options: &RerankOptions) -> &'a [Location] {
     let (Some(k), Some(alpha)) = (options.k, options.alpha) else { return &given.locations };
     let Some(&kth) = given.scores.get(k - 1) else { return &given.locations };
-    let threshold = kth - alpha * kth.abs();
+    // Of an infinite score there is no part to take off. Below a finite one lies a number, however large: it may overflow
+    // here, and then every score is above it but negative infinity.
+    let threshold = if kth.is_infinite() { kth } else { (kth - alpha * kth.abs()).max(f64::MIN) };
     &given.locations[..given.scores.partition_point(|&score| score >= threshold)]
 }
 
@@ -229,7 +233,7 @@ fn score_until_exit(
 mod tests {
     use super::{Given, Location, RerankOptions, prune_candidates};
 
-    fn kept(scores: &[f32], k: usize, alpha: f32) -> usize {
+    fn kept(scores: &[f64], k: usize, alpha: f64) -> usize {
         let locations = (0..scores.len() as u32).map(|ordinal| Location { segment: 0, ordinal }).collect();
         let given = Given { locations, scores: scores.to_vec() };
         prune_candidates(&given, &RerankOptions { k: Some(k), alpha: Some(alpha), ..RerankOptions::default() }).len()
@@ -247,5 +251,19 @@ mod tests {
         assert_eq!(kept(&[-1.0, -2.0, -2.05, -4.0], 2, 0.05), 3);
         assert_eq!(kept(&[5.0, 1.0], 10, 0.0), 2);
         assert_eq!(kept(&[], 10, 0.1), 0);
+    }
+
+    #[test]
+    fn pruning_is_right_for_scores_at_the_ends_of_the_range() {
+        const INFINITY: f64 = f64::INFINITY;
+        for alpha in [0.0, 0.1, 1.0, f64::MAX] {
+            assert_eq!(kept(&[INFINITY, INFINITY, 1e308, -1.0], 1, alpha), 2);
+            assert_eq!(kept(&[3.0, -INFINITY, -INFINITY], 2, alpha), 3);
+            assert_eq!(kept(&[5e-324, 5e-324, -INFINITY], 1, alpha), 2);
+        }
+        assert_eq!(kept(&[1e308, 9e307, 8e307], 1, 0.15), 2);
+        assert_eq!(kept(&[1e308, -1e308, f64::MIN, -INFINITY], 1, 10.0), 3);
+        assert_eq!(kept(&[f64::MIN, f64::MIN, -INFINITY], 1, 0.5), 2);
+        assert_eq!(kept(&[0.0, -0.0, -5e-324], 1, 0.5), 2);
     }
 }

@@ -140,7 +140,7 @@ pub fn found(snapshot: &Snapshot) -> Result<BTreeMap<String, Vec<u32>>> {
             assert!(list.iter().all(|&ordinal| ordinal < segment.documents()));
             found.insert(format!("{position} cell {centroid}"), list);
         }
-        found.insert(format!("{position} filter"), segment.matching(&filter)?.into_iter().collect());
+        found.insert(format!("{position} filter"), segment.matching(&filter, &execution())?.into_iter().collect());
         let ids = (0..segment.documents()).filter_map(|ordinal| segment.find(&segment.id(ordinal)));
         found.insert(format!("{position} ids"), ids.collect());
     }

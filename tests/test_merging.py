@@ -1,0 +1,81 @@
+"""Commits merge segments by themselves, and nothing that a reader sees changes by it."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from latewood import Index
+from latewood.errors import InvalidInputError
+from strategies import make_corpus
+
+CORPUS = make_corpus(47, dim=32, documents=150, queries=4, document_tokens=(2, 8))
+
+
+def segments(index: Index) -> int:
+    return int(index.info()["segments"])
+
+
+@pytest.mark.parametrize("train_after", [0, 300, 65_536])
+@pytest.mark.parametrize("codec", ["residual", "flat"])
+def test_many_small_commits_leave_few_segments(tmp_path: Path, codec: str, train_after: int) -> None:
+    merged = Index.create(tmp_path / "merged", dim=32, train_after=train_after, codec=codec)  # type: ignore[arg-type]
+    plain = Index.create(tmp_path / "plain", dim=32, train_after=train_after, codec=codec)  # type: ignore[arg-type]
+    for index, merge in ((merged, True), (plain, False)):
+        for number, vectors in enumerate(CORPUS.documents):
+            index.add(
+                [f"d{number}"],
+                vectors=[vectors],
+                texts=[f"text {number}"] if number % 3 else None,
+                metadata=[{"n": number}] if number % 2 else None,
+                merge=merge,
+            )
+            if number % 10 == 9:
+                index.upsert([f"d{number - 5}"], vectors=[vectors], merge=merge)
+                index.delete([f"d{number - 3}"], merge=merge)
+    assert segments(merged) <= 8 < segments(plain)
+    assert merged.ids() == plain.ids()
+    assert merged.check() == plain.check() == []
+    for query in CORPUS.queries:
+        for gather in ("exact", "flood", "postings"):
+            assert merged.search(query, 20, gather=gather) == plain.search(query, 20, gather=gather)  # type: ignore[arg-type]
+    assert merged.search(CORPUS.queries[0], 99, filter={"n": {"lt": 40}}) == plain.search(
+        CORPUS.queries[0], 99, filter={"n": {"lt": 40}}
+    )
+    np.testing.assert_array_equal(merged.vectors(merged.ids()).values, plain.vectors(plain.ids()).values)
+    plain.compact()
+    assert segments(plain) == 1
+
+
+def test_deleted_documents_are_left_out_once_they_are_half(tmp_path: Path) -> None:
+    index = Index.create(tmp_path / "x", dim=32)
+    index.add(range(100), vectors=CORPUS.documents[:100])
+    size = index.info()["bytes"]
+    index.delete(range(0, 40))
+    assert index.info()["deleted_documents"] == 40
+    index.delete(range(40, 60))
+    assert index.info()["deleted_documents"] == 0
+    assert index.info()["bytes"] < size
+    assert list(index.ids()) == list(range(60, 100))
+    index.delete(range(60, 100))
+    assert (len(index), segments(index), index.check()) == (0, 0, [])
+
+
+def test_readers_keep_what_they_have_open_through_merges(tmp_path: Path) -> None:
+    index = Index.create(tmp_path / "x", dim=32)
+    index.add([0], vectors=CORPUS.documents[:1])
+    reader = Index.open(tmp_path / "x")
+    hits = reader.search(CORPUS.documents[0], 1)
+    for number in range(1, 40):
+        index.add([number], vectors=CORPUS.documents[number : number + 1])
+    assert list(reader.ids()) == [0]
+    assert reader.search(CORPUS.documents[0], 1) == hits
+    assert hits[0].explain().score == pytest.approx(hits[0].score, rel=1e-6)
+    assert reader.refresh()
+    assert len(reader) == 40
+
+
+def test_merge_is_a_flag(tmp_path: Path) -> None:
+    index = Index.create(tmp_path / "x", dim=32)
+    with pytest.raises(InvalidInputError, match="merge must be True or False"):
+        index.writer(merge=1)  # type: ignore[arg-type]
