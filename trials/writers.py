@@ -61,7 +61,10 @@ def work(path: str, writer: int, seconds: float, seed: str) -> None:
         except Exception as error:  # noqa: BLE001  every other exception is a finding
             told["wrong"] = f"{kind}: {type(error).__name__}: {error}"
         else:
-            own = own[1:] if kind == "delete" else [*own, *(key for key in keys if key not in own)]
+            if kind == "delete":
+                own = own[1:]
+            elif kind != "compact":
+                own += [key for key in keys if key not in own]
         print(json.dumps(told), flush=True)
         if choices.random() < 0.3:
             time.sleep(choices.uniform(0, 0.01))
