@@ -3,6 +3,7 @@
 import json
 import shutil
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -75,12 +76,14 @@ def _build(folder: Path, kind: str, *, dim: int, compact: bool = False, **option
     vectors = token_vectors(1, DOCUMENTS, dim=dim)
     ids: list[Any] = [f"document {number}" if kind == "str" else 7 * number for number in range(DOCUMENTS)]
     index = Index.create(folder / "index", dim=dim, **options)
-    for start, end in zip(SPLIT, SPLIT[1:], strict=False):
+    for start, end in pairwise(SPLIT):
         index.add(
             ids[start:end],
             vectors=vectors[start:end],
             texts=[None if number % 7 == 5 else f"The text of {number}, 年輪. " * 3 for number in range(start, end)],
-            metadata=[{"number": number, "even": number % 2 == 0, "name": f"n{number}"} for number in range(start, end)],
+            metadata=[
+                {"number": number, "even": number % 2 == 0, "name": f"n{number}"} for number in range(start, end)
+            ],
             merge=False,
         )
     index.delete([ids[3], ids[90]], merge=False)

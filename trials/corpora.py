@@ -12,7 +12,7 @@ Vectors = list[NDArray[np.float32]]
 def token_vectors(
     seed: int, documents: int, *, dim: int = 48, tokens: tuple[int, int] = (4, 30), clusters: int = 40
 ) -> Vectors:
-    """Unit vectors around cluster centres, which are those of `clusters` and `dim` alone; some documents repeat tokens."""
+    """Unit vectors around cluster centres, which depend on `clusters` and `dim` alone."""
     centres = np.random.default_rng(dim * 1000 + clusters).standard_normal((clusters, dim))
     generator = np.random.default_rng(seed)
     lengths = generator.integers(tokens[0], tokens[1] + 1, documents)

@@ -1,7 +1,7 @@
 """Damaged files: an error, or the same answer to the bit.
 
-Indexes of every codec and both formats are damaged anywhere, mapped and read, before they are opened and while they are open.
-Then everything is asked of them and done to them that a user can.
+Indexes of every codec and both formats are damaged anywhere, mapped and read, before they are opened and while they are
+open. Then everything is asked of them and done to them that a user can.
 """
 
 import random
@@ -13,7 +13,7 @@ from pathlib import Path
 from trials.bases import Base, build
 from trials.containers import LATE_IN_FORMAT_1, Container, section_at
 from trials.counts import Attempts, Counts
-from trials.patient import Died, Patient
+from trials.patient import Patient, PatientDiedError
 from trials.questions import Answer
 
 TOLD = {"CorruptIndexError", "FormatVersionError", "IndexNotFoundError"}
@@ -50,9 +50,9 @@ def _sound_answers(base: Base, patient: Patient, copy: Path) -> dict[str, Answer
     return answers
 
 
-def _ask(patient: Patient, base: Base, copy: Path, *, mmap: bool, held: bool = False) -> dict[str, Answer]:
-    order = {"base": str(base.folder), "index": str(copy), "mmap": mmap, "write": True}
-    answers: dict[str, Answer] = patient.order(do="ask held" if held else "ask", **order)["answers"]
+def _ask(patient: Patient, base: Base, copy: Path, *, mmap: bool) -> dict[str, Answer]:
+    order = {"do": "ask", "base": str(base.folder), "index": str(copy), "mmap": mmap}
+    answers: dict[str, Answer] = patient.order(**order)["answers"]
     return answers
 
 
@@ -81,8 +81,8 @@ def _attempt(
             return
         must_be_seen = _must_be_seen(base, copy)
         what = f"{name}, {what}, {'mapped' if mmap else 'read'}{', while it was open' if held else ''}"
-        answers = _ask(patient, base, copy, mmap=mmap, held=held)
-    except Died as died:
+        answers = _ask(patient, base, copy, mmap=mmap)
+    except PatientDiedError as died:
         counts.fault("hangs" if died.hung else "panics", f"{name}, {damage.__name__}: {died}")
         return
     _judge_writes(counts, what, answers, sound)
@@ -99,9 +99,7 @@ def _judge_writes(counts: Counts, what: str, answers: dict[str, Answer], sound: 
     for name, answer in answers.items():
         if "panic" in answer:
             counts.fault("panics", f"{what}: {name}: {answer}")
-        elif "untyped" in answer:
-            counts.fault("untyped", f"{what}: {name}: {answer}")
-        elif "error" in answer and answer != sound.get(name) and answer["error"] not in TOLD:
+        elif "untyped" in answer or ("error" in answer and answer != sound.get(name) and answer["error"] not in TOLD):
             counts.fault("untyped", f"{what}: {name}: {answer}")
         elif "error" in answer and answer != sound.get(name):
             counts.note("answers that were errors")

@@ -1,4 +1,4 @@
-"""Index objects whose folder is rebuilt, put back from a copy, or exchanged under them: they follow or say so, and harm nothing."""
+"""Index objects whose folder is rebuilt, put back from a copy, or exchanged: they follow or tell, and harm nothing."""
 
 import random
 import shutil

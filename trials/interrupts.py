@@ -1,16 +1,12 @@
 """Ctrl-C at a random moment of every long call: it has done nothing, or returns and has done all, and hears it at once.
 
-The signal is the alarm's, which the system sends by its own clock, with the handler of Ctrl-C. What counts is when the exception
-leaves the call.
+The signal is the alarm's, which the system sends by its own clock, with the handler of Ctrl-C. What counts is when the
+exception leaves the call.
 """
 
 import functools
-import json
-import os
-import random
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 import time
@@ -78,7 +74,7 @@ class Alarm:
             return True, None
         end = time.monotonic() + PATIENCE
         # One that came inside was put off, and comes again.
-        while self.rung[-1][1] or len(self.rung) == 1 and self.rung[0][1]:
+        while self.rung[-1][1] or (len(self.rung) == 1 and self.rung[0][1]):
             if time.monotonic() > end:
                 return True, float("inf")
             time.sleep(0.001)

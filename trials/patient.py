@@ -6,6 +6,7 @@ import select
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -19,7 +20,7 @@ LIMIT = 30.0
 """Seconds for one order: a hundred times what it takes."""
 
 
-class Died(Exception):
+class PatientDiedError(Exception):
     """The process did not answer; `hung` tells whether it had to be ended."""
 
     def __init__(self, message: str, *, hung: bool) -> None:
@@ -35,7 +36,7 @@ class Patient:
         self._process: subprocess.Popen[str] | None = None
 
     def order(self, **order: Any) -> Any:
-        """Send an order, and give the answer; `Died` if there is none."""
+        """Send an order, and give the answer; `PatientDiedError` if there is none."""
         process = self._process or self._start()
         assert process.stdin is not None
         assert process.stdout is not None
@@ -43,13 +44,14 @@ class Patient:
             process.stdin.write(json.dumps(order) + "\n")
             process.stdin.flush()
         except BrokenPipeError:
-            raise self._dead("it died before the order") from None
+            raise self._dead() from None
         if not select.select([process.stdout], [], [], LIMIT)[0]:
             self.close()
-            raise Died(f"no answer in {LIMIT} s", hung=True)
+            message = f"no answer in {LIMIT} s"
+            raise PatientDiedError(message, hung=True)
         line = process.stdout.readline()
         if not line:
-            raise self._dead("it died")
+            raise self._dead()
         return json.loads(line)
 
     def close(self) -> None:
@@ -79,37 +81,40 @@ class Patient:
         )
         return self._process
 
-    def _dead(self, how: str) -> Died:
+    def _dead(self) -> PatientDiedError:
         assert self._process is not None
         code = self._process.wait()
         self.close()
-        return Died(f"{how}, exit status {code}", hung=False)
+        return PatientDiedError(f"it died with exit status {code}", hung=False)
 
 
 def _serve(orders: Any, say: Callable[[Any], None]) -> None:
-    held: list[Callable[[], Index]] = []
+    held: Index | None = None
     for line in orders:
         order = json.loads(line)
         base = Base(Path(order["base"]))
-        path, mmap = order["index"], order["mmap"]
-
-        def open_it(path: str = path, mmap: bool = mmap) -> Index:
-            return Index.open(path, mmap=mmap)
-
         if order["do"] == "hold":
             # Opened now, before somebody damages the files, and asked at the next order.
-            index = open_it()
+            held = Index.open(order["index"], mmap=order["mmap"])
             if order["touch"]:
-                interrogate(lambda index=index: index, base, write=False)
-            held = [lambda index=index: index]
+                interrogate(partial(_same, held), base, write=False)
             say({})
             continue
-        opening = held.pop() if order["do"] == "ask held" else open_it
-        answers: dict[str, Answer] = interrogate(opening, base, write=order["write"])
-        if order["write"] and "error" in answers["open"]:
+        opening = partial(_same, held) if held is not None else partial(Index.open, order["index"], mmap=order["mmap"])
+        held = None
+        answers: dict[str, Answer] = interrogate(opening, base, write=True)
+        if "error" in answers["open"]:
             # What a user tries then.
-            answers["recover"] = answer(lambda path=path: [*Index.recover(path).ids()] and None)
+            answers["recover"] = answer(partial(_recover, order["index"]))
         say({"answers": answers, "memory": _peak_memory()})
+
+
+def _same(index: Index) -> Index:
+    return index
+
+
+def _recover(path: str) -> None:
+    Index.recover(path).ids()
 
 
 def _peak_memory() -> int:

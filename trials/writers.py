@@ -1,4 +1,4 @@
-"""Two writers at once, where the lock does nothing: whatever returned is there, whoever loses is told, and nothing else is lost.
+"""Two writers where the lock does nothing: what returned is there, who loses is told, and nothing else is lost.
 
 Either somebody removes the lock's file again and again, or the system's `flock` is put out of action.
 """
@@ -87,9 +87,7 @@ def run(counts: Counts, attempts: Attempts, *, seconds: float = ROUND) -> None:
             _judge(counts, what, path, [report.read_text(encoding="utf-8") for report in reports])
 
 
-def _start(
-    path: Path, report: Path, seconds: float, name: str, environment: dict[str, str]
-) -> subprocess.Popen[bytes]:
+def _start(path: Path, report: Path, seconds: float, name: str, environment: dict[str, str]) -> subprocess.Popen[bytes]:
     number = int(report.name[-1])
     code = f"from trials.writers import work; work({str(path)!r}, {number}, {seconds}, {f'{name}/{number}'!r})"
     # What it says goes into a file, since a pipe that nobody empties stops it.
@@ -170,4 +168,6 @@ def _judge(counts: Counts, what: str, path: Path, outputs: list[str]) -> None:
     if expected - found:
         counts.fault("lost", f"{what}: {len(expected - found)} documents, {sorted(expected - found)[:6]}")
     if forbidden & found:
-        counts.fault("lost", f"{what}: {sorted(forbidden & found)[:6]} are there, though the call raised or deleted them")
+        counts.fault(
+            "lost", f"{what}: {sorted(forbidden & found)[:6]} are there, though the call raised or deleted them"
+        )
