@@ -143,6 +143,7 @@ impl Index {
         let manifest = Manifest {
             generation: 1,
             index: Some(new_identity()?),
+            ancestors: Vec::new(),
             dim,
             codec_options: codec,
             encoder,
@@ -205,7 +206,8 @@ impl Index {
             drop(lock);
             return Self::open(storage);
         }
-        let manifest = Manifest { generation: next_generation(&*storage)?, ..snapshot.manifest().clone() };
+        let (generation, ancestors) = (next_generation(&*storage)?, snapshot.lineage());
+        let manifest = Manifest { generation, ancestors, ..snapshot.manifest().clone() };
         publish(&*storage, manifest, random()?)?;
         drop(lock);
         Self::open(storage)
