@@ -107,6 +107,12 @@ impl Shared {
                 snapshot.generation, current.generation
             )));
         }
+        if snapshot.descends_from(&current) == Some(false) {
+            return Err(replaced(format!(
+                "generation {}, which this object has seen, is not among the commits that the newest one comes from",
+                current.generation
+            )));
+        }
         self.current.store(Arc::new(snapshot));
         Ok(true)
     }
@@ -152,7 +158,11 @@ impl Index {
             segments: Vec::new(),
             settings: Map::new(),
         };
-        let stored = publish(&*storage, manifest, random()?)?;
+        let stored = publish(&*storage, manifest, random()?).map_err(|error| match error {
+            // Somebody whom no lock kept out was quicker.
+            Error::Conflict { path, .. } => Error::AlreadyExists { path },
+            other => other,
+        })?;
         Ok(Self::new(storage, Snapshot::assemble(stored, None, Vec::new()), false))
     }
 
