@@ -90,8 +90,10 @@ def read_candidates(found: Any, where: str) -> Scored:
     InvalidInputError
         Anything else, entries in different forms, ids that are none, scores that are no numbers, or not as many.
     """
-    # Reranking a hundred candidates takes well under a millisecond in all, and this is the usual form.
-    if type(found) is list and found and type(found[0]) is str:
+    # Reranking a hundred candidates takes well under a millisecond in all, and these are the usual forms.
+    if (type(found) is list and found and type(found[0]) is str) or (
+        type(found) is np.ndarray and found.dtype == np.int64
+    ):
         return _ids(found, where), None
     if isinstance(found, Mapping):
         return _columns(list(found.keys()), list(found.values()), where)
