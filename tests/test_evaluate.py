@@ -134,8 +134,13 @@ def test_a_query_that_is_a_document() -> None:
     for found in (run, hits):
         assert evaluate_run(found, qrels, ["RR@10"]) == {"RR@10": 1.0}
         assert evaluate_run(found, qrels, ["RR@10"], ignore_identical_ids=False) == {"RR@10": 0.75}
+        assert evaluate_run(found, qrels, ["RR@10"], ignore_identical_ids=True) == {"RR@10": 1.0}
     judged = {"d1": {"d1": 1, "d2": 1}}
-    assert evaluate_run(run, judged, ["R@10"]) == {"R@10": 0.5}, "judgements stay as they are, as with BEIR"
+    assert evaluate_run(run, judged, ["R@10"]) == {"R@10": 1.0}, "relevant to itself: equal ids are chance"
+    asked = evaluate_run(run, judged, ["R@10"], ignore_identical_ids=True)
+    assert asked == {"R@10": 0.5}, "as BEIR: left out all the same, and the judgements stay"
+    zero = {"d1": {"d1": 0, "d2": 1}}
+    assert evaluate_run(run, zero, ["RR@10"]) == {"RR@10": 1.0}
     integers = {1: [Hit(1, 2.0, 1), Hit(2, 1.0, 2)]}
     assert evaluate_run(integers, {1: {2: 1}}, ["RR@10"]) == {"RR@10": 1.0}  # type: ignore[arg-type, dict-item]
     assert list(run["d1"]) == ["d1", "d2"], "what is given is not changed"
@@ -200,7 +205,7 @@ BAD_OPTIONS: dict[str, list[Any]] = {
         {"1": {"\ud800": 1}},
     ],
     "metrics": [None, "nDCG@10", 5, [], [None], [5], ["P@0"], ["P"], ["nDCG@10", "x"], {"P@1"}],
-    "ignore_identical_ids": [None, 1, "no"],
+    "ignore_identical_ids": [0, 1, "no"],
 }
 
 

@@ -11,7 +11,6 @@ from latewood._typing import Gather, Id, MissingRule, ScoreKind
 from latewood.errors import InvalidInputError
 from latewood.feedback import Feedback, checked
 
-
 # Asking a type for its words takes longer than any check of them.
 _GATHERERS, _MISSING, _SCORES = get_args(Gather), get_args(MissingRule), get_args(ScoreKind)
 

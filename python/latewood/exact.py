@@ -12,7 +12,6 @@ from latewood._typing import FloatArray, Precision, VectorInput
 from latewood.errors import DimensionError, InvalidInputError
 from latewood.ragged import Ragged, listed, to_ragged
 
-
 _PRECISIONS = get_args(Precision)
 
 

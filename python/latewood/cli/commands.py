@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 from latewood._optional import progress_bar
-from latewood.cli.inputs import document_batches, read_queries, read_vectors
+from latewood.cli.inputs import Queries, document_batches, read_queries, read_vectors
 from latewood.errors import CorruptIndexError, InvalidInputError, LatewoodError
 from latewood.evaluate import DEFAULT_METRICS, evaluate_run, read_qrels, read_run, write_run
 from latewood.evaluate.metrics import without_identical_id
@@ -290,11 +290,11 @@ def search(
         raise click.UsageError(message)
     options["filter"] = _filter_option(condition)
     options["feedback"] = Feedback(mode=mode) if mode is not None else None
-    keys, asked = (["query"], [query]) if queries is None else read_queries(queries)
+    given = Queries(["query"], [query or ""]) if queries is None else read_queries(queries)
     index = _open(path, encoder)
-    leave_out = queries is not None and queries.is_dir() and not keep_identical_ids
-    hits = index.search_batch(asked, k + int(leave_out), with_documents=run_path is None, **options)
-    found = dict(zip(keys, hits, strict=True))
+    leave_out = given.are_documents and not keep_identical_ids
+    hits = index.search_batch(given.asked, k + int(leave_out), with_documents=run_path is None, **options)
+    found = dict(zip(given.ids, hits, strict=True))
     if leave_out:
         found = {key: without_identical_id(key, own)[:k] for key, own in found.items()}
     _output(found, run_path, as_json, single=queries is None)
@@ -323,14 +323,16 @@ def rerank(
     **options: Any,
 ) -> None:
     """Rerank a first stage's TREC run."""
-    keys, asked = read_queries(queries)
+    given = read_queries(queries)
     found = read_run(candidates)
-    if queries.is_dir() and not keep_identical_ids:
+    if given.are_documents and not keep_identical_ids:
         found = {key: {id_: score for id_, score in entry.items() if id_ != key} for key, entry in found.items()}
     index = _open(path, encoder)
     lists = {query: (_ids_of_index(index, list(entry)), list(entry.values())) for query, entry in found.items()}
     pairs = {query: list(zip(ids, scores, strict=True)) for query, (ids, scores) in lists.items()}
-    hits = index.rerank_batch(dict(zip(keys, asked, strict=True)), pairs, with_documents=run_path is None, **options)
+    hits = index.rerank_batch(
+        dict(zip(given.ids, given.asked, strict=True)), pairs, with_documents=run_path is None, **options
+    )
     _output(hits, run_path, as_json, single=False)
 
 
@@ -345,7 +347,10 @@ def evaluate(run_path: Path, qrels: Path, metrics: tuple[str, ...], keep_identic
     """Evaluate a TREC run with QRELS: a TREC or BEIR judgement file, or a BEIR folder."""
     judgements = read_qrels(qrels / "qrels" / "test.tsv" if qrels.is_dir() else qrels)
     values = evaluate_run(
-        read_run(run_path), judgements, metrics or DEFAULT_METRICS, ignore_identical_ids=not keep_identical_ids
+        read_run(run_path),
+        judgements,
+        metrics or DEFAULT_METRICS,
+        ignore_identical_ids=False if keep_identical_ids else None,
     )
     _print(values, as_json, lambda: _table(values))
 

@@ -13,6 +13,7 @@ from latewood._ids import plain_ids
 from latewood._typing import Id
 from latewood.errors import InvalidInputError
 from latewood.evaluate.beir import find_jsonl, load_beir, read_jsonl
+from latewood.evaluate.metrics import queries_are_documents
 from latewood.ragged import Ragged, to_ragged
 
 
@@ -118,16 +119,27 @@ def read_vectors(path: Path) -> tuple[list[Id], Ragged]:
     return ids, ragged
 
 
-def read_queries(source: Path) -> tuple[list[str], list[str] | Ragged]:
+@dataclass(slots=True)
+class Queries:
+    """Queries to ask; `are_documents` of a BEIR folder's, where BEIR leaves out what has the query's own id."""
+
+    ids: list[str]
+    asked: list[str] | Ragged
+    are_documents: bool = False
+
+
+def read_queries(source: Path) -> Queries:
     """Read query ids, and their texts or vectors: a JSONL file, a BEIR folder, or an .npz file."""
     keys: list[str]
     asked: list[str] | Ragged
+    are_documents = False
     if source.suffix == ".npz":
         ids, asked = read_vectors(source)
         keys = [str(key) for key in ids]
     elif source.is_dir():
-        queries = load_beir(source).queries
-        keys, asked = list(queries), list(queries.values())
+        collection = load_beir(source)
+        keys, asked = list(collection.queries), list(collection.queries.values())
+        are_documents = queries_are_documents(collection.qrels)
     else:
         keys, asked = [], []
         for entry in read_jsonl(source, required=("text",)):
@@ -138,4 +150,4 @@ def read_queries(source: Path) -> tuple[list[str], list[str] | Ragged]:
     if twice is not None:
         message = f"{source}: two queries have the id {twice!r}; each needs one of its own"
         raise InvalidInputError(message)
-    return keys, asked
+    return Queries(keys, asked, are_documents)

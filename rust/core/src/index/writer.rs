@@ -16,7 +16,7 @@ use crate::codec::{Codec, CodecKind, CodecOptions, EncodedTokens};
 use crate::error::{Error, Result};
 use crate::format::names::{self, Data};
 use crate::format::{FileEntry, Manifest, PublishFailure, SegmentEntry};
-use crate::ids::{Id, IdKind};
+use crate::ids::{Id, IdKind, IdRef};
 use crate::parallel::Execution;
 use crate::storage::{Lock, Storage};
 use crate::tokens::TokenMatrix;
@@ -231,7 +231,7 @@ impl Writer {
     pub fn delete(&mut self, ids: &[Id], skip_missing: bool) -> Result<usize> {
         self.check_usable()?;
         for (position, id) in ids.iter().enumerate() {
-            check_kind(id, self.id_kind)?;
+            IdRef::from(id).check_kind(self.id_kind)?;
             if !skip_missing && !self.contains(id) {
                 return Err(Error::UnknownId { id: id.to_string(), place: format!(" (position {position})") });
             }
@@ -529,7 +529,7 @@ impl Writer {
     }
 
     fn check_new(&self, id: &Id, kind: IdKind, upsert: bool) -> Result<()> {
-        check_kind(id, self.id_kind.or(Some(kind)))?;
+        IdRef::from(id).check_kind(self.id_kind.or(Some(kind)))?;
         if !upsert && self.contains(id) { Err(Error::IdExists { id: id.to_string() }) } else { Ok(()) }
     }
 
@@ -638,13 +638,6 @@ impl Drop for Writer {
         if std::process::id() == self.process {
             garbage::discard(self.storage(), &self.files);
         }
-    }
-}
-
-fn check_kind(id: &Id, expected: Option<IdKind>) -> Result<()> {
-    match expected.filter(|&kind| kind != id.kind()) {
-        Some(kind) => Err(Error::IdKind { id: id.to_string(), got: id.kind().name(), expected: kind.name() }),
-        None => Ok(()),
     }
 }
 
