@@ -3,6 +3,7 @@
 The table goes by the signatures: a parameter that is not in it fails a test.
 """
 
+import errno
 import inspect
 import json
 from collections.abc import Callable
@@ -58,7 +59,9 @@ SEARCH = {
 }
 RERANK = {
     "k": kinds.OPTIONAL_SIZE,
-    "alpha": Kind([None, 0, 0.5, np.float32(0.5)], kinds.WEIGHT.bad).also(good=[None]).alongside(k=1, scores=[1.0]),
+    "alpha": Kind([None, 0, 0.5, np.float32(0.5), 1e300], [*kinds.FACTOR.bad[:-3], -0.5, 10**400, np.inf]).alongside(
+        k=1
+    ),
     "beta": kinds.OPTIONAL_SIZE.alongside(k=1),
     "missing": kinds.one_of("error", "skip"),
     "weights": kinds.WEIGHTS,
@@ -90,12 +93,13 @@ ADD = {
     "allow_empty": kinds.FLAG,
     "threads": kinds.OPTIONAL_COUNT,
 }
-CHANGE = {name: ADD[name] for name in ("ids", "texts", "vectors", "metadata")}
+CHANGE = {**{name: ADD[name] for name in ("ids", "texts", "vectors", "metadata")}, "merge": kinds.FLAG}
 DELETE = {"ids": kinds.IDS.also(bad=[["nobody"]]), "missing": kinds.one_of("error", "skip")}
 OPEN = {
     "path": kinds.PATH,
     "encoder": kinds.ENCODER.also(good=[None]),
     "check_encoder": kinds.FLAG,
+    "generation": Kind([None], kinds.OPTIONAL_COUNT.bad).also(bad=[10**12]),
     "mmap": kinds.FLAG,
 }
 
@@ -169,15 +173,16 @@ TABLE: dict[str, dict[str, Kind]] = {
         "mmap": kinds.FLAG,
     },
     "Index.open": OPEN,
+    "Index.recover": {name: OPEN[name] for name in ("path", "generation", "mmap")},
     "Index.use_encoder": {"encoder": kinds.ENCODER.also(bad=[None]), "check_encoder": kinds.FLAG},
     "Index.require_encoder": {"purpose": Kind(["searching"])},
     "Index.contains": {"ids": kinds.IDS},
     "Index.documents": {"ids": kinds.IDS.also(bad=[["nobody"], [1]])},
     "Index.vectors": {"ids": kinds.IDS.also(bad=[["nobody"], [1]])},
-    "Index.writer": {"show_progress": kinds.OPTIONAL_FLAG},
+    "Index.writer": {"merge": kinds.FLAG, "show_progress": kinds.OPTIONAL_FLAG},
     "Index.add": CHANGE,
     "Index.upsert": CHANGE,
-    "Index.delete": DELETE,
+    "Index.delete": {**DELETE, "merge": kinds.FLAG},
     "Index.compact": {"threads": kinds.OPTIONAL_COUNT},
     "Index.search": {"query": kinds.ONE_QUERY, **SEARCH},
     "Index.search_batch": {"queries": kinds.QUERIES, **SEARCH, "as_arrays": kinds.FLAG},
@@ -197,7 +202,7 @@ TABLE: dict[str, dict[str, Kind]] = {
         "score": kinds.one_of("sum", "mean"),
     },
     "Index.measure_recall": {"queries": kinds.QUERIES, "k": kinds.SIZE},
-    **{f"Index.{name}": {} for name in ("close", "ids", "info", "check", "warnings", "refresh")},
+    **{f"Index.{name}": {} for name in ("close", "ids", "info", "check", "refresh")},
     "Hit.explain": {},
     "Writer.add": ADD,
     "Writer.upsert": ADD,
@@ -368,6 +373,7 @@ class Place:
             "Ragged": {"values": kinds.QUERY, "offsets": [0, 3]},
             "Index.create": {"path": self.path(), "encoder": self.encoder},
             "Index.open": {"path": self.index.path},
+            "Index.recover": {"path": self.index.path},
             "SearchArrays.to_run": {"query_ids": ["a"]},
             "Encoded": {"vectors": [kinds.QUERY], "truncated": [True]},
             "OnnxEncoder": {"folder": Path(encode.__file__).parent / "nano_en"},
@@ -385,8 +391,8 @@ class Place:
             "Index.require_encoder": {"purpose": "searching"},
             "Index.search": {"query": "a quick fox"},
             "Index.search_batch": {"queries": ["a quick fox"]},
-            "Index.rerank": {"query": "a quick fox", "candidates": ["fox"]},
-            "Index.rerank_batch": {"queries": ["a quick fox"], "candidates": [["fox"]]},
+            "Index.rerank": {"query": "a quick fox", "candidates": {"fox": 1.0}},
+            "Index.rerank_batch": {"queries": ["a quick fox"], "candidates": [{"fox": 1.0}]},
             "Index.explain": {"query": "a quick fox", "id": "fox"},
             "Index.measure_recall": {"queries": ["a quick fox"]},
         }
@@ -464,3 +470,37 @@ def test_bad_values_are_refused(place: Place, name: str) -> None:
             except Exception as error:  # noqa: BLE001  that is what is looked for
                 wrong.append(f"{what}: {type(error).__name__}: {error}"[:200])
     assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.parametrize("ids", [["new", "fox"], [1, 2]])
+def test_ids_that_cannot_be_added_are_refused_before_texts_are_encoded(place: Place, ids: list[Any]) -> None:
+    index = place.new()
+    before = place.encoder.calls
+    with pytest.raises(LatewoodError):
+        index.add(ids, texts=["a", "b"])
+    assert place.encoder.calls == before
+    with index.writer() as writer:
+        writer.delete(["fox"])
+        writer.add(["fox"], texts=["a fox"])
+        with pytest.raises(LatewoodError, match="fox"):
+            writer.add(["fox"], texts=["a fox"])
+
+
+def test_what_a_generator_raises_passes_through(place: Place) -> None:
+    """It is the caller's own, and none of the library's business."""
+
+    def failing(first: Any) -> Any:
+        yield first
+        raise OSError(errno.EIO, "the source of a generator failed")
+
+    calls: list[Callable[[], Any]] = [
+        lambda: latewood.maxsim(kinds.QUERY, failing(kinds.QUERY)),
+        lambda: place.index.search(kinds.QUERY, ids=failing("fox")),
+        lambda: place.index.rerank(kinds.QUERY, failing("fox")),
+        lambda: place.index.search_batch(failing("a fox")),
+        lambda: place.new().add(failing("x"), vectors=failing(kinds.QUERY)),
+    ]
+    for call in calls:
+        with pytest.raises(OSError, match="source of a generator") as caught:
+            call()
+        assert not isinstance(caught.value, LatewoodError)

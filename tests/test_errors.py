@@ -4,12 +4,10 @@ import errno
 import os
 import pickle
 import re
-import resource
 import shutil
 import stat
 import subprocess
 import sys
-import warnings
 from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
@@ -21,7 +19,6 @@ import pytest
 from latewood import Index, errors
 from latewood.errors import (
     CorruptIndexError,
-    DamagedIndexWarning,
     DimensionError,
     DuplicateIdError,
     FormatVersionError,
@@ -59,7 +56,7 @@ def test_the_tree_of_errors() -> None:
     for name in errors.__all__:
         kind = getattr(errors, name)
         assert issubclass(kind, Exception)
-        assert issubclass(kind, (LatewoodError, DamagedIndexWarning))
+        assert issubclass(kind, LatewoodError)
     for kind, builtin in [
         (InvalidInputError, ValueError),
         (errors.UnknownIdError, KeyError),
@@ -185,20 +182,14 @@ def test_bad_additions(index: Index, arguments: dict[str, Any]) -> None:
 def damaged_use(folder: Path, wanted: list[Any]) -> str:
     """Open and use a damaged index: a typed error, or the right answer. Tells which."""
     try:
-        with warnings.catch_warnings():
-            # Falling back to the commit before is right, and `check` then tells why.
-            warnings.simplefilter("ignore", DamagedIndexWarning)
-            index = Index.open(folder)
-        problems = index.check()
+        index = Index.open(folder)
         found = index.search(QUERY, 5)
         index.documents(index.ids())
         index.vectors(index.ids())
     except (CorruptIndexError, IndexNotFoundError, FormatVersionError):
         return "refused"
-    if problems:
-        return "found by check"
     assert found == wanted, "a wrong answer from a damaged file that nothing noticed"
-    return "harmless"
+    return "found by check" if index.check() else "harmless"
 
 
 @pytest.fixture(scope="module")
@@ -222,7 +213,7 @@ def damaged(healthy: Path, tmp_path: Path) -> tuple[Path, list[Any]]:
 
 
 def test_flipped_bits(damaged: tuple[Path, list[Any]]) -> None:
-    """A flipped bit is refused or found by `check`, unless nothing reads it: in an older manifest, in padding."""
+    """A flipped bit is refused, or changes no answer: then `check` finds it, but in the note of the newest commit."""
     folder, wanted = damaged
     outcomes: dict[str, int] = {}
     for path in sorted(folder.iterdir()):
@@ -237,18 +228,6 @@ def test_flipped_bits(damaged: tuple[Path, list[Any]]) -> None:
         path.write_bytes(whole)
     assert damaged_use(folder, wanted) == "harmless"
     assert outcomes.get("refused", 0) + outcomes.get("found by check", 0) > outcomes.get("harmless", 0)
-
-
-def test_a_damaged_newest_commit_falls_back_with_a_warning(damaged: tuple[Path, list[Any]]) -> None:
-    folder, _ = damaged
-    newest = max(folder.glob("MANIFEST-*"))
-    newest.write_bytes(newest.read_bytes()[:100])
-    with pytest.warns(DamagedIndexWarning, match="passed over"):
-        index = Index.open(folder)
-    assert "d3" in index, "the commit before the deletion"
-    with index.writer() as writer:
-        writer.delete(["d4"])
-    assert "d4" not in Index.open(folder), "the next commit stands, without a warning"
 
 
 def test_truncated_files(damaged: tuple[Path, list[Any]]) -> None:
@@ -447,10 +426,10 @@ print(json.dumps([outcome, len(index)]))
 """
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such limit")
 @pytest.mark.parametrize("limit", [0, 10, 100, 1000, 10_000, 50_000, 100_000])
 def test_a_full_disk(index: Index, limit: int) -> None:
     """Files cannot grow beyond a limit, which the system reports as it reports a full disk."""
-    assert resource.RLIMIT_FSIZE is not None
     outcome, documents = run_python(FULL_DISK, index.path, limit)
     assert outcome == "StorageError"
     assert documents == len(VECTORS)

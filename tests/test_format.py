@@ -1,6 +1,6 @@
-"""An index of format 1 as it was written when the format was settled must open, and answer, for ever.
+"""An index of each format as it was written when the format was settled must open, and answer, for ever.
 
-`python tests/test_format.py FOLDER` writes such an index anew, for the day when there is a format 2.
+`python tests/test_format.py FOLDER` writes such an index anew, for the day when there is another format.
 """
 
 import json
@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 
 from latewood import Index
+from latewood.errors import CorruptIndexError
 from strategies import make_corpus
 
-GOLDEN = Path(__file__).parent / "golden" / "format-1"
+GOLDEN = sorted((Path(__file__).parent / "golden").glob("format-*"))
 QUERIES = "queries.npz"
 EXPECTED = "expected.json"
 
@@ -53,24 +54,58 @@ def answers(index: Index, queries: list[np.ndarray]) -> dict[str, Any]:
     return found
 
 
-@pytest.mark.parametrize("mmap", [True, False])
-def test_format_1_answers_as_it_did(tmp_path: Path, mmap: bool) -> None:
-    shutil.copytree(GOLDEN / "index", tmp_path / "index")
-    with np.load(GOLDEN / QUERIES) as arrays:
+def copied(golden: Path, to: Path) -> tuple[Path, list[np.ndarray], dict[str, Any]]:
+    """Copy an index, and give it with its queries and what it answered."""
+    shutil.copytree(golden / "index", to)
+    with np.load(golden / QUERIES) as arrays:
         queries = list(arrays.values())
-    expected = json.loads((GOLDEN / EXPECTED).read_text(encoding="utf-8"))
-    assert answers(Index.open(tmp_path / "index", mmap=mmap), queries) == expected
+    return to, queries, json.loads((golden / EXPECTED).read_text(encoding="utf-8"))
 
 
-def test_format_1_grows(tmp_path: Path) -> None:
+def test_there_is_an_index_of_each_format() -> None:
+    versions = [
+        json.loads((golden / EXPECTED).read_text(encoding="utf-8"))["info"]["format_version"] for golden in GOLDEN
+    ]
+    assert versions == [1, 2]
+
+
+@pytest.mark.parametrize("mmap", [True, False])
+@pytest.mark.parametrize("golden", GOLDEN, ids=lambda golden: golden.name)
+def test_it_answers_as_it_did(tmp_path: Path, golden: Path, mmap: bool) -> None:
+    path, queries, expected = copied(golden, tmp_path / "index")
+    assert answers(Index.open(path, mmap=mmap), queries) == expected
+
+
+@pytest.mark.parametrize("golden", GOLDEN, ids=lambda golden: golden.name)
+def test_it_grows(tmp_path: Path, golden: Path) -> None:
     """What was written then takes documents now, and is merged."""
-    shutil.copytree(GOLDEN / "index", tmp_path / "index")
-    expected = json.loads((GOLDEN / EXPECTED).read_text(encoding="utf-8"))
-    index = Index.open(tmp_path / "index")
-    index.add(["new"], vectors=make_corpus(4, dim=40, documents=1, queries=1).documents)
+    path, queries, expected = copied(golden, tmp_path / "index")
+    index = Index.open(path)
+    document = make_corpus(4, dim=40, documents=1, queries=1).documents
+    index.add(["new"], vectors=document, merge=False)
+    assert index.check() == []
+    assert index.info()["format_version"] == 2
+    assert list(index.ids()) == [*expected["ids"], "new"]
+    index.delete(["new"])
+    for gather in ("exact", "flood", "postings"):
+        assert answers(index, queries)[gather] == expected[gather]
     index.compact()
     assert index.check() == []
-    assert list(index.ids()) == [*expected["ids"], "new"]
+    assert list(index.ids()) == expected["ids"]
+    assert answers(index, queries)["exact"] == expected["exact"]
+
+
+def test_damage_in_an_index_of_format_1_is_not_copied(tmp_path: Path) -> None:
+    """It has no checksums of blocks: what opening does not verify, a merge does before it copies."""
+    path, _, _ = copied(GOLDEN[0], tmp_path / "index")
+    segment = max(path.glob("segment-*"), key=lambda file: file.stat().st_size)
+    content = bytearray(segment.read_bytes())
+    content[-3] ^= 1
+    segment.write_bytes(content)
+    index = Index.open(path)
+    assert len(index.check()) == 1
+    with pytest.raises(CorruptIndexError, match=segment.name):
+        index.compact()
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Commits merge segments by themselves, and nothing that a reader sees changes by it."""
 
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from latewood import Index
 from latewood.errors import InvalidInputError
 from strategies import make_corpus
 
+GATHERERS: tuple[Literal["exact", "flood", "postings"], ...] = ("exact", "flood", "postings")
 CORPUS = make_corpus(47, dim=32, documents=150, queries=4, document_tokens=(2, 8))
 
 
@@ -18,9 +20,9 @@ def segments(index: Index) -> int:
 
 @pytest.mark.parametrize("train_after", [0, 300, 65_536])
 @pytest.mark.parametrize("codec", ["residual", "flat"])
-def test_many_small_commits_leave_few_segments(tmp_path: Path, codec: str, train_after: int) -> None:
-    merged = Index.create(tmp_path / "merged", dim=32, train_after=train_after, codec=codec)  # type: ignore[arg-type]
-    plain = Index.create(tmp_path / "plain", dim=32, train_after=train_after, codec=codec)  # type: ignore[arg-type]
+def test_many_small_commits_leave_few_segments(tmp_path: Path, codec: Any, train_after: int) -> None:
+    merged = Index.create(tmp_path / "merged", dim=32, train_after=train_after, codec=codec)
+    plain = Index.create(tmp_path / "plain", dim=32, train_after=train_after, codec=codec)
     for index, merge in ((merged, True), (plain, False)):
         for number, vectors in enumerate(CORPUS.documents):
             index.add(
@@ -37,8 +39,8 @@ def test_many_small_commits_leave_few_segments(tmp_path: Path, codec: str, train
     assert merged.ids() == plain.ids()
     assert merged.check() == plain.check() == []
     for query in CORPUS.queries:
-        for gather in ("exact", "flood", "postings"):
-            assert merged.search(query, 20, gather=gather) == plain.search(query, 20, gather=gather)  # type: ignore[arg-type]
+        for gather in GATHERERS:
+            assert merged.search(query, 20, gather=gather) == plain.search(query, 20, gather=gather)
     assert merged.search(CORPUS.queries[0], 99, filter={"n": {"lt": 40}}) == plain.search(
         CORPUS.queries[0], 99, filter={"n": {"lt": 40}}
     )
@@ -51,7 +53,7 @@ def test_deleted_documents_are_left_out_once_they_are_half(tmp_path: Path) -> No
     index = Index.create(tmp_path / "x", dim=32)
     index.add(range(100), vectors=CORPUS.documents[:100])
     size = index.info()["bytes"]
-    index.delete(range(0, 40))
+    index.delete(range(40))
     assert index.info()["deleted_documents"] == 40
     index.delete(range(40, 60))
     assert index.info()["deleted_documents"] == 0

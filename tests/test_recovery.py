@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from latewood import Index
+from latewood import Hit, Index
 from latewood.errors import CorruptIndexError, InvalidInputError, StorageError
 from strategies import make_corpus
 
@@ -35,16 +35,20 @@ def flip(path: Path, position: int) -> None:
     path.write_bytes(content)
 
 
+def cut(path: Path, length: int) -> None:
+    path.write_bytes(path.read_bytes()[:length])
+
+
 def remove(path: Path) -> None:
     path.unlink()
 
 
 SPOILT: dict[str, Callable[[Path], None]] = {
-    "manifest cut": lambda folder: newest(folder, "MANIFEST-*").write_bytes(b"\x89LATEWD\n"),
+    "manifest cut": lambda folder: cut(newest(folder, "MANIFEST-*"), 8),
     "manifest flipped": lambda folder: flip(newest(folder, "MANIFEST-*"), 70),
     "manifest removed": lambda folder: remove(newest(folder, "MANIFEST-*")),
     "segment missing": lambda folder: remove(newest(folder, "segment-*")),
-    "segment empty": lambda folder: newest(folder, "segment-*").write_bytes(b""),
+    "segment empty": lambda folder: cut(newest(folder, "segment-*"), 0),
     "segment flipped": lambda folder: flip(newest(folder, "segment-*"), 70),
 }
 
@@ -143,24 +147,31 @@ def test_nothing_is_whole(folder: Path) -> None:
             call(folder)
 
 
+def reads_as_before(folder: Path, mmap: bool, right: list[Hit]) -> bool:
+    """Read everything: it is what it was, or damage is told."""
+    try:
+        index = Index.open(folder, mmap=mmap)
+        documents = index.documents(range(40))
+        found = index.search(CORPUS.queries[0], 40, gather="exact")
+        vectors = index.vectors(range(40))
+    except CorruptIndexError:
+        return False
+    assert [document.text for document in documents[:2]] == ["text 0", "text 1"]
+    assert found == right
+    assert len(vectors) == 40
+    return True
+
+
 def test_damage_in_codes_is_an_error_when_they_are_read(folder: Path) -> None:
-    query = CORPUS.queries[0]
-    right = Index.open(folder).search(query, 40, gather="exact")
+    right = Index.open(folder).search(CORPUS.queries[0], 40, gather="exact")
     segment = newest(folder, "segment-*2-*")
     size = segment.stat().st_size
     told = 0
     for position in range(0, size, size // 150):
         flip(segment, position)
         for mmap in (True, False):
-            try:
-                index = Index.open(folder, mmap=mmap)
-                documents = index.documents(range(40))
-                assert [document.text for document in documents[:2]] == ["text 0", "text 1"]
-                assert index.search(query, 40, gather="exact") == right
-                assert len(index.vectors(range(40))) == 40
-            except CorruptIndexError as error:
+            if not reads_as_before(folder, mmap, right):
                 told += 1
-                assert segment.name in str(error)
                 with pytest.raises(CorruptIndexError, match=segment.name):
                     Index.open(folder).compact()
         flip(segment, position)

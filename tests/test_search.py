@@ -57,9 +57,31 @@ def test_gathered_hits_are_scored_exactly(index: Index, corpus: Corpus, gather: 
         assert all(hit.score == exact[hit.id] for hit in hits)
 
 
-@pytest.mark.parametrize("gather", ["flood", "postings", None])
-def test_recall_of_the_gatherers(index: Index, corpus: Corpus, gather: Any) -> None:
-    assert index.measure_recall(corpus.queries, k=10, gather=gather) >= 0.98
+@pytest.mark.parametrize(("gather", "least"), [("flood", 0.95), ("postings", 0.93), (None, 0.95)])
+def test_recall_of_the_gatherers(tmp_path: Path, gather: Any, least: float) -> None:
+    """Of ten times as many documents as are scored: without a gatherer's choice a tenth would be found."""
+    corpus = make_corpus(11, dim=64, documents=3000, queries=16, clusters=300)
+    index = build_index(tmp_path / "index", corpus)
+    _, stats = index.search(corpus.queries[0], 10, gather=gather, candidates=300, return_stats=True)
+    assert stats["scored"] <= 300
+    assert index.measure_recall(corpus.queries, k=10, gather=gather, candidates=300) >= least
+
+
+def test_a_large_index_is_searched_by_postings(tmp_path: Path) -> None:
+    """Above two million token vectors not every document is looked at, unless it is asked for."""
+    generator = np.random.default_rng(3)
+    centres = generator.standard_normal((64, 16)).astype(np.float32)
+    chosen = generator.integers(0, 64, 2_001_000)
+    values = centres[chosen] + 0.4 * generator.standard_normal((len(chosen), 16)).astype(np.float32)
+    offsets = np.arange(0, len(values) + 1, 3)
+    index = Index.create(tmp_path / "large", dim=16, bits=1, centroids=64, train_after=0)
+    index.add(np.arange(len(offsets) - 1), vectors=Ragged(values, offsets))
+    query = values[:3]
+    hits, stats = index.search(query, 10, return_stats=True)
+    assert stats["gathered"] < len(index)
+    assert hits == index.search(query, 10, gather="postings")
+    _, flooded = index.search(query, 10, gather="flood", return_stats=True)
+    assert flooded["gathered"] == len(index)
 
 
 @pytest.mark.parametrize("gather", ["flood", "postings"])
@@ -176,6 +198,24 @@ def test_explanations_add_up(index: Index, corpus: Corpus) -> None:
             products = corpus.queries[0] @ vectors.T * (weights[:, None] if options else 1.0)
             np.testing.assert_allclose(explanation.matrix, products, atol=0.1)
             assert len(str(explanation).splitlines()) == 2 + len(corpus.queries[0])
+
+
+@pytest.mark.parametrize("batch", [False, True])
+def test_a_hit_explains_what_was_searched(tmp_path: Path, corpus: Corpus, batch: bool) -> None:
+    """Whatever became of the document, of the index, and of the object that was asked."""
+    index = Index.create(tmp_path / "index", dim=corpus.dim, train_after=0)
+    index.add(["a", "b", "c"], vectors=corpus.documents[:3], texts=["one", "two", "three"])
+    query = corpus.queries[0]
+    hits = index.search_batch([query, query], 3)[1] if batch else index.search(query, 3)
+    reranked = index.rerank(query, ["c", "a"])
+    before = {hit.id: hit.explain().matrix for hit in hits}
+    index.upsert(["a"], vectors=corpus.documents[7:8], texts=["other"])
+    index.delete(["b"])
+    index.compact()
+    index.close()
+    for hit in (*hits, *reranked):
+        np.testing.assert_array_equal(hit.explain().matrix, before[hit.id])
+        assert hit.explain().score == pytest.approx(hit.score, rel=1e-6)
 
 
 def test_explanations_with_words(text_index: Index) -> None:

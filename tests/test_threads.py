@@ -1,14 +1,17 @@
 """Long calls release the interpreter lock; the answer does not depend on who asks."""
 
+import os
+import sys
 import threading
 import time
 from pathlib import Path
 
 import numpy as np
+import pytest
 
-from latewood import Index
+from latewood import Index, maxsim
 from strategies import Corpus, make_corpus
-from support import build_index
+from support import build_index, run_python
 
 
 def steps_taken_during(work: threading.Thread) -> int:
@@ -66,3 +69,71 @@ def test_reading_while_writing(tmp_path: Path) -> None:
         reader.join()
     assert all(count % 10 == 0 for count in seen)
     assert seen == sorted(seen)
+
+
+MANY_THREADS = """
+import json, os, sys
+from latewood import Index, encode, maxsim
+from strategies import make_corpus
+
+corpus = make_corpus(7, documents=60, queries=8)
+index = Index.open(sys.argv[1])
+for threads in [1, 2, 3, 7, 50, 999, 15_000, 2**31, 2**63 - 1]:
+    index.search_batch(corpus.queries, 5, threads=threads)
+    index.rerank_batch(corpus.queries, [[0, 1, 2]] * 8, threads=threads)
+    maxsim(corpus.queries, corpus.documents, threads=threads)
+    encode.pool_tokens(corpus.documents, count=4, threads=threads)
+    index.upsert([0], vectors=corpus.documents[:1], threads=threads)
+    index.compact(threads=threads)
+print(json.dumps(len(os.listdir("/proc/self/task"))))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="counts the threads of a process in /proc")
+def test_no_number_asked_for_starts_more_threads_than_processors(tmp_path: Path, corpus: Corpus) -> None:
+    build_index(tmp_path / "index", corpus)
+    quiet = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+    assert run_python(MANY_THREADS, tmp_path / "index", environment=quiet) <= 1 + len(os.sched_getaffinity(0))
+
+
+def test_one_thread_is_one_thread(index: Index, corpus: Corpus) -> None:
+    """Several at once do not change what each finds."""
+    wanted = index.search_batch(corpus.queries, 10, as_arrays=True, threads=1)
+    found: list[bool] = []
+
+    def ask(threads: int | None) -> None:
+        result = index.search_batch(corpus.queries, 10, as_arrays=True, threads=threads)
+        found.append(bool(np.array_equal(result.ids, wanted.ids)))
+        maxsim(corpus.queries, corpus.documents[:50], threads=threads)
+
+    askers = [threading.Thread(target=ask, args=(count,)) for count in (1, 2, None, 1, 2, None, 64, 64)]
+    for asker in askers:
+        asker.start()
+    for asker in askers:
+        asker.join()
+    assert found == [True] * len(askers)
+
+
+def test_check_under_a_committing_writer(tmp_path: Path) -> None:
+    """Commits take files of older generations away while they are read: that is no damage."""
+    corpus = make_corpus(5, dim=32, documents=300, document_tokens=(2, 8))
+    index = Index.create(tmp_path / "index", dim=32, train_after=0)
+    index.add([-1], vectors=corpus.documents[:1])
+    problems: list[str] = []
+    done = threading.Event()
+
+    def check() -> None:
+        while not done.is_set():
+            problems.extend(Index.open(index.path).check())
+
+    checker = threading.Thread(target=check)
+    checker.start()
+    try:
+        for number, vectors in enumerate(corpus.documents):
+            index.upsert([number % 50], vectors=[vectors])
+            if number % 20 == 19:
+                index.compact()
+    finally:
+        done.set()
+        checker.join()
+    assert problems == []

@@ -100,13 +100,15 @@ def booleans(data: Any, what: str) -> BoolArray:
     return array.astype(np.bool_)
 
 
-def items_of(data: Any, what: str) -> list[Any]:
+def as_list(data: Any, what: str) -> list[Any]:
     """Give the items of anything that can be gone through."""
     try:
-        return list(data)
-    except Exception as error:  # a foreign iterator may raise anything
+        iterator = iter(data)
+    except Exception as error:  # a foreign object may raise anything
         message = f"{what} cannot be gone through ({type(error).__name__}: {error}); pass a list, not {shown(data)}"
         raise InvalidInputError(message) from error
+    # Outside the guard: what somebody's generator raises is theirs.
+    return list(iterator)
 
 
 def is_tensor(data: Any) -> bool:

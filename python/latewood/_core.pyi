@@ -214,6 +214,9 @@ class Writer:
     ) -> None:
         """`metadata`: a JSON object for each document; `truncated`: whether its encoder cut its text."""
 
+    def check_ids(self, ids: Sequence[str] | Sequence[int] | NDArray[np.int64], *, upsert: bool = False) -> None:
+        """Check that documents of these ids can be added, before their vectors are there."""
+
     def delete(self, ids: Sequence[str] | Sequence[int] | NDArray[np.int64], *, missing: str = "error") -> int: ...
     def commit(self) -> int:
         """Make the changes durable and visible; the new generation."""

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from latewood._arrays import is_tensor, items_of, laid_out, to_numpy
+from latewood._arrays import as_list, is_tensor, laid_out, to_numpy
 from latewood._options import LARGEST, count_of, shown, text_of, whole
 from latewood._typing import Id, IdSequence
 from latewood.errors import InvalidInputError
@@ -54,7 +54,7 @@ def normalise_ids(ids: Iterable[Any], what: str = "ids") -> IdSequence:
             message = f"{what} contains {int(ids.max())}, which does not fit 64 bits with a sign"
             raise InvalidInputError(message)
         return laid_out(ids, np.int64)
-    items = items_of(ids, what)
+    items = as_list(ids, what)
     # One pass in C settles the usual case; reranking a hundred candidates takes well under a millisecond in all.
     kinds = set(map(type, items))
     if kinds == {str} and "".join(items).isascii():

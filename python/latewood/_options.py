@@ -60,7 +60,7 @@ def number_of(value: Any, what: str, *, least: float = -LARGEST_FLOAT, most: flo
             number = float(value)
     if number is None or not least <= number <= most:
         limits = "" if least == -LARGEST_FLOAT else f" of at least {least:g}"
-        limits += "" if most == LARGEST_FLOAT else f" and at most {most:g}"
+        limits += "" if most >= LARGEST_FLOAT else f" and at most {most:g}"
         message = f"{what} must be a finite number{limits}, not {shown(value)}"
         raise InvalidInputError(message)
     return number

@@ -8,7 +8,9 @@ from typing import Any, NoReturn, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from latewood._arrays import as_array, as_list, laid_out, to_numpy
 from latewood._ids import join_ids, normalise_ids
+from latewood._options import shown
 from latewood._typing import IdSequence, OffsetArray
 from latewood.errors import InvalidInputError
 
@@ -159,35 +161,21 @@ def items_of(given: Any, where: str, wanted: str = CANDIDATES) -> Any:
         message = f"{where} come as a {type(given).__name__}, which has no order; pass {wanted}"
         raise InvalidInputError(message)
     if hasattr(given, "__array__"):
-        array = _array(given, where)
+        array = as_array(given, where)
         if array.ndim == 1:
             return array if array.dtype.names or array.dtype.kind in "iuf" else array.tolist()
         if array.ndim > 1:
             return list(array)
         _refuse(given, where, wanted)
-    try:
-        iterator = iter(given)
-    except TypeError:
+    if not isinstance(given, Iterable) and not hasattr(given, "__getitem__"):
         _refuse(given, where, wanted)
-    # Outside the guard: an error of somebody's generator is theirs.
-    return list(iterator)
+    return as_list(given, where)
 
 
 def _refuse(given: Any, where: str, wanted: str) -> NoReturn:
-    shown = "None" if given is None else f"one {type(given).__name__}"
-    message = f"{where} come as {shown}; pass {wanted}"
+    found = "None" if given is None else f"one {type(given).__name__}"
+    message = f"{where} come as {found}; pass {wanted}"
     raise InvalidInputError(message) from None
-
-
-def _array(given: Any, where: str) -> np.ndarray[Any, Any]:
-    if isinstance(given, np.ma.MaskedArray) and np.ma.is_masked(given):
-        message = f"{where} have masked entries; leave these out with .compressed()"
-        raise InvalidInputError(message)
-    try:
-        return np.asarray(given)
-    except (TypeError, ValueError, OverflowError, RuntimeError) as error:
-        message = f"{where} are not an array: {error}"
-        raise InvalidInputError(message) from error
 
 
 def _are_columns(found: tuple[Any, Any], where: str) -> bool:
@@ -202,7 +190,7 @@ def _are_columns(found: tuple[Any, Any], where: str) -> bool:
     )
     pairs = all(isinstance(key, (str, int, np.integer)) and _is_number(score) for key, score in found)
     if columns and pairs:
-        message = f"{where} are {found!r}: two ids with their scores, or two (id, score) pairs; pass lists"
+        message = f"{where} are {shown(found)}: two ids with their scores, or two (id, score) pairs; pass lists"
         raise InvalidInputError(message)
     return not pairs
 
@@ -235,7 +223,7 @@ def _reader(entry: Any) -> _Reader | None:
 
 def _from_pair(entry: Any, where: str) -> tuple[Any, Any]:
     if len(entry) != 2 or not _is_number(entry[1]):
-        message = f"{where} have the entry {entry!r}; tuples and lists are (id, score) pairs, the score a number"
+        message = f"{where} have the entry {shown(entry)}; tuples and lists are (id, score) pairs, the score a number"
         raise InvalidInputError(message)
     return entry[0], entry[1]
 
@@ -291,15 +279,15 @@ def _scores(scores: Any, count: int, where: str) -> ScoreArray:
 
 def score_array(scores: Any, where: str) -> ScoreArray:
     """Bring scores to a float64 array; what is no number or NaN is refused."""
-    array = _array(items_of(scores, where, "a list of numbers"), where)
+    array = as_array(items_of(scores, where, "a list of numbers"), where)
     # Integers beyond 64 bits and fractions come as objects.
     numbers = array.dtype.kind in "fiu" or (array.dtype.kind == "O" and all(map(_is_number, array.tolist())))
     if array.ndim != 1 or (array.size and not numbers):
-        shown = f"of shape {array.shape}" if array.ndim != 1 else f"such as {array.tolist()[0]!r}"
-        message = f"{where} are not numbers, one for each candidate, but {shown}"
+        found = f"of shape {array.shape}" if array.ndim != 1 else f"such as {shown(array.tolist()[0])}"
+        message = f"{where} are not numbers, one for each candidate, but {found}"
         raise InvalidInputError(message)
     try:
-        values = np.ascontiguousarray(array, dtype=np.float64)
+        values = laid_out(array, np.float64)
     except (TypeError, ValueError, OverflowError) as error:
         message = f"{where} are not all numbers of 64 bits: {error}"
         raise InvalidInputError(message) from error
@@ -310,7 +298,7 @@ def score_array(scores: Any, where: str) -> ScoreArray:
 
 
 def _bounds(offsets: Any, queries: int, candidates: int) -> OffsetArray:
-    array = _array(items_of(offsets, "the candidate offsets", "an integer array"), "the candidate offsets")
+    array = to_numpy(items_of(offsets, "the candidate offsets", "an integer array"), "the candidate offsets")
     bounds = array.astype(np.int64) if array.dtype.kind in "iu" and array.ndim == 1 else np.zeros(0, dtype=np.int64)
     if len(bounds) != queries + 1 or bounds[0] != 0 or bounds[-1] != candidates or (bounds[1:] < bounds[:-1]).any():
         message = (

@@ -3,6 +3,8 @@
 from collections.abc import Iterable, Mapping
 from typing import Any, TypedDict, get_args
 
+import numpy as np
+
 from latewood._ids import normalise_ids
 from latewood._options import choice_of, count_of, filter_json, number_of, optional, threads_of
 from latewood._typing import Gather, Id, MissingRule, ScoreKind
@@ -58,7 +60,7 @@ def checked_rerank(k: Any, alpha: Any, beta: Any, missing: Any, threads: Any) ->
         raise InvalidInputError(message)
     return {
         "k": optional(count_of, k, "k"),
-        "alpha": optional(number_of, alpha, "alpha", least=0.0),
+        "alpha": optional(number_of, alpha, "alpha", least=0.0, most=float(np.finfo(np.float64).max)),
         "beta": optional(count_of, beta, "beta"),
         "missing": choice_of(missing, "missing", get_args(MissingRule)),
         "threads": threads_of(threads),

@@ -163,17 +163,13 @@ class Index(Searcher):
         """
         folder, mmap, check_encoder = _folder(path), flag_of(mmap, "mmap"), flag_of(check_encoder, "check_encoder")
         number = optional(count_of, generation, "generation")
-        index = cls(
-            _core.Index.open(folder, generation=number, mmap=mmap), encoder=None, mmap=mmap, generation=number
-        )
+        index = cls(_core.Index.open(folder, generation=number, mmap=mmap), encoder=None, mmap=mmap, generation=number)
         if encoder is not None:
             index.use_encoder(encoder, check_encoder=check_encoder)
         return index
 
     @classmethod
-    def recover(
-        cls, path: str | os.PathLike[str], *, generation: int | None = None, mmap: bool = True
-    ) -> "Index":
+    def recover(cls, path: str | os.PathLike[str], *, generation: int | None = None, mmap: bool = True) -> "Index":
         """Go back to an older commit for good, and open it: what came after it is given up.
 
         The older commit is committed again as the newest. Files of the ones in between stay until the next commit.
@@ -334,8 +330,8 @@ class Index(Searcher):
         Raises
         ------
         IndexReplacedError
-            The folder holds another index than it did, or an older state of this one, such as a backup that was put back:
-            open it again.
+            The folder holds another index than it did, or an older state of this one, such as a backup that was put
+            back: open it again.
         CorruptIndexError
             The newest commit is damaged; this object stays where it is.
         """
@@ -355,8 +351,8 @@ class Index(Searcher):
         Parameters
         ----------
         merge : bool
-            Whether its commits merge small segments into larger ones, which keeps searches fast after many small commits
-            (docs/merging.md). False leaves all segments as they are.
+            Whether its commits merge small segments into larger ones, which keeps searches fast after many small
+            commits (docs/merging.md). False leaves all segments as they are.
         show_progress : bool, optional
             A bar on standard error while texts are encoded; None shows it on a terminal where tqdm is installed.
 
@@ -457,7 +453,7 @@ def _dimensions(encoder: Encoder | None, asked: int | None) -> int:
 
 
 def _folder(path: Any) -> str:
-    return os.path.expanduser(path_of(path))
+    return os.path.expanduser(path_of(path))  # noqa: PTH111  pathlib raises where the user is unknown
 
 
 def _reopen(path: str, mmap: bool, generation: int | None) -> Index:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from latewood._arrays import as_array, booleans, floats, integers, is_tensor, items_of, laid_out, numbers
+from latewood._arrays import as_array, as_list, booleans, floats, integers, is_tensor, laid_out, numbers
 from latewood._arrow import from_arrow, is_arrow
 from latewood._ids import one_id
 from latewood._options import count_of, flag_of, optional, shown, whole
@@ -99,9 +99,11 @@ def to_ragged(
     data : array, tensor, nested list, sequence of them, Arrow list array, or Ragged
         A sequence of `[tokens, dim]` arrays; one padded `[items, tokens, dim]` array with `mask` or `lengths`; one flat
         `[tokens, dim]` array with `offsets` or `lengths`; one `[tokens, dim]` array alone, which is a single item.
-        float16, bfloat16, float32 or float64; torch tensors may be on any device. Integers are refused.
+        float16, bfloat16, float32 or float64, of any memory order; torch tensors may be on any device. A sequence may
+        be a generator or an array of objects. Integers are refused, and so is a masked array that hides any value.
     mask : array, optional
-        True (or non-zero) where a token counts: `[items, tokens]`, or for a sequence one mask for each item.
+        True (or non-zero) where a token counts: `[items, tokens]`, or for a sequence one mask for each item. NumPy's
+        masked arrays mean the opposite by True.
     offsets : integer array [items + 1], optional
     lengths : integer array [items], optional
     dim : int, optional
@@ -200,7 +202,7 @@ def listed(data: Any, what: str) -> Any:
     if hasattr(data, "__array__"):
         plain = as_array(data, what)
         return plain.tolist() if plain.ndim and plain.dtype.kind in "OUT" else plain
-    return items_of(data, what) if isinstance(data, Iterable) else data
+    return as_list(data, what) if isinstance(data, Iterable) else data
 
 
 def split_weights(weights: Any, queries: Ragged) -> FloatArray | None:

@@ -25,12 +25,13 @@ ENCODE_CHUNK = 1024
 class Writer:
     """Adds and deletes documents; all of it becomes durable and visible at `commit`, or none.
 
-    Used as a context manager it commits at the end, and gives everything up if an exception leaves the block. There is one
-    writer at a time for each index, in all processes; it holds the lock until it is closed. A forked child cannot use it.
+    Used as a context manager it commits at the end, and gives everything up if an exception leaves the block. There is
+    one writer at a time for each index, in all processes; it holds the lock until it is closed. A forked child cannot
+    use it.
 
-    A call that raises has done nothing. An interruption (Ctrl-C) that comes between the parts of one call that encodes many
-    texts, or right behind its end, leaves a writer that takes no more changes, and none of its changes is committed. One that
-    comes when a commit is on the disk already is raised a moment after the call has returned.
+    A call that raises has done nothing. An interruption (Ctrl-C) that comes between the parts of one call that encodes
+    many texts, or right behind its end, leaves a writer that takes no more changes, and none of its changes is
+    committed. One that comes when a commit is on the disk already is raised a moment after the call has returned.
     """
 
     def __init__(self, core: "_core.Writer", index: "Index", *, show_progress: bool | None = None) -> None:
@@ -146,8 +147,8 @@ class Writer:
         StorageError
             The system refused to write, for want of room perhaps. The last commit stands; open another writer.
         CommitConflictError, IndexReplacedError
-            Somebody else has committed, or put another folder in this one's place, though this writer holds the lock: its
-            file was removed, or locks do nothing on this file system. This commit is not in the index.
+            Somebody else has committed, or put another folder in this one's place, though this writer holds the lock:
+            its file was removed, or locks do nothing on this file system. This commit is not in the index.
         KeyboardInterrupt
             Nothing was committed, and the writer is as it was.
         """
@@ -189,13 +190,15 @@ class Writer:
             raise WriterError(message)
         if self._failed is not None:
             reason = str(self._failed) or type(self._failed).__name__
-            message = f"an earlier step of this writer ended early ({reason}); close it and start again with index.writer()"
+            message = (
+                f"an earlier step of this writer ended early ({reason}); close it and start again with index.writer()"
+            )
             raise WriterError(message)
         self._core.check_usable()
 
     @contextmanager
     def _all_or_nothing(self) -> Iterator[None]:
-        """A call that raises after it has changed something leaves a writer that can commit nothing of it."""
+        """Let a call that raises after it has changed something leave a writer that can commit nothing of it."""
         before = self._core.changes
         try:
             yield
@@ -247,6 +250,7 @@ class Writer:
             raise InvalidInputError(message)
         encoder = self._index.require_encoder("adding texts")
         documents = checked_texts(text_list, "document", keys, allow_empty=allow_empty)
+        self._core.check_ids(keys, upsert=upsert)
         with (
             self._all_or_nothing(),
             progress_bar(len(keys), "encoding", show_progress=self._show_progress) as bar,

@@ -14,7 +14,7 @@ import click
 
 from latewood._optional import progress_bar
 from latewood.cli.inputs import document_batches, read_queries, read_vectors
-from latewood.errors import InvalidInputError, LatewoodError
+from latewood.errors import CorruptIndexError, InvalidInputError, LatewoodError
 from latewood.evaluate import DEFAULT_METRICS, evaluate_run, read_qrels, read_run, write_run
 from latewood.evaluate.metrics import without_identical_id
 from latewood.results import Hit
@@ -24,7 +24,22 @@ INTERRUPTED = 128 + 2
 BROKEN_PIPE = 128 + 13
 
 
-class _Output(click.Path):
+def _not_empty(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+    """Refuse an empty name, which an unset variable of a shell would be."""
+    if value == "":
+        message = "it is empty"
+        raise click.BadParameter(message, context, parameter)
+    return value
+
+
+class _NewPath(click.Path):
+    """A path that need not exist, but is one: the empty one would be the working folder."""
+
+    def convert(self, value: Any, parameter: click.Parameter | None, context: click.Context | None) -> Any:
+        return super().convert(value or self.fail("it is empty", parameter, context), parameter, context)
+
+
+class _Output(_NewPath):
     """A file to write at the end: that its folder takes one is found out before the work."""
 
     def convert(self, value: Any, parameter: click.Parameter | None, context: click.Context | None) -> Any:
@@ -35,7 +50,7 @@ class _Output(click.Path):
         return path
 
 
-PATH = click.Path(path_type=Path)
+PATH = _NewPath(path_type=Path)
 EXISTING = click.Path(path_type=Path, exists=True)
 OUTPUT = _Output(path_type=Path, dir_okay=False, writable=True)
 COUNT = click.IntRange(min=1, max=2**62)
@@ -59,6 +74,11 @@ def run() -> None:
     except click.Abort:
         click.echo("latewood: interrupted", err=True)
         code = INTERRUPTED
+    except OSError as error:
+        # Of what click itself prints, such as the help.
+        failure = _Failure(str(error))
+        failure.show()
+        code = failure.exit_code
     _let_go_of_output()
     sys.exit(code if isinstance(code, int) else 0)
 
@@ -149,6 +169,7 @@ def _open(path: Path, encoder: str | None, *, check_encoder: bool = True) -> Any
 _encoder_option = click.option(
     "--encoder",
     metavar="NAME",
+    callback=_not_empty,
     help="Multi-vector model for text, a name or folder; 'recorded': the one the index names.",
 )
 _queries_option = click.option(
@@ -167,7 +188,10 @@ _identical_option = click.option(
 @click.argument("path", type=PATH)
 @click.option("--dim", type=COUNT, help="Dimensions of a token vector; the encoder's by default.")
 @click.option(
-    "--encoder", metavar="NAME", help="Multi-vector model of the index; without --dim, the one inside the wheel."
+    "--encoder",
+    metavar="NAME",
+    callback=_not_empty,
+    help="Multi-vector model of the index; without --dim, the one inside the wheel.",
 )
 @click.option("--codec", type=click.Choice(["residual", "flat"]), default="residual", show_default=True)
 @click.option("--bits", type=click.Choice(["1", "2", "4", "8"]), default="4", show_default=True)
@@ -339,10 +363,29 @@ def info(path: Path, as_json: bool) -> None:
 @click.pass_context
 def check(context: click.Context, path: Path, as_json: bool) -> None:
     """Verify every checksum and count; exit code 1 if there are problems."""
-    problems = _open(path, None).check()
+    try:
+        problems = _open(path, None).check()
+    except CorruptIndexError as error:
+        problems = [str(error)]
     _print({"problems": problems}, as_json, lambda: "\n".join(problems) or "no problems")
     if problems:
         context.exit(1)
+
+
+@_command("recover")
+@click.argument("path", type=EXISTING)
+@click.option("--generation", type=click.IntRange(min=1), help="The commit to go back to; the newest that is whole.")
+def recover(path: Path, generation: int | None, as_json: bool) -> None:
+    """Go back to an older commit for good, where the newest is damaged or not wanted."""
+    from latewood.index import Index
+
+    before = generation or "the newest generation that is whole"
+    index = Index.recover(path, generation=generation)
+    _print(
+        {"generation": index.generation, "documents": len(index)},
+        as_json,
+        lambda: f"went back to {before}, which is generation {index.generation} now; it has {len(index)} documents",
+    )
 
 
 @_command("compact")
@@ -357,7 +400,12 @@ def compact(path: Path, threads: int | None, as_json: bool) -> None:
 
 @_command("demo")
 @click.option("--data", type=EXISTING, help="A BEIR folder or archive; SciFact by default.")
-@click.option("--encoder", metavar="NAME", help="Multi-vector model, or 'minilm'; the one inside the wheel by default.")
+@click.option(
+    "--encoder",
+    metavar="NAME",
+    callback=_not_empty,
+    help="Multi-vector model, or 'minilm'; the one inside the wheel by default.",
+)
 @click.pass_context
 def demo(context: click.Context, data: Path | None, encoder: str | None, as_json: bool) -> None:
     """Index a small collection of abstracts, compare search, reranking and BM25, and show hits."""

@@ -97,15 +97,21 @@ def read_vectors(path: Path) -> tuple[list[Id], Ragged]:
         # Opened here: numpy leaves open what it does not know.
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
-    # Damaged archives lead numpy and zipfile to a dozen kinds of errors.
+    # Damaged archives lead numpy and zipfile to a dozen kinds of errors, and their words are about numpy's options.
     except Exception as error:
-        message = f"{path}: not an .npz file of plain arrays ({getattr(error, 'strerror', None) or error})"
+        reason = getattr(error, "strerror", None) or type(error).__name__
+        message = f"{path}: not an .npz file of plain arrays ({reason}); numpy.savez writes one"
         raise InvalidInputError(message) from error
     if "values" not in arrays:
         message = f"{path}: no array 'values'; it holds {', '.join(arrays) or 'nothing'}"
         raise InvalidInputError(message)
-    ragged = to_ragged(arrays["values"], offsets=arrays.get("offsets"), lengths=arrays.get("lengths"), allow_empty=True)
-    ids: list[Id] = list(plain_ids(arrays["ids"])) if "ids" in arrays else list(range(len(ragged)))
+    layout = {name: arrays.get(name) for name in ("offsets", "lengths")}
+    try:
+        ragged = to_ragged(arrays["values"], **layout, kind="item", allow_empty=True)
+        ids: list[Id] = list(plain_ids(arrays["ids"])) if "ids" in arrays else list(range(len(ragged)))
+    except InvalidInputError as error:
+        message = f"{path}: {error}"
+        raise type(error)(message) from error
     if len(ids) != len(ragged):
         message = f"{path}: {len(ids)} ids for {len(ragged)} items"
         raise InvalidInputError(message)

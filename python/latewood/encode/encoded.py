@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from latewood._arrays import booleans, items_of
+from latewood._arrays import as_list, booleans
 from latewood.errors import InvalidInputError
 from latewood.ragged import listed
 
@@ -24,7 +24,7 @@ class Encoded(list[Any]):
     """
 
     def __init__(self, vectors: Iterable[Any], truncated: Iterable[bool]) -> None:
-        super().__init__(items_of(vectors, "vectors"))
+        super().__init__(as_list(vectors, "vectors"))
         self.truncated: BoolArray = booleans(listed(truncated, "truncated"), "truncated")
         if self.truncated.shape != (len(self),):
             message = f"truncated has shape {self.truncated.shape} for {len(self)} texts; give one mark for each"

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from latewood._arrays import items_of
+from latewood._arrays import as_list
 from latewood._optional import import_optional
 from latewood._options import count_of, optional, path_of, text_of, threads_of
 from latewood._typing import BoolArray, FloatArray
@@ -153,7 +153,7 @@ def _checked(inputs: Sequence[str]) -> list[str]:
     if isinstance(inputs, str):
         message = "texts must come as a list of str, not as one str; pass [text]"
         raise InvalidInputError(message)
-    texts = items_of(inputs, "the texts")
+    texts = as_list(inputs, "the texts")
     return [text_of(text, f"the text at position {position}") for position, text in enumerate(texts)]
 
 

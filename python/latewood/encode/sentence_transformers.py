@@ -4,7 +4,7 @@ import os
 import sys
 from typing import Any
 
-from latewood._arrays import items_of
+from latewood._arrays import as_list
 from latewood._optional import import_optional
 from latewood._options import count_of, flag_of, optional, path_of, shown, text_of
 from latewood.encode.encoded import Encoded
@@ -167,7 +167,7 @@ class SentenceTransformersEncoder:
             raise EncoderError(message) from error
 
     def _encode(self, method: str, inputs: list[str]) -> list[Any]:
-        items = items_of(inputs, "the texts")
+        items = as_list(inputs, "the texts")
         if not items:
             return []
         options: dict[str, Any] = {"batch_size": self.batch_size, "show_progress_bar": self.show_progress}

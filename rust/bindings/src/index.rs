@@ -87,6 +87,7 @@ impl PyIndex {
             .map_err(|error| invalid(py, format!("the encoder's fingerprint is not JSON: {error}")))?;
         let options = IndexOptions { dim, codec: CodecOptions { kind, bits, centroids, seed, train_after }, encoder };
         Self::made(py, &path, mmap, |storage| {
+            options.validate()?;
             storage.make_folder()?;
             Index::create(storage, options)
         })
@@ -171,14 +172,13 @@ impl PyIndex {
     /// Which of these ids the index has.
     fn contains<'py>(&self, py: Python<'py>, ids: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyArray1<bool>>> {
         let ids: Vec<GivenId> = arrays::ids(ids)?;
-        let known =
-            self.run(py, |snapshot, _| Ok(ids.iter().map(|id| snapshot.find(id).is_some()).collect::<Vec<_>>()))?;
+        let known = self.run(py, |snapshot, execution| snapshot.contains(&ids, execution))?;
         Ok(known.into_pyarray(py))
     }
 
     /// Ids of all live documents, in the order in which they were added.
     fn ids<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        let ids = self.run(py, |snapshot, _| Ok(snapshot.ids()))?;
+        let ids = self.run(py, Snapshot::ids)?;
         ids_to_python(py, &ids)
     }
 

@@ -43,23 +43,7 @@ impl PyWriter {
         work: impl FnOnce(&mut Writer, &Execution) -> latewood_core::Result<R> + Send,
     ) -> PyResult<R> {
         let mut guard = self.lock(py)?;
-        self.run_on(py, &mut guard, threads, work)
-    }
-
-    fn run_on<R: Send>(
-        &self,
-        py: Python<'_>,
-        slot: &mut Option<Writer>,
-        threads: Option<usize>,
-        work: impl FnOnce(&mut Writer, &Execution) -> latewood_core::Result<R> + Send,
-    ) -> PyResult<R> {
-        let mut writer = slot.take().ok_or_else(|| writer_closed(py))?;
-        detached(py, threads, move |execution| {
-            let result = work(&mut writer, execution);
-            // Not reached by a panic, which leaves the writer in an unknown state: it is closed.
-            *slot = Some(writer);
-            result
-        })
+        run_on(py, &mut guard, threads, work)
     }
 }
 
@@ -85,13 +69,13 @@ impl PyWriter {
         let (values, offsets, dim) = (ragged.values()?, ragged.offsets()?, ragged.dim());
         let mut guard = self.lock(py)?;
         // What a signal ends has added nothing; what is added, which is over at once, no signal ends.
-        let prepared = self.run_on(py, &mut guard, threads, |writer, execution| {
+        let prepared = run_on(py, &mut guard, threads, |writer, execution| {
             let name =
                 |item: usize| ids.get(item).map_or_else(|| format!("document {item}"), |id| format!("document {id}"));
             let tokens = TokenMatrix::new(values, offsets, dim, name)?;
             writer.prepare(Batch { ids: ids.clone(), tokens, texts, metadata, truncated }, upsert, execution)
         })?;
-        self.run_on(py, &mut guard, Some(1), |writer, _| writer.apply(prepared))
+        run_on(py, &mut guard, Some(1), |writer, _| writer.apply(prepared))
     }
 
     /// Number of the commit that it stands on, its own included; `None` once closed.
@@ -111,6 +95,13 @@ impl PyWriter {
         Ok(self.lock(py)?.as_ref().map_or(0, Writer::changes))
     }
 
+    /// Check that documents of these ids can be added, before their vectors are there.
+    #[pyo3(signature = (ids, *, upsert=false))]
+    fn check_ids(&self, py: Python<'_>, ids: &Bound<'_, PyAny>, upsert: bool) -> PyResult<()> {
+        let ids: Vec<Id> = arrays::ids(ids)?;
+        self.run(py, Some(1), |writer, _| writer.check_ids(&ids, upsert))
+    }
+
     /// Delete documents; the number that were there.
     #[pyo3(signature = (ids, *, missing="error"))]
     fn delete(&self, py: Python<'_>, ids: &Bound<'_, PyAny>, missing: &str) -> PyResult<usize> {
@@ -128,4 +119,20 @@ impl PyWriter {
         self.lock(py)?.take();
         Ok(())
     }
+}
+
+/// Runs `work` on the writer in the slot, which stays empty if it panics.
+fn run_on<R: Send>(
+    py: Python<'_>,
+    slot: &mut Option<Writer>,
+    threads: Option<usize>,
+    work: impl FnOnce(&mut Writer, &Execution) -> latewood_core::Result<R> + Send,
+) -> PyResult<R> {
+    let mut writer = slot.take().ok_or_else(|| writer_closed(py))?;
+    detached(py, threads, move |execution| {
+        let result = work(&mut writer, execution);
+        // Not reached by a panic, which leaves the writer in an unknown state: it is closed.
+        *slot = Some(writer);
+        result
+    })
 }

@@ -98,7 +98,7 @@ pub enum Error {
         /// The newest generation that can be used.
         sound: Option<u64>,
         /// What is wrong with the newest one.
-        source: Box<Error>,
+        source: Box<Self>,
     },
     /// The folder does not hold the index any more that was opened, or an older state of it.
     #[error("{path} holds another index than the one that was opened: {problem}; open it again with Index.open")]

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::mem;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, ThreadId};
 use std::time::{Duration, Instant};
@@ -51,9 +51,17 @@ impl Pool {
     }
 }
 
-/// Processors that this process may use.
+/// Processors that this process may use. Asking the system takes longer than a small rerank, so it is asked once.
 fn processors() -> usize {
-    thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get)
+    static KNOWN: AtomicUsize = AtomicUsize::new(0);
+    match KNOWN.load(Ordering::Relaxed) {
+        0 => {
+            let found = thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get);
+            KNOWN.store(found, Ordering::Relaxed);
+            found
+        }
+        known => known,
+    }
 }
 
 /// How a long operation runs: on how many threads, and whether it has been asked to stop.
@@ -200,8 +208,6 @@ impl Execution {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::AtomicUsize;
-
     use super::*;
 
     #[test]

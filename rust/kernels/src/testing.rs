@@ -30,7 +30,7 @@ impl Random {
 }
 
 /// A copy of a slice that ends at an unmapped page: reading one element too far crashes the test.
-#[cfg(all(any(target_arch = "x86_64", target_arch = "aarch64"), target_os = "linux"))]
+#[cfg(all(any(target_arch = "x86_64", target_arch = "aarch64"), target_os = "linux", not(miri)))]
 pub(crate) struct Guarded<T> {
     mapping: *mut std::ffi::c_void,
     size: usize,
@@ -38,7 +38,7 @@ pub(crate) struct Guarded<T> {
     length: usize,
 }
 
-#[cfg(all(any(target_arch = "x86_64", target_arch = "aarch64"), target_os = "linux"))]
+#[cfg(all(any(target_arch = "x86_64", target_arch = "aarch64"), target_os = "linux", not(miri)))]
 mod system {
     use std::ffi::{c_int, c_long, c_void};
 
@@ -59,7 +59,7 @@ mod system {
     }
 }
 
-#[cfg(all(any(target_arch = "x86_64", target_arch = "aarch64"), target_os = "linux"))]
+#[cfg(all(any(target_arch = "x86_64", target_arch = "aarch64"), target_os = "linux", not(miri)))]
 impl<T: Copy> Guarded<T> {
     pub(crate) fn new(values: &[T]) -> Self {
         let bytes = size_of_val(values);
@@ -78,7 +78,7 @@ impl<T: Copy> Guarded<T> {
     }
 }
 
-#[cfg(all(any(target_arch = "x86_64", target_arch = "aarch64"), target_os = "linux"))]
+#[cfg(all(any(target_arch = "x86_64", target_arch = "aarch64"), target_os = "linux", not(miri)))]
 impl<T> std::ops::Deref for Guarded<T> {
     type Target = [T];
 
@@ -88,7 +88,7 @@ impl<T> std::ops::Deref for Guarded<T> {
     }
 }
 
-#[cfg(all(any(target_arch = "x86_64", target_arch = "aarch64"), target_os = "linux"))]
+#[cfg(all(any(target_arch = "x86_64", target_arch = "aarch64"), target_os = "linux", not(miri)))]
 impl<T> std::ops::DerefMut for Guarded<T> {
     fn deref_mut(&mut self) -> &mut [T] {
         // SAFETY: as above, and `self` is borrowed uniquely.
@@ -96,7 +96,7 @@ impl<T> std::ops::DerefMut for Guarded<T> {
     }
 }
 
-#[cfg(all(any(target_arch = "x86_64", target_arch = "aarch64"), target_os = "linux"))]
+#[cfg(all(any(target_arch = "x86_64", target_arch = "aarch64"), target_os = "linux", not(miri)))]
 impl<T> Drop for Guarded<T> {
     fn drop(&mut self) {
         // SAFETY: the mapping was made in `new` and nothing refers to it any more.
@@ -105,17 +105,17 @@ impl<T> Drop for Guarded<T> {
 }
 
 /// Where pages cannot be guarded, a plain copy.
-#[cfg(not(all(any(target_arch = "x86_64", target_arch = "aarch64"), target_os = "linux")))]
+#[cfg(not(all(any(target_arch = "x86_64", target_arch = "aarch64"), target_os = "linux", not(miri))))]
 pub(crate) struct Guarded<T>(Vec<T>);
 
-#[cfg(not(all(any(target_arch = "x86_64", target_arch = "aarch64"), target_os = "linux")))]
+#[cfg(not(all(any(target_arch = "x86_64", target_arch = "aarch64"), target_os = "linux", not(miri))))]
 impl<T: Copy> Guarded<T> {
     pub(crate) fn new(values: &[T]) -> Self {
         Self(values.to_vec())
     }
 }
 
-#[cfg(not(all(any(target_arch = "x86_64", target_arch = "aarch64"), target_os = "linux")))]
+#[cfg(not(all(any(target_arch = "x86_64", target_arch = "aarch64"), target_os = "linux", not(miri))))]
 impl<T> std::ops::Deref for Guarded<T> {
     type Target = [T];
 
@@ -124,7 +124,7 @@ impl<T> std::ops::Deref for Guarded<T> {
     }
 }
 
-#[cfg(not(all(any(target_arch = "x86_64", target_arch = "aarch64"), target_os = "linux")))]
+#[cfg(not(all(any(target_arch = "x86_64", target_arch = "aarch64"), target_os = "linux", not(miri))))]
 impl<T> std::ops::DerefMut for Guarded<T> {
     fn deref_mut(&mut self) -> &mut [T] {
         &mut self.0

@@ -39,7 +39,7 @@ pub(crate) fn check(storage: &dyn Storage, execution: &Execution) -> Result<Vec<
     for generation in generations(storage)? {
         let found = checker.generation(generation)?;
         if !found.is_empty() && generations(storage)?.contains(&generation) {
-            found.into_iter().for_each(|problem| add(problem.to_string()));
+            found.into_iter().for_each(&mut add);
         }
     }
     Ok(problems)

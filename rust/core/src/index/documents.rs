@@ -5,6 +5,10 @@ use latewood_kernels::DocumentCodes;
 use super::Snapshot;
 use crate::error::{Error, Result};
 use crate::ids::{Id, IdRef};
+use crate::parallel::Execution;
+
+/// Documents between two looks at whether to stop.
+const STEP_DOCUMENTS: u32 = 4096;
 
 /// A document's place in a snapshot; the order of locations is the order in which documents were added.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -42,13 +46,40 @@ impl Snapshot {
     }
 
     /// Ids of all live documents, in the order in which they were added.
-    #[must_use]
-    pub fn ids(&self) -> Vec<Id> {
-        let live = |segment: &super::Segment| {
-            let ordinals = (0..segment.documents()).filter(|&ordinal| !segment.tombstones().contains(ordinal));
-            ordinals.map(|ordinal| segment.id(ordinal)).collect::<Vec<_>>()
+    ///
+    /// # Errors
+    /// [`Error::Interrupted`].
+    pub fn ids(&self, execution: &Execution) -> Result<Vec<Id>> {
+        let mut ids = Vec::with_capacity(self.live_documents() as usize);
+        for segment in &self.segments {
+            for ordinal in 0..segment.documents() {
+                if ordinal % STEP_DOCUMENTS == 0 {
+                    execution.check()?;
+                }
+                if !segment.tombstones().contains(ordinal) {
+                    ids.push(segment.id(ordinal));
+                }
+            }
+        }
+        Ok(ids)
+    }
+
+    /// Whether there is a document with each of these ids.
+    ///
+    /// # Errors
+    /// [`Error::Interrupted`].
+    pub fn contains<'a>(
+        &self,
+        ids: impl IntoIterator<Item = impl Into<IdRef<'a>>>,
+        execution: &Execution,
+    ) -> Result<Vec<bool>> {
+        let known = |(at, id): (usize, _)| {
+            if at % STEP_DOCUMENTS as usize == 0 {
+                execution.check()?;
+            }
+            Ok(self.find(id).is_some())
         };
-        self.segments.iter().flat_map(|segment| live(segment)).collect()
+        ids.into_iter().enumerate().map(known).collect()
     }
 
     /// The document's stored text and metadata, a JSON object.

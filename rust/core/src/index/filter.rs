@@ -221,13 +221,11 @@ impl Condition {
                         )));
                     }
                 };
-                match scalar()? {
-                    bound @ (Scalar::Whole(_) | Scalar::Huge(_) | Scalar::Fraction(_) | Scalar::Text(_)) => {
-                        Ok(Self::Order(comparison, bound))
-                    }
-                    Scalar::Null | Scalar::Bool(_) => Err(Error::invalid(format!(
+                match Scalar::from_json(operand) {
+                    None | Some(Scalar::Null | Scalar::Bool(_)) => Err(Error::invalid(format!(
                         "filter on {field:?}: {operator} takes a string or a number, not {operand}"
                     ))),
+                    Some(bound) => Ok(Self::Order(comparison, bound)),
                 }
             }
         }

@@ -49,6 +49,19 @@ pub struct IndexOptions {
     pub encoder: Option<Value>,
 }
 
+impl IndexOptions {
+    /// Checks every option.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] naming the option.
+    pub fn validate(&self) -> Result<()> {
+        if self.dim == 0 || self.dim > MAX_DIM {
+            return Err(Error::invalid(format!("dim must lie between 1 and {MAX_DIM}, not {}", self.dim)));
+        }
+        self.codec.validate()
+    }
+}
+
 /// An index. Clones are the same index.
 #[derive(Clone, Debug)]
 pub struct Index {
@@ -94,6 +107,12 @@ impl Shared {
                 snapshot.generation, current.generation
             )));
         }
+        if snapshot.descends_from(&current) == Some(false) {
+            return Err(replaced(format!(
+                "generation {}, which this object has seen, is not among the commits that the newest one comes from",
+                current.generation
+            )));
+        }
         self.current.store(Arc::new(snapshot));
         Ok(true)
     }
@@ -121,11 +140,8 @@ impl Index {
     /// [`Error::AlreadyExists`], [`Error::Locked`] if somebody is creating one there, [`Error::Invalid`] for options out
     /// of range, [`Error::Io`].
     pub fn create(storage: Arc<dyn Storage>, options: IndexOptions) -> Result<Self> {
+        options.validate()?;
         let IndexOptions { dim, codec, encoder } = options;
-        if dim == 0 || dim > MAX_DIM {
-            return Err(Error::invalid(format!("dim must lie between 1 and {MAX_DIM}, not {dim}")));
-        }
-        codec.validate()?;
         let _lock = lock(&*storage)?;
         if !generations(&*storage)?.is_empty() || Newest::read(&*storage).is_some() {
             return Err(Error::AlreadyExists { path: storage.place().to_owned() });
@@ -142,7 +158,11 @@ impl Index {
             segments: Vec::new(),
             settings: Map::new(),
         };
-        let stored = publish(&*storage, manifest, random()?)?;
+        let stored = publish(&*storage, manifest, random()?).map_err(|error| match error {
+            // Somebody whom no lock kept out was quicker.
+            Error::Conflict { path, .. } => Error::AlreadyExists { path },
+            other => other,
+        })?;
         Ok(Self::new(storage, Snapshot::assemble(stored, None, Vec::new()), false))
     }
 

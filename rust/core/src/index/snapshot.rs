@@ -69,6 +69,11 @@ impl Snapshot {
         self.stored.lineage()
     }
 
+    /// Whether this commit was made from the other one; `None` if that lies too far back to be known.
+    pub(crate) fn descends_from(&self, other: &Self) -> Option<bool> {
+        self.stored.descends_from(&other.stored)
+    }
+
     /// The checksum of the manifest's file.
     pub(crate) fn checksum(&self) -> u64 {
         self.stored.checksum

@@ -520,6 +520,19 @@ impl Writer {
         found.is_some_and(|(open, ordinal)| open.deleted.insert(ordinal))
     }
 
+    /// Checks that documents of these ids can be added, before their vectors are there.
+    ///
+    /// # Errors
+    /// [`Error::IdKind`], and without `upsert` [`Error::IdExists`].
+    pub fn check_ids(&self, ids: &[Id], upsert: bool) -> Result<()> {
+        ids.iter().try_for_each(|id| self.check_new(id, ids[0].kind(), upsert))
+    }
+
+    fn check_new(&self, id: &Id, kind: IdKind, upsert: bool) -> Result<()> {
+        check_kind(id, self.id_kind.or(Some(kind)))?;
+        if !upsert && self.contains(id) { Err(Error::IdExists { id: id.to_string() }) } else { Ok(()) }
+    }
+
     fn contains(&self, id: &Id) -> bool {
         let live = |open: &OpenSegment| open.segment.find(id).is_some_and(|ordinal| !open.deleted.contains(ordinal));
         self.pending.find(id).is_some() || self.segments.iter().rev().any(live)
@@ -554,13 +567,10 @@ impl Writer {
             if second % STEP_DOCUMENTS == 0 {
                 execution.check()?;
             }
-            check_kind(id, self.id_kind.or(Some(first.kind())))?;
             if let Some(first) = positions.insert(id, second) {
                 return Err(Error::DuplicateId { id: id.to_string(), first, second });
             }
-            if !upsert && self.contains(id) {
-                return Err(Error::IdExists { id: id.to_string() });
-            }
+            self.check_new(id, first.kind(), upsert)?;
         }
         for (at, (id, metadata)) in batch.ids.iter().zip(batch.metadata.iter().flatten()).enumerate() {
             if at % STEP_DOCUMENTS == 0 {
