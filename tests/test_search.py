@@ -82,6 +82,11 @@ def test_a_large_index_is_searched_by_postings(tmp_path: Path) -> None:
     assert hits == index.search(query, 10, gather="postings")
     _, flooded = index.search(query, 10, gather="flood", return_stats=True)
     assert flooded["gathered"] == len(index)
+    allowed = range(0, len(index), 200)
+    assert len(allowed) > 2000, "more than are scored"
+    hits, stats = index.search(query, 50, ids=allowed, return_stats=True)
+    assert stats["gathered"] == len(allowed), "a restricted search looks at all that is allowed"
+    assert len(hits) == 50
 
 
 @pytest.mark.parametrize("gather", ["flood", "postings"])

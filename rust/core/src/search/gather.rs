@@ -107,7 +107,9 @@ impl Plan {
         if flat || few {
             return Self::Exhaustive;
         }
-        let by_size = if snapshot.tokens() <= FLOOD_TOKENS { GatherKind::Flood } else { GatherKind::Postings };
+        // Posting lists name documents that a filter does not allow: too few of the others would be among the candidates.
+        let flood = snapshot.tokens() <= FLOOD_TOKENS || allowed.is_restricted();
+        let by_size = if flood { GatherKind::Flood } else { GatherKind::Postings };
         let gather: Box<dyn Gather> = match options.gather.unwrap_or(by_size) {
             GatherKind::Exact => return Self::Exhaustive,
             GatherKind::Flood => Box::new(Flood),
