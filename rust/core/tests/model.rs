@@ -8,7 +8,7 @@ use std::sync::Arc;
 use latewood_core::Error;
 use latewood_core::codec::CodecKind;
 use latewood_core::ids::Id;
-use latewood_core::index::{Index, Writer};
+use latewood_core::index::{Filter, Index, Writer};
 use latewood_core::storage::{FileStorage, MemoryStorage, Storage};
 use proptest::prelude::*;
 use support::{DIM, Document, add, assert_sound, content, document, execution, options};
@@ -19,6 +19,8 @@ enum Operation {
     /// Ids with the number of tokens; `upsert` or plain.
     Add(Vec<(u8, usize)>, bool),
     Delete(Vec<u8>, bool),
+    /// By a filter on the number that the metadata have.
+    DeleteMatching(u64),
     Set(u8),
     Commit,
     /// The writer is dropped without a commit.
@@ -32,6 +34,7 @@ fn operation() -> impl Strategy<Value = Operation> {
     prop_oneof![
         3 => (documents, any::<bool>()).prop_map(|(documents, upsert)| Operation::Add(documents, upsert)),
         2 => (prop::collection::vec(0..12_u8, 0..4), any::<bool>()).prop_map(|(ids, skip)| Operation::Delete(ids, skip)),
+        1 => (0..60_u64).prop_map(Operation::DeleteMatching),
         1 => any::<u8>().prop_map(Operation::Set),
         3 => Just(Operation::Commit),
         1 => Just(Operation::Forget),
@@ -104,6 +107,7 @@ impl Life {
         match operation {
             Operation::Add(documents, upsert) => self.add(documents, *upsert),
             Operation::Delete(ids, skip) => self.delete(ids, *skip),
+            Operation::DeleteMatching(least) => self.delete_matching(*least),
             Operation::Set(value) => {
                 self.writer().set("setting", (*value).into()).expect("set");
                 self.working.setting = Some(*value);
@@ -176,6 +180,18 @@ impl Life {
                 assert_eq!(deleted, ids.iter().filter(|id| self.working.remove(id)).count());
             }
         }
+    }
+
+    fn delete_matching(&mut self, least: u64) {
+        let filter = format!("{{\"or\": [{{\"seed\": {{\"gte\": {least}}}}}, {{\"seed\": {{\"exists\": false}}}}]}}");
+        let filter = Filter::from_json(&filter).expect("a filter");
+        let deleted = self.writer().delete_matching(&filter, &execution()).expect("deleted");
+        let before = self.working.documents.len();
+        self.working.documents.retain(|document| {
+            let metadata = document.metadata.as_deref().map(serde_json::from_str::<serde_json::Value>);
+            metadata.is_some_and(|metadata| metadata.expect("JSON")["seed"].as_u64() < Some(least))
+        });
+        assert_eq!(deleted, before - self.working.documents.len());
     }
 
     /// Readers see the last commit, document for document, in the order of adding.
