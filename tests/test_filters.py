@@ -16,8 +16,8 @@ from latewood.errors import InvalidInputError
 from reference_filters import matches
 
 VECTOR = np.ones((1, 8), dtype=np.float32)
-FILTERS_FOR_EACH_EXAMPLE = 40
-"""The thorough profile has 300 examples: 12,000 filters."""
+FILTERS_FOR_EACH_EXAMPLE = 34
+"""The thorough profile has 300 examples: 10,200 filters."""
 
 Metadata = dict[str, Any] | None
 
@@ -25,20 +25,27 @@ Metadata = dict[str, Any] | None
 
 WORDS = ("and", "or", "not", "$and", "$or", "$not", "$nor")
 NAMES = ["a", "b", "c", "ab", "a.b", "b.c", ".", "", "é", "日本", "A", "\\", "\\a", "in", *WORDS]
-TEXTS = ["", "a", "ab", "abc", "b", "é", "e\u0301", "日本語", "日本", "🦊", "\0", "1", "true", "2024-05-01", "2024-05-17T10:00"]
+# fmt: off
+TEXTS = [
+    "", "a", "ab", "abc", "b", "é", "e\u0301", "日本語", "日本", "🦊", "\0", "1", "true", "2024-05-01", "2024-05-17",
+]
 NUMBERS = [
-    0, 1, -1, 2, 1.0, 0.5, -0.0, 1e-300, 2**53, 2**53 + 1, float(2**53), 2**63, 2**64 + 1, -(2**63) - 1, 2**127, 2**128 + 1,
-    float(2**128), 10**40, -(10**400), 1e308,
-]  # fmt: skip
-SCALARS: list[Any] = [None, True, False, *TEXTS, *NUMBERS]
+    0, 1, -1, 2, 1.0, 0.5, -0.0, 1e-300, 2**53, 2**53 + 1, float(2**53), 2**63, 2**64 + 1, -(2**63) - 1, 2**127,
+    2**128 + 1, float(2**128), 10**40, -(10**400), 1e308,
+]
+# fmt: on
+COMMON = [None, True, 1, "a"]
+SCALARS: list[Any] = [*COMMON, False, *TEXTS, *NUMBERS]
 
-scalars = st.sampled_from(SCALARS) | st.integers(-3, 3) | st.floats(allow_nan=False, allow_infinity=False) | st.text()
+scalars = st.sampled_from([*COMMON * 8, *SCALARS])
 names = st.sampled_from(NAMES[:5]) | st.sampled_from(NAMES)
 values = st.recursive(
     scalars, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(names, inner, max_size=3), max_leaves=6
 )
 metadata = st.none() | st.dictionaries(names, values, max_size=4)
-paths = st.lists(names, min_size=1, max_size=3).map(".".join)
+paths = st.sampled_from(["a", "b", "c", "ab", "a.b", "a.a", "b.a", "a.b.c"] * 4 + NAMES) | st.lists(
+    names, min_size=1, max_size=3
+).map(".".join)
 bounds = scalars.filter(lambda value: value is not None and not isinstance(value, bool))
 several = st.lists(scalars, max_size=4)
 operators = st.one_of(
@@ -61,19 +68,21 @@ def written(path: str) -> str:
 
 
 def combined(inner: st.SearchStrategy[dict[str, Any]]) -> st.SearchStrategy[dict[str, Any]]:
-    lists = st.lists(inner, max_size=3)
-    return st.builds(
-        lambda fields, word, parts, negated: {**fields, word: parts} | ({"not": negated} if negated is not None else {}),
-        inner,
-        st.sampled_from(["and", "or"]),
-        lists,
-        st.none() | inner,
+    listed = st.builds(
+        lambda word, parts: {word: parts}, st.sampled_from(["or", "and"]), st.lists(inner, min_size=1, max_size=3)
+    )
+    return (
+        listed | inner.map(lambda part: {"not": part}) | st.builds(lambda one, other: {**one, **other}, fields, listed)
     )
 
 
-conditions = scalars | several | st.lists(operators, min_size=1, max_size=2).map(dict)
-fields = st.dictionaries(paths.map(written), conditions, max_size=2)
+conditions = st.lists(operators, min_size=1, max_size=2).map(dict) | scalars | several
+fields = st.dictionaries(paths.map(written), conditions, min_size=1, max_size=2)
 filters = st.recursive(fields, combined, max_leaves=5)
+
+
+EMPTY: list[dict[str, Any]] = [{}, {"and": []}, {"not": {"or": [{}, {}]}}]
+"""Filters that ask for no field."""
 
 
 # ── indexes that have seen something ─────────────────────────────────────────────────────────────────────────────────
@@ -83,7 +92,7 @@ def drawn(source: random.Random, depth: int = 0) -> Any:
     """A value of metadata."""
     choice = source.random()
     if depth > 3 or choice < 0.5:
-        return source.choice(SCALARS)
+        return source.choice(COMMON if choice < 0.25 else SCALARS)
     if choice < 0.7:
         return [drawn(source, depth + 1) for _ in range(source.randrange(4))]
     return {source.choice(NAMES[:5] if choice < 0.9 else NAMES): drawn(source, depth + 1) for _ in range(3)}
@@ -98,7 +107,7 @@ def drawn_metadata(source: random.Random) -> Metadata:
 @pytest.fixture(scope="module")
 def life(tmp_path_factory: pytest.TempPathFactory) -> tuple[Index, dict[int, Metadata]]:
     """Several segments, with documents that were replaced, deleted and merged."""
-    source = random.Random(11)  # noqa: S311  not for secrets
+    source = random.Random(11)
     index = Index.create(tmp_path_factory.mktemp("filters") / "index", dim=8)
     held: dict[int, Metadata] = {}
     for commit in range(12):
@@ -146,7 +155,7 @@ def test_a_filter_finds_what_the_oracle_finds(
 @given(
     commits=st.lists(st.lists(metadata, max_size=6), min_size=1, max_size=3),
     pending=st.lists(metadata, max_size=6),
-    asked=st.lists(filters, min_size=1, max_size=3),
+    asked=st.lists(filters | st.sampled_from(EMPTY), min_size=1, max_size=3),
     merge=st.booleans(),
 )
 def test_deleting_by_filters(
@@ -222,7 +231,7 @@ RULES: list[tuple[list[Metadata], dict[str, Any], list[int]]] = [
     # Each condition on a list of objects may be met by another element.
     ([{"a": [{"b": 1, "c": 2}, {"b": 3, "c": 4}]}], {"a.b": 1, "a.c": 4}, [0]),
     # Dates are strings in the order of time.
-    ([{"d": "2023-12-31"}, {"d": "2024-05-17"}, {"d": "2024-12-01"}], {"d": {"gte": "2024-01-01", "lt": "2024-06"}}, [1]),
+    ([{"d": "2023-12-31"}, {"d": "2024-05-17"}, {"d": "2024-12-01"}], {"d": {"gte": "2024", "lt": "2024-06"}}, [1]),
     ([{"d": "2023-12-31"}, {"d": "2024-05-17"}, {"d": "2024-12-01"}], {"d": {"prefix": "2024"}}, [1, 2]),
     # Fields of the names that combine.
     ([{"and": 1}, {"not": {"or": 2}}, {"\\": 3}], {"\\and": 1}, [0]),
@@ -296,12 +305,12 @@ def test_depth_and_size(tmp_path: Path) -> None:
 
 def test_every_document_is_not_deleted_by_a_filter_that_asks_for_nothing(tmp_path: Path) -> None:
     index = made(tmp_path, {"a": 1}, {"a": 2})
-    for condition in ({}, {"and": []}, {"not": {"or": []}}):
+    for condition in EMPTY:
         with pytest.raises(InvalidInputError, match="every document"):
             index.delete(filter=condition)
-    with pytest.raises(InvalidInputError, match="neither ids and filter|pass one of the two"):
+    with pytest.raises(InvalidInputError, match="neither of ids and filter"):
         index.delete()
-    with pytest.raises(InvalidInputError, match="both ids and filter"):
+    with pytest.raises(InvalidInputError, match="both of ids and filter"):
         index.delete([0], filter={"a": 1})
     with pytest.raises(InvalidInputError, match="missing="):
         index.delete(filter={"a": 1}, missing="skip")

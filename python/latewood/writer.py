@@ -141,14 +141,14 @@ class Writer:
         """
         self._check_usable()
         choice_of(missing, "missing", get_args(MissingRule))
-        if (ids is None) == (filter is None):
-            message = f"{'neither' if ids is None else 'both'} ids and filter are given; pass one of the two"
-            raise InvalidInputError(message)
         condition = filter_json(filter)
-        if condition is None:
+        if ids is not None and condition is None:
             keys = normalise_ids(ids)
             with self._all_or_nothing():
                 return self._core.delete(keys, missing=missing)
+        if condition is None or ids is not None:
+            message = f"{'neither' if ids is None else 'both'} of ids and filter given; pass one of the two"
+            raise InvalidInputError(message)
         if missing != "error":
             message = "missing= says what to do about ids, and a filter names none; leave it out"
             raise InvalidInputError(message)

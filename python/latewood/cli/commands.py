@@ -156,7 +156,10 @@ _queries_option = click.option(
 )
 _k_option = click.option("-k", default=10, show_default=True, type=COUNT, help="Hits for each query.")
 _filter_option = click.option(
-    "--filter", "condition", metavar="JSON", help='Conditions on metadata, such as \'{"lang": "en"}\' (docs/filters.md).'
+    "--filter",
+    "condition",
+    metavar="JSON",
+    help='Conditions on metadata, such as \'{"lang": "en"}\' (docs/filters.md).',
 )
 _threads_option = click.option("--threads", type=COUNT, help="All processors by default.")
 _identical_option = click.option(
@@ -448,7 +451,7 @@ def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     members = dict(pairs)
     if len(members) < len(pairs):
         name = next(name for name in members if sum(name == other for other, _ in pairs) > 1)
-        message = f"{name!r} stands twice in one object; put both under \"and\""
+        message = f'{name!r} stands twice in one object; put both under "and"'
         raise ValueError(message)
     return members
 
