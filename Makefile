@@ -3,6 +3,7 @@
 #
 #   make demo    SciFact from text to ranked results, one table
 #   make test    the tests of both languages
+#   make trials   kills, damage, forks, interruptions, MINUTES=10 of them; any finding is an error
 #   make lint    format, clippy, ruff, mypy, stubtest, wording
 #   make bench   kernels, then the API on real token vectors
 #   make bench-compare   reranking side by side with other libraries, in an environment of its own (5.5 GB of disk)
@@ -13,6 +14,7 @@
 # PYTHON=...   another interpreter
 
 PYTHON ?= python3
+MINUTES ?= 10
 TORCH ?= torch==2.13.0
 CARGO ?= cargo
 VENV ?= .venv
@@ -24,7 +26,7 @@ SOURCES := $(shell find rust python -type f \( -name '*.rs' -o -name '*.toml' -o
 	Cargo.toml Cargo.lock pyproject.toml README.md LICENSE
 NEXTEST := $(shell $(CARGO) nextest --version >/dev/null 2>&1 && echo yes)
 
-.PHONY: demo test test-rust test-python lint bench bench-compare nano-en clean wheel
+.PHONY: demo test test-rust test-python trials lint bench bench-compare nano-en clean wheel
 
 demo: $(VENV)/installed
 	$(BIN)/latewood demo
@@ -41,6 +43,9 @@ endif
 
 test-python: $(VENV)/installed
 	$(BIN)/python -m pytest
+
+trials: $(VENV)/installed
+	$(BIN)/python -m trials --minutes $(MINUTES)
 
 lint: $(VENV)/installed
 	$(CARGO) fmt --all --check
@@ -97,4 +102,4 @@ $(COMPARE)/.venv/installed: $(WHEELS)/built $(COMPARE)/requirements.txt
 
 clean:
 	rm -rf $(VENV) $(COMPARE)/.venv build target dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
-	find python tests benches examples training -name __pycache__ -type d -prune -exec rm -rf {} +
+	find python tests trials benches examples training -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -96,7 +96,7 @@ ADD = {
 CHANGE = {**{name: ADD[name] for name in ("ids", "texts", "vectors", "metadata")}, "merge": kinds.FLAG}
 DELETE = {
     "ids": kinds.IDS.also(bad=[["nobody"]]),
-    "filter": kinds.FILTER.also(bad=[None, {}, {"and": []}]).alongside(ids=None),
+    "filter": Kind(kinds.FILTER.good[2:], [*kinds.FILTER.bad, None, {}, {"and": []}]).alongside(ids=None),
     "missing": kinds.one_of("error", "skip"),
 }
 OPEN = {

@@ -147,6 +147,31 @@ def test_beir_folder(tmp_path: Path) -> None:
     assert "nDCG@10" in run("eval", result, folder)
 
 
+def test_a_query_of_a_beir_folder_does_not_find_itself(tmp_path: Path) -> None:
+    folder = tmp_path / "beir"
+    (folder / "qrels").mkdir(parents=True)
+    texts = {"d1": "owls hunt at night", "d2": "owls", "d3": "trees"}
+    write_jsonl(folder / "corpus.jsonl", [{"_id": key, "title": "", "text": text} for key, text in texts.items()])
+    write_jsonl(folder / "queries.jsonl", [{"_id": "d1", "text": texts["d1"]}])
+    (folder / "qrels" / "test.tsv").write_text("query-id\tcorpus-id\tscore\nd1\td2\t1\n")
+    path, result = tmp_path / "index", tmp_path / "run.txt"
+    run("create", path, "--encoder", "hash")
+    run("add", path, folder, "--encoder", "hash")
+    search = ("search", path, "--queries", folder, "--encoder", "hash", "-k", 1)
+    (hit,) = json.loads(run(*search, "--json"))["hits"]
+    assert (hit["id"], hit["rank"]) == ("d2", 1)
+    assert json.loads(run(*search, "--keep-identical-ids", "--json"))["hits"][0]["id"] == "d1"
+    run(*search[:-1], 3, "--keep-identical-ids", "--run", result)
+    assert [line.split()[2] for line in result.read_text().splitlines()] == ["d1", "d2", "d3"]
+    rerank = ("rerank", path, "--run", result, "--queries", folder, "--encoder", "hash", "-k", 1, "--json")
+    assert json.loads(run(*rerank))["hits"][0]["id"] == "d2"
+    assert json.loads(run(*rerank, "--keep-identical-ids"))["hits"][0]["id"] == "d1"
+    pytest.importorskip("ir_measures")
+    evaluate = ("eval", result, folder, "--metric", "nDCG@10", "--json")
+    assert json.loads(run(*evaluate)) == {"nDCG@10": 1.0}
+    assert json.loads(run(*evaluate, "--keep-identical-ids"))["nDCG@10"] < 0.7
+
+
 def test_info_check_compact(texts: Path) -> None:
     assert json.loads(run("info", texts, "--json"))["documents"] == 5
     assert "documents" in run("info", texts)

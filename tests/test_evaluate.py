@@ -3,15 +3,18 @@
 import gzip
 import json
 import math
+import os
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from latewood import Hit
-from latewood.errors import InvalidInputError
+from latewood.errors import InvalidInputError, StorageError
 from latewood.evaluate import evaluate_run, load_beir, read_qrels, read_run, write_run
 
 
@@ -120,3 +123,129 @@ def test_metrics() -> None:
         evaluate_run(run, qrels, ["nDCGG@10"])
     with pytest.raises(InvalidInputError, match="judgements"):
         evaluate_run(run, {})
+
+
+def test_a_query_that_is_a_document() -> None:
+    """BEIR and MTEB leave out the hit with the query's own id, in ArguAna and Quora."""
+    pytest.importorskip("ir_measures")
+    run = {"d1": {"d1": 9.0, "d2": 1.0}, "d2": {"d3": 1.0}}
+    hits = {"d1": [Hit("d1", 9.0, 1), Hit("d2", 1.0, 2)], "d2": [Hit("d3", 1.0, 1)]}
+    qrels = {"d1": {"d2": 1}, "d2": {"d3": 1}}
+    for found in (run, hits):
+        assert evaluate_run(found, qrels, ["RR@10"]) == {"RR@10": 1.0}
+        assert evaluate_run(found, qrels, ["RR@10"], ignore_identical_ids=False) == {"RR@10": 0.75}
+        assert evaluate_run(found, qrels, ["RR@10"], ignore_identical_ids=True) == {"RR@10": 1.0}
+    judged = {"d1": {"d1": 1, "d2": 1}}
+    assert evaluate_run(run, judged, ["R@10"]) == {"R@10": 1.0}, "relevant to itself: equal ids are chance"
+    asked = evaluate_run(run, judged, ["R@10"], ignore_identical_ids=True)
+    assert asked == {"R@10": 0.5}, "as BEIR: left out all the same, and the judgements stay"
+    zero = {"d1": {"d1": 0, "d2": 1}}
+    assert evaluate_run(run, zero, ["RR@10"]) == {"RR@10": 1.0}
+    integers = {1: [Hit(1, 2.0, 1), Hit(2, 1.0, 2)]}
+    assert evaluate_run(integers, {1: {2: 1}}, ["RR@10"]) == {"RR@10": 1.0}  # type: ignore[arg-type, dict-item]
+    assert list(run["d1"]) == ["d1", "d2"], "what is given is not changed"
+
+
+def test_empty_runs_and_ties() -> None:
+    pytest.importorskip("ir_measures")
+    qrels = {"1": {"a": 1}}
+    empty: list[dict[str, Any]] = [{}, {"1": {}}, {"1": []}, {"2": {"a": 1.0}}]
+    for run in empty:
+        assert evaluate_run(run, qrels, ["RR@10", "nDCG@10"]) == {"RR@10": 0.0, "nDCG@10": 0.0}
+    assert evaluate_run({"1": {"b": 1.0, "a": 1.0}}, qrels, ["RR@10"]) == {"RR@10": 0.5}, "ties as they are given"
+    assert evaluate_run({"1": {"b": math.inf, "a": -math.inf}}, qrels, ["RR@10"]) == {"RR@10": 0.5}
+
+
+NAN = math.nan
+
+
+@pytest.mark.parametrize(
+    "run",
+    [
+        None,
+        "run.txt",
+        [{"a": 1.0}],
+        {"1": None},
+        {"1": "a"},
+        {"1": {"a": NAN}},
+        {"1": {"a": "x"}},
+        {"1": {"a": None}},
+        {"1": {None: 1.0}},
+        {"1": {1.5: 1.0}},
+        {"1": {"a": 1.0, 1: 2.0}},
+        {"1": [Hit("a", NAN, 1)]},
+        {"1": [Hit("a", 2.0, 1), Hit("a", 1.0, 2)]},
+        {"1": {"a": 1.0}, 1: {"a": 1.0}},
+        {None: {"a": 1.0}},
+        {"1": {"\ud800": 1.0}},
+        {"1": {"a\0b": 1.0}},
+    ],
+    ids=repr,
+)
+def test_bad_runs(tmp_path: Path, run: Any) -> None:
+    pytest.importorskip("ir_measures")
+    with pytest.raises(InvalidInputError):
+        evaluate_run(run, {"1": {"a": 1}})
+    with pytest.raises(InvalidInputError):
+        write_run(tmp_path / "run.txt", run)
+    assert list(tmp_path.iterdir()) == []
+
+
+BAD_OPTIONS: dict[str, list[Any]] = {
+    "qrels": [
+        None,
+        [],
+        "x",
+        {},
+        {"1": None},
+        {"1": [("a", 1)]},
+        *({"1": {"a": value}} for value in (None, "1", 1.0, True, NAN, 10**30, -(10**7))),
+        {"1": {None: 1}},
+        {1.5: {"a": 1}},
+        {"1": {"\ud800": 1}},
+    ],
+    "metrics": [None, "nDCG@10", 5, [], [None], [5], ["P@0"], ["P"], ["nDCG@10", "x"], {"P@1"}],
+    "ignore_identical_ids": [0, 1, "no"],
+}
+
+
+@pytest.mark.parametrize("name", BAD_OPTIONS)
+def test_bad_evaluations(name: str) -> None:
+    pytest.importorskip("ir_measures")
+    for value in BAD_OPTIONS[name]:
+        options: dict[str, Any] = {"run": {"1": {"a": 1.0}}, "qrels": {"1": {"a": 1}}, name: value}
+        with pytest.raises(InvalidInputError):
+            evaluate_run(**options)
+
+
+def test_what_is_no_path_and_no_split(tmp_path: Path) -> None:
+    bad: list[Any] = [None, 5, ["x"], 1.5, "a\0b", tmp_path / "missing"]
+    for path in bad:
+        for read in (read_run, read_qrels, load_beir):
+            with pytest.raises(InvalidInputError):
+                read(path)
+    for path in bad[:5]:
+        with pytest.raises((InvalidInputError, StorageError)):
+            write_run(path, {"q": {"a": 1.0}})
+    with pytest.raises(StorageError, match="missing"):
+        write_run(tmp_path / "missing" / "run.txt", {"q": {"a": 1.0}})
+    folder = write_beir(tmp_path / "beir")
+    splits: list[Any] = [None, 5, "", "../qrels/test", "a\0b", ["test"]]
+    for split in splits:
+        with pytest.raises(InvalidInputError, match="split"):
+            load_beir(folder, split)
+    tags: list[Any] = ["", "two words", None, 1.5]
+    for tag in tags:
+        with pytest.raises(InvalidInputError):
+            write_run(tmp_path / "run.txt", {"q": {"a": 1.0}}, tag=tag)
+    assert load_beir(str(folder)).queries == load_beir(folder).queries
+
+
+def test_a_pipe_is_written_to_as_it_is(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with ThreadPoolExecutor(1) as pool:
+        read = pool.submit(pipe.read_text)
+        write_run(pipe, {"q": {"a": 1.0}})
+        assert read.result() == "q Q0 a 1 1.0 latewood\n"
+    assert pipe.is_fifo()

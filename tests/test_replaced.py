@@ -86,6 +86,21 @@ def test_an_older_state_put_back(tmp_path: Path) -> None:
 
 
 @posix
+def test_an_older_state_that_has_gone_on_in_another_way(tmp_path: Path) -> None:
+    path, backup = tmp_path / "x", tmp_path / "backup"
+    index = Index.create(path, dim=16)
+    index.add(range(5), vectors=V[:5])
+    shutil.copytree(path, backup)
+    index.add(range(5, 10), vectors=V[5:10])
+    shutil.rmtree(path)
+    shutil.copytree(backup, path)
+    for number in range(4):
+        Index.open(path).add([50 + number], vectors=V[10:11])
+    assert_told(index, 10)
+    assert (len(Index.open(path)), Index.open(path).check()) == (9, [])
+
+
+@posix
 def test_a_newer_copy_of_the_same_index_is_taken_up(tmp_path: Path) -> None:
     path, copy = tmp_path / "x", tmp_path / "copy"
     index = Index.create(path, dim=16)
@@ -150,6 +165,17 @@ def test_two_writers_whose_locks_do_nothing(tmp_path: Path) -> None:
         writer.close()
     assert list(Index.open(path).ids()) == [0, 1, 2, 20]
     assert Index.open(path).check() == []
+
+
+def test_going_back_is_told_to_who_saw_what_was_given_up(tmp_path: Path) -> None:
+    index = Index.create(tmp_path / "x", dim=16)
+    index.add([1, 2], vectors=V[:2])
+    before = Index.open(tmp_path / "x")
+    index.add([3], vectors=V[2:3])
+    recovered = Index.recover(tmp_path / "x", generation=2)
+    assert_told(index, 3)
+    assert before.refresh()
+    assert list(before.ids()) == list(recovered.ids()) == [1, 2]
 
 
 def test_a_relative_path_stays_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

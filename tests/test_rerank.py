@@ -336,7 +336,7 @@ BAD_FORMS: dict[str, tuple[Any, str]] = {
     "forms mixed": ([1, (2, 1.0)], "several forms"),
     "pairs and mappings": ([(2, 1.0), {"id": 1, "score": 1.0}], "several forms"),
     "a triple": ([(1, 2.0, 3)], "entry"),
-    "pairs of ids": ([("ab", "cd")], "entry"),
+    "pairs of ids": ([("ab", "cd")], "numbers"),
     "a score None": ([(1, None)], "entry"),
     "a score None in a mapping": ([{"id": 1, "score": None}], "None"),
     "some scores": ([{"id": 1, "score": 1.0}, {"id": 2}], "numbers"),

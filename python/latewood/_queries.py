@@ -90,8 +90,10 @@ def read_candidates(found: Any, where: str) -> Scored:
     InvalidInputError
         Anything else, entries in different forms, ids that are none, scores that are no numbers, or not as many.
     """
-    # Reranking a hundred candidates takes well under a millisecond in all, and this is the usual form.
-    if type(found) is list and found and type(found[0]) is str:
+    # Reranking a hundred candidates takes well under a millisecond in all, and these are the usual forms.
+    if (type(found) is list and found and type(found[0]) is str) or (
+        type(found) is np.ndarray and found.dtype == np.int64
+    ):
         return _ids(found, where), None
     if isinstance(found, Mapping):
         return _columns(list(found.keys()), list(found.values()), where)
@@ -107,10 +109,11 @@ def read_candidates(found: Any, where: str) -> Scored:
         if entries.dtype.names is None:
             return _ids(entries, where), None
         entries = [dict(zip(entries.dtype.names, row.tolist(), strict=True)) for row in entries.reshape(-1)]
-    readers = set(map(_reader, entries)) or {None}
+    samples = {type(entry): entry for entry in entries}
+    readers = set(map(_reader, samples.values())) or {None}
     if len(readers) > 1:
-        kinds = sorted({type(entry).__name__ for entry in entries})
-        message = f"{where} come in several forms ({', '.join(kinds)}); give all of them in one"
+        kinds = ", ".join(sorted(kind.__name__ for kind in samples))
+        message = f"{where} come in several forms ({kinds}); give all of them in one"
         raise InvalidInputError(message)
     (reader,) = readers
     if reader is None:
@@ -222,7 +225,7 @@ def _reader(entry: Any) -> _Reader | None:
 
 
 def _from_pair(entry: Any, where: str) -> tuple[Any, Any]:
-    if len(entry) != 2 or not _is_number(entry[1]):
+    if len(entry) != 2 or entry[1] is None:
         message = f"{where} have the entry {shown(entry)}; tuples and lists are (id, score) pairs, the score a number"
         raise InvalidInputError(message)
     return entry[0], entry[1]

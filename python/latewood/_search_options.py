@@ -11,6 +11,9 @@ from latewood._typing import Gather, Id, MissingRule, ScoreKind
 from latewood.errors import InvalidInputError
 from latewood.feedback import Feedback, checked
 
+# Asking a type for its words takes longer than any check of them.
+_GATHERERS, _MISSING, _SCORES = get_args(Gather), get_args(MissingRule), get_args(ScoreKind)
+
 
 class SearchOptions(TypedDict, total=False):
     """Keyword arguments that `search` and `search_batch` share; described at `Searcher.search`."""
@@ -44,7 +47,7 @@ def checked_search(
         "k": count_of(k, "k"),
         "filter": filter_json(filter),
         "ids": optional(normalise_ids, ids, "ids"),
-        "gather": optional(choice_of, gather, "gather", get_args(Gather)),
+        "gather": optional(choice_of, gather, "gather", _GATHERERS),
         "candidates": optional(count_of, candidates, "candidates"),
         "probes": optional(count_of, probes, "probes"),
         "threshold": optional(number_of, threshold, "threshold"),
@@ -62,11 +65,11 @@ def checked_rerank(k: Any, alpha: Any, beta: Any, missing: Any, threads: Any) ->
         "k": optional(count_of, k, "k"),
         "alpha": optional(number_of, alpha, "alpha", least=0.0, most=float(np.finfo(np.float64).max)),
         "beta": optional(count_of, beta, "beta"),
-        "missing": choice_of(missing, "missing", get_args(MissingRule)),
+        "missing": choice_of(missing, "missing", _MISSING),
         "threads": threads_of(threads),
     }
 
 
 def checked_score(score: Any) -> ScoreKind:
     """Check which score is asked for."""
-    return choice_of(score, "score", get_args(ScoreKind))  # type: ignore[return-value]
+    return choice_of(score, "score", _SCORES)  # type: ignore[return-value]

@@ -12,6 +12,8 @@ from latewood._typing import FloatArray, Precision, VectorInput
 from latewood.errors import DimensionError, InvalidInputError
 from latewood.ragged import Ragged, listed, to_ragged
 
+_PRECISIONS = get_args(Precision)
+
 
 def maxsim(
     queries: VectorInput,
@@ -92,7 +94,7 @@ def _score(
     *,
     pairs: bool,
 ) -> tuple[Ragged, FloatArray]:
-    choice_of(precision, "precision", get_args(Precision))
+    choice_of(precision, "precision", _PRECISIONS)
     threads = threads_of(threads)
     query = to_ragged(queries, mask=query_mask, kind="query", allow_empty=True)
     documents = listed(documents, "the document vectors")

@@ -92,7 +92,7 @@ class Searcher(ABC):
             different kinds are never equal and never in order; of a list in the metadata one element must match; a
             missing field is None. docs/filters.md has all rules.
         ids : sequence of str or int, optional
-            Search only among these; those the index does not hold are passed over.
+            Search only among these; those the index does not hold are passed over. All are of the index's kind.
         weights : array [query tokens], optional
             Not negative; multiplies what each query token adds.
         gather : {"exact", "flood", "postings"}, optional
@@ -209,13 +209,14 @@ class Searcher(ABC):
         ----------
         query : str or [tokens, dim] array
         candidates : sequence of ids, mapping id → first-stage score, or sequence of (id, score)
+            Or any other form that a first stage gives; `latewood.first_stage` lists them.
         scores : sequence of float, optional
             First-stage scores of the candidates, the higher the better.
         k : int, optional
             How many to give back; all of them by default.
         alpha : float, optional
             Candidate pruning: drop candidates whose first-stage score is below `s_k - alpha * |s_k|`, `s_k` being the
-            k-th first-stage score. Smaller prunes more. Needs `scores` and `k`.
+            k-th first-stage score; below `s_k` itself if that is infinite. Smaller prunes more. Needs `scores` and `k`.
         beta : int, optional
             Early exit: in first-stage order, stop after this many candidates in a row that do not enter the top k.
             Needs `k`.

@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 from latewood._optional import progress_bar
-from latewood.cli.inputs import document_batches, read_queries, read_vectors
+from latewood.cli.inputs import Queries, document_batches, read_queries, read_vectors
 from latewood.errors import CorruptIndexError, InvalidInputError, LatewoodError
 from latewood.evaluate import DEFAULT_METRICS, evaluate_run, read_qrels, read_run, write_run
 from latewood.evaluate.metrics import without_identical_id
@@ -24,7 +24,22 @@ INTERRUPTED = 128 + 2
 BROKEN_PIPE = 128 + 13
 
 
-class _Output(click.Path):
+def _not_empty(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+    """Refuse an empty name, which an unset variable of a shell would be."""
+    if value == "":
+        message = "it is empty"
+        raise click.BadParameter(message, context, parameter)
+    return value
+
+
+class _NewPath(click.Path):
+    """A path that need not exist, but is one: the empty one would be the working folder."""
+
+    def convert(self, value: Any, parameter: click.Parameter | None, context: click.Context | None) -> Any:
+        return super().convert(value or self.fail("it is empty", parameter, context), parameter, context)
+
+
+class _Output(_NewPath):
     """A file to write at the end: that its folder takes one is found out before the work."""
 
     def convert(self, value: Any, parameter: click.Parameter | None, context: click.Context | None) -> Any:
@@ -35,7 +50,7 @@ class _Output(click.Path):
         return path
 
 
-PATH = click.Path(path_type=Path)
+PATH = _NewPath(path_type=Path)
 EXISTING = click.Path(path_type=Path, exists=True)
 OUTPUT = _Output(path_type=Path, dir_okay=False, writable=True)
 COUNT = click.IntRange(min=1, max=2**62)
@@ -59,6 +74,11 @@ def run() -> None:
     except click.Abort:
         click.echo("latewood: interrupted", err=True)
         code = INTERRUPTED
+    except OSError as error:
+        # Of what click itself prints, such as the help.
+        failure = _Failure(str(error))
+        failure.show()
+        code = failure.exit_code
     _let_go_of_output()
     sys.exit(code if isinstance(code, int) else 0)
 
@@ -149,6 +169,7 @@ def _open(path: Path, encoder: str | None, *, check_encoder: bool = True) -> Any
 _encoder_option = click.option(
     "--encoder",
     metavar="NAME",
+    callback=_not_empty,
     help="Multi-vector model for text, a name or folder; 'recorded': the one the index names.",
 )
 _queries_option = click.option(
@@ -173,7 +194,10 @@ _identical_option = click.option(
 @click.argument("path", type=PATH)
 @click.option("--dim", type=COUNT, help="Dimensions of a token vector; the encoder's by default.")
 @click.option(
-    "--encoder", metavar="NAME", help="Multi-vector model of the index; without --dim, the one inside the wheel."
+    "--encoder",
+    metavar="NAME",
+    callback=_not_empty,
+    help="Multi-vector model of the index; without --dim, the one inside the wheel.",
 )
 @click.option("--codec", type=click.Choice(["residual", "flat"]), default="residual", show_default=True)
 @click.option("--bits", type=click.Choice(["1", "2", "4", "8"]), default="4", show_default=True)
@@ -283,11 +307,11 @@ def search(
         raise click.UsageError(message)
     options["filter"] = _read_filter(condition)
     options["feedback"] = Feedback(mode=mode) if mode is not None else None
-    keys, asked = (["query"], [query]) if queries is None else read_queries(queries)
+    given = Queries(["query"], [query or ""]) if queries is None else read_queries(queries)
     index = _open(path, encoder)
-    leave_out = queries is not None and queries.is_dir() and not keep_identical_ids
-    hits = index.search_batch(asked, k + int(leave_out), with_documents=run_path is None, **options)
-    found = dict(zip(keys, hits, strict=True))
+    leave_out = given.are_documents and not keep_identical_ids
+    hits = index.search_batch(given.asked, k + int(leave_out), with_documents=run_path is None, **options)
+    found = dict(zip(given.ids, hits, strict=True))
     if leave_out:
         found = {key: without_identical_id(key, own)[:k] for key, own in found.items()}
     _output(found, run_path, as_json, single=queries is None)
@@ -316,14 +340,16 @@ def rerank(
     **options: Any,
 ) -> None:
     """Rerank a first stage's TREC run."""
-    keys, asked = read_queries(queries)
+    given = read_queries(queries)
     found = read_run(candidates)
-    if queries.is_dir() and not keep_identical_ids:
+    if given.are_documents and not keep_identical_ids:
         found = {key: {id_: score for id_, score in entry.items() if id_ != key} for key, entry in found.items()}
     index = _open(path, encoder)
     lists = {query: (_ids_of_index(index, list(entry)), list(entry.values())) for query, entry in found.items()}
     pairs = {query: list(zip(ids, scores, strict=True)) for query, (ids, scores) in lists.items()}
-    hits = index.rerank_batch(dict(zip(keys, asked, strict=True)), pairs, with_documents=run_path is None, **options)
+    hits = index.rerank_batch(
+        dict(zip(given.ids, given.asked, strict=True)), pairs, with_documents=run_path is None, **options
+    )
     _output(hits, run_path, as_json, single=False)
 
 
@@ -338,7 +364,10 @@ def evaluate(run_path: Path, qrels: Path, metrics: tuple[str, ...], keep_identic
     """Evaluate a TREC run with QRELS: a TREC or BEIR judgement file, or a BEIR folder."""
     judgements = read_qrels(qrels / "qrels" / "test.tsv" if qrels.is_dir() else qrels)
     values = evaluate_run(
-        read_run(run_path), judgements, metrics or DEFAULT_METRICS, ignore_identical_ids=not keep_identical_ids
+        read_run(run_path),
+        judgements,
+        metrics or DEFAULT_METRICS,
+        ignore_identical_ids=False if keep_identical_ids else None,
     )
     _print(values, as_json, lambda: _table(values))
 
@@ -393,7 +422,12 @@ def compact(path: Path, threads: int | None, as_json: bool) -> None:
 
 @_command("demo")
 @click.option("--data", type=EXISTING, help="A BEIR folder or archive; SciFact by default.")
-@click.option("--encoder", metavar="NAME", help="Multi-vector model, or 'minilm'; the one inside the wheel by default.")
+@click.option(
+    "--encoder",
+    metavar="NAME",
+    callback=_not_empty,
+    help="Multi-vector model, or 'minilm'; the one inside the wheel by default.",
+)
 @click.pass_context
 def demo(context: click.Context, data: Path | None, encoder: str | None, as_json: bool) -> None:
     """Index a small collection of abstracts, compare search, reranking and BM25, and show hits."""

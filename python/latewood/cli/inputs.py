@@ -13,6 +13,7 @@ from latewood._ids import plain_ids
 from latewood._typing import Id
 from latewood.errors import InvalidInputError
 from latewood.evaluate.beir import find_jsonl, load_beir, read_jsonl
+from latewood.evaluate.metrics import queries_are_documents
 from latewood.ragged import Ragged, to_ragged
 
 
@@ -97,31 +98,48 @@ def read_vectors(path: Path) -> tuple[list[Id], Ragged]:
         # Opened here: numpy leaves open what it does not know.
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
-    # Damaged archives lead numpy and zipfile to a dozen kinds of errors.
+    # Damaged archives lead numpy and zipfile to a dozen kinds of errors, and their words are about numpy's options.
     except Exception as error:
-        message = f"{path}: not an .npz file of plain arrays ({getattr(error, 'strerror', None) or error})"
+        reason = getattr(error, "strerror", None) or type(error).__name__
+        message = f"{path}: not an .npz file of plain arrays ({reason}); numpy.savez writes one"
         raise InvalidInputError(message) from error
     if "values" not in arrays:
         message = f"{path}: no array 'values'; it holds {', '.join(arrays) or 'nothing'}"
         raise InvalidInputError(message)
-    ragged = to_ragged(arrays["values"], offsets=arrays.get("offsets"), lengths=arrays.get("lengths"), allow_empty=True)
-    ids: list[Id] = list(plain_ids(arrays["ids"])) if "ids" in arrays else list(range(len(ragged)))
+    layout = {name: arrays.get(name) for name in ("offsets", "lengths")}
+    try:
+        ragged = to_ragged(arrays["values"], **layout, kind="item", allow_empty=True)
+        ids: list[Id] = list(plain_ids(arrays["ids"])) if "ids" in arrays else list(range(len(ragged)))
+    except InvalidInputError as error:
+        message = f"{path}: {error}"
+        raise type(error)(message) from error
     if len(ids) != len(ragged):
         message = f"{path}: {len(ids)} ids for {len(ragged)} items"
         raise InvalidInputError(message)
     return ids, ragged
 
 
-def read_queries(source: Path) -> tuple[list[str], list[str] | Ragged]:
+@dataclass(slots=True)
+class Queries:
+    """Queries to ask; `are_documents` of a BEIR folder's, where BEIR leaves out what has the query's own id."""
+
+    ids: list[str]
+    asked: list[str] | Ragged
+    are_documents: bool = False
+
+
+def read_queries(source: Path) -> Queries:
     """Read query ids, and their texts or vectors: a JSONL file, a BEIR folder, or an .npz file."""
     keys: list[str]
     asked: list[str] | Ragged
+    are_documents = False
     if source.suffix == ".npz":
         ids, asked = read_vectors(source)
         keys = [str(key) for key in ids]
     elif source.is_dir():
-        queries = load_beir(source).queries
-        keys, asked = list(queries), list(queries.values())
+        collection = load_beir(source)
+        keys, asked = list(collection.queries), list(collection.queries.values())
+        are_documents = queries_are_documents(collection.qrels)
     else:
         keys, asked = [], []
         for entry in read_jsonl(source, required=("text",)):
@@ -132,4 +150,4 @@ def read_queries(source: Path) -> tuple[list[str], list[str] | Ragged]:
     if twice is not None:
         message = f"{source}: two queries have the id {twice!r}; each needs one of its own"
         raise InvalidInputError(message)
-    return keys, asked
+    return Queries(keys, asked, are_documents)

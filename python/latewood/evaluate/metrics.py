@@ -25,7 +25,7 @@ def evaluate_run(
     qrels: Qrels,
     metrics: Iterable[str] = DEFAULT_METRICS,
     *,
-    ignore_identical_ids: bool = True,
+    ignore_identical_ids: bool | None = None,
 ) -> dict[str, float]:
     """Average metrics of a run over the judged queries.
 
@@ -36,11 +36,11 @@ def evaluate_run(
     qrels : mapping of query id to {document id: relevance}
     metrics : iterable of str
         As ir-measures names them: "nDCG@10", "R@100", "RR@10", "AP".
-    ignore_identical_ids : bool
-        Leave out of the run what has the query's own id, judged or not, as BEIR does by default and MTEB for the tasks
-        that need it: in ArguAna and Quora the queries are documents of the corpus, and would all find themselves first.
-        Judgements are not changed. Where queries and documents have equal ids by chance, pass False unless figures are
-        compared with BEIR's.
+    ignore_identical_ids : bool, optional
+        True leaves out of the run what has the query's own id, judged or not, as BEIR does by default and MTEB for the
+        tasks that need it: in ArguAna and Quora the queries are documents of the corpus, and would all find themselves
+        first. Judgements are not changed. None, the default, does so too, unless a document is judged relevant to the
+        query of its own id: then equal ids are chance, and False is right.
 
     Returns
     -------
@@ -55,17 +55,18 @@ def evaluate_run(
         A metric that does not exist, no judgements; an id given twice, a score that is NaN, a relevance that is no
         integer.
     """
-    if not isinstance(cast("object", ignore_identical_ids), (bool, np.bool_)):
-        message = f"ignore_identical_ids must be True or False, not {ignore_identical_ids!r}"
+    if not isinstance(cast("object", ignore_identical_ids), (bool, np.bool_, type(None))):
+        message = f"ignore_identical_ids must be True, False or None, not {ignore_identical_ids!r}"
         raise InvalidInputError(message)
     judgements = _judgements(qrels)
+    left_out = queries_are_documents(judgements) if ignore_identical_ids is None else ignore_identical_ids
     ranked = rankings(run)
     ir_measures: Any = import_optional("ir_measures", extra="eval", purpose="evaluation")
     parsed = _parsed(ir_measures, metrics)
     # Ranks in place of scores, so that ties are not broken in another way.
     ranks: Run = {}
     for query, hits in ranked.items():
-        kept = [document for document in hits if not (ignore_identical_ids and document == query)]
+        kept = [document for document in hits if not (left_out and document == query)]
         ranks[query] = {document: float(-rank) for rank, document in enumerate(kept)}
     try:
         values = ir_measures.calc_aggregate(parsed, judgements, ranks)
@@ -74,6 +75,11 @@ def evaluate_run(
         message = f"ir-measures cannot compute {', '.join(map(str, parsed))}: {error}"
         raise InvalidInputError(message) from error
     return {str(measure): float(values[measure]) for measure in parsed}
+
+
+def queries_are_documents(qrels: Qrels) -> bool:
+    """Whether a query and a document of one id are the same text: unless one is judged relevant to the other."""
+    return not any(entry.get(query, 0) > 0 for query, entry in qrels.items())
 
 
 def without_identical_id(query: str, hits: Sequence[Hit]) -> list[Hit]:

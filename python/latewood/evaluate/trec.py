@@ -168,13 +168,14 @@ def path_of(path: Any) -> Path:
 
 
 def _rows(path: str | os.PathLike[str]) -> Iterable[tuple[int, list[str]]]:
+    source = path_of(path)
     try:
-        text = path_of(path).read_text(encoding="utf-8-sig")
+        text = source.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
-        message = f"{os.fspath(path)}: not UTF-8 text ({error}); it must be a text file in UTF-8"
+        message = f"{source}: not UTF-8 text ({error}); it must be a text file in UTF-8"
         raise InvalidInputError(message) from error
     except (OSError, ValueError) as error:
-        message = f"{os.fspath(path)}: {getattr(error, 'strerror', None) or error}"
+        message = f"{source}: {getattr(error, 'strerror', None) or error}"
         raise InvalidInputError(message) from error
     return [(number, line.split()) for number, line in enumerate(text.split("\n"), start=1) if line.strip()]
 

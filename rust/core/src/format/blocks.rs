@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::ops::Range;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use super::checksum::{Hasher, checksum};
 use super::container::Container;
@@ -81,8 +81,8 @@ pub(crate) struct Blocks<T> {
     checksums: Column<u64>,
     /// A bit for each block that was found sound.
     seen: Box<[AtomicU64]>,
-    /// Whether every block was, or there is nothing to verify.
-    whole: AtomicBool,
+    /// Blocks that were not yet; 0 too where there is nothing to verify.
+    unseen: AtomicUsize,
 }
 
 impl<T: Plain> Blocks<T> {
@@ -93,8 +93,8 @@ impl<T: Plain> Blocks<T> {
         let verified = checksums.is_none();
         let checksums = checksums.unwrap_or_default();
         let seen = (0..checksums.len().div_ceil(64)).map(|_| AtomicU64::new(0)).collect();
-        let container = container.clone();
-        let blocks = Self { column, container, kind, sound, checksums, seen, whole: AtomicBool::new(verified) };
+        let unseen = AtomicUsize::new(checksums.len());
+        let blocks = Self { column, container: container.clone(), kind, sound, checksums, seen, unseen };
         if verified {
             blocks.check_sound(&blocks.column)?;
         } else if blocks.container.is_in_memory() {
@@ -115,13 +115,8 @@ impl<T: Plain> Blocks<T> {
     /// under the reader.
     pub(crate) fn get(&self, range: Range<usize>) -> Result<&[T]> {
         let numbers = self.column.get(range.clone()).ok_or_else(|| self.corrupt("it changed while it was read"))?;
-        if !self.whole.load(Ordering::Relaxed) && !numbers.is_empty() {
-            let bytes = range.start * size_of::<T>()..range.end * size_of::<T>();
-            for block in bytes.start / BLOCK_BYTES..=(bytes.end - 1) / BLOCK_BYTES {
-                if self.seen[block / 64].load(Ordering::Relaxed) >> (block % 64) & 1 == 0 {
-                    self.verify(block)?;
-                }
-            }
+        if self.unseen.load(Ordering::Relaxed) > 0 && !numbers.is_empty() {
+            self.verify_at(&range)?;
         }
         Ok(numbers)
     }
@@ -131,16 +126,23 @@ impl<T: Plain> Blocks<T> {
     /// # Errors
     /// As [`Self::get`].
     pub(crate) fn all(&self) -> Result<&[T]> {
-        if !self.whole.load(Ordering::Relaxed) {
-            self.get(0..self.column.len())?;
-            self.whole.store(true, Ordering::Relaxed);
-        }
-        Ok(&self.column)
+        self.get(0..self.column.len())
     }
 
     /// All numbers, for a caller that has verified the file.
     pub(crate) fn as_they_are(&self) -> &[T] {
         &self.column
+    }
+
+    /// Verifies the blocks of a range that is not empty, as far as they have not been.
+    fn verify_at(&self, range: &Range<usize>) -> Result<()> {
+        let bytes = range.start * size_of::<T>()..range.end * size_of::<T>();
+        for block in bytes.start / BLOCK_BYTES..=(bytes.end - 1) / BLOCK_BYTES {
+            if self.seen[block / 64].load(Ordering::Relaxed) >> (block % 64) & 1 == 0 {
+                self.verify(block)?;
+            }
+        }
+        Ok(())
     }
 
     #[cold]
@@ -151,7 +153,10 @@ impl<T: Plain> Blocks<T> {
             return Err(self.container.damaged_block(self.kind, block));
         }
         self.check_sound(numbers)?;
-        self.seen[block / 64].fetch_or(1 << (block % 64), Ordering::Relaxed);
+        let before = self.seen[block / 64].fetch_or(1 << (block % 64), Ordering::Relaxed);
+        if before >> (block % 64) & 1 == 0 {
+            self.unseen.fetch_sub(1, Ordering::Relaxed);
+        }
         Ok(())
     }
 

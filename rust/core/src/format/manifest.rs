@@ -1,5 +1,7 @@
 //! The manifest: which files make up one generation of the index.
 
+use std::io::ErrorKind;
+
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value};
 
@@ -56,6 +58,9 @@ pub struct Manifest {
     /// The index that it belongs to: a number drawn when that was created. Format 1 had none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub index: Option<String>,
+    /// The commits before it, the latest first and no more than [`Self::ANCESTORS`]: the checksum of each manifest.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ancestors: Vec<String>,
     /// Components of a token vector.
     pub dim: usize,
     /// How the codec is, or will be, trained.
@@ -94,6 +99,32 @@ pub(crate) struct Stored {
     pub(crate) version: u16,
 }
 
+impl Stored {
+    /// The ancestors of a manifest that is made from this one.
+    pub(crate) fn lineage(&self) -> Vec<String> {
+        let own = std::iter::once(self.signature());
+        own.chain(self.manifest.ancestors.iter().cloned()).take(Manifest::ANCESTORS).collect()
+    }
+
+    /// Whether this commit was made from the other one; `None` if that lies too far back to be known.
+    pub(crate) fn descends_from(&self, other: &Self) -> Option<bool> {
+        let own = self.signature() == other.signature();
+        if own || self.manifest.ancestors.contains(&other.signature()) {
+            return Some(true);
+        }
+        let commits_between = self.manifest.generation.saturating_sub(other.manifest.generation);
+        (commits_between <= Manifest::ANCESTORS as u64).then_some(false)
+    }
+
+    fn signature(&self) -> String {
+        format!("{:016x}", self.checksum)
+    }
+}
+
+fn is_gone(error: &Error) -> bool {
+    matches!(error, Error::Io { source, .. } if source.kind() == ErrorKind::NotFound)
+}
+
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes every field by reference")]
 fn write_hexadecimal<S: Serializer>(value: &u64, serializer: S) -> std::result::Result<S::Ok, S::Error> {
     serializer.serialize_str(&format!("{value:016x}"))
@@ -105,6 +136,9 @@ fn read_hexadecimal<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::
 }
 
 impl Manifest {
+    /// How many of the commits before it a manifest remembers.
+    pub(crate) const ANCESTORS: usize = 16;
+
     /// Reads the manifest of `generation`.
     pub(crate) fn read(storage: &dyn Storage, generation: u64) -> Result<Stored> {
         let container = Container::open(storage, &names::manifest(generation), FileKind::Manifest)?;
@@ -132,11 +166,12 @@ impl Manifest {
         let entry = write().map_err(|error| PublishFailure { error, visible: false })?;
         match storage.rename_new(&temporary, &names::manifest(self.generation)) {
             Ok(true) => {}
-            Ok(false) => {
+            Err(error) if !is_gone(&error) => return Err(PublishFailure { error, visible: true }),
+            // Another writer has it, or has gone far beyond and cleared away what this one has written.
+            Ok(false) | Err(_) => {
                 let error = Error::Conflict { path: storage.place().to_owned(), generation: self.generation };
                 return Err(PublishFailure { error, visible: false });
             }
-            Err(error) => return Err(PublishFailure { error, visible: true }),
         }
         storage.sync_folder().map_err(|error| PublishFailure { error, visible: true })?;
         Ok(Stored { manifest: self, checksum: entry.checksum, version: FORMAT_VERSION })

@@ -296,9 +296,9 @@ impl Field<'_> {
                     "lte" => Comparison::LessOrEqual,
                     unknown => return Err(self.unknown(unknown)),
                 };
-                match scalar()? {
-                    Scalar::Null | Scalar::Bool(_) => Err(wrong("a string or a number")),
-                    bound => Ok(is(Condition::Order(comparison, bound))),
+                match Scalar::from_json(operand) {
+                    None | Some(Scalar::Null | Scalar::Bool(_)) => Err(wrong("a string or a number")),
+                    Some(bound) => Ok(is(Condition::Order(comparison, bound))),
                 }
             }
         }
@@ -514,6 +514,7 @@ mod tests {
             (r#"{"year": {"not": {"gt": 3}}}"#, ["filter on \"year\"", "\"not\"", "around fields"]),
             (r#"{"author": {"name": "x"}}"#, ["filter on \"author\"", "\"name\"", "\"author.name\""]),
             (r#"{"year": {"gt": null}}"#, ["\"year\"", "gt", "number"]),
+            (r#"{"year": {"gt": [1]}}"#, ["\"year\"", "gt", "a string or a number"]),
             (r#"{"year": {"eq": [1]}}"#, ["\"year\"", "eq", "string"]),
             (r#"{"year": {"in": 1}}"#, ["\"year\"", "in", "list"]),
             (r#"{"year": [[1]]}"#, ["\"year\"", "in", "list"]),

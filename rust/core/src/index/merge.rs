@@ -95,7 +95,7 @@ impl Writer {
         let tidy = |open: &OpenSegment| open.segment.tombstones().is_empty();
         if self.segments.len() > 1 || !self.segments.iter().all(tidy) {
             for group in groups(&self.segments).into_iter().rev() {
-                let merged = self.merge(group.clone(), execution)?;
+                let merged = self.merge(group.clone(), execution).map_err(|error| self.cause(error))?;
                 self.segments.splice(group, merged);
             }
             self.publish(execution)?;

@@ -108,6 +108,12 @@ impl Shared {
                 snapshot.generation, current.generation
             )));
         }
+        if snapshot.descends_from(&current) == Some(false) {
+            return Err(replaced(format!(
+                "generation {}, which this object has seen, is not among the commits that the newest one comes from",
+                current.generation
+            )));
+        }
         self.current.store(Arc::new(snapshot));
         Ok(true)
     }
@@ -144,6 +150,7 @@ impl Index {
         let manifest = Manifest {
             generation: 1,
             index: Some(new_identity()?),
+            ancestors: Vec::new(),
             dim,
             codec_options: codec,
             encoder,
@@ -152,7 +159,11 @@ impl Index {
             segments: Vec::new(),
             settings: Map::new(),
         };
-        let stored = publish(&*storage, manifest, random()?)?;
+        let stored = publish(&*storage, manifest, random()?).map_err(|error| match error {
+            // Somebody whom no lock kept out was quicker.
+            Error::Conflict { path, .. } => Error::AlreadyExists { path },
+            other => other,
+        })?;
         Ok(Self::new(storage, Snapshot::assemble(stored, None, Vec::new()), false))
     }
 
@@ -206,7 +217,8 @@ impl Index {
             drop(lock);
             return Self::open(storage);
         }
-        let manifest = Manifest { generation: next_generation(&*storage)?, ..snapshot.manifest().clone() };
+        let (generation, ancestors) = (next_generation(&*storage)?, snapshot.lineage());
+        let manifest = Manifest { generation, ancestors, ..snapshot.manifest().clone() };
         publish(&*storage, manifest, random()?)?;
         drop(lock);
         Self::open(storage)

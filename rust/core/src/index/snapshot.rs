@@ -64,6 +64,16 @@ impl Snapshot {
         &self.stored.manifest
     }
 
+    /// The ancestors of a commit that is made from this one.
+    pub(crate) fn lineage(&self) -> Vec<String> {
+        self.stored.lineage()
+    }
+
+    /// Whether this commit was made from the other one; `None` if that lies too far back to be known.
+    pub(crate) fn descends_from(&self, other: &Self) -> Option<bool> {
+        self.stored.descends_from(&other.stored)
+    }
+
     /// The checksum of the manifest's file.
     pub(crate) fn checksum(&self) -> u64 {
         self.stored.checksum
@@ -197,6 +207,21 @@ pub(crate) fn open_newest(storage: &dyn Storage, known: Option<&Snapshot>) -> Re
             // A commit in between may have removed the generation, or files of it.
             Err(error) if newest(storage).ok() == Some(generation) => return Err(damaged(storage, error)),
             Err(_) => {}
+        }
+    }
+}
+
+/// The newest manifest, whatever the files that it names are like.
+///
+/// # Errors
+/// As for [`open_newest`].
+pub(crate) fn read_newest(storage: &dyn Storage) -> Result<Stored> {
+    loop {
+        let generation = newest(storage)?;
+        match Manifest::read(storage, generation) {
+            // A commit in between may have removed it.
+            Err(error) if is_broken(&error) && newest(storage).ok() != Some(generation) => {}
+            other => return other,
         }
     }
 }

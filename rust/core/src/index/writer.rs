@@ -11,13 +11,13 @@ use super::filter::Filter;
 use super::pending::{Pending, check_gains, train};
 use super::segment::Segment;
 use super::segment_writer::{Shape, write_segment};
-use super::snapshot::Snapshot;
+use super::snapshot::{Snapshot, read_newest};
 use super::{Shared, codec_file, garbage, is_newest, next_generation, note_newest, random, tombstones};
 use crate::codec::{Codec, CodecKind, CodecOptions, EncodedTokens};
 use crate::error::{Error, Result};
 use crate::format::names::{self, Data};
 use crate::format::{FileEntry, Manifest, PublishFailure, SegmentEntry};
-use crate::ids::{Id, IdKind};
+use crate::ids::{Id, IdKind, IdRef};
 use crate::parallel::Execution;
 use crate::storage::{Lock, Storage};
 use crate::tokens::TokenMatrix;
@@ -232,7 +232,7 @@ impl Writer {
     pub fn delete(&mut self, ids: &[Id], skip_missing: bool) -> Result<usize> {
         self.check_usable()?;
         for (position, id) in ids.iter().enumerate() {
-            check_kind(id, self.id_kind)?;
+            IdRef::from(id).check_kind(self.id_kind)?;
             if !skip_missing && !self.contains(id) {
                 return Err(Error::UnknownId { id: id.to_string(), place: format!(" (position {position})") });
             }
@@ -397,7 +397,7 @@ impl Writer {
                 Ok(segment) => self.segments.push(OpenSegment::new(Arc::new(segment))),
                 Err(error) => {
                     garbage::discard(self.storage(), &[name]);
-                    return Err(self.fail("writing a segment", error));
+                    return Err(self.fail("writing a segment", self.cause(error)));
                 }
             }
         }
@@ -415,7 +415,7 @@ impl Writer {
     /// Commits the segments as the next generation, and goes on from there.
     pub(super) fn publish(&mut self, execution: &Execution) -> Result<()> {
         let (manifest, segments) =
-            self.write_commit(execution).map_err(|error| self.fail("writing a commit", error))?;
+            self.write_commit(execution).map_err(|error| self.fail("writing a commit", self.cause(error)))?;
         self.check_place().map_err(|error| self.fail("publishing a commit", error))?;
         let generation = manifest.generation;
         self.files.push(names::temporary_manifest(generation, self.nonce));
@@ -429,11 +429,19 @@ impl Writer {
                 return Err(self.fail("publishing a commit", error));
             }
         };
-        // Where locks do nothing, a writer that stood still for long can publish a number that others have left behind.
-        if super::generations(self.storage()).is_ok_and(|present| present.first() > Some(&generation)) {
-            self.files.push(names::manifest(generation));
-            let path = self.storage().place().to_owned();
-            return Err(self.fail("publishing a commit", Error::Conflict { path, generation }));
+        // Where locks do nothing, a writer that stood still for long can publish a number that others have left behind. If it
+        // was in time, others may have gone on from its commit already.
+        match read_newest(self.storage()).map(|newest| newest.descends_from(&stored)) {
+            Ok(Some(true)) | Err(_) => {}
+            Ok(known) => {
+                // What may be part of a later commit stays.
+                match known {
+                    Some(_) => self.files.push(names::manifest(generation)),
+                    None => self.files.clear(),
+                }
+                let path = self.storage().place().to_owned();
+                return Err(self.fail("publishing a commit", Error::Conflict { path, generation }));
+            }
         }
         note_newest(self.storage(), &stored.manifest, self.nonce);
         let snapshot = Arc::new(Snapshot::assemble(stored, self.codec.clone(), segments));
@@ -457,6 +465,17 @@ impl Writer {
             Ok(())
         } else {
             Err(Error::Conflict { path: path(), generation: self.generation })
+        }
+    }
+
+    /// Why a file could not be written. Another writer's commit, where locks do nothing, takes away what this one has begun.
+    pub(super) fn cause(&self, error: Error) -> Error {
+        match (&error, self.check_place()) {
+            (
+                Error::Corrupt { .. } | Error::Io { .. },
+                Err(changed @ (Error::Conflict { .. } | Error::Replaced { .. })),
+            ) => changed,
+            _ => error,
         }
     }
 
@@ -492,6 +511,7 @@ impl Writer {
         let manifest = Manifest {
             generation: self.generation,
             index: Some(index),
+            ancestors: self.base.lineage(),
             id_kind: self.id_kind,
             codec,
             segments: entries,
@@ -534,7 +554,7 @@ impl Writer {
     }
 
     fn check_new(&self, id: &Id, kind: IdKind, upsert: bool) -> Result<()> {
-        check_kind(id, self.id_kind.or(Some(kind)))?;
+        IdRef::from(id).check_kind(self.id_kind.or(Some(kind)))?;
         if !upsert && self.contains(id) { Err(Error::IdExists { id: id.to_string() }) } else { Ok(()) }
     }
 
@@ -643,13 +663,6 @@ impl Drop for Writer {
         if std::process::id() == self.process {
             garbage::discard(self.storage(), &self.files);
         }
-    }
-}
-
-fn check_kind(id: &Id, expected: Option<IdKind>) -> Result<()> {
-    match expected.filter(|&kind| kind != id.kind()) {
-        Some(kind) => Err(Error::IdKind { id: id.to_string(), got: id.kind().name(), expected: kind.name() }),
-        None => Ok(()),
     }
 }
 

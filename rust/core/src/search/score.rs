@@ -85,9 +85,13 @@ pub(super) fn score_together(
     let lanes = queries.iter().map(|query| query.tokens().div_ceil(LANES)).max().unwrap_or(1);
     let width = (BLOCK_DOCUMENTS / lanes.max(1)).max(1);
     let mut scores = vec![0.0; width.min(documents.len()) * queries.len()];
+    let mut views: Vec<DocumentCodes<'_>> = Vec::with_capacity(width.min(documents.len()));
     for block in documents.chunks(width) {
         execution.check()?;
-        let views: Vec<DocumentCodes<'_>> = block.iter().map(|&at| snapshot.document(at)).collect::<Result<_>>()?;
+        views.clear();
+        for &at in block {
+            views.push(snapshot.document(at)?);
+        }
         let scores = &mut scores[..block.len() * queries.len()];
         latewood_kernels::maxsim_codes(Level::current(), &codes, &views, scores);
         for (&at, scores) in block.iter().zip(scores.chunks_exact(queries.len())) {

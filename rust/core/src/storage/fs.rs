@@ -79,6 +79,11 @@ impl Storage for FileStorage {
 
     fn open(&self, name: &str) -> Result<Blob> {
         let path = self.path(name);
+        let metadata = fs::metadata(&path).map_err(failed("open", &path))?;
+        if !metadata.is_file() {
+            // A pipe that somebody put there would let its reader wait for ever.
+            return Err(failed("open", &path)(io::Error::other("it is no regular file")));
+        }
         let file = File::open(&path).map_err(failed("open", &path))?;
         let length = file.metadata().map_err(failed("open", &path))?.len();
         let blob = if self.mmap { Blob::map(&file) } else { Blob::read(file, length) };
@@ -238,6 +243,19 @@ mod tests {
         storage.remove("other").expect("removed");
         let error = storage.open("other").expect_err("gone").to_string();
         assert_eq!(error.matches("other").count(), 1, "{error}");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn what_is_no_file_is_refused_at_once() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let storage = FileStorage::new(folder.path(), true).expect("a path");
+        let made = std::process::Command::new("mkfifo").arg(storage.path("pipe")).status().expect("run");
+        assert!(made.success());
+        fs::create_dir(storage.path("folder")).expect("made");
+        for name in ["pipe", "folder"] {
+            assert!(storage.open(name).expect_err("no file").to_string().contains("no regular file"));
+        }
     }
 
     #[test]

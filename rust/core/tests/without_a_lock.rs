@@ -1,0 +1,146 @@
+//! Two writers at once, as on a file system whose locks do nothing: another one acts at the instant of a commit.
+
+mod support;
+
+use std::fmt;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+use latewood_core::codec::CodecKind;
+use latewood_core::ids::Id;
+use latewood_core::index::Index;
+use latewood_core::storage::{Blob, Lock, MemoryStorage, NewFile, Storage};
+use latewood_core::{Error, Result};
+use support::{add, assert_sound, document, execution, options};
+
+type Act = Box<dyn FnOnce() + Send>;
+
+/// A folder in which somebody acts once, right before or right after a manifest gets its name.
+#[derive(Clone)]
+struct Shared {
+    files: MemoryStorage,
+    before: Arc<Mutex<Option<Act>>>,
+    after: Arc<Mutex<Option<Act>>>,
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Shared")
+    }
+}
+
+#[derive(Debug)]
+struct NoLock;
+
+impl Lock for NoLock {
+    fn stands(&self) -> bool {
+        true
+    }
+}
+
+impl Storage for Shared {
+    fn place(&self) -> &Path {
+        self.files.place()
+    }
+
+    fn list(&self) -> Result<Vec<String>> {
+        self.files.list()
+    }
+
+    fn open(&self, name: &str) -> Result<Blob> {
+        self.files.open(name)
+    }
+
+    fn create(&self, name: &str) -> Result<Box<dyn NewFile>> {
+        self.files.create(name)
+    }
+
+    fn rename(&self, from: &str, to: &str) -> Result<()> {
+        self.files.rename(from, to)
+    }
+
+    fn rename_new(&self, from: &str, to: &str) -> Result<bool> {
+        act(&self.before);
+        let renamed = self.files.rename_new(from, to);
+        act(&self.after);
+        renamed
+    }
+
+    fn remove(&self, name: &str) -> Result<()> {
+        self.files.remove(name)
+    }
+
+    fn sync_folder(&self) -> Result<()> {
+        self.files.sync_folder()
+    }
+
+    fn try_lock(&self, _name: &str) -> Result<Option<Box<dyn Lock>>> {
+        Ok(Some(Box::new(NoLock)))
+    }
+}
+
+fn act(moment: &Mutex<Option<Act>>) {
+    let act = moment.lock().expect("sound").take();
+    if let Some(act) = act {
+        act();
+    }
+}
+
+fn commit(index: &Index, id: i64) -> Result<u64> {
+    let mut writer = index.writer()?;
+    add(&mut writer, &[document(Id::Int(id), 3, id as u64)], false)?;
+    writer.commit(&execution())
+}
+
+/// An index with document 0, seen by a writer without a lock, and by another.
+fn shared() -> (Shared, Index, Index) {
+    let files = MemoryStorage::new();
+    let other = Index::create(Arc::new(files.clone()), options(CodecKind::Flat, 0)).expect("created");
+    commit(&other, 0).expect("committed");
+    let shared = Shared { files, before: Arc::default(), after: Arc::default() };
+    let own = Index::open(Arc::new(shared.clone())).expect("opened");
+    (shared, own, other)
+}
+
+fn ids(shared: &Shared) -> Vec<Id> {
+    let index = Index::open(Arc::new(shared.files.clone())).expect("opens");
+    assert_sound(&index);
+    support::content(&index.snapshot()).into_iter().map(|(id, _)| id).collect()
+}
+
+#[test]
+fn others_go_on_from_a_commit_at_once() {
+    for commits in [1, 2, 30] {
+        let (shared, own, other) = shared();
+        let act: Act = Box::new(move || {
+            for id in 0..commits {
+                other.refresh().expect("refreshed");
+                commit(&other, 100 + id).expect("committed");
+            }
+        });
+        *shared.after.lock().expect("sound") = Some(act);
+        let committed = commit(&own, 1);
+        let found = ids(&shared);
+        assert_eq!(found.len(), 2 + commits as usize, "nothing is lost");
+        // After so many commits nobody knows any more; all that can be done is not to harm them.
+        assert_eq!(committed.is_ok(), commits <= 16, "{committed:?}");
+    }
+}
+
+#[test]
+fn a_manifest_whose_number_others_have_left_behind_is_taken_back() {
+    for commits in [2, 5, 30] {
+        let (shared, own, other) = shared();
+        let act: Act = Box::new(move || {
+            for id in 0..commits {
+                commit(&other, 100 + id).expect("committed");
+            }
+            other.compact(&execution()).expect("compacted");
+        });
+        *shared.before.lock().expect("sound") = Some(act);
+        assert!(matches!(commit(&own, 1), Err(Error::Conflict { .. })));
+        let found = ids(&shared);
+        assert_eq!(found.len(), 1 + commits as usize);
+        assert!(!found.contains(&Id::Int(1)));
+    }
+}

@@ -1,0 +1,34 @@
+"""The trials in short: the same code as `make trials`, with few attempts and always the same choices."""
+
+import sys
+from importlib import import_module
+from typing import Any
+
+import pytest
+
+from trials.counts import Attempts, Counts
+
+pytest.importorskip("xxhash")
+if sys.platform == "win32":
+    pytest.skip("signals, forks and links are those of Unix", allow_module_level=True)
+
+SHORT: dict[str, tuple[int, dict[str, Any]]] = {
+    "damage": (80, {}),
+    "mutations": (120, {}),
+    "kills": (12, {}),
+    "writers": (2, {"seconds": 2.0}),
+    "handles": (8, {}),
+    "forks": (8, {"documents": 6_000}),
+    "interrupts": (38, {"scale": 0.05}),
+}
+
+
+@pytest.mark.parametrize("name", SHORT)
+def test_a_short_trial_finds_nothing(name: str) -> None:
+    attempts, options = SHORT[name]
+    counts = Counts()
+    import_module(f"trials.{name}").run(counts, Attempts(counts, seed="test", most=attempts), **options)
+    assert counts.attempts == attempts
+    # How soon an interruption is heard depends on what else the machine does.
+    found = {kind: count for kind, count in counts.wrong.items() if kind != "deaf"}
+    assert not found, "\n".join([counts.line(name), *counts.examples])
