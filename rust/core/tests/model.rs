@@ -4,6 +4,7 @@ mod support;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use latewood_core::Error;
 use latewood_core::codec::CodecKind;
@@ -253,4 +254,26 @@ proptest! {
         let reopened = Index::open(Arc::clone(&life.storage)).expect("opened");
         prop_assert_eq!(content(&reopened.snapshot()), content(&life.index.snapshot()));
     }
+}
+
+#[test]
+fn an_interrupted_deletion_by_filter_deletes_nothing() {
+    let index = Index::create(Arc::new(MemoryStorage::new()), options(CodecKind::Flat, 0)).expect("created");
+    let mut writer = index.writer().expect("unlocked");
+    let documents: Vec<Document> = (1..4).map(|number| document(Id::Int(number), 1, number as u64)).collect();
+    add(&mut writer, &documents, false).expect("added");
+    writer.commit(&execution()).expect("committed");
+    let more: Vec<Document> = (5..8).map(|number| document(Id::Int(number), 1, number as u64)).collect();
+    add(&mut writer, &more, false).expect("added");
+    let filter = Filter::from_json(r#"{"seed": {"gte": 2}}"#).expect("a filter");
+    let (stopped, changes) = (execution(), writer.changes());
+    stopped.stop_flag().store(true, Ordering::Relaxed);
+    assert!(matches!(writer.delete_matching(&filter, &stopped), Err(Error::Interrupted)));
+    assert_eq!(writer.changes(), changes);
+    assert_eq!(writer.delete_matching(&filter, &execution()).expect("deleted"), 5);
+    writer.commit(&execution()).expect("committed");
+    assert_eq!(
+        index.snapshot().ids(&Filter::from_json("{}").expect("a filter"), &execution()).expect("read"),
+        [Id::Int(1)]
+    );
 }
