@@ -13,6 +13,7 @@ from typing import Any
 import click
 
 from latewood._optional import progress_bar
+from latewood._options import shown
 from latewood.cli.inputs import Queries, document_batches, read_queries, read_vectors
 from latewood.errors import CorruptIndexError, InvalidInputError, LatewoodError
 from latewood.evaluate import DEFAULT_METRICS, evaluate_run, read_qrels, read_run, write_run
@@ -482,11 +483,12 @@ def _read_filter(value: str | None) -> dict[str, Any] | None:
 
 def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """Make an object of its members; of two with one name, JSON readers drop the first without a word."""
-    members = dict(pairs)
-    if len(members) < len(pairs):
-        name = next(name for name in members if sum(name == other for other, _ in pairs) > 1)
-        message = f'{name!r} stands twice in one object; put both under "and"'
-        raise ValueError(message)
+    members: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in members:
+            message = f'{shown(name)} stands twice in one object; put both under "and"'
+            raise ValueError(message)
+        members[name] = value
     return members
 
 
