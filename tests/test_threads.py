@@ -137,3 +137,27 @@ def test_check_under_a_committing_writer(tmp_path: Path) -> None:
         done.set()
         checker.join()
     assert problems == []
+
+
+def test_a_refresh_never_goes_back_behind_a_commit(tmp_path: Path) -> None:
+    """What an object has added it finds, however many threads refresh it meanwhile."""
+    corpus = make_corpus(6, dim=32, documents=200, document_tokens=(2, 6))
+    index = Index.create(tmp_path / "index", dim=32)
+    done = threading.Event()
+
+    def refresh() -> None:
+        while not done.is_set():
+            index.refresh()
+
+    refreshers = [threading.Thread(target=refresh) for _ in range(3)]
+    for refresher in refreshers:
+        refresher.start()
+    try:
+        for number, vectors in enumerate(corpus.documents):
+            index.add([number], vectors=[vectors])
+            assert number in index
+            assert len(index) == number + 1
+    finally:
+        done.set()
+        for refresher in refreshers:
+            refresher.join()

@@ -91,9 +91,7 @@ class Index(Searcher):
             Token vectors that the index holds before the residual codec's centroids are trained. Until then it keeps
             8-bit codes without centroids, close to the originals; training encodes what is there again.
         mmap : bool
-            False reads files into memory instead of mapping them, and verifies all of them when they are opened: for
-            media that may fail, or folders in which somebody may shorten a file while it is open. A mapped file that is
-            shortened makes the operating system end the process (SIGBUS) as soon as its lost part is read.
+            As for `open`.
 
         Raises
         ------
@@ -147,7 +145,9 @@ class Index(Searcher):
             An older commit, to read it as it was: the index stays at it, and cannot be changed. A commit keeps the one
             before it; older ones are removed.
         mmap : bool
-            As for `create`.
+            False reads files into memory instead of mapping them, and verifies all of them when they are opened: for
+            media that may fail, or folders in which somebody may shorten a file while it is open. A mapped file that is
+            shortened makes the operating system end the process (SIGBUS) as soon as its lost part is read.
 
         Raises
         ------
@@ -181,7 +181,7 @@ class Index(Searcher):
             The commit to go back to; by default the newest that is whole. An index whose newest commit is whole then
             stays as it is.
         mmap : bool
-            As for `create`.
+            As for `open`.
 
         Raises
         ------

@@ -114,7 +114,9 @@ impl Shared {
                 current.generation
             )));
         }
-        self.current.store(Arc::new(snapshot));
+        let snapshot = Arc::new(snapshot);
+        // A commit of this process may have been quicker: nobody goes back.
+        self.current.rcu(|now| Arc::clone(if now.generation < snapshot.generation { &snapshot } else { now }));
         Ok(true)
     }
 
