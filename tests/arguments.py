@@ -245,9 +245,14 @@ _NO_JSON: list[Any] = [
 FILTER = Kind(
     [
         None, {}, {"words": 6}, {"words": np.int64(6)}, {"words": {"gte": np.float32(2)}}, {"lang": {"en", "de"}},
-        {"lang": np.array(["en"])},
+        {"lang": np.array(["en"])}, {"lang": {"prefix": np.str_("e"), "contains": "en"}},
+        {"and": [{"words": 6}, {"not": {"a.b": {"exists": True}}}], "or": ({"lang": "en"},)},
     ],
-    [*_NO_MAPPING, *_NO_JSON, {"a": {"near": 1}}],
+    [
+        *_NO_MAPPING, *_NO_JSON, {"a": {"near": 1}}, {"$or": [{"a": 1}]}, {"or": {"a": 1}}, {"and": [1]},
+        {"not": None}, {"not": 1}, {"a": {"exists": 1}}, {"a": {"prefix": 1}}, {"a": {"contains": []}}, {"a": {}},
+        {"a": {"b": {"eq": 1}}}, {"or": [{"or": "x" * 10_000}]}, {"and": nested(60)}, {"a": {"x" * 10_000: 1}},
+    ],
     late=True,
 )
 FEEDBACK = Kind([None], [True, 3, "ranker", {}, Feedback, Hostile()])

@@ -94,7 +94,11 @@ ADD = {
     "threads": kinds.OPTIONAL_COUNT,
 }
 CHANGE = {**{name: ADD[name] for name in ("ids", "texts", "vectors", "metadata")}, "merge": kinds.FLAG}
-DELETE = {"ids": kinds.IDS.also(bad=[["nobody"]]), "missing": kinds.one_of("error", "skip")}
+DELETE = {
+    "ids": kinds.IDS.also(bad=[["nobody"]]),
+    "filter": Kind(kinds.FILTER.good[2:], [*kinds.FILTER.bad, None, {}, {"and": []}]).alongside(ids=None),
+    "missing": kinds.one_of("error", "skip"),
+}
 OPEN = {
     "path": kinds.PATH,
     "encoder": kinds.ENCODER.also(good=[None]),
@@ -177,6 +181,8 @@ TABLE: dict[str, dict[str, Kind]] = {
     "Index.use_encoder": {"encoder": kinds.ENCODER.also(bad=[None]), "check_encoder": kinds.FLAG},
     "Index.require_encoder": {"purpose": Kind(["searching"])},
     "Index.contains": {"ids": kinds.IDS},
+    "Index.ids": {"filter": kinds.FILTER},
+    "Index.count": {"filter": kinds.FILTER},
     "Index.documents": {"ids": kinds.IDS.also(bad=[["nobody"], [1]])},
     "Index.vectors": {"ids": kinds.IDS.also(bad=[["nobody"], [1]])},
     "Index.writer": {"merge": kinds.FLAG, "show_progress": kinds.OPTIONAL_FLAG},
@@ -202,7 +208,7 @@ TABLE: dict[str, dict[str, Kind]] = {
         "score": kinds.one_of("sum", "mean"),
     },
     "Index.measure_recall": {"queries": kinds.QUERIES, "k": kinds.SIZE},
-    **{f"Index.{name}": {} for name in ("close", "ids", "info", "check", "refresh")},
+    **{f"Index.{name}": {} for name in ("close", "info", "check", "refresh")},
     "Hit.explain": {},
     "Writer.add": ADD,
     "Writer.upsert": ADD,

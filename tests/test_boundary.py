@@ -25,8 +25,9 @@ RENAMED = {
 }
 
 
-INSIDE = {(_core.Writer, name) for name in ("changes", "check_ids", "check_usable", "generation")}
-"""What the writer's wrapper asks: what can be added, what a call that raised has changed, and whether it committed."""
+INSIDE = {(_core.Writer, name) for name in ("changes", "check_ids", "check_usable", "delete_matching", "generation")}
+"""What the writer's wrapper asks: what can be added, what matches a filter, what a call that raised has changed, and
+whether it committed."""
 
 
 @pytest.mark.skipif(not BINDINGS.is_dir(), reason="needs the sources")

@@ -182,6 +182,20 @@ def test_info_check_compact(texts: Path) -> None:
     assert "0" in run("delete", texts, "fox", "--missing", "skip")
 
 
+def test_delete_by_filter(texts: Path) -> None:
+    run("delete", texts, code=2)
+    run("delete", texts, "fox", "--filter", '{"words": 9}', code=2)
+    run("delete", texts, "--filter", "{", code=2)
+    run("delete", texts, "--filter", '{"words": {"gt": 1}, "words": {"lt": 7}}', code=2)
+    assert "every document" in run("delete", texts, "--filter", "{}", code=1)
+    assert "unknown operator" in run("delete", texts, "--filter", '{"words": {"under": 8}}', code=1)
+    assert "missing=" in run("delete", texts, "--filter", '{"words": 9}', "--missing", "skip", code=1)
+    assert len(Index.open(texts)) == 5
+    condition = '{"or": [{"words": {"lt": 7}}, {"nowhere": {"exists": true}}]}'
+    assert json.loads(run("delete", texts, "--filter", condition, "--json")) == {"deleted": 2, "documents": 3}
+    assert sorted(Index.open(texts).ids()) == ["fox", "rings", "search"]
+
+
 def test_check_finds_damage(texts: Path) -> None:
     biggest = max(texts.iterdir(), key=lambda path: path.stat().st_size)
     whole = bytearray(biggest.read_bytes())

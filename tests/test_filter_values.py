@@ -1,4 +1,4 @@
-"""What filters compare: numbers of any size by their value, nested fields not at all, and ids of the index's kind."""
+"""What filters compare: numbers of any size by their value, and ids of the index's kind."""
 
 import operator
 from collections.abc import Callable
@@ -74,69 +74,6 @@ def test_neighbours_are_not_equal(tmp_path: Path, edge: int) -> None:
         assert found(index, {"n": number}) == {position}
     assert found(index, {"n": {"gt": edge}}) == {2}
     assert index.documents([1])[0].metadata == {"n": edge}
-
-
-# ── nested fields ────────────────────────────────────────────────────────────────────────────────────────────────────
-
-NESTED: list[dict[str, Any] | None] = [{"n": {"deep": 1}}, {"m": 2}, None, {"n": {"other": [1]}}]
-ASKED = [1, "x", True, {"gt": 0}, {"ne": 1}, {"in": [1]}, [1, None], {"gte": "a", "lt": "b"}]
-
-
-@pytest.mark.parametrize("wanted", ASKED, ids=str)
-@pytest.mark.parametrize("several", [False, True])
-def test_a_field_that_is_an_object(tmp_path: Path, wanted: Any, several: bool) -> None:
-    index = make_index(tmp_path / "index", *([[one] for one in NESTED] if several else [NESTED]))
-    with pytest.raises(InvalidInputError, match=r'filter on "n": it is or holds an object in document 0.*field of its'):
-        index.search(QUERY, filter={"n": wanted})
-    with pytest.raises(InvalidInputError, match="filter"):
-        index.search(QUERY, filter={"m": 2, "n": wanted})
-    with pytest.raises(InvalidInputError, match=r'filter on "n.deep": no document has a field'):
-        index.search(QUERY, filter={"n.deep": wanted})
-    with pytest.raises(InvalidInputError, match="unknown operator"):
-        index.search(QUERY, filter={"n": {"deep": wanted}})
-
-
-def test_whether_an_object_is_null_can_be_asked(tmp_path: Path) -> None:
-    index = make_index(tmp_path / "index", NESTED)
-    assert found(index, {"n": None}) == {1, 2}
-    assert found(index, {"n": {"ne": None}}) == {0, 3}
-    with pytest.raises(InvalidInputError, match="look inside"):
-        found(index, {"n.deep": None})
-
-
-def test_arrays_of_objects(tmp_path: Path) -> None:
-    index = make_index(tmp_path / "index", [{"n": [{"deep": 1}]}, {"m": [[1]]}])
-    for condition in ({"n": 1}, {"n.deep": 1}, {"m": 1}):
-        with pytest.raises(InvalidInputError, match="look inside"):
-            found(index, condition)
-
-
-def test_names_with_dots(tmp_path: Path) -> None:
-    """A name is that of one field; where no document has it, something else was meant."""
-    index = make_index(
-        tmp_path / "index", [{"n.deep": 1}, {"a.b.c": "x"}], [{"n": {"deep": 1}}, {"a": {"b": {"c": 1}}}]
-    )
-    assert found(index, {"n.deep": 1}) == {0}
-    assert found(index, {"a.b.c": {"ne": None}}) == {1}
-    assert found(index, {"n.deep": 2}) == set()
-    for field in ("a.b", "a.b.d", "a.", "n.deeper", "m.deep", "."):
-        with pytest.raises(InvalidInputError, match="look inside"):
-            found(index, {field: 1})
-
-
-def test_only_living_documents_count(tmp_path: Path) -> None:
-    """The same answers and errors however documents are spread over segments, and whatever was deleted."""
-    index = make_index(tmp_path / "index", [{"n": {"deep": 1}}, {"n": 5}], [{"n": {"deep": 2}}])
-    for _ in range(2):
-        assert found(index, {"n": 5}) == {1}, "values of other kinds are never equal"
-        index.compact()
-    index.delete([1])
-    for _ in range(2):
-        with pytest.raises(InvalidInputError, match="look inside"):
-            found(index, {"n": 5})
-        index.compact()
-    index.delete([0, 2])
-    assert found(index, {"n": 5}) == set()
 
 
 # ── ids of the wrong kind ────────────────────────────────────────────────────────────────────────────────────────────

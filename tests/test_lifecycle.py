@@ -25,6 +25,7 @@ from latewood.errors import (
     WriterError,
 )
 from reference import int8_tolerance, maxsim
+from reference_filters import matches
 from strategies import Corpus, make_corpus
 
 POOL = make_corpus(31, dim=32, documents=64, queries=6, document_tokens=(1, 12))
@@ -107,6 +108,21 @@ class Life(RuleBasedStateMachine):
         assert writer.delete(ids, missing="skip" if skip else "error") == len(present)
         for key in present:
             del pending[key]
+
+    @rule(least=PICKS, otherwise=st.booleans())
+    def delete_by_filter(self, least: int, otherwise: bool) -> None:
+        """What the writer has not committed yet is deleted as well."""
+        writer, pending = self.open_writer()
+        condition: dict[str, Any] = {"pick": {"gte": least}}
+        if otherwise:
+            condition = {"or": [condition, {"pick": None}]}
+        gone = [key for key, (_, _, metadata) in pending.items() if matches(metadata, condition)]
+        assert writer.delete(filter=condition) == len(gone)
+        for key in gone:
+            del pending[key]
+        seen = [key for key, (_, _, metadata) in self.committed.items() if matches(metadata, condition)]
+        assert list(self.index.ids(filter=condition)) == seen
+        assert self.index.count(filter=condition) == len(seen)
 
     @rule()
     def commit(self) -> None:

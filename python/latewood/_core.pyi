@@ -117,7 +117,8 @@ class Index:
         """The new generation."""
 
     def contains(self, ids: Sequence[str] | Sequence[int] | NDArray[np.int64]) -> NDArray[np.bool_]: ...
-    def ids(self) -> _Ids: ...
+    def ids(self, filter: str | None = None) -> _Ids: ...
+    def count(self, filter: str | None = None) -> int: ...
     def documents(self, ids: Sequence[str] | Sequence[int] | NDArray[np.int64]) -> list[tuple[str | None, str | None]]:
         """(text, metadata as JSON) of each id."""
 
@@ -218,6 +219,9 @@ class Writer:
         """Check that documents of these ids can be added, before their vectors are there."""
 
     def delete(self, ids: Sequence[str] | Sequence[int] | NDArray[np.int64], *, missing: str = "error") -> int: ...
+    def delete_matching(self, filter: str) -> int:
+        """Delete the documents that a filter, as JSON, lets through; it must ask for a field."""
+
     def commit(self) -> int:
         """Make the changes durable and visible; the new generation."""
 

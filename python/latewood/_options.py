@@ -5,6 +5,7 @@ import operator
 import os
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from datetime import date
 from typing import Any, TypeVar
 
 import numpy as np
@@ -149,6 +150,10 @@ def mapping_json(value: Any, what: str, example: str) -> str:
 
 
 def _json_value(value: Any) -> Any:
+    # numpy would give nanoseconds as an integer.
+    if isinstance(value, (date, np.datetime64)):
+        message = f"{type(value).__name__} is not a value of JSON; write dates as strings, as `isoformat` does"
+        raise TypeError(message)
     if isinstance(value, np.generic):
         return value.item()
     if isinstance(value, np.ndarray):

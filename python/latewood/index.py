@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Literal, Self
 
@@ -13,7 +13,7 @@ from latewood import _core
 from latewood._hits import documents_of
 from latewood._ids import normalise_ids, one_id
 from latewood._interrupts import interrupt_later
-from latewood._options import choice_of, count_of, flag_of, optional, path_of, shown, threads_of, whole
+from latewood._options import choice_of, count_of, filter_json, flag_of, optional, path_of, shown, threads_of, whole
 from latewood._typing import Id, Metadata, MissingRule, ResultIds, VectorInput
 from latewood.encode.fingerprint import check_fingerprint, dumps
 from latewood.encode.nano import NAME, has_nano, nano_en
@@ -292,9 +292,17 @@ class Index(Searcher):
         """Whether each of `ids` is in the index: bool array."""
         return self._core.contains(normalise_ids(ids))
 
-    def ids(self) -> ResultIds:
-        """Give the ids of all documents, an int64 array or a list of str."""
-        return self._core.ids()
+    def ids(self, *, filter: Mapping[str, Any] | None = None) -> ResultIds:  # noqa: A002
+        """Give the ids of all documents, or of those that `filter` lets through: an int64 array or a list of str.
+
+        They come in the order in which the documents were added. `filter` is that of `search` (docs/filters.md); one
+        that cannot be understood is an `InvalidInputError`.
+        """
+        return self._core.ids(filter_json(filter))
+
+    def count(self, *, filter: Mapping[str, Any] | None = None) -> int:  # noqa: A002
+        """Count all documents, or those that `filter` lets through; `filter` and errors as for `ids`."""
+        return self._core.count(filter_json(filter))
 
     def documents(self, ids: Iterable[Id]) -> list[Document]:
         """Give the stored text and metadata of documents; `UnknownIdError` names an id that is not there."""
@@ -402,13 +410,20 @@ class Index(Searcher):
         with self.writer(merge=merge) as writer:
             writer.upsert(ids, texts=texts, vectors=vectors, metadata=metadata, **options)
 
-    def delete(self, ids: Iterable[Id], *, missing: MissingRule = "error", merge: bool = True) -> int:
+    def delete(
+        self,
+        ids: Iterable[Id] | None = None,
+        *,
+        filter: Mapping[str, Any] | None = None,  # noqa: A002
+        missing: MissingRule = "error",
+        merge: bool = True,
+    ) -> int:
         """Delete documents in a commit of their own.
 
         Parameters, result and errors are those of `Writer.delete`; `merge` is that of `writer`.
         """
         with self.writer(merge=merge) as writer:
-            return writer.delete(ids, missing=missing)
+            return writer.delete(ids, filter=filter, missing=missing)
 
     def compact(self, *, threads: int | None = None) -> None:
         """Rewrite all segments as one, without the deleted documents: time and space grow with the index.

@@ -86,11 +86,11 @@ class Searcher(ABC):
             How many hits at most; fewer where fewer documents match.
         filter : mapping, optional
             Conditions on metadata, all of which must hold: `{"lang": "en"}`, `{"lang": ["en", "de"]}`,
-            `{"year": {"gte": 2020, "lt": 2025}}`. The operators are eq, ne, in, gt, gte, lt and lte. Numbers compare by
-            their exact value, whole ones of any size; values of different kinds are never equal and never in order; of
-            a list in the metadata one element must match; a missing field is None. Filters do not look inside objects:
-            a name is that of one field, dots included, and one with a dot that no document has is an
-            `InvalidInputError`, as is a field that is an object in some documents and has a value to compare in none.
+            `{"year": {"gte": 2020, "lt": 2025}}`, `{"author.name": {"prefix": "Kn"}}`. The operators are eq, ne, in,
+            gt, gte, lt, lte, contains, prefix and exists; the keys and, or and not combine filters:
+            `{"or": [{"lang": "en"}, {"not": {"year": {"lt": 2020}}}]}`. Numbers compare by their exact value; values of
+            different kinds are never equal and never in order; of a list in the metadata one element must match; a
+            missing field is None. docs/filters.md has all rules.
         ids : sequence of str or int, optional
             Search only among these; those the index does not hold are passed over. All are of the index's kind.
         weights : array [query tokens], optional

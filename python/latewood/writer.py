@@ -1,6 +1,6 @@
 """The writer: changes to an index that become visible together."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, get_args
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Self, get_args
 from latewood._ids import normalise_ids, one_id
 from latewood._interrupts import finished, interrupt_later
 from latewood._optional import chunks, progress_bar
-from latewood._options import choice_of, flag_of, mapping_json, text_of, threads_of
+from latewood._options import choice_of, filter_json, flag_of, mapping_json, text_of, threads_of
 from latewood._typing import Id, IdSequence, Metadata, MissingRule, VectorInput
 from latewood.encode.protocol import checked_texts, encode_and_mark
 from latewood.errors import DuplicateIdError, InvalidInputError, WriterError
@@ -66,7 +66,7 @@ class Writer:
         vectors : array, tensor, list of [tokens, dim] arrays, Arrow array or Ragged, optional
             Token vectors, one item for each id, in any form that `latewood.ragged.to_ragged` takes.
         metadata : sequence of mappings, optional
-            What JSON can hold; search filters look at it.
+            What JSON can hold; filters look at it (docs/filters.md).
         mask, offsets, lengths : array, optional
             What padded or flat `vectors` need.
         store_texts : bool
@@ -109,12 +109,21 @@ class Writer:
             ids, texts, vectors, metadata, (mask, offsets, lengths), store_texts, allow_empty, threads, upsert=True
         )
 
-    def delete(self, ids: Iterable[Id], *, missing: MissingRule = "error") -> int:
-        """Delete documents.
+    def delete(
+        self,
+        ids: Iterable[Id] | None = None,
+        *,
+        filter: Mapping[str, Any] | None = None,  # noqa: A002  the word that every search library uses
+        missing: MissingRule = "error",
+    ) -> int:
+        """Delete documents, those of this writer that are not committed yet among them.
 
         Parameters
         ----------
-        ids : sequence of str or int
+        ids : sequence of str or int, optional
+        filter : mapping, optional
+            Instead of `ids`: delete all documents whose metadata match, as in `Index.search`. A filter without any
+            condition is refused; `index.ids()` are the ids of all.
         missing : {"error", "skip"}
             What to do about an id that the index does not hold.
 
@@ -127,12 +136,24 @@ class Writer:
         ------
         UnknownIdError
             An id is missing and `missing` is "error". Nothing is deleted.
+        InvalidInputError
+            Both or none of `ids` and `filter`, or a filter that cannot be understood. Nothing is deleted.
         """
         self._check_usable()
         choice_of(missing, "missing", get_args(MissingRule))
-        keys = normalise_ids(ids)
+        condition = filter_json(filter)
+        if ids is not None and condition is None:
+            keys = normalise_ids(ids)
+            with self._all_or_nothing():
+                return self._core.delete(keys, missing=missing)
+        if condition is None or ids is not None:
+            message = f"{'neither' if ids is None else 'both'} of ids and filter given; pass one of the two"
+            raise InvalidInputError(message)
+        if missing != "error":
+            message = "missing= says what to do about ids, and a filter names none; leave it out"
+            raise InvalidInputError(message)
         with self._all_or_nothing():
-            return self._core.delete(keys, missing=missing)
+            return self._core.delete_matching(condition)
 
     def commit(self) -> int:
         """Make the changes durable and visible; without changes nothing is written.

@@ -13,6 +13,7 @@ from typing import Any
 import click
 
 from latewood._optional import progress_bar
+from latewood._options import shown
 from latewood.cli.inputs import Queries, document_batches, read_queries, read_vectors
 from latewood.errors import CorruptIndexError, InvalidInputError, LatewoodError
 from latewood.evaluate import DEFAULT_METRICS, evaluate_run, read_qrels, read_run, write_run
@@ -176,6 +177,12 @@ _queries_option = click.option(
     "--queries", type=EXISTING, help="Queries: a JSONL file (id, text), a BEIR folder, or an .npz of vectors."
 )
 _k_option = click.option("-k", default=10, show_default=True, type=COUNT, help="Hits for each query.")
+_filter_option = click.option(
+    "--filter",
+    "condition",
+    metavar="JSON",
+    help='Conditions on metadata, such as \'{"lang": "en"}\' (docs/filters.md).',
+)
 _threads_option = click.option("--threads", type=COUNT, help="All processors by default.")
 _identical_option = click.option(
     "--keep-identical-ids",
@@ -243,12 +250,23 @@ def add(path: Path, source: Path, encoder: str | None, upsert: bool, as_json: bo
 
 @_command("delete")
 @click.argument("path", type=EXISTING)
-@click.argument("ids", nargs=-1, required=True)
-@click.option("--missing", type=click.Choice(["error", "skip"]), default="error", show_default=True)
-def delete(path: Path, ids: tuple[str, ...], missing: Any, as_json: bool) -> None:
-    """Delete documents by id."""
+@click.argument("ids", nargs=-1)
+@_filter_option
+@click.option(
+    "--missing",
+    type=click.Choice(["error", "skip"]),
+    default="error",
+    show_default=True,
+    help="What to do about an id that the index does not hold.",
+)
+def delete(path: Path, ids: tuple[str, ...], condition: str | None, missing: Any, as_json: bool) -> None:
+    """Delete documents by IDS, or all whose metadata match --filter."""
+    if bool(ids) == (condition is not None):
+        message = "give IDS or --filter, one of the two"
+        raise click.UsageError(message)
+    filtered = _read_filter(condition)
     index = _open(path, None)
-    count = index.delete(_ids_of_index(index, ids), missing=missing)
+    count = index.delete(_ids_of_index(index, ids) if ids else None, filter=filtered, missing=missing)
     _print(
         {"deleted": count, "documents": len(index)},
         as_json,
@@ -262,7 +280,7 @@ def delete(path: Path, ids: tuple[str, ...], missing: Any, as_json: bool) -> Non
 @_queries_option
 @_encoder_option
 @_k_option
-@click.option("--filter", "condition", metavar="JSON", help='Conditions on metadata, such as \'{"lang": "en"}\'.')
+@_filter_option
 @click.option("--gather", type=click.Choice(["exact", "flood", "postings"]))
 @click.option("--candidates", type=COUNT)
 @click.option("--feedback", "mode", type=click.Choice(["ranker", "reranker"]), help="Search twice, expanding queries.")
@@ -288,7 +306,7 @@ def search(
     if (query is None) == (queries is None):
         message = "give a QUERY or --queries, one of the two"
         raise click.UsageError(message)
-    options["filter"] = _filter_option(condition)
+    options["filter"] = _read_filter(condition)
     options["feedback"] = Feedback(mode=mode) if mode is not None else None
     given = Queries(["query"], [query or ""]) if queries is None else read_queries(queries)
     index = _open(path, encoder)
@@ -449,11 +467,11 @@ def _line(text: str | None, width: int = 100) -> str:
     return plain if len(plain) <= width else plain[: width - 1] + "…"
 
 
-def _filter_option(value: str | None) -> dict[str, Any] | None:
+def _read_filter(value: str | None) -> dict[str, Any] | None:
     if value is None:
         return None
     try:
-        condition = json.loads(value)
+        condition = json.loads(value, object_pairs_hook=_without_repetition)
     except (ValueError, RecursionError) as error:
         message = f"--filter is not JSON that can be read: {error}"
         raise click.UsageError(message) from error
@@ -461,6 +479,17 @@ def _filter_option(value: str | None) -> dict[str, Any] | None:
         message = f'--filter is a JSON {type(condition).__name__}; give an object such as \'{{"lang": "en"}}\''
         raise click.UsageError(message)
     return condition
+
+
+def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Make an object of its members; of two with one name, JSON readers drop the first without a word."""
+    members: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in members:
+            message = f'{shown(name)} stands twice in one object; put both under "and"'
+            raise ValueError(message)
+        members[name] = value
+    return members
 
 
 def _ids_of_index(index: Any, ids: Any) -> list[Any]:

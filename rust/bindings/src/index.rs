@@ -176,10 +176,19 @@ impl PyIndex {
         Ok(known.into_pyarray(py))
     }
 
-    /// Ids of all live documents, in the order in which they were added.
-    fn ids<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        let ids = self.run(py, Snapshot::ids)?;
+    /// Ids of all live documents that the filter lets through, in the order in which they were added.
+    #[pyo3(signature = (filter=None))]
+    fn ids<'py>(&self, py: Python<'py>, filter: Option<&str>) -> PyResult<Bound<'py, PyAny>> {
+        let filter = read_filter(py, filter)?;
+        let ids = self.run(py, |snapshot, execution| snapshot.ids(&filter, execution))?;
         ids_to_python(py, &ids)
+    }
+
+    /// Number of live documents that the filter lets through.
+    #[pyo3(signature = (filter=None))]
+    fn count(&self, py: Python<'_>, filter: Option<&str>) -> PyResult<u64> {
+        let filter = read_filter(py, filter)?;
+        self.run(py, |snapshot, execution| snapshot.count(&filter, execution))
     }
 
     /// Text and metadata of each id.
@@ -237,7 +246,7 @@ impl PyIndex {
             candidates: candidates.map(|value| positive(py, "candidates", value)).transpose()?,
             probes: probes.map(|value| positive(py, "probes", value)).transpose()?,
             threshold,
-            filter: filter.map(Filter::from_json).transpose().map_err(|error| to_python(py, &error))?,
+            filter: filter.map(|filter| read_filter(py, Some(filter))).transpose()?,
             ids: ids.map(arrays::ids).transpose()?,
             feedback: feedback.map(|feedback| feedback.to_core(py)).transpose()?,
         };
@@ -322,6 +331,11 @@ impl PyIndex {
             Ok(PyResults::new(snapshot, &rankings, stats))
         })
     }
+}
+
+/// A filter from JSON; without one, the filter that lets every document through.
+pub(crate) fn read_filter(py: Python<'_>, json: Option<&str>) -> PyResult<Filter> {
+    Filter::from_json(json.unwrap_or("{}")).map_err(|error| to_python(py, &error))
 }
 
 fn positive(py: Python<'_>, name: &str, value: i64) -> PyResult<usize> {

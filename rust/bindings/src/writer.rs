@@ -12,7 +12,7 @@ use pyo3::prelude::*;
 use crate::arrays::{self, Ragged};
 use crate::detach::detached;
 use crate::errors::{invalid, writer_closed};
-use crate::index::skip_missing;
+use crate::index::{read_filter, skip_missing};
 
 /// Collects changes and commits them; holds the index's writer lock until closed.
 #[pyclass(frozen, name = "Writer", module = "latewood._core")]
@@ -107,6 +107,12 @@ impl PyWriter {
     fn delete(&self, py: Python<'_>, ids: &Bound<'_, PyAny>, missing: &str) -> PyResult<usize> {
         let (ids, skip): (Vec<Id>, _) = (arrays::ids(ids)?, skip_missing(py, missing)?);
         self.run(py, Some(1), |writer, _| writer.delete(&ids, skip))
+    }
+
+    /// Delete the documents that the filter lets through; how many there were.
+    fn delete_matching(&self, py: Python<'_>, filter: &str) -> PyResult<usize> {
+        let filter = read_filter(py, Some(filter))?;
+        self.run(py, Some(1), |writer, execution| writer.delete_matching(&filter, execution))
     }
 
     /// Make the changes durable and visible; the new generation.

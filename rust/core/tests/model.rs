@@ -4,11 +4,12 @@ mod support;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use latewood_core::Error;
 use latewood_core::codec::CodecKind;
 use latewood_core::ids::Id;
-use latewood_core::index::{Index, Writer};
+use latewood_core::index::{Filter, Index, Writer};
 use latewood_core::storage::{FileStorage, MemoryStorage, Storage};
 use proptest::prelude::*;
 use support::{DIM, Document, add, assert_sound, content, document, execution, options};
@@ -19,6 +20,8 @@ enum Operation {
     /// Ids with the number of tokens; `upsert` or plain.
     Add(Vec<(u8, usize)>, bool),
     Delete(Vec<u8>, bool),
+    /// By a filter on the number that the metadata have.
+    DeleteMatching(u64),
     Set(u8),
     Commit,
     /// The writer is dropped without a commit.
@@ -32,6 +35,7 @@ fn operation() -> impl Strategy<Value = Operation> {
     prop_oneof![
         3 => (documents, any::<bool>()).prop_map(|(documents, upsert)| Operation::Add(documents, upsert)),
         2 => (prop::collection::vec(0..12_u8, 0..4), any::<bool>()).prop_map(|(ids, skip)| Operation::Delete(ids, skip)),
+        1 => (0..60_u64).prop_map(Operation::DeleteMatching),
         1 => any::<u8>().prop_map(Operation::Set),
         3 => Just(Operation::Commit),
         1 => Just(Operation::Forget),
@@ -104,6 +108,7 @@ impl Life {
         match operation {
             Operation::Add(documents, upsert) => self.add(documents, *upsert),
             Operation::Delete(ids, skip) => self.delete(ids, *skip),
+            Operation::DeleteMatching(least) => self.delete_matching(*least),
             Operation::Set(value) => {
                 self.writer().set("setting", (*value).into()).expect("set");
                 self.working.setting = Some(*value);
@@ -178,6 +183,18 @@ impl Life {
         }
     }
 
+    fn delete_matching(&mut self, least: u64) {
+        let filter = format!("{{\"or\": [{{\"seed\": {{\"gte\": {least}}}}}, {{\"seed\": {{\"exists\": false}}}}]}}");
+        let filter = Filter::from_json(&filter).expect("a filter");
+        let deleted = self.writer().delete_matching(&filter, &execution()).expect("deleted");
+        let before = self.working.documents.len();
+        self.working.documents.retain(|document| {
+            let metadata = document.metadata.as_deref().map(serde_json::from_str::<serde_json::Value>);
+            metadata.is_some_and(|metadata| metadata.expect("JSON")["seed"].as_u64() < Some(least))
+        });
+        assert_eq!(deleted, before - self.working.documents.len());
+    }
+
     /// Readers see the last commit, document for document, in the order of adding.
     fn compare(&self) {
         let snapshot = self.index.snapshot();
@@ -237,4 +254,26 @@ proptest! {
         let reopened = Index::open(Arc::clone(&life.storage)).expect("opened");
         prop_assert_eq!(content(&reopened.snapshot()), content(&life.index.snapshot()));
     }
+}
+
+#[test]
+fn an_interrupted_deletion_by_filter_deletes_nothing() {
+    let index = Index::create(Arc::new(MemoryStorage::new()), options(CodecKind::Flat, 0)).expect("created");
+    let mut writer = index.writer().expect("unlocked");
+    let documents: Vec<Document> = (1..4).map(|number| document(Id::Int(number), 1, number as u64)).collect();
+    add(&mut writer, &documents, false).expect("added");
+    writer.commit(&execution()).expect("committed");
+    let more: Vec<Document> = (5..8).map(|number| document(Id::Int(number), 1, number as u64)).collect();
+    add(&mut writer, &more, false).expect("added");
+    let filter = Filter::from_json(r#"{"seed": {"gte": 2}}"#).expect("a filter");
+    let (stopped, changes) = (execution(), writer.changes());
+    stopped.stop_flag().store(true, Ordering::Relaxed);
+    assert!(matches!(writer.delete_matching(&filter, &stopped), Err(Error::Interrupted)));
+    assert_eq!(writer.changes(), changes);
+    assert_eq!(writer.delete_matching(&filter, &execution()).expect("deleted"), 5);
+    writer.commit(&execution()).expect("committed");
+    assert_eq!(
+        index.snapshot().ids(&Filter::from_json("{}").expect("a filter"), &execution()).expect("read"),
+        [Id::Int(1)]
+    );
 }

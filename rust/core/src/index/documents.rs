@@ -1,14 +1,15 @@
 //! What a snapshot tells of single documents.
 
 use latewood_kernels::DocumentCodes;
+use roaring::RoaringBitmap;
 
-use super::Snapshot;
+use super::{Filter, Snapshot};
 use crate::error::{Error, Result};
 use crate::ids::{Id, IdRef};
 use crate::parallel::Execution;
 
 /// Documents between two looks at whether to stop.
-const STEP_DOCUMENTS: u32 = 4096;
+const STEP_DOCUMENTS: usize = 4096;
 
 /// A document's place in a snapshot; the order of locations is the order in which documents were added.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -45,20 +46,34 @@ impl Snapshot {
         self.segments[at.segment as usize].id(at.ordinal)
     }
 
-    /// Ids of all live documents, in the order in which they were added.
+    /// Live documents of each segment that the filter lets through.
     ///
     /// # Errors
-    /// [`Error::Interrupted`].
-    pub fn ids(&self, execution: &Execution) -> Result<Vec<Id>> {
-        let mut ids = Vec::with_capacity(self.live_documents() as usize);
-        for segment in &self.segments {
-            for ordinal in 0..segment.documents() {
-                if ordinal % STEP_DOCUMENTS == 0 {
+    /// As [`super::Segment::matching`].
+    pub fn matching(&self, filter: &Filter, execution: &Execution) -> Result<Vec<RoaringBitmap>> {
+        self.segments.iter().map(|segment| segment.matching(filter, execution)).collect()
+    }
+
+    /// Number of live documents that the filter lets through.
+    ///
+    /// # Errors
+    /// As [`Self::matching`].
+    pub fn count(&self, filter: &Filter, execution: &Execution) -> Result<u64> {
+        Ok(self.matching(filter, execution)?.iter().map(RoaringBitmap::len).sum())
+    }
+
+    /// Ids of all live documents that the filter lets through, in the order in which they were added.
+    ///
+    /// # Errors
+    /// As [`Self::matching`].
+    pub fn ids(&self, filter: &Filter, execution: &Execution) -> Result<Vec<Id>> {
+        let mut ids = Vec::new();
+        for (segment, matching) in self.segments.iter().zip(self.matching(filter, execution)?) {
+            for (at, ordinal) in matching.into_iter().enumerate() {
+                if at.is_multiple_of(STEP_DOCUMENTS) {
                     execution.check()?;
                 }
-                if !segment.tombstones().contains(ordinal) {
-                    ids.push(segment.id(ordinal));
-                }
+                ids.push(segment.id(ordinal));
             }
         }
         Ok(ids)
@@ -74,7 +89,7 @@ impl Snapshot {
         execution: &Execution,
     ) -> Result<Vec<bool>> {
         let known = |(at, id): (usize, _)| {
-            if at % STEP_DOCUMENTS as usize == 0 {
+            if at.is_multiple_of(STEP_DOCUMENTS) {
                 execution.check()?;
             }
             Ok(self.find(id).is_some())

@@ -11,6 +11,7 @@ mod info;
 mod merge;
 mod pending;
 mod postings;
+mod scalar;
 mod segment;
 mod segment_writer;
 mod snapshot;

@@ -4,6 +4,8 @@ use std::collections::HashMap;
 
 use roaring::RoaringBitmap;
 
+use super::columns::Columns;
+use super::filter::Filter;
 use super::segment::{Segment, are_finite};
 use super::segment_writer::{Ids, Source};
 use super::strings::StringBuffer;
@@ -90,6 +92,26 @@ impl Pending {
     pub(super) fn delete(&mut self, id: &Id) {
         if let Some(ordinal) = self.places.remove(id) {
             self.dead.insert(ordinal);
+        }
+    }
+
+    /// Documents that the filter lets through and that are not deleted.
+    pub(super) fn matching(&self, filter: &Filter, execution: &Execution) -> Result<RoaringBitmap> {
+        let texts = self.metadata.view();
+        // It was text when it came in, empty where there was none.
+        let metadata =
+            |ordinal: u32| Ok(std::str::from_utf8(texts.get(ordinal as usize)).ok().filter(|json| !json.is_empty()));
+        let documents = self.documents() as u32;
+        let columns = Columns::default().get(&filter.paths(), documents, metadata, Error::invalid, execution)?;
+        let mut living = RoaringBitmap::new();
+        living.insert_range(0..documents);
+        filter.matching(&columns, &(living - &self.dead), execution)
+    }
+
+    /// Deletes documents by their ordinals.
+    pub(super) fn delete_all(&mut self, ordinals: &RoaringBitmap, id_kind: IdKind) {
+        for ordinal in ordinals {
+            self.delete(&self.id(id_kind, ordinal as usize));
         }
     }
 

@@ -7,7 +7,7 @@ use latewood_kernels::DocumentCodes;
 use roaring::RoaringBitmap;
 use serde_json::{Map, Value};
 
-use super::columns::{self, Columns};
+use super::columns::Columns;
 use super::filter::Filter;
 use super::id_table;
 use super::postings::Postings;
@@ -22,9 +22,6 @@ use crate::format::{Blocks, Container, SegmentEntry, Sound};
 use crate::ids::{Id, IdKind, IdRef};
 use crate::parallel::Execution;
 use crate::storage::{Column, Storage};
-
-/// Documents whose metadata are read between two looks at whether to stop.
-const STEP_DOCUMENTS: u32 = 1024;
 
 /// A segment of a snapshot.
 ///
@@ -286,21 +283,15 @@ impl Segment {
     /// Documents that the filter lets through and that are not deleted.
     ///
     /// # Errors
-    /// [`crate::Error::Corrupt`] if the metadata of a document is not JSON.
+    /// [`crate::Error::Corrupt`] if the metadata of a document is not JSON, [`crate::Error::Interrupted`].
     pub fn matching(&self, filter: &Filter, execution: &Execution) -> Result<RoaringBitmap> {
-        Ok(filter.matching(std::slice::from_ref(self), execution)?.pop().unwrap_or_default())
-    }
-
-    /// The values of one field of the metadata.
-    pub(crate) fn column(&self, field: &str, execution: &Execution) -> Result<Arc<columns::Column>> {
-        let corrupt = |problem| self.data.container.corrupt(SectionKind::Metadata.name(), problem);
-        let metadata = |ordinal: u32| {
-            if ordinal.is_multiple_of(STEP_DOCUMENTS) {
-                execution.check()?;
-            }
-            self.metadata(ordinal)
-        };
-        self.data.columns.get(field, self.data.documents, metadata, corrupt)
+        let data = &*self.data;
+        let corrupt = |problem| data.container.corrupt(SectionKind::Metadata.name(), problem);
+        let metadata = |ordinal| self.metadata(ordinal);
+        let columns = data.columns.get(&filter.paths(), data.documents, metadata, corrupt, execution)?;
+        let mut living = RoaringBitmap::new();
+        living.insert_range(0..data.documents);
+        filter.matching(&columns, &(living - &self.tombstones), execution)
     }
 
     /// Checks that the metadata of a document is a JSON object.

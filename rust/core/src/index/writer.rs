@@ -7,6 +7,7 @@ use roaring::RoaringBitmap;
 use serde_json::{Map, Value};
 
 use super::check::segment_problems;
+use super::filter::Filter;
 use super::pending::{Pending, check_gains, train};
 use super::segment::Segment;
 use super::segment_writer::{Shape, write_segment};
@@ -239,6 +240,30 @@ impl Writer {
         let deleted = ids.iter().filter(|id| self.remove(id)).count();
         self.changes += u64::from(deleted > 0);
         Ok(deleted)
+    }
+
+    /// Deletes the documents that the filter lets through, committed or not; how many there were.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for a filter that asks for no field, [`Error::Corrupt`] if metadata cannot be read,
+    /// [`Error::Interrupted`], [`Error::WriterPoisoned`], [`Error::Forked`]; nothing is deleted then.
+    pub fn delete_matching(&mut self, filter: &Filter, execution: &Execution) -> Result<usize> {
+        self.check_usable()?;
+        if filter.is_empty() {
+            return Err(Error::invalid(
+                "this filter asks for no field and would delete every document; if that is meant, delete by their ids",
+            ));
+        }
+        let matching = |open: &OpenSegment| Ok(open.segment.matching(filter, execution)? - &open.deleted);
+        let found: Vec<RoaringBitmap> = self.segments.iter().map(matching).collect::<Result<_>>()?;
+        let pending = self.pending.matching(filter, execution)?;
+        let deleted = found.iter().map(RoaringBitmap::len).sum::<u64>() + pending.len();
+        for (open, found) in self.segments.iter_mut().zip(found) {
+            open.deleted |= found;
+        }
+        self.pending.delete_all(&pending, self.kind());
+        self.changes += u64::from(deleted > 0);
+        Ok(deleted as usize)
     }
 
     /// Keeps a setting with the index; `null` removes it.

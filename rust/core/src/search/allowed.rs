@@ -17,7 +17,7 @@ impl Allowed {
     pub(super) fn new(snapshot: &Snapshot, options: &SearchOptions, execution: &Execution) -> Result<Self> {
         let mut chosen: Option<Vec<RoaringBitmap>> = None;
         if let Some(filter) = &options.filter {
-            chosen = Some(filter.matching(&snapshot.segments, execution)?);
+            chosen = Some(snapshot.matching(filter, execution)?);
         }
         if let Some(ids) = &options.ids {
             let mut named = vec![RoaringBitmap::new(); snapshot.segments.len()];
