@@ -74,7 +74,7 @@ class Alarm:
             return True, None
         end = time.monotonic() + PATIENCE
         # One that came inside was put off, and comes again.
-        while self.rung[-1][1] or (len(self.rung) == 1 and self.rung[0][1]):
+        while self.rung[-1][1]:
             if time.monotonic() > end:
                 return True, float("inf")
             time.sleep(0.001)
@@ -190,7 +190,7 @@ def _commit(stage: Stage) -> Scene:
     return Scene(writer.commit, verify)
 
 
-def _writer_block(stage: Stage) -> Scene:
+def _upsert(stage: Stage) -> Scene:
     index = stage.copy("small")
 
     def call() -> None:
@@ -243,7 +243,7 @@ SCENES: dict[str, Callable[[Stage], Scene]] = {
     "Writer.commit": _commit,
     "Index.add of vectors": _index_add,
     "Index.add of texts": _index_add_texts,
-    "Index.upsert of a few": _writer_block,
+    "Index.upsert of a few": _upsert,
     "Index.delete": _delete,
     "Index.compact": _compact,
     "Index.check": lambda stage: _reading(stage.large.check),
