@@ -231,6 +231,8 @@ BAD: dict[tuple[str, str], Callable[[Path], list[Any]]] = {
     ],
     ("info", "path"): no_index,
     ("check", "path"): no_index,
+    ("recover", "path"): no_index,
+    ("recover", "generation"): lambda _: NUMBERS,
     ("compact", "path"): no_index,
     ("compact", "threads"): lambda _: NUMBERS,
     ("demo", "data"): lambda folder: [*folders(folder)[:3], *no_index(folder)],
@@ -280,6 +282,7 @@ def good(tmp_path: Path) -> dict[str, dict[str, Any]]:
         "eval": {"run_path": place / "run.txt", "qrels": place / "qrels.txt"},
         "info": {"path": place / "index"},
         "check": {"path": place / "index"},
+        "recover": {"path": place / "index"},
         "compact": {"path": place / "index"},
         "demo": {"data": place},
     }

@@ -92,7 +92,7 @@ def read_candidates(found: Any, where: str) -> Scored:
     """
     # Reranking a hundred candidates takes well under a millisecond in all, and these are the usual forms.
     if (type(found) is list and found and type(found[0]) is str) or (
-        type(found) is np.ndarray and found.dtype == np.int64
+        type(found) is np.ndarray and found.ndim == 1 and found.dtype == np.int64
     ):
         return _ids(found, where), None
     if isinstance(found, Mapping):
