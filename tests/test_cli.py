@@ -210,6 +210,7 @@ def test_check_finds_damage(texts: Path) -> None:
         assert result.exit_code == 1
         assert biggest.name in result.stdout
     assert "generation 3 now; it has 0 documents" in run("recover", texts)
+    run("add", texts, write_jsonl(texts.parent / "more.jsonl", [{"id": "a", "text": "b"}]), "--encoder", "hash")
     assert run("check", texts) == "no problems\n"
 
 

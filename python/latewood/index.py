@@ -172,7 +172,8 @@ class Index(Searcher):
     def recover(cls, path: str | os.PathLike[str], *, generation: int | None = None, mmap: bool = True) -> "Index":
         """Go back to an older commit for good, and open it: what came after it is given up.
 
-        The older commit is committed again as the newest. Files of the ones in between stay until the next commit.
+        The older commit is committed again as the newest. Files of the ones in between stay until the next commit,
+        and `check` tells what is wrong with them until then.
 
         Parameters
         ----------
