@@ -85,24 +85,31 @@ def _attempt(
     except PatientDiedError as died:
         counts.fault("hangs" if died.hung else "panics", f"{name}, {damage.__name__}: {died}")
         return
-    _judge_writes(counts, what, answers, sound)
     quiet = f"different answers from {excuse}" if excuse else None
     if held and mmap:
         quiet = "different answers from what was read before it was damaged"
+    _judge_errors(counts, what, answers, sound, quiet)
     _judge_answers(counts, what, answers, sound, quiet)
     if answers.get("check") == {"value": []} and must_be_seen:
         counts.fault("silent", f"{what}: check() finds nothing")
 
 
-def _judge_writes(counts: Counts, what: str, answers: dict[str, Answer], sound: dict[str, Answer]) -> None:
-    """Replace what is expected after a write that was refused by what is expected without it."""
+def _judge_errors(
+    counts: Counts, what: str, answers: dict[str, Answer], sound: dict[str, Answer], quiet: str | None
+) -> None:
     for name, answer in answers.items():
         if "panic" in answer:
             counts.fault("panics", f"{what}: {name}: {answer}")
-        elif "untyped" in answer or ("error" in answer and answer != sound.get(name) and answer["error"] not in TOLD):
+        elif "untyped" in answer:
             counts.fault("untyped", f"{what}: {name}: {answer}")
         elif "error" in answer and answer != sound.get(name):
-            counts.note("answers that were errors")
+            if answer["error"] in TOLD:
+                counts.note("answers that were errors")
+            elif quiet is not None:
+                # An id that has become another is unknown.
+                counts.note(quiet)
+            else:
+                counts.fault("untyped", f"{what}: {name}: {answer}")
 
 
 def _judge_answers(

@@ -314,8 +314,9 @@ impl Codec {
             for (at, value) in rotated.iter_mut().enumerate() {
                 *value = gain * f32::from(self.quantizer.level(pack::code(row, at, self.bits)));
             }
-            if let Some(&centroid) = centroids.get(token) {
-                let centroid = &self.centroids[usize::from(centroid) * depth..][..depth];
+            let first = centroids.get(token).map(|&centroid| usize::from(centroid) * depth);
+            // One beyond the last was written over, under the map, after it had been verified.
+            if let Some(centroid) = first.and_then(|first| self.centroids.get(first..first + depth)) {
                 rotated.iter_mut().zip(centroid).for_each(|(value, &unit)| *value += centroid_unit * f32::from(unit));
             }
         }
