@@ -194,12 +194,10 @@ impl PyIndex {
     /// Text and metadata of each id.
     fn documents(&self, py: Python<'_>, ids: &Bound<'_, PyAny>) -> PyResult<Vec<(Option<String>, Option<String>)>> {
         let ids: Vec<GivenId> = arrays::ids(ids)?;
-        let owned = |part: Option<&str>| part.map(str::to_owned);
         self.run(py, |snapshot, execution| {
             let document = |id| {
                 execution.check()?;
-                let (text, metadata) = snapshot.text_and_metadata(snapshot.locate(id)?)?;
-                Ok((owned(text), owned(metadata)))
+                snapshot.text_and_metadata(snapshot.locate(id)?)
             };
             ids.iter().map(document).collect()
         })

@@ -70,13 +70,13 @@ impl PyResults {
     }
 
     /// Text and metadata of each hit.
-    fn documents(&self, py: Python<'_>) -> PyResult<Vec<(Option<&str>, Option<&str>)>> {
+    fn documents(&self, py: Python<'_>) -> PyResult<Vec<(Option<String>, Option<String>)>> {
         let document = |hit: &Hit| self.snapshot.text_and_metadata(hit.at).map_err(|error| to_python(py, &error));
         self.hits.iter().map(document).collect()
     }
 
     /// Text of one hit.
-    fn text(&self, py: Python<'_>, hit: usize) -> PyResult<Option<&str>> {
+    fn text(&self, py: Python<'_>, hit: usize) -> PyResult<Option<String>> {
         let at = self.hits.get(hit).ok_or_else(|| invalid(py, format!("there is no hit {hit}")))?.at;
         Ok(self.snapshot.text_and_metadata(at).map_err(|error| to_python(py, &error))?.0)
     }

@@ -51,11 +51,11 @@ pub(crate) enum Comparison {
 impl Columns {
     /// The columns of `paths`. Those that have not been asked for before are built, all in one pass over `metadata`;
     /// `corrupt` makes an error of what is wrong with that.
-    pub(crate) fn get<'p, 'a>(
+    pub(crate) fn get<'p, S: AsRef<str>>(
         &self,
         paths: &BTreeSet<&'p str>,
         documents: u32,
-        metadata: impl Fn(u32) -> Result<Option<&'a str>>,
+        metadata: impl Fn(u32) -> Result<Option<S>>,
         corrupt: impl Fn(String) -> Error,
         execution: &Execution,
     ) -> Result<HashMap<&'p str, Arc<Column>>> {
@@ -172,10 +172,10 @@ impl Found {
 }
 
 /// The column of each of `paths`, which ascend.
-fn build<'a>(
+fn build<S: AsRef<str>>(
     paths: &[&str],
     documents: u32,
-    metadata: impl Fn(u32) -> Result<Option<&'a str>>,
+    metadata: impl Fn(u32) -> Result<Option<S>>,
     corrupt: impl Fn(String) -> Error,
     execution: &Execution,
 ) -> Result<Vec<Column>> {
@@ -185,7 +185,7 @@ fn build<'a>(
             execution.check()?;
         }
         let Some(json) = metadata(document)? else { continue };
-        let fields = pick(json, paths)
+        let fields = pick(json.as_ref(), paths)
             .map_err(|error| corrupt(format!("that of document {document} is no JSON object: {error}")))?;
         for (name, value) in &fields {
             for (at, rest) in after_each(paths, name) {
@@ -303,7 +303,7 @@ mod tests {
     fn building_can_be_interrupted() {
         let execution = Execution::undisturbed();
         execution.stop_flag().store(true, std::sync::atomic::Ordering::Relaxed);
-        let found = Columns::default().get(&BTreeSet::from(["a"]), 1, |_| Ok(None), Error::invalid, &execution);
+        let found = Columns::default().get(&BTreeSet::from(["a"]), 1, |_| Ok(None::<&str>), Error::invalid, &execution);
         assert!(matches!(found, Err(Error::Interrupted)));
     }
 }

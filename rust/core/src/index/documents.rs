@@ -101,7 +101,7 @@ impl Snapshot {
     ///
     /// # Errors
     /// [`Error::Corrupt`].
-    pub fn text_and_metadata(&self, at: Location) -> Result<(Option<&str>, Option<&str>)> {
+    pub fn text_and_metadata(&self, at: Location) -> Result<(Option<String>, Option<String>)> {
         let segment = &self.segments[at.segment as usize];
         Ok((segment.text(at.ordinal)?, segment.metadata(at.ordinal)?))
     }

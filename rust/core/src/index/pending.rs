@@ -155,8 +155,8 @@ impl Pending {
             let batch = Batch {
                 tokens: TokenMatrix::new(&values, &offsets, codec.dim(), |_| format!("document {id}"))?,
                 ids: vec![id.clone()],
-                texts: Some(vec![segment.text(ordinal)?.map(str::to_owned)]),
-                metadata: Some(vec![segment.metadata(ordinal)?.map(str::to_owned)]),
+                texts: Some(vec![segment.text(ordinal)?]),
+                metadata: Some(vec![segment.metadata(ordinal)?]),
                 truncated: Some(vec![segment.is_truncated(ordinal)]),
             };
             self.push(batch, None);

@@ -231,7 +231,7 @@ impl Segment {
     ///
     /// # Errors
     /// [`crate::Error::Corrupt`].
-    pub fn text(&self, ordinal: u32) -> Result<Option<&str>> {
+    pub fn text(&self, ordinal: u32) -> Result<Option<String>> {
         let Some((present, texts)) = self.data.texts.as_ref() else { return Ok(None) };
         let bits = present.get(ordinal as usize / 8).copied().unwrap_or_default();
         if bits >> (ordinal % 8) & 1 == 0 {
@@ -244,16 +244,17 @@ impl Segment {
     ///
     /// # Errors
     /// [`crate::Error::Corrupt`].
-    pub fn metadata(&self, ordinal: u32) -> Result<Option<&str>> {
+    pub fn metadata(&self, ordinal: u32) -> Result<Option<String>> {
         let Some(metadata) = self.data.metadata.as_ref() else { return Ok(None) };
         let json = metadata.get(ordinal as usize)?;
         if json.is_empty() { Ok(None) } else { self.utf8(SectionKind::Metadata, ordinal, json).map(Some) }
     }
 
-    fn utf8<'a>(&self, section: SectionKind, ordinal: u32, bytes: &'a [u8]) -> Result<&'a str> {
+    /// A copy, which stays UTF-8 whatever becomes of the file under the map.
+    fn utf8(&self, section: SectionKind, ordinal: u32, bytes: &[u8]) -> Result<String> {
         let problem =
             |_| self.data.container.corrupt(section.name(), format!("that of document {ordinal} is not UTF-8"));
-        std::str::from_utf8(bytes).map_err(problem)
+        String::from_utf8(bytes.to_vec()).map_err(problem)
     }
 
     /// Deleted documents.
@@ -297,7 +298,7 @@ impl Segment {
     /// Checks that the metadata of a document is a JSON object.
     pub(crate) fn check_metadata(&self, ordinal: u32) -> Result<()> {
         let json = self.metadata(ordinal)?;
-        match json.map(serde_json::from_str::<Map<String, Value>>) {
+        match json.as_deref().map(serde_json::from_str::<Map<String, Value>>) {
             Some(Err(_)) => {
                 let problem = format!("that of document {ordinal} is no JSON object");
                 Err(self.data.container.corrupt(SectionKind::Metadata.name(), problem))

@@ -107,11 +107,11 @@ impl<'a> Joined<'a> {
         Self { offsets: vec![0], pieces: Vec::new() }
     }
 
-    fn extend(&mut self, strings: Strings<'a>, run: &Range<usize>) {
-        let ends = &strings.offsets[run.start..=run.end];
-        let base = self.end();
-        self.offsets.extend(ends[1..].iter().map(|end| base + end - ends[0]));
-        self.pieces.push(&strings.bytes[ends[0] as usize..ends[ends.len() - 1] as usize]);
+    /// Appends the strings of `run`; `None` if their offsets lead out of them.
+    fn extend(&mut self, strings: Strings<'a>, run: &Range<usize>) -> Option<()> {
+        let bytes = append_ends(&mut self.offsets, &strings.offsets[run.start..=run.end])?;
+        self.pieces.push(strings.bytes.get(bytes)?);
+        Some(())
     }
 
     /// Appends empty strings.
@@ -148,7 +148,8 @@ struct Assembly<'a> {
 }
 
 impl<'a> Assembly<'a> {
-    fn new(sources: &[Source<'a>], row_bytes: usize) -> Self {
+    /// `None` if what a source holds leads out of it.
+    fn new(sources: &[Source<'a>], row_bytes: usize) -> Option<Self> {
         let mut assembly = Self {
             documents: 0,
             offsets: vec![0],
@@ -166,43 +167,39 @@ impl<'a> Assembly<'a> {
         };
         for source in sources {
             for run in source.runs() {
-                assembly.extend(source, &run, row_bytes);
+                assembly.extend(source, &run, row_bytes)?;
             }
         }
-        assembly
+        Some(assembly)
     }
 
-    fn extend(&mut self, source: &Source<'a>, run: &Range<usize>, row_bytes: usize) {
-        let ends = &source.offsets[run.start..=run.end];
-        let tokens = ends[0] as usize..ends[ends.len() - 1] as usize;
-        let base = self.tokens();
-        self.offsets.extend(ends[1..].iter().map(|end| base + end - ends[0]));
-        if !tokens.is_empty() {
-            self.codes.push(&source.codes[tokens.start * row_bytes..tokens.end * row_bytes]);
-            self.gains.push(&source.gains[tokens.clone()]);
-        }
+    /// Appends the documents of `run`; `None` if what the source holds leads out of it.
+    fn extend(&mut self, source: &Source<'a>, run: &Range<usize>, row_bytes: usize) -> Option<()> {
+        let tokens = append_ends(&mut self.offsets, &source.offsets[run.start..=run.end])?;
+        let bytes = tokens.start.checked_mul(row_bytes)?..tokens.end.checked_mul(row_bytes)?;
+        self.codes.push(source.codes.get(bytes)?);
+        self.gains.push(source.gains.get(tokens.clone())?);
         if !source.cell_offsets.is_empty() {
-            self.centroids.push(&source.centroids[tokens]);
-            let ends = &source.cell_offsets[run.start..=run.end];
-            let base = self.cell_offsets.last().copied().unwrap_or_default();
-            self.cell_offsets.extend(ends[1..].iter().map(|end| base + end - ends[0]));
-            self.cells.push(&source.cells[ends[0] as usize..ends[ends.len() - 1] as usize]);
+            self.centroids.push(source.centroids.get(tokens)?);
+            let cells = append_ends(&mut self.cell_offsets, &source.cell_offsets[run.start..=run.end])?;
+            self.cells.push(source.cells.get(cells)?);
         }
         match source.ids {
             Ids::Int(ids) => self.integers.push(&ids[run.clone()]),
-            Ids::Str(ids) => self.strings.extend(ids, run),
+            Ids::Str(ids) => self.strings.extend(ids, run)?,
         }
         match source.metadata {
-            Some(metadata) => self.metadata.extend(metadata, run),
+            Some(metadata) => self.metadata.extend(metadata, run)?,
             None => self.metadata.skip(run.len()),
         }
         match source.texts {
-            Some((_, texts)) => self.texts.extend(texts, run),
+            Some((_, texts)) => self.texts.extend(texts, run)?,
             None => self.texts.skip(run.len()),
         }
         copy_bits(&mut self.present, self.documents, source.texts.map(|(present, _)| present), run);
         copy_bits(&mut self.truncated, self.documents, source.truncated, run);
         self.documents += run.len();
+        Some(())
     }
 
     fn tokens(&self) -> u64 {
@@ -245,7 +242,8 @@ impl<'a> Assembly<'a> {
 /// offsets, cells and centroids are sound, as those of an open segment are.
 ///
 /// # Errors
-/// [`Error::Io`], [`Error::Interrupted`]; part of the file may be left.
+/// [`Error::Io`], [`Error::Interrupted`]; part of the file may be left. [`Error::Corrupt`] if the sources changed since they
+/// were opened.
 pub(crate) fn write_segment(
     storage: &dyn Storage,
     name: &str,
@@ -254,7 +252,9 @@ pub(crate) fn write_segment(
     sources: &[Source<'_>],
     execution: &Execution,
 ) -> Result<SegmentEntry> {
-    let assembly = Assembly::new(sources, shape.row_bytes);
+    let assembly = Assembly::new(sources, shape.row_bytes).ok_or_else(|| {
+        Error::corrupt(storage.path(name), "header", "a file that it was to be made from was written over meanwhile")
+    })?;
     let parameters = SegmentParameters {
         documents: assembly.documents as u32,
         tokens: assembly.tokens(),
@@ -306,6 +306,22 @@ pub(crate) fn write_segment(
     Ok(SegmentEntry { file, documents: parameters.documents, tokens: parameters.tokens, tombstones: None })
 }
 
+/// Appends where each document of a run ends, and gives the range of what they are the ends of; `None` if they do not rise:
+/// somebody wrote over them, under the map.
+fn append_ends<T: Copy + Into<u64> + TryFrom<u64>>(to: &mut Vec<T>, run: &[T]) -> Option<Range<usize>> {
+    let (base, first) = ((*to.last()?).into(), (*run.first()?).into());
+    let mut last = first;
+    for &end in &run[1..] {
+        let end = end.into();
+        if end < last {
+            return None;
+        }
+        last = end;
+        to.push(T::try_from(base.checked_add(end - first)?).ok()?);
+    }
+    Some(first as usize..last as usize)
+}
+
 /// Appends the bits of `run` to the `count` that are in `to`; zeros where there are none.
 fn copy_bits(to: &mut Vec<u8>, count: usize, from: Option<&[u8]>, run: &Range<usize>) {
     to.resize((count + run.len()).div_ceil(8), 0);
@@ -316,4 +332,18 @@ fn copy_bits(to: &mut Vec<u8>, count: usize, from: Option<&[u8]>, run: &Range<us
 
 fn pieces<'a, T: crate::storage::Plain>(kind: SectionKind, arrays: &[&'a [T]]) -> SectionData<'a> {
     SectionData { kind, pieces: arrays.iter().map(|array| bytes_of(array)).collect() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn offsets_that_were_written_over_are_noticed() {
+        let mut ends = vec![0_u32, 7];
+        assert_eq!(append_ends(&mut ends, &[3, 3, 5]), Some(3..5));
+        assert_eq!(ends, [0, 7, 7, 9]);
+        assert_eq!(append_ends(&mut ends, &[3, 5, 4]), None);
+        assert_eq!(append_ends(&mut ends, &[0, u32::MAX]), None);
+    }
 }

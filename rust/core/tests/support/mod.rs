@@ -116,8 +116,8 @@ pub fn try_content(snapshot: &Snapshot) -> Result<Content> {
                 codes: codes.codes.to_vec(),
                 gains: codes.gains.to_vec(),
                 centroids: codes.centroids.to_vec(),
-                text: segment.text(ordinal)?.map(str::to_owned),
-                metadata: segment.metadata(ordinal)?.map(str::to_owned),
+                text: segment.text(ordinal)?,
+                metadata: segment.metadata(ordinal)?,
                 truncated: segment.is_truncated(ordinal),
             };
             if !segment.tombstones().contains(ordinal) {
