@@ -400,8 +400,10 @@ def test_a_run_that_cannot_be_written_leaves_the_old_one(good: dict[str, dict[st
 # ── as a process ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
 SLOW = """
-import sys, time
+import signal, sys, time
 from latewood import Index
+# Tests that a shell runs in the background ignore Ctrl-C, and so would this process.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 Index.info = lambda self: print("ready", flush=True) or time.sleep(30)
 sys.argv = ["latewood", "info", sys.argv[1]]
 from latewood.cli import main
