@@ -51,8 +51,8 @@ class Stored:
 
 
 def read(folder: Path) -> Stored:
-    trained = sections(next(folder.glob("codec-*")))
-    segment = sections(next(folder.glob("segment-*")))
+    (trained,) = map(sections, folder.glob("codec-*"))
+    (segment,) = map(sections, folder.glob("segment-*"))
     parameters = json.loads(trained[16])
     dim, depth, bits = parameters["dim"], parameters["depth"], parameters["bits"]
     centroids = np.frombuffer(trained[18], np.int8).reshape(-1, depth)
