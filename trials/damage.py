@@ -50,8 +50,8 @@ def _sound_answers(base: Base, patient: Patient, copy: Path) -> dict[str, Answer
     return answers
 
 
-def _ask(patient: Patient, base: Base, copy: Path, *, mmap: bool) -> dict[str, Answer]:
-    order = {"do": "ask", "base": str(base.folder), "index": str(copy), "mmap": mmap}
+def _ask(patient: Patient, base: Base, copy: Path, *, mmap: bool, held: bool = False) -> dict[str, Answer]:
+    order = {"do": "ask", "base": str(base.folder), "index": str(copy), "mmap": mmap, "held": held}
     answers: dict[str, Answer] = patient.order(**order)["answers"]
     return answers
 
@@ -81,7 +81,7 @@ def _attempt(
             return
         must_be_seen = _must_be_seen(base, copy)
         what = f"{name}, {what}, {'mapped' if mmap else 'read'}{', while it was open' if held else ''}"
-        answers = _ask(patient, base, copy, mmap=mmap)
+        answers = _ask(patient, base, copy, mmap=mmap, held=held)
     except PatientDiedError as died:
         counts.fault("hangs" if died.hung else "panics", f"{name}, {damage.__name__}: {died}")
         return

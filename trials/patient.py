@@ -100,7 +100,10 @@ def _serve(orders: Any, say: Callable[[Any], None]) -> None:
                 interrogate(partial(_same, held), base, write=False)
             say({})
             continue
-        opening = partial(_same, held) if held is not None else partial(Index.open, order["index"], mmap=order["mmap"])
+        if order.get("held") and held is not None:
+            opening = partial(_same, held)
+        else:
+            opening = partial(Index.open, order["index"], mmap=order["mmap"])
         held = None
         answers: dict[str, Answer] = interrogate(opening, base, write=True)
         if "error" in answers["open"]:
