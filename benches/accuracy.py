@@ -15,9 +15,9 @@ import numpy as np
 
 from common import folder_size, overlap, write_record
 from latewood import Index, maxsim
-from latewood.demo import default_folder
+from latewood.cli.demo import default_folder
 from latewood.evaluate import evaluate_run, load_beir
-from latewood.results import SearchArrays
+from latewood.index.results import SearchArrays
 from vectors import TokenVectors, load
 
 CODECS: list[tuple[str, int]] = [

@@ -15,7 +15,7 @@ from typing import Any
 
 from common import milliseconds, write_record
 from latewood import Feedback, Index
-from latewood.demo import default_folder
+from latewood.cli.demo import default_folder
 from latewood.evaluate import evaluate_run, load_beir
 from vectors import TokenVectors, load
 

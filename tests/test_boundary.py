@@ -10,7 +10,7 @@ import pytest
 import latewood
 from latewood import Index, _core
 from latewood.search import Searcher
-from latewood.writer import Writer
+from latewood.index.writer import Writer
 from strategies import Corpus
 from support import REPOSITORY
 

@@ -44,7 +44,7 @@ def test_use_without_text_is_light(code: str) -> None:
 
 
 def test_the_function_wins_over_the_module() -> None:
-    code = "import latewood.exact, latewood.reranker, latewood; assert callable(latewood.maxsim); print(1)"
+    code = "import latewood.rerank.maxsim, latewood.rerank.reranker, latewood; assert callable(latewood.maxsim); print(1)"
     assert run_python(code) == 1
 
 

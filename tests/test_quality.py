@@ -59,7 +59,7 @@ def rankings(arrays: SearchArrays) -> list[list[str]]:
 
 @pytest.fixture(scope="module")
 def scifact() -> Scifact:
-    demo = pytest.importorskip("latewood.demo")
+    demo = pytest.importorskip("latewood.cli.demo")
     from latewood.encode import minilm_token_outputs
 
     if not SCIFACT.is_dir():

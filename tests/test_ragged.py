@@ -9,7 +9,7 @@ from hypothesis import given
 
 from latewood import Ragged
 from latewood.errors import DimensionError, InvalidInputError
-from latewood.ragged import split_weights, to_ragged
+from latewood.forms.ragged import split_weights, to_ragged
 from strategies import ragged
 
 torch = pytest.importorskip("torch")

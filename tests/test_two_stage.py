@@ -22,7 +22,7 @@ from latewood import (
     weighted_fusion,
 )
 from latewood.errors import EncoderRequiredError, InvalidInputError, UnknownIdError
-from latewood.fusion import normalise, ranks
+from latewood.rerank.fusion import normalise, ranks
 from support import TEXTS, HashEncoder
 
 

@@ -6,7 +6,7 @@ from typing import Any, TypeAlias, final
 import numpy as np
 from numpy.typing import NDArray
 
-from latewood.feedback import Feedback
+from latewood.index.feedback import Feedback
 
 __version__: str
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from compare.arm import Arm, FloatArray, IdArray, aligned
 from latewood import Index, maxsim
-from latewood.ragged import Ragged
+from latewood.forms.ragged import Ragged
 
 
 class Indexed(Arm):

@@ -4,8 +4,8 @@ from typing import Any
 
 import numpy as np
 
-from latewood._optional import import_optional
-from latewood._typing import OffsetArray
+from latewood.common.packages import import_optional
+from latewood.common.types import OffsetArray
 from latewood.errors import InvalidInputError
 
 

@@ -6,11 +6,11 @@ from typing import Any, get_args
 import numpy as np
 
 from latewood import _core
-from latewood._arrays import to_numpy
-from latewood._options import choice_of, flag_of, threads_of
-from latewood._typing import FloatArray, Precision, VectorInput
+from latewood.common.types import FloatArray, Precision, VectorInput
 from latewood.errors import DimensionError, InvalidInputError
-from latewood.ragged import Ragged, listed, to_ragged
+from latewood.forms.arrays import to_numpy
+from latewood.forms.ragged import Ragged, listed, to_ragged
+from latewood.forms.values import choice_of, flag_of, threads_of
 
 _PRECISIONS = get_args(Precision)
 
@@ -33,7 +33,7 @@ def maxsim(
     Parameters
     ----------
     queries, documents : list of [tokens, dim] arrays, padded [items, tokens, dim] array, [tokens, dim] array, or Ragged
-        Any form that `latewood.ragged.to_ragged` takes; a single two-dimensional array is one query or document.
+        Any form that `latewood.to_ragged` takes; a single two-dimensional array is one query or document.
     query_mask, document_mask : array [items, tokens], optional
         Tokens whose entry is False or 0 do not count.
     length_normalize : bool

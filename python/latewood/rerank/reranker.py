@@ -5,16 +5,15 @@ from typing import Any, get_args
 
 import numpy as np
 
-from latewood._arrays import to_numpy
-from latewood._options import choice_of, count_of, flag_of, optional, text_of, threads_of
-from latewood._queries import is_text_batch
-from latewood._typing import FloatArray, Precision, VectorInput
+from latewood.common.types import FloatArray, Precision, VectorInput
 from latewood.encode.nano import nano_en
 from latewood.encode.protocol import Encoder, as_encoder, encode_documents, encode_queries
 from latewood.encode.sentence_transformers import SentenceTransformersEncoder
 from latewood.errors import InvalidInputError
-from latewood.exact import maxsim
-from latewood.ragged import Ragged, listed, to_ragged
+from latewood.forms.arrays import to_numpy
+from latewood.forms.ragged import Ragged, is_text_batch, listed, to_ragged
+from latewood.forms.values import choice_of, count_of, flag_of, optional, text_of, threads_of
+from latewood.rerank.maxsim import maxsim
 
 
 class Reranker:
@@ -68,7 +67,7 @@ class Reranker:
         Parameters
         ----------
         query : str or [tokens, dim] array
-        documents : sequence of str, or token vectors in any form of `latewood.ragged.to_ragged`
+        documents : sequence of str, or token vectors in any form of `latewood.to_ragged`
         top_k : int, optional
             All documents by default.
         return_documents : bool

@@ -5,9 +5,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from latewood._options import shown
-from latewood._typing import BoolArray, FloatArray, OffsetArray
+from latewood.common.types import BoolArray, FloatArray, OffsetArray
 from latewood.errors import InvalidInputError
+from latewood.forms.values import shown
 
 AnyArray = np.ndarray[Any, Any]
 

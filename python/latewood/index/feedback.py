@@ -1,15 +1,14 @@
 """Pseudo-relevance feedback: a second search with a query that its own first hits have expanded."""
 
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 
 from latewood._core import Results
-from latewood._options import choice_of, count_of, number_of
-from latewood._typing import FloatArray
+from latewood.common.types import FloatArray
 from latewood.errors import InvalidInputError
+from latewood.forms.values import choice_of, count_of, number_of
 
 Weighting: TypeAlias = Literal["normalised", "raw"]
 Mode: TypeAlias = Literal["ranker", "reranker"]
@@ -32,13 +31,13 @@ class Feedback:
         would take more than a second or two: token vectors times clusters above 2^24.
     vectors : int
         Vectors to add at most, no more than `clusters`; a query never becomes longer than 4,096.
-    beta : float
-        Weight of what is added; 0 leaves every score as it was. On SciFact no beta gained nDCG@10 beyond chance:
+    weight : float
+        Of what is added; 0 leaves every score as it was. On SciFact no weight gained nDCG@10 beyond chance:
         measure on judgements of your own (docs/feedback.md).
     weighting : {"normalised", "raw"}
-        "normalised": the weights of the added vectors sum to `beta` times the sum of the query tokens' weights, which
-        is their number unless `weights` are given. "raw": `beta` times idf, as in the paper; in a large index ten such
-        vectors outweigh the query.
+        "normalised": the weights of the added vectors sum to `weight` times the sum of the query tokens' weights,
+        which is their number unless `weights` are given. "raw": `weight` times idf, as in the paper; in a large index
+        ten such vectors outweigh the query.
     mode : {"ranker", "reranker"}
         "ranker" searches the index again; "reranker" scores the best documents of the first pass again.
     rescored : int
@@ -47,7 +46,7 @@ class Feedback:
     Raises
     ------
     InvalidInputError
-        A count below 1, more vectors than clusters, a negative `beta`, an unknown word.
+        A count below 1, more vectors than clusters, a negative `weight`, an unknown word.
 
     Notes
     -----
@@ -60,7 +59,7 @@ class Feedback:
     documents: int = 3
     clusters: int = 24
     vectors: int = 10
-    beta: float = 0.1
+    weight: float = 0.1
     weighting: Weighting = "normalised"
     mode: Mode = "ranker"
     rescored: int = 1000
@@ -75,17 +74,17 @@ class Feedback:
                 "ask for more clusters or fewer vectors"
             )
             raise InvalidInputError(message)
-        object.__setattr__(self, "beta", number_of(self.beta, "beta of feedback", least=0.0))
+        object.__setattr__(self, "weight", number_of(self.weight, "weight of feedback", least=0.0))
         for name, known in (("weighting", get_args(Weighting)), ("mode", get_args(Mode))):
             choice_of(getattr(self, name), f"{name} of feedback", known)
 
-
-def checked(feedback: Any) -> Feedback | None:
-    """Check the type, so that the message can say what is expected."""
-    if feedback is not None and not isinstance(feedback, Feedback):
-        message = f"feedback is a {type(feedback).__name__}; pass latewood.Feedback(), or None for no feedback"
-        raise InvalidInputError(message)
-    return feedback
+    @classmethod
+    def check(cls, feedback: Any, what: str) -> "Feedback":
+        """Check the type, so that the message can say what is expected."""
+        if not isinstance(feedback, cls):
+            message = f"{what} is a {type(feedback).__name__}; pass latewood.Feedback(), or None for no feedback"
+            raise InvalidInputError(message)
+        return feedback
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -96,11 +95,11 @@ class Added:
     weights: FloatArray
 
     @classmethod
-    def to_queries(cls, results: Results) -> "list[Added]":
-        """Give what was added to each query of a batch, which is nothing without feedback."""
+    def to_query(cls, results: Results, query: int) -> "Added":
+        """Give what was added to one query of a batch, which is nothing without feedback."""
         vectors, weights, offsets = results.added
-        bounds = offsets.tolist()
-        return [cls(vectors[start:end], weights[start:end]) for start, end in pairwise(bounds)]
+        rows = slice(int(offsets[query]), int(offsets[query + 1]))
+        return cls(vectors[rows], weights[rows])
 
     def join(self, query: FloatArray, weights: FloatArray | None) -> tuple[FloatArray, FloatArray | None]:
         """Append this to a query [tokens, dim] and its weights [tokens]."""

@@ -1,4 +1,4 @@
-"""Aliases of the array types that cross the library's functions."""
+"""Types that cross the library's functions."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypeAlias
@@ -14,12 +14,15 @@ IdSequence: TypeAlias = Sequence[str] | Sequence[int] | NDArray[np.int64]
 ResultIds: TypeAlias = list[str] | NDArray[np.int64]
 
 VectorInput: TypeAlias = Any
-"""Token vectors in any form that `latewood.ragged.to_ragged` takes: arrays, tensors, lists of them, Arrow, `Ragged`."""
+"""Token vectors in any form that `latewood.to_ragged` takes: arrays, tensors, lists of them, Arrow, `Ragged`."""
 
 Metadata: TypeAlias = Mapping[str, Any]
-ScoreKind: TypeAlias = Literal["sum", "mean"]
+Filter: TypeAlias = Mapping[str, Any]
+"""Conditions on metadata (docs/filters.md)."""
 MissingRule: TypeAlias = Literal["error", "skip"]
 Gather: TypeAlias = Literal["exact", "flood", "postings"]
 Precision: TypeAlias = Literal["float32", "bfloat16"]
 Run: TypeAlias = dict[str, dict[str, float]]
 """Query id → document id → score: the form that BEIR, ranx and ir-measures share."""
+Stats: TypeAlias = dict[str, float]
+"""Counts and seconds by stage."""

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from latewood._arrays import as_list, is_tensor, laid_out, to_numpy
-from latewood._options import LARGEST, count_of, shown, text_of, whole
-from latewood._typing import Id, IdSequence
+from latewood.common.types import Id, IdSequence
 from latewood.errors import InvalidInputError
+from latewood.forms.arrays import as_list, is_tensor, laid_out, to_numpy
+from latewood.forms.values import LARGEST, count_of, shown, text_of, whole
 
 
 def one_id(value: Any) -> Id:

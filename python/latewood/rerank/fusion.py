@@ -1,16 +1,16 @@
 """Combine the scores of two stages for the same candidates."""
 
-import sys
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from latewood._ids import plain_ids
-from latewood._queries import distinct, read_candidates, score_array
-from latewood._typing import Id
+from latewood.common.types import Id
 from latewood.errors import InvalidInputError
+from latewood.forms.candidates import distinct, read_candidates, score_array
+from latewood.forms.ids import plain_ids
+from latewood.forms.values import number_of
 
 
 def normalise(scores: ArrayLike) -> NDArray[np.float64]:
@@ -49,25 +49,12 @@ def weighted_fusion(first: ArrayLike, second: ArrayLike, weight: float = 0.5) ->
     InvalidInputError
         Scores that are no numbers, NaN, or not as many in both; another weight.
     """
-    share = number_of(weight, "weight", 1.0)
+    share = number_of(weight, "weight", least=0.0, most=1.0)
     left, right = normalise(first), normalise(second)
     if left.shape != right.shape:
         message = f"{left.size} first and {right.size} second scores; fusion needs both for each candidate"
         raise InvalidInputError(message)
     return (1.0 - share) * left + share * right
-
-
-def number_of(value: Any, what: str, most: float = sys.float_info.max) -> float:
-    """Check that `value` is a number from 0 to `most`, by default any finite one."""
-    if (
-        not isinstance(value, (int, float, np.integer, np.floating))
-        or isinstance(value, bool)
-        or not 0 <= value <= most
-    ):
-        limits = "a finite number of at least 0" if most > 1 else f"a number between 0 and {most:g}"
-        message = f"{what} must be {limits}, not {value!r}"
-        raise InvalidInputError(message)
-    return float(value)
 
 
 def ranks(scores: ArrayLike) -> NDArray[np.int64]:
@@ -79,12 +66,23 @@ def ranks(scores: ArrayLike) -> NDArray[np.int64]:
     return result
 
 
-def reciprocal_rank_fusion(*runs: Mapping[Id, float] | Iterable[Any], constant: float = 60.0) -> list[tuple[Id, float]]:
+RANK_CONSTANT = 60.0
+"""Of reciprocal rank fusion, as its paper has it."""
+
+
+def fused_ranks(first: ArrayLike, second: ArrayLike) -> NDArray[np.float64]:
+    """Sum of reciprocal ranks by two scores of the same candidates, in the same order: float64 [candidates]."""
+    return 1.0 / (RANK_CONSTANT + ranks(first)) + 1.0 / (RANK_CONSTANT + ranks(second))
+
+
+def reciprocal_rank_fusion(
+    *runs: Mapping[Id, float] | Iterable[Any], constant: float = RANK_CONSTANT
+) -> list[tuple[Id, float]]:
     """Fuse ranked lists by the sum of `1 / (constant + rank)`, after Cormack, Clarke and Büttcher (2009).
 
     Parameters
     ----------
-    *runs : candidates in any form of `latewood.first_stage`
+    *runs : candidates in any form of `latewood.FirstStage`
         Ids best first, a mapping of id to score, hits. A document that a list lacks gains nothing from it; of one that
         a list has twice the best place counts.
     constant : float
@@ -100,7 +98,7 @@ def reciprocal_rank_fusion(*runs: Mapping[Id, float] | Iterable[Any], constant: 
     InvalidInputError
         Runs in no such form, NaN scores, another constant.
     """
-    offset = number_of(constant, "constant")
+    offset = number_of(constant, "constant", least=0.0)
     totals: dict[Id, float] = {}
     for number, run in enumerate(runs):
         ids, scores = distinct(*read_candidates(run, f"the candidates of run {number}"))

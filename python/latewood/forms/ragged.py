@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from latewood._arrays import as_array, as_list, booleans, floats, integers, is_tensor, laid_out, numbers
-from latewood._arrow import from_arrow, is_arrow
-from latewood._ids import one_id
-from latewood._options import count_of, flag_of, optional, shown, whole
-from latewood._typing import FloatArray, OffsetArray
+from latewood.common.types import FloatArray, OffsetArray
 from latewood.errors import DimensionError, InvalidInputError
+from latewood.forms.arrays import as_array, as_list, booleans, floats, integers, is_tensor, laid_out
+from latewood.forms.arrow import from_arrow, is_arrow
+from latewood.forms.ids import one_id
+from latewood.forms.values import count_of, flag_of, optional, shown, whole
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -205,26 +205,16 @@ def listed(data: Any, what: str) -> Any:
     return as_list(data, what) if isinstance(data, Iterable) else data
 
 
-def split_weights(weights: Any, queries: Ragged) -> FloatArray | None:
-    """Weights of query tokens, flat as the queries are: one array, or a sequence with one array for each query."""
-    if weights is None:
-        return None
-    weights = listed(weights, "weights")
-    if isinstance(weights, (list, tuple)) and weights and not isinstance(weights[0], (int, float, np.number)):
-        parts = [numbers(part, f"weights of query {position}") for position, part in enumerate(weights)]
-        counts = [part.size for part in parts]
-        if counts != queries.lengths.tolist():
-            message = f"weights have {counts} entries for queries of {queries.lengths.tolist()} tokens"
-            raise InvalidInputError(message)
-        flat = np.concatenate(parts)
-    else:
-        flat = numbers(weights, "weights")
-    if flat.size != len(queries.values):
-        message = f"{flat.size} weights for {len(queries.values)} query tokens; give one weight for each token"
-        raise InvalidInputError(message)
-    # What float32 cannot hold is infinite, and refused as that.
-    with np.errstate(over="ignore"):
-        return flat.astype(np.float32)
+def is_text_batch(queries: Any) -> bool:
+    """Whether `queries` is a sequence of texts; a mixed one is an error further on."""
+    return isinstance(queries, (list, tuple)) and len(queries) > 0 and isinstance(queries[0], str)
+
+
+def is_batch(data: Any) -> bool:
+    """Whether `data` is several items and not the vectors of one."""
+    if isinstance(data, (list, tuple)):
+        return not _is_plain_matrix(data) and len(data) > 0
+    return isinstance(data, Ragged) or is_arrow(data) or getattr(data, "ndim", 0) == 3
 
 
 def _is_plain_matrix(data: Sequence[Any]) -> bool:

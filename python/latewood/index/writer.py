@@ -1,25 +1,38 @@
 """The writer: changes to an index that become visible together."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, get_args
+from typing import TYPE_CHECKING, Any, Self, TypedDict, Unpack, get_args
 
-from latewood._ids import normalise_ids, one_id
-from latewood._interrupts import finished, interrupt_later
-from latewood._optional import chunks, progress_bar
-from latewood._options import choice_of, filter_json, flag_of, mapping_json, text_of, threads_of
-from latewood._typing import Id, IdSequence, Metadata, MissingRule, VectorInput
-from latewood.encode.protocol import checked_texts, encode_and_mark
-from latewood.errors import DuplicateIdError, InvalidInputError, WriterError
-from latewood.ragged import Ragged, listed, to_ragged
+from latewood.common.signatures import shows
+from latewood.common.types import Filter, Id, IdSequence, Metadata, MissingRule, VectorInput
+from latewood.errors import InvalidInputError, WriterError
+from latewood.forms.ids import normalise_ids
+from latewood.forms.metadata import filter_json, mapping_json
+from latewood.forms.ragged import listed
+from latewood.forms.values import choice_of, flag_of, shown
+from latewood.index.additions import Additions
+from latewood.index.interrupts import finished, interrupt_later
 
 if TYPE_CHECKING:
     from latewood import _core
-    from latewood.index import Index
+    from latewood.index.encoding import Encoding
 
-ENCODE_CHUNK = 1024
-"""Documents that are encoded before their vectors are handed on: bounds memory, and is the step of the progress bar."""
+
+class AddKeywords(TypedDict, total=False):
+    """Keyword arguments of all calls that add documents, described at `Writer.add`."""
+
+    texts: Sequence[str | None] | None
+    vectors: VectorInput | None
+    metadata: Sequence[Metadata | None] | None
+    mask: Any
+    offsets: Any
+    lengths: Any
+    store_texts: bool
+    allow_empty: bool
+    threads: int | None
 
 
 class Writer:
@@ -34,9 +47,9 @@ class Writer:
     committed. One that comes when a commit is on the disk already is raised a moment after the call has returned.
     """
 
-    def __init__(self, core: "_core.Writer", index: "Index", *, show_progress: bool | None = None) -> None:
+    def __init__(self, core: "_core.Writer", encoding: "Encoding", *, show_progress: bool | None = None) -> None:
         self._core = core
-        self._index = index
+        self._encoding = encoding
         self._show_progress = show_progress
         self._closed = False
         self._failed: BaseException | None = None
@@ -64,7 +77,7 @@ class Writer:
         texts : sequence of str, optional
             Encoded by the index's encoder unless `vectors` are given, and stored.
         vectors : array, tensor, list of [tokens, dim] arrays, Arrow array or Ragged, optional
-            Token vectors, one item for each id, in any form that `latewood.ragged.to_ragged` takes.
+            Token vectors, one item for each id, in any form that `latewood.to_ragged` takes.
         metadata : sequence of mappings, optional
             What JSON can hold; filters look at it (docs/filters.md).
         mask, offsets, lengths : array, optional
@@ -86,34 +99,30 @@ class Writer:
         EncoderRequiredError
             Texts without vectors, and no encoder.
         """
-        self._add(
-            ids, texts, vectors, metadata, (mask, offsets, lengths), store_texts, allow_empty, threads, upsert=False
+        additions = Additions(
+            ids=ids,
+            texts=texts,
+            vectors=vectors,
+            metadata=metadata,
+            mask=mask,
+            offsets=offsets,
+            lengths=lengths,
+            store_texts=store_texts,
+            allow_empty=allow_empty,
+            threads=threads,
         )
+        self._store(additions, upsert=False)
 
-    def upsert(
-        self,
-        ids: Iterable[Id],
-        *,
-        texts: Sequence[str | None] | None = None,
-        vectors: VectorInput | None = None,
-        metadata: Sequence[Metadata | None] | None = None,
-        mask: Any = None,
-        offsets: Any = None,
-        lengths: Any = None,
-        store_texts: bool = True,
-        allow_empty: bool = False,
-        threads: int | None = None,
-    ) -> None:
+    @shows(add)
+    def upsert(self, ids: Iterable[Id], **documents: Unpack[AddKeywords]) -> None:
         """Add documents, replacing those whose ids exist; otherwise as `add`."""
-        self._add(
-            ids, texts, vectors, metadata, (mask, offsets, lengths), store_texts, allow_empty, threads, upsert=True
-        )
+        self._store(Additions(ids=ids, **documents), upsert=True)
 
     def delete(
         self,
         ids: Iterable[Id] | None = None,
         *,
-        filter: Mapping[str, Any] | None = None,  # noqa: A002  the word that every search library uses
+        filter: Filter | None = None,  # noqa: A002  the word that every search library uses
         missing: MissingRule = "error",
     ) -> int:
         """Delete documents, those of this writer that are not committed yet among them.
@@ -140,20 +149,61 @@ class Writer:
             Both or none of `ids` and `filter`, or a filter that cannot be understood. Nothing is deleted.
         """
         self._check_usable()
-        choice_of(missing, "missing", get_args(MissingRule))
-        condition = filter_json(filter)
-        if ids is not None and condition is None:
-            keys = normalise_ids(ids)
-            with self._all_or_nothing():
-                return self._core.delete(keys, missing=missing)
-        if condition is None or ids is not None:
-            message = f"{'neither' if ids is None else 'both'} of ids and filter given; pass one of the two"
-            raise InvalidInputError(message)
-        if missing != "error":
-            message = "missing= says what to do about ids, and a filter names none; leave it out"
-            raise InvalidInputError(message)
+        keys, condition = _which(ids, filter, missing)
         with self._all_or_nothing():
-            return self._core.delete_matching(condition)
+            if condition is not None:
+                return self._core.delete_matching(condition)
+            return self._core.delete(keys, missing=missing)
+
+    def update_metadata(
+        self,
+        ids: Iterable[Id] | None = None,
+        metadata: Metadata | Sequence[Metadata] | None = None,
+        *,
+        filter: Filter | None = None,  # noqa: A002
+        replace: bool = False,
+        missing: MissingRule = "error",
+    ) -> int:
+        """Change metadata of documents and nothing else; the work goes by what changes, not by the index.
+
+        Parameters
+        ----------
+        ids : sequence of str or int, optional
+        metadata : mapping, or sequence of mappings
+            One for all documents, or one for each id. Its fields are set; None takes a field away, and mappings
+            inside are joined in the same way (JSON merge patch, RFC 7396).
+        filter : mapping, optional
+            Instead of `ids`: all documents whose metadata match, as in `Index.search`.
+        replace : bool
+            Whether `metadata` takes the place of all that a document had.
+        missing : {"error", "skip"}
+            What to do about an id that the index does not hold.
+
+        Returns
+        -------
+        int
+            How many documents were changed.
+
+        Raises
+        ------
+        UnknownIdError
+            An id is missing and `missing` is "error". Nothing is changed.
+        InvalidInputError
+            Both or none of `ids` and `filter`, a filter that cannot be understood, or metadata that JSON does not have.
+        """
+        self._check_usable()
+        keys, condition = _which(ids, filter, missing)
+        replace = flag_of(replace, "replace")
+        for_all = hasattr(metadata, "keys")
+        given = [metadata] if for_all else listed(metadata, "metadata")
+        if not for_all and (condition is not None or not isinstance(given, (list, tuple)) or len(given) != len(keys)):
+            message = f"metadata must be one mapping, or with ids a list with one for each, not {shown(metadata)}"
+            raise InvalidInputError(message)
+        changes = [mapping_json(entry, "metadata", "{'lang': 'en'}") for entry in given]
+        with self._all_or_nothing():
+            if condition is not None:
+                return self._core.update_metadata_matching(condition, changes[0], replace=replace)
+            return self._core.update_metadata(keys, changes, replace=replace, missing=missing)
 
     def commit(self) -> int:
         """Make the changes durable and visible; without changes nothing is written.
@@ -228,113 +278,33 @@ class Writer:
                 self._failed = error
             raise
 
-    def _add(
-        self,
-        ids: Iterable[Id],
-        texts: Sequence[str | None] | None,
-        vectors: VectorInput | None,
-        metadata: Sequence[Metadata | None] | None,
-        layout: tuple[Any, Any, Any],
-        store_texts: bool,
-        allow_empty: bool,
-        threads: int | None,
-        *,
-        upsert: bool,
-    ) -> None:
+    def _store(self, additions: Additions, *, upsert: bool) -> None:
         self._check_usable()
-        keys = normalise_ids(listed(ids, "ids"))
-        _check_duplicates(keys)
-        text_list = _texts(_aligned(texts, len(keys), "texts"), keys)
-        json_list = _metadata_json(_aligned(metadata, len(keys), "metadata"), keys)
-        stored = text_list if flag_of(store_texts, "store_texts") else None
-        allow_empty = flag_of(allow_empty, "allow_empty")
-        options: dict[str, Any] = {"upsert": upsert, "threads": threads_of(threads)}
-        if vectors is not None:
-            mask, offsets, lengths = layout
-            ragged = to_ragged(
-                vectors,
-                mask=mask,
-                offsets=offsets,
-                lengths=lengths,
-                dim=self._index.dim,
-                names=keys,
-                allow_empty=allow_empty,
-            )
-            with self._all_or_nothing():
-                self._send(keys, ragged, stored, json_list, options)
-            return
-        if any(part is not None for part in layout):
-            message = "mask, offsets and lengths describe vectors, and no vectors are given"
-            raise InvalidInputError(message)
-        if text_list is None:
-            message = "give texts or vectors to add"
-            raise InvalidInputError(message)
-        encoder = self._index.require_encoder("adding texts")
-        documents = checked_texts(text_list, "document", keys, allow_empty=allow_empty)
-        self._core.check_ids(keys, upsert=upsert)
-        with (
-            self._all_or_nothing(),
-            progress_bar(len(keys), "encoding", show_progress=self._show_progress) as bar,
-        ):
-            for rows in chunks(len(keys), ENCODE_CHUNK):
-                encoded, truncated = encode_and_mark(
-                    encoder, documents[rows], dim=self._index.dim, names=keys[rows], allow_empty=allow_empty
-                )
-                self._send(
-                    keys[rows],
-                    encoded,
-                    stored[rows] if stored is not None else None,
-                    json_list[rows] if json_list is not None else None,
-                    {**options, "truncated": truncated},
-                )
-                bar.update(rows.stop - rows.start)
-
-    def _send(
-        self,
-        keys: IdSequence,
-        ragged: Ragged,
-        texts: list[Any] | None,
-        metadata: list[str | None] | None,
-        options: dict[str, Any],
-    ) -> None:
-        if len(keys) == 0:
-            return
-        self._core.add(keys, ragged.values, ragged.offsets, texts=texts, metadata=metadata, **options)
+        refuse_known = partial(self._core.check_ids, upsert=upsert)
+        with self._all_or_nothing():
+            for part in additions.parts(self._encoding, refuse_known, show_progress=self._show_progress):
+                if len(part.columns.ids):
+                    self._core.add(
+                        part.columns.ids,
+                        part.vectors.values,
+                        part.vectors.offsets,
+                        texts=part.columns.texts,
+                        metadata=part.columns.metadata,
+                        truncated=part.truncated,
+                        upsert=upsert,
+                        threads=additions.threads,
+                    )
 
 
-def _check_duplicates(keys: IdSequence) -> None:
-    seen: set[Any] = set()
-    for key in keys:
-        if key in seen:
-            message = f"id {one_id(key)!r} occurs twice in one call; each id names one document"
-            raise DuplicateIdError(message)
-        seen.add(key)
-
-
-def _aligned(items: Any, count: int, what: str) -> list[Any] | None:
-    if items is None:
-        return None
-    given = listed(items, what)
-    if not isinstance(given, (list, tuple)):
-        message = f"{what} is one {type(items).__name__}; pass a list with one entry for each id"
+def _which(ids: Any, condition: Any, missing: Any) -> tuple[IdSequence, str | None]:
+    """Read what names the documents of a change: ids, or a filter as JSON."""
+    choice_of(missing, "missing", get_args(MissingRule))
+    if (ids is None) == (condition is None):
+        message = f"{'neither' if ids is None else 'both'} of ids and filter given; pass one of the two"
         raise InvalidInputError(message)
-    if len(given) != count:
-        message = f"{len(given)} {what} for {count} ids; give one for each"
+    if condition is None:
+        return normalise_ids(ids), None
+    if missing != "error":
+        message = "missing= says what to do about ids, and a filter names none; leave it out"
         raise InvalidInputError(message)
-    return list(given)
-
-
-def _texts(texts: list[Any] | None, keys: IdSequence) -> list[str | None] | None:
-    for key, text in zip(keys, texts or (), strict=False):
-        if text is not None:
-            text_of(text, f"the text of document {one_id(key)!r}")
-    return texts
-
-
-def _metadata_json(metadata: list[Any] | None, keys: IdSequence) -> list[str | None] | None:
-    if metadata is None:
-        return None
-    return [
-        None if entry is None else mapping_json(entry, f"the metadata of document {one_id(key)!r}", "{'lang': 'en'}")
-        for key, entry in zip(keys, metadata, strict=True)
-    ]
+    return [], filter_json(condition)

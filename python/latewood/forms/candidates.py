@@ -1,4 +1,4 @@
-"""Queries and candidates in the forms that callers have → the flat arrays that the core takes."""
+"""Candidates in the forms that first stages give → the flat arrays that the core takes."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -8,22 +8,17 @@ from typing import Any, NoReturn, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from latewood._arrays import as_array, as_list, laid_out, to_numpy
-from latewood._ids import join_ids, normalise_ids
-from latewood._options import shown
-from latewood._typing import IdSequence, OffsetArray
+from latewood.common.types import IdSequence, OffsetArray
 from latewood.errors import InvalidInputError
+from latewood.forms.arrays import as_array, as_list, laid_out, to_numpy
+from latewood.forms.ids import join_ids, normalise_ids
+from latewood.forms.values import shown
 
 ScoreArray: TypeAlias = NDArray[np.float64]
 
 ID_NAMES = ("id", "_id", "doc_id", "docid", "document_id", "corpus_id")
 SCORE_NAMES = ("score", "_score")
 CANDIDATES = "a list, the best first: of ids, or of (id, score) pairs"
-
-
-def is_text_batch(queries: Any) -> bool:
-    """Whether `queries` is a sequence of texts; a mixed one is an error further on."""
-    return isinstance(queries, (list, tuple)) and len(queries) > 0 and isinstance(queries[0], str)
 
 
 @dataclass(frozen=True, slots=True)

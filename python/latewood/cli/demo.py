@@ -21,8 +21,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from latewood import _core
-from latewood._optional import import_optional, progress_bar
-from latewood._typing import OffsetArray, Run
+from latewood.common.packages import import_optional
+from latewood.common.progress import progress_bar
+from latewood.common.types import OffsetArray, Run
 from latewood.encode.fingerprint import fingerprint
 from latewood.encode.nano import NAME, has_nano
 from latewood.encode.protocol import Encoder, as_encoder
@@ -30,10 +31,10 @@ from latewood.encode.sentence_transformers import SentenceTransformersEncoder
 from latewood.encode.token_outputs import minilm_token_outputs
 from latewood.errors import InvalidInputError
 from latewood.evaluate import Collection, evaluate_run, load_beir
-from latewood.exact import maxsim
-from latewood.first_stage import Bm25FirstStage
-from latewood.index import Index
-from latewood.ragged import Ragged
+from latewood.forms.ragged import Ragged
+from latewood.index.index import Index
+from latewood.rerank.first_stages.bm25 import Bm25FirstStage
+from latewood.rerank.maxsim import maxsim
 
 HalfArray: TypeAlias = NDArray[np.float16]
 
@@ -154,7 +155,7 @@ def compare(index: Index, collection: Collection, documents: Ragged, queries: Ra
         )
     with say.step("search"):
         _, search_ms = timed(lambda i: index.search(queries[i], k=10, with_documents=False, threads=1), len(queries))
-        found = index.search_batch(queries, k=CANDIDATES, as_arrays=True)
+        found = index.search_arrays(queries, k=CANDIDATES)
     with say.step("exact MaxSim in float32"):
         few = min(TIMED_EXACT_QUERIES, len(queries))
         _, exact_ms = timed(lambda i: maxsim(queries[i], documents, threads=1), few)

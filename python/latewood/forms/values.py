@@ -1,11 +1,9 @@
 """Small values that callers give: brought to plain ones, or refused with a message that names them."""
 
-import json
 import operator
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
-from datetime import date
 from typing import Any, TypeVar
 
 import numpy as np
@@ -77,11 +75,6 @@ def flag_of(value: Any, what: str) -> bool:
     raise InvalidInputError(message)
 
 
-def flags_of(**given: Any) -> tuple[bool, ...]:
-    """Check several at once, under their names."""
-    return tuple(flag_of(value, name) for name, value in given.items())
-
-
 def choice_of(value: Any, what: str, known: tuple[str, ...]) -> str:
     """Check that `value` is one of the words `known`."""
     if isinstance(value, str) and value in known:
@@ -126,41 +119,3 @@ def path_of(value: Any, what: str = "path") -> str:
         message = f"{what} must name a file or folder, and {shown(value)} does not"
         raise InvalidInputError(message)
     return path
-
-
-def filter_json(condition: Mapping[str, Any] | None) -> str | None:
-    """Write a filter as the JSON that the core reads; what its operators mean is the core's to say."""
-    return None if condition is None else mapping_json(condition, "filter", "{'lang': 'en'}")
-
-
-def mapping_json(value: Any, what: str, example: str) -> str:
-    """Write a mapping as JSON."""
-    if not hasattr(value, "keys"):
-        message = f"{what} is a {type(value).__name__}; pass a mapping such as {example}"
-        raise InvalidInputError(message)
-    try:
-        text = json.dumps(dict(value), ensure_ascii=False, allow_nan=False, default=_json_value)
-    except RecursionError as error:
-        message = f"{what} is nested too deeply to be written as JSON; make it flatter"
-        raise InvalidInputError(message) from error
-    except Exception as error:  # a foreign mapping may raise anything
-        message = f"{what} is not JSON: {error}"
-        raise InvalidInputError(message) from error
-    return text_of(text, what)
-
-
-def _json_value(value: Any) -> Any:
-    # numpy would give nanoseconds as an integer.
-    if isinstance(value, (date, np.datetime64)):
-        message = f"{type(value).__name__} is not a value of JSON; write dates as strings, as `isoformat` does"
-        raise TypeError(message)
-    if isinstance(value, np.generic):
-        return value.item()
-    if isinstance(value, np.ndarray):
-        return value.tolist()
-    if isinstance(value, Mapping):
-        return dict(value)
-    if isinstance(value, (set, frozenset, range)):
-        return sorted(value)
-    message = f"{type(value).__name__} is not a value of JSON"
-    raise TypeError(message)
