@@ -52,11 +52,11 @@ class Found:
     def arrays(self) -> SearchArrays:
         """Give ids, scores and offsets as they are."""
         results = self._results
-        return SearchArrays(results.ids, results.scores, results.offsets, results.stats(), _plan(results.plan()))
+        return SearchArrays(results.ids, results.scores, results.offsets, results.stats(), _plan(results.plan))
 
     def report(self, query: int) -> tuple[Stats, Plan]:
         """See `Source.report`."""
-        return self._results.stats(query), _plan(self._results.plan(query))
+        return self._results.stats(query), _plan(self._results.plan)
 
     def explain(self, query: int, row: int, key: Id) -> Explanation:
         """See `Source.explain`: what was searched explains its hits, whatever the index has become since."""

@@ -136,7 +136,7 @@ class Index:
         width = _dimensions(own, dim)
         fingerprint = dumps(own, dim=width) if own is not None else None
         try:
-            core = _core.Index.create(folder, width, **settings, encoder=fingerprint, overwrite=overwrite, mmap=mmap)
+            core = _core.Index.create(folder, width, **settings, encoder=fingerprint, mmap=mmap)
         except IndexExistsError:
             if not exist_ok:
                 raise
@@ -451,7 +451,7 @@ class Index:
 
     def _search(self, queries: Queries, ids: Any, options: SearchOptions) -> Found:
         vectors = queries.vectors
-        results = self._core.search(vectors.values, vectors.offsets, queries.weights, ids, vars(options))
+        results = self._core.search(vectors.values, vectors.offsets, queries.weights, ids, options.values())
         return Found(results, queries, self._encoding, options)
 
     # ── rerank ───────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -615,7 +615,7 @@ class Index:
             candidates.ids,
             candidates.offsets,
             candidates.scores,
-            vars(options),
+            options.values(),
         )
         return Found(results, queries, self._encoding, options)
 

@@ -4,7 +4,7 @@ A new option is a keyword here with its check, a field of the core's `SearchOpti
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any, ClassVar, TypedDict, get_args
 
@@ -75,6 +75,10 @@ class RankingOptions:
             if value is not None:
                 object.__setattr__(self, name, check(value, name))
 
+    def values(self) -> dict[str, Any]:
+        """Give the options as the core reads them: plain values by their names."""
+        return vars(self)
+
 
 @dataclass(frozen=True, kw_only=True)
 class SearchOptions(RankingOptions):
@@ -137,6 +141,10 @@ class SearchOptions(RankingOptions):
         "threshold": number_of,
         "feedback": Feedback.check,
     }
+
+    def values(self) -> dict[str, Any]:
+        """See `RankingOptions.values`."""
+        return vars(self) if self.feedback is None else {**vars(self), "feedback": asdict(self.feedback)}
 
 
 @dataclass(frozen=True, kw_only=True)

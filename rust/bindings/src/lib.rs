@@ -7,9 +7,9 @@
 mod arrays;
 mod detach;
 mod errors;
-mod feedback;
 mod index;
 mod maxsim;
+mod options;
 mod pooling;
 mod results;
 mod writer;

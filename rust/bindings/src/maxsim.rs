@@ -12,7 +12,7 @@ use pyo3::prelude::*;
 use crate::arrays::{self, Ragged};
 use crate::detach::detached;
 use crate::errors::to_python;
-use crate::feedback::named;
+use crate::options::named;
 
 /// Every precision with the name users give it.
 const PRECISIONS: [(&str, Precision); 2] = [("float32", Precision::Float32), ("bfloat16", Precision::Bfloat16)];
