@@ -12,7 +12,7 @@ import numpy.typing as npt
 import latewood
 from latewood.encode import pool_tokens
 from latewood.evaluate import Collection, evaluate_run, load_beir
-from latewood.rerank.first_stages import Bm25FirstStage
+from latewood.rerank.first_stages.bm25 import Bm25FirstStage
 from latewood.rerank.fusion import reciprocal_rank_fusion, weighted_fusion
 from training.nano_en.encode import Forward, Vectors, encode
 from training.nano_en.log import say
