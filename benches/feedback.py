@@ -3,7 +3,8 @@
     python benches/feedback.py                          documents, weightings, weights
     python benches/feedback.py --weight 0.1 --no-record  one weight for both weightings
 
-The judgements are SciFact's 300 test claims, and no weight is tuned on other data: the best of the table flatters itself.
+The judgements are SciFact's 300 test claims, and no weight is tuned on other data: the best of the table flatters
+itself.
 Times are on one thread, of a search for 10 hits.
 """
 

@@ -195,14 +195,14 @@ def test_mean_scores(index: Index, corpus: Corpus) -> None:
 
 def test_explanations_add_up(index: Index, corpus: Corpus) -> None:
     weights = np.linspace(0.0, 2.0, len(corpus.queries[0]))
-    for given in (None, weights):
-        for hit in index.search(corpus.queries[0], weights=given):
+    for chosen in (None, weights):
+        for hit in index.search(corpus.queries[0], weights=chosen):
             explanation = hit.explain()
             vectors = index.vectors([hit.id])[0]
             assert explanation.matrix.shape == (len(corpus.queries[0]), len(vectors))
             assert explanation.score == pytest.approx(hit.score, rel=1e-5)
             assert float(explanation.contributions.sum()) == pytest.approx(hit.score, rel=1e-5)
-            products = corpus.queries[0] @ vectors.T * (1.0 if given is None else given[:, None])
+            products = corpus.queries[0] @ vectors.T * (1.0 if chosen is None else given[:, None])
             np.testing.assert_allclose(explanation.matrix, products, atol=0.1)
             assert len(str(explanation).splitlines()) == 2 + len(corpus.queries[0])
 

@@ -177,7 +177,8 @@ class Results:
         """Weighted dot products `[query tokens, document tokens]` of a hit, by its row, as it was when it was found."""
 
     def stats(self, query: int | None = None) -> dict[str, float]:
-        """Of one query or of all: counts (`queries`, `gathered`, `pruned`, `scored`, `scored_tokens`, `feedback_vectors`), seconds by stage."""
+        """Of one query, or of all: counts (`queries`, `gathered`, `pruned`, `scored`, `scored_tokens`,
+        `feedback_vectors`) and seconds by stage."""
 
     @property
     def plan(self) -> dict[str, Any]:
