@@ -101,7 +101,7 @@ impl Life {
 
     fn writer(&mut self) -> &mut Writer {
         let index = &self.index;
-        self.writer.get_or_insert_with(|| index.writer().expect("unlocked"))
+        self.writer.get_or_insert_with(|| index.writer(&execution()).expect("unlocked"))
     }
 
     fn run(&mut self, operation: &Operation) {
@@ -124,10 +124,10 @@ impl Life {
                 self.working = self.committed.clone();
             }
             Operation::Reopen => {
-                self.index = Index::open(Arc::clone(&self.storage)).expect("opened");
+                self.index = Index::open(Arc::clone(&self.storage), &execution()).expect("opened");
                 // A writer outlives the index that it was asked from.
                 if self.writer.is_some() {
-                    assert!(matches!(self.index.writer(), Err(Error::Locked { .. })));
+                    assert!(matches!(self.index.writer(&execution()), Err(Error::Locked { .. })));
                     self.writer = None;
                     self.working = self.committed.clone();
                 }
@@ -251,7 +251,7 @@ proptest! {
         life.index.compact(&execution()).expect("compacted");
         life.compare();
         assert_sound(&life.index);
-        let reopened = Index::open(Arc::clone(&life.storage)).expect("opened");
+        let reopened = Index::open(Arc::clone(&life.storage), &execution()).expect("opened");
         prop_assert_eq!(content(&reopened.snapshot()), content(&life.index.snapshot()));
     }
 }
@@ -259,7 +259,7 @@ proptest! {
 #[test]
 fn an_interrupted_deletion_by_filter_deletes_nothing() {
     let index = Index::create(Arc::new(MemoryStorage::new()), options(CodecKind::Flat, 0)).expect("created");
-    let mut writer = index.writer().expect("unlocked");
+    let mut writer = index.writer(&execution()).expect("unlocked");
     let documents: Vec<Document> = (1..4).map(|number| document(Id::Int(number), 1, number as u64)).collect();
     add(&mut writer, &documents, false).expect("added");
     writer.commit(&execution()).expect("committed");

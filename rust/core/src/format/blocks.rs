@@ -88,17 +88,25 @@ pub(crate) struct Blocks<T> {
 impl<T: Plain> Blocks<T> {
     /// The section of a container, which must have it. Where it lies in memory already, or has no checksums of blocks, as
     /// in format 1, all that can be verified is verified now.
-    pub(crate) fn open(container: &Container, kind: SectionKind, sound: Sound<T>) -> Result<Self> {
-        let (column, checksums) = container.lazily::<T>(kind)?;
-        let verified = checksums.is_none();
+    pub(crate) fn open(
+        container: &Container,
+        kind: SectionKind,
+        sound: Sound<T>,
+        execution: &Execution,
+    ) -> Result<Self> {
+        let (column, checksums) = container.lazily::<T>(kind, execution)?;
+        let without_blocks = checksums.is_none();
         let checksums = checksums.unwrap_or_default();
         let seen = (0..checksums.len().div_ceil(64)).map(|_| AtomicU64::new(0)).collect();
         let unseen = AtomicUsize::new(checksums.len());
         let blocks = Self { column, container: container.clone(), kind, sound, checksums, seen, unseen };
-        if verified {
-            blocks.check_sound(&blocks.column)?;
+        if without_blocks {
+            for numbers in blocks.column.chunks(STEP_BYTES / size_of::<T>()) {
+                execution.check()?;
+                blocks.check_sound(numbers)?;
+            }
         } else if blocks.container.is_in_memory() {
-            blocks.all()?;
+            blocks.verified(execution)?;
         }
         Ok(blocks)
     }
@@ -127,6 +135,19 @@ impl<T: Plain> Blocks<T> {
     /// As [`Self::get`].
     pub(crate) fn all(&self) -> Result<&[T]> {
         self.get(0..self.column.len())
+    }
+
+    /// All numbers, however long it takes to verify them.
+    ///
+    /// # Errors
+    /// As [`Self::get`]; [`crate::Error::Interrupted`].
+    pub(crate) fn verified(&self, execution: &Execution) -> Result<&[T]> {
+        let step = STEP_BYTES / size_of::<T>();
+        for start in (0..self.column.len()).step_by(step) {
+            execution.check()?;
+            self.get(start..self.column.len().min(start + step))?;
+        }
+        Ok(&self.column)
     }
 
     /// All numbers, for a caller that has verified the file.

@@ -109,9 +109,9 @@ struct Open {
 impl Container {
     /// Opens a file and checks header and table: magic, kind, length, checksum, versions, and that the sections follow
     /// each other as they must.
-    pub(crate) fn open(storage: &dyn Storage, name: &str, kind: FileKind) -> Result<Self> {
+    pub(crate) fn open(storage: &dyn Storage, name: &str, kind: FileKind, execution: &Execution) -> Result<Self> {
         let path = storage.path(name);
-        let blob = storage.open(name)?;
+        let blob = storage.open(name, execution)?;
         let corrupt = |problem: &str| Error::corrupt(&path, "header", problem);
         let (first, rest) = blob.split_first_chunk().ok_or_else(|| corrupt("it is shorter than a header"))?;
         let header = Header::decode(first).ok_or_else(|| corrupt("it does not begin as a file of latewood does"))?;
@@ -141,8 +141,13 @@ impl Container {
     }
 
     /// Opens the file that a manifest names, and sees that it is the very same.
-    pub(crate) fn open_entry(storage: &dyn Storage, entry: &FileEntry, kind: FileKind) -> Result<Self> {
-        let container = Self::open(storage, &entry.name, kind).map_err(|error| match error {
+    pub(crate) fn open_entry(
+        storage: &dyn Storage,
+        entry: &FileEntry,
+        kind: FileKind,
+        execution: &Execution,
+    ) -> Result<Self> {
+        let container = Self::open(storage, &entry.name, kind, execution).map_err(|error| match error {
             Error::Io { path, source, .. } if source.kind() == ErrorKind::NotFound => Error::corrupt(
                 path,
                 "header",
@@ -182,24 +187,28 @@ impl Container {
     }
 
     /// The section of this kind, verified, if the file has one.
-    pub(crate) fn optional<T: Plain>(&self, kind: SectionKind) -> Result<Option<Column<T>>> {
+    pub(crate) fn optional<T: Plain>(&self, kind: SectionKind, execution: &Execution) -> Result<Option<Column<T>>> {
         let Some(at) = self.find(kind) else { return Ok(None) };
-        self.verify(at, &|| Ok(()))?;
+        self.verify(at, execution)?;
         self.column(at, kind).map(Some)
     }
 
     /// The section of this kind, verified.
-    pub(crate) fn required<T: Plain>(&self, kind: SectionKind) -> Result<Column<T>> {
-        self.optional(kind)?.ok_or_else(|| self.missing(kind))
+    pub(crate) fn required<T: Plain>(&self, kind: SectionKind, execution: &Execution) -> Result<Column<T>> {
+        self.optional(kind, execution)?.ok_or_else(|| self.missing(kind))
     }
 
     /// The section of this kind with the checksums of its blocks, by which the caller verifies it; without them, it is
     /// verified as far as it must be before it is used.
-    pub(super) fn lazily<T: Plain>(&self, kind: SectionKind) -> Result<(Column<T>, Option<Column<u64>>)> {
+    pub(super) fn lazily<T: Plain>(
+        &self,
+        kind: SectionKind,
+        execution: &Execution,
+    ) -> Result<(Column<T>, Option<Column<u64>>)> {
         let at = self.find(kind).ok_or_else(|| self.missing(kind))?;
         if self.0.version < BLOCKS_SINCE {
             if !kind.checked_late() {
-                self.verify(at, &|| Ok(()))?;
+                self.verify(at, execution)?;
             }
             return Ok((self.column(at, kind)?, None));
         }
@@ -222,7 +231,7 @@ impl Container {
         let mut problems = Vec::new();
         let mut end = HEADER_BYTES + self.0.entries.len() * ENTRY_BYTES;
         for (at, entry) in self.0.entries.iter().enumerate() {
-            match self.verify(at, &|| execution.check()) {
+            match self.verify(at, execution) {
                 Err(Error::Interrupted) => return Err(Error::Interrupted),
                 found => problems.extend(found.err()),
             }
@@ -254,15 +263,15 @@ impl Container {
         first..first + blocks(&self.0.entries[at..=at]) as usize * CHECKSUM_BYTES
     }
 
-    /// Compares the section's bytes with their checksums, asking after every so many bytes whether to go on.
-    fn verify(&self, at: usize, go_on: &dyn Fn() -> Result<()>) -> Result<()> {
+    /// Compares the section's bytes with their checksums.
+    fn verify(&self, at: usize, execution: &Execution) -> Result<()> {
         let entry = &self.0.entries[at];
         let bytes = &self.0.blob[place(entry)];
         let whole = || self.corrupt(name_of(entry), "its checksum does not match");
         if self.0.version < BLOCKS_SINCE || at == 0 {
             let mut hasher = Hasher::default();
             for step in bytes.chunks(STEP_BYTES) {
-                go_on()?;
+                execution.check()?;
                 hasher.update(step);
             }
             return if hasher.finish() == entry.checksum { Ok(()) } else { Err(whole()) };
@@ -274,7 +283,7 @@ impl Container {
         let (checksums, _) = checksums.as_chunks::<CHECKSUM_BYTES>();
         for (block, (bytes, expected)) in bytes.chunks(BLOCK_BYTES).zip(checksums).enumerate() {
             if block % (STEP_BYTES / BLOCK_BYTES) == 0 {
-                go_on()?;
+                execution.check()?;
             }
             if checksum(bytes) != u64::from_le_bytes(*expected) {
                 return Err(damaged_block(&self.0.path, name_of(entry), block));

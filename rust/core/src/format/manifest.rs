@@ -139,11 +139,13 @@ impl Manifest {
     /// How many of the commits before it a manifest remembers.
     pub(crate) const ANCESTORS: usize = 16;
 
-    /// Reads the manifest of `generation`.
+    /// Reads the manifest of `generation`. That is over at once, and nothing interrupts it: a writer that looks whether it
+    /// was published must find out.
     pub(crate) fn read(storage: &dyn Storage, generation: u64) -> Result<Stored> {
-        let container = Container::open(storage, &names::manifest(generation), FileKind::Manifest)?;
+        let execution = Execution::undisturbed();
+        let container = Container::open(storage, &names::manifest(generation), FileKind::Manifest, &execution)?;
         let section = SectionKind::Manifest;
-        let bytes = container.required::<u8>(section)?;
+        let bytes = container.required::<u8>(section, &execution)?;
         let manifest: Self =
             serde_json::from_slice(&bytes).map_err(|error| container.corrupt(section.name(), error.to_string()))?;
         manifest.check(generation).map_err(|problem| container.corrupt(section.name(), problem))?;

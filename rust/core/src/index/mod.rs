@@ -85,7 +85,7 @@ impl Shared {
     }
 
     /// Opens the newest generation, if it is another than the current one.
-    fn refresh(&self) -> Result<bool> {
+    fn refresh(&self, execution: &Execution) -> Result<bool> {
         if self.pinned {
             return Ok(false);
         }
@@ -93,7 +93,7 @@ impl Shared {
         if is_newest(&*self.storage, &current) {
             return Ok(false);
         }
-        let snapshot = open_newest(&*self.storage, Some(&current))?;
+        let snapshot = open_newest(&*self.storage, Some(&current), execution)?;
         let replaced = |problem: String| Error::Replaced { path: self.storage.place().to_owned(), problem };
         let (old, new) = (current.manifest(), snapshot.manifest());
         if old.index.is_some() && old.index != new.index {
@@ -129,6 +129,25 @@ impl Shared {
 fn is_newest(storage: &dyn Storage, snapshot: &Snapshot) -> bool {
     newest(storage).is_ok_and(|generation| generation == snapshot.generation)
         && Manifest::read(storage, snapshot.generation).is_ok_and(|stored| stored.checksum == snapshot.checksum())
+}
+
+/// Opens a generation that somebody asks for by its number.
+fn open_present(
+    storage: &dyn Storage,
+    generation: u64,
+    known: Option<&Snapshot>,
+    execution: &Execution,
+) -> Result<Snapshot> {
+    let present = generations(storage)?;
+    if !present.contains(&generation) {
+        let present: Vec<String> = present.iter().map(u64::to_string).collect();
+        return Err(Error::invalid(format!(
+            "{} has no generation {generation}; it has {}",
+            storage.place().display(),
+            if present.is_empty() { "none".to_owned() } else { present.join(", ") }
+        )));
+    }
+    Snapshot::open(storage, generation, known, execution)
 }
 
 fn lock(storage: &dyn Storage) -> Result<Box<dyn Lock>> {
@@ -173,9 +192,9 @@ impl Index {
     ///
     /// # Errors
     /// [`Error::NotAnIndex`]; [`Error::Damaged`] if the newest generation is not whole; [`Error::FormatVersion`] if a newer
-    /// version of this library wrote it; [`Error::Io`].
-    pub fn open(storage: Arc<dyn Storage>) -> Result<Self> {
-        let snapshot = open_newest(&*storage, None)?;
+    /// version of this library wrote it; [`Error::Interrupted`]; [`Error::Io`].
+    pub fn open(storage: Arc<dyn Storage>, execution: &Execution) -> Result<Self> {
+        let snapshot = open_newest(&*storage, None, execution)?;
         Ok(Self::new(storage, snapshot, false))
     }
 
@@ -183,17 +202,8 @@ impl Index {
     ///
     /// # Errors
     /// [`Error::Invalid`] if there is no such generation, and as [`Self::open`].
-    pub fn open_at(storage: Arc<dyn Storage>, generation: u64) -> Result<Self> {
-        let present = generations(&*storage)?;
-        if !present.contains(&generation) {
-            let present: Vec<String> = present.iter().map(u64::to_string).collect();
-            return Err(Error::invalid(format!(
-                "{} has no generation {generation}; it has {}",
-                storage.place().display(),
-                if present.is_empty() { "none".to_owned() } else { present.join(", ") }
-            )));
-        }
-        let snapshot = Snapshot::open(&*storage, generation, None)?;
+    pub fn open_at(storage: Arc<dyn Storage>, generation: u64, execution: &Execution) -> Result<Self> {
+        let snapshot = open_present(&*storage, generation, None, execution)?;
         Ok(Self::new(storage, snapshot, true))
     }
 
@@ -203,27 +213,28 @@ impl Index {
     ///
     /// # Errors
     /// [`Error::Locked`] while there is a writer; [`Error::Damaged`] if no generation is whole; as [`Self::open_at`].
-    pub fn recover(storage: Arc<dyn Storage>, generation: Option<u64>) -> Result<Self> {
+    /// [`Error::Interrupted`] before anything has been changed.
+    pub fn recover(storage: Arc<dyn Storage>, generation: Option<u64>, execution: &Execution) -> Result<Self> {
         if let Err(error @ Error::NotAnIndex { .. }) = newest(&*storage) {
             return Err(error);
         }
-        let lock = lock(&*storage)?;
-        let sound = match (generation, open_newest(&*storage, None)) {
-            (Some(asked), Ok(_) | Err(Error::Damaged { .. })) => asked,
-            (None, Ok(newest)) => newest.generation,
-            (None, Err(Error::Damaged { sound: Some(sound), .. })) => sound,
+        let _lock = lock(&*storage)?;
+        let snapshot = match (generation, open_newest(&*storage, None, execution)) {
+            (None, Ok(newest)) => newest,
+            (Some(asked), Ok(newest)) => open_present(&*storage, asked, Some(&newest), execution)?,
+            (Some(asked), Err(Error::Damaged { .. })) | (None, Err(Error::Damaged { sound: Some(asked), .. })) => {
+                open_present(&*storage, asked, None, execution)?
+            }
             (_, Err(error)) => return Err(error),
         };
-        let snapshot = Self::open_at(Arc::clone(&storage), sound)?.snapshot();
         if is_newest(&*storage, &snapshot) {
-            drop(lock);
-            return Self::open(storage);
+            return Ok(Self::new(storage, snapshot, false));
         }
         let (generation, ancestors) = (next_generation(&*storage)?, snapshot.lineage());
         let manifest = Manifest { generation, ancestors, ..snapshot.manifest().clone() };
-        publish(&*storage, manifest, random()?)?;
-        drop(lock);
-        Self::open(storage)
+        // Nothing interrupts it from here on: the commit stands.
+        let stored = publish(&*storage, manifest, random()?)?;
+        Ok(Self::new(storage, Snapshot::assemble(stored, snapshot.codec, snapshot.segments), false))
     }
 
     fn new(storage: Arc<dyn Storage>, snapshot: Snapshot, pinned: bool) -> Self {
@@ -241,8 +252,8 @@ impl Index {
     /// # Errors
     /// As [`Self::open`]; [`Error::Replaced`] if the folder holds another index by now, or an older state of this one. The
     /// current generation then stays.
-    pub fn refresh(&self) -> Result<bool> {
-        self.shared.refresh()
+    pub fn refresh(&self, execution: &Execution) -> Result<bool> {
+        self.shared.refresh(execution)
     }
 
     /// The one writer, on the newest generation. Dropped without a commit, it leaves no trace.
@@ -250,16 +261,16 @@ impl Index {
     /// # Errors
     /// [`Error::Locked`] while there is another, in this process or elsewhere; [`Error::Invalid`] for an index that was
     /// opened at a generation; as [`Self::refresh`].
-    pub fn writer(&self) -> Result<Writer> {
-        Writer::new(Arc::clone(&self.shared), true)
+    pub fn writer(&self, execution: &Execution) -> Result<Writer> {
+        Writer::new(Arc::clone(&self.shared), true, execution)
     }
 
     /// A writer whose commits leave all segments as they are.
     ///
     /// # Errors
     /// As [`Self::writer`].
-    pub fn writer_without_merging(&self) -> Result<Writer> {
-        Writer::new(Arc::clone(&self.shared), false)
+    pub fn writer_without_merging(&self, execution: &Execution) -> Result<Writer> {
+        Writer::new(Arc::clone(&self.shared), false, execution)
     }
 
     /// Rewrites all segments as one, or as few as the largest size of a segment allows, without deleted documents, and
@@ -271,7 +282,7 @@ impl Index {
     /// [`Error::Locked`] while there is a writer; [`Error::Corrupt`] if a segment is damaged, before anything is
     /// written; [`Error::Interrupted`]; [`Error::Io`].
     pub fn compact(&self, execution: &Execution) -> Result<u64> {
-        self.writer()?.compact(execution)
+        self.writer(execution)?.compact(execution)
     }
 
     /// Counts and sizes of the current generation.

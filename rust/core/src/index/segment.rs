@@ -23,6 +23,9 @@ use crate::ids::{Id, IdKind, IdRef};
 use crate::parallel::Execution;
 use crate::storage::{Column, Storage};
 
+/// Documents whose ids are looked at between two looks at whether to stop.
+const STEP_DOCUMENTS: usize = 1 << 14;
+
 /// A segment of a snapshot.
 ///
 /// Documents are named by their ordinal, `0..documents()`; an ordinal beyond them has no tokens, text or metadata.
@@ -69,19 +72,25 @@ enum IdColumn {
 
 impl Segment {
     /// Opens a segment, with the deletions of its manifest entry, and checks everything that later reads rely on.
-    pub(crate) fn open(storage: &dyn Storage, entry: &SegmentEntry, shape: Shape, ids: IdKind) -> Result<Self> {
-        let data = SegmentData::open(storage, entry, shape, ids)?;
+    pub(crate) fn open(
+        storage: &dyn Storage,
+        entry: &SegmentEntry,
+        shape: Shape,
+        ids: IdKind,
+        execution: &Execution,
+    ) -> Result<Self> {
+        let data = SegmentData::open(storage, entry, shape, ids, execution)?;
         let mut segment = Self { data: Arc::new(data), entry: entry.clone(), tombstones: RoaringBitmap::new() };
-        segment.tombstones = tombstones::open(storage, entry)?;
+        segment.tombstones = tombstones::open(storage, entry, execution)?;
         Ok(segment)
     }
 
     /// The same documents under another manifest entry of the same file, with its deletions.
-    pub(crate) fn reopen(&self, storage: &dyn Storage, entry: &SegmentEntry) -> Result<Self> {
+    pub(crate) fn reopen(&self, storage: &dyn Storage, entry: &SegmentEntry, execution: &Execution) -> Result<Self> {
         let tombstones = if self.entry.tombstones == entry.tombstones {
             self.tombstones.clone()
         } else {
-            tombstones::open(storage, entry)?
+            tombstones::open(storage, entry, execution)?
         };
         Ok(Self { data: Arc::clone(&self.data), entry: entry.clone(), tombstones })
     }
@@ -330,10 +339,16 @@ impl Segment {
 }
 
 impl SegmentData {
-    fn open(storage: &dyn Storage, entry: &SegmentEntry, shape: Shape, id_kind: IdKind) -> Result<Self> {
-        let container = Container::open_entry(storage, &entry.file, FileKind::Segment)?;
+    fn open(
+        storage: &dyn Storage,
+        entry: &SegmentEntry,
+        shape: Shape,
+        id_kind: IdKind,
+        execution: &Execution,
+    ) -> Result<Self> {
+        let container = Container::open_entry(storage, &entry.file, FileKind::Segment, execution)?;
         let corrupt = |section: SectionKind, problem: &str| container.corrupt(section.name(), problem);
-        let json = container.required::<u8>(SectionKind::SegmentParameters)?;
+        let json = container.required::<u8>(SectionKind::SegmentParameters, execution)?;
         let parameters: SegmentParameters = serde_json::from_slice(&json)
             .map_err(|error| corrupt(SectionKind::SegmentParameters, &error.to_string()))?;
         check_parameters(&parameters, entry, shape, id_kind)
@@ -341,20 +356,21 @@ impl SegmentData {
         let SegmentParameters { documents, tokens, row_bytes, .. } = parameters;
         let count = documents as usize;
 
-        let offsets = container.required::<u64>(SectionKind::DocumentOffsets)?;
+        let offsets = container.required::<u64>(SectionKind::DocumentOffsets, execution)?;
         check_offsets(&offsets, count, tokens).map_err(|problem| corrupt(SectionKind::DocumentOffsets, &problem))?;
-        let codes = Blocks::<u8>::open(&container, SectionKind::Codes, Sound::anything())?;
+        let codes = Blocks::<u8>::open(&container, SectionKind::Codes, Sound::anything(), execution)?;
         if Some(codes.len() as u64) != tokens.checked_mul(row_bytes as u64) {
             return Err(corrupt(SectionKind::Codes, "its length is not that of the segment's tokens"));
         }
         let finite = Sound { holds: |gains, _| are_finite(gains), limit: 0, problem: "one is not finite" };
-        let gains = Blocks::<u16>::open(&container, SectionKind::Gains, finite)?;
+        let gains = Blocks::<u16>::open(&container, SectionKind::Gains, finite, execution)?;
         if gains.len() as u64 != tokens {
             return Err(corrupt(SectionKind::Gains, "its length is not that of the segment's tokens"));
         }
-        let id_table = container.required(SectionKind::IdTable)?;
+        let id_table = container.required(SectionKind::IdTable, execution)?;
         id_table::check(&id_table, count).map_err(|problem| corrupt(SectionKind::IdTable, &problem))?;
-        let cells = shape.residual.then(|| CellSections::open(&container, documents, tokens, parameters.centroids));
+        let centroids = parameters.centroids;
+        let cells = shape.residual.then(|| CellSections::open(&container, documents, tokens, centroids, execution));
         Ok(Self {
             documents,
             tokens,
@@ -363,11 +379,17 @@ impl SegmentData {
             codes,
             gains,
             cells: cells.transpose()?,
-            ids: open_ids(&container, id_kind, count)?,
+            ids: open_ids(&container, id_kind, count, execution)?,
             id_table,
-            texts: open_texts(&container, count)?,
-            metadata: StringColumn::open(&container, SectionKind::MetadataOffsets, SectionKind::Metadata, count)?,
-            truncated: open_truncated(&container, count)?,
+            texts: open_texts(&container, count, execution)?,
+            metadata: StringColumn::open(
+                &container,
+                SectionKind::MetadataOffsets,
+                SectionKind::Metadata,
+                count,
+                execution,
+            )?,
+            truncated: open_truncated(&container, count, execution)?,
             columns: Columns::default(),
             container: container.clone(),
         })
@@ -375,25 +397,31 @@ impl SegmentData {
 }
 
 impl CellSections {
-    fn open(container: &Container, documents: u32, tokens: u64, centroid_count: usize) -> Result<Self> {
+    fn open(
+        container: &Container,
+        documents: u32,
+        tokens: u64,
+        centroid_count: usize,
+        execution: &Execution,
+    ) -> Result<Self> {
         let corrupt = |section: SectionKind, problem: &str| container.corrupt(section.name(), problem);
         let below = || Sound {
             holds: |ids: &[u16], count| ids.iter().max().is_none_or(|&largest| usize::from(largest) < count),
             limit: centroid_count,
             problem: "the codec has fewer centroids",
         };
-        let centroids = Blocks::open(container, SectionKind::TokenCentroids, below())?;
+        let centroids = Blocks::open(container, SectionKind::TokenCentroids, below(), execution)?;
         if centroids.len() as u64 != tokens {
             return Err(corrupt(SectionKind::TokenCentroids, "its length is not that of the segment's tokens"));
         }
-        let cells = Blocks::open(container, SectionKind::Cells, below())?;
+        let cells = Blocks::open(container, SectionKind::Cells, below(), execution)?;
         if cells.len() > centroids.len() {
             return Err(corrupt(SectionKind::Cells, "there are more than tokens"));
         }
-        let offsets = container.required(SectionKind::CellOffsets)?;
+        let offsets = container.required(SectionKind::CellOffsets, execution)?;
         check_offsets(&offsets, documents as usize, cells.len() as u64)
             .map_err(|problem| corrupt(SectionKind::CellOffsets, &problem))?;
-        let postings = Postings::open(container, documents, centroid_count)?;
+        let postings = Postings::open(container, documents, centroid_count, execution)?;
         Ok(Self { centroids, offsets, cells, postings })
     }
 }
@@ -430,37 +458,49 @@ fn check_parameters(
     Ok(())
 }
 
-fn open_ids(container: &Container, kind: IdKind, documents: usize) -> Result<IdColumn> {
+fn open_ids(container: &Container, kind: IdKind, documents: usize, execution: &Execution) -> Result<IdColumn> {
     if kind == IdKind::Int {
-        let ids = container.required::<i64>(SectionKind::IntegerIds)?;
+        let ids = container.required::<i64>(SectionKind::IntegerIds, execution)?;
         if ids.len() != documents {
             return Err(container.corrupt(SectionKind::IntegerIds.name(), "its length is not that of the documents"));
         }
         return Ok(IdColumn::Int(ids));
     }
-    let ids = StringColumn::open(container, SectionKind::StringIdOffsets, SectionKind::StringIds, documents)?;
+    let ids =
+        StringColumn::open(container, SectionKind::StringIdOffsets, SectionKind::StringIds, documents, execution)?;
     let ids = ids.ok_or_else(|| container.corrupt(SectionKind::StringIdOffsets.name(), "the section is missing"))?;
-    let all = ids.verified()?;
-    if (0..documents).any(|document| std::str::from_utf8(all.get(document)).is_err()) {
-        return Err(container.corrupt(SectionKind::StringIds.name(), "an id is not UTF-8"));
+    let all = ids.verified(execution)?;
+    for document in 0..documents {
+        if document.is_multiple_of(STEP_DOCUMENTS) {
+            execution.check()?;
+        }
+        if std::str::from_utf8(all.get(document)).is_err() {
+            return Err(container.corrupt(SectionKind::StringIds.name(), "an id is not UTF-8"));
+        }
     }
     Ok(IdColumn::Str(ids))
 }
 
-fn open_truncated(container: &Container, documents: usize) -> Result<Option<Column<u8>>> {
+fn open_truncated(container: &Container, documents: usize, execution: &Execution) -> Result<Option<Column<u8>>> {
     let section = SectionKind::TextTruncated;
-    let truncated = container.optional::<u8>(section)?;
+    let truncated = container.optional::<u8>(section, execution)?;
     if truncated.as_ref().is_some_and(|truncated| truncated.len() != documents.div_ceil(8)) {
         return Err(container.corrupt(section.name(), "its length is not that of the documents"));
     }
     Ok(truncated)
 }
 
-fn open_texts(container: &Container, documents: usize) -> Result<Option<(Column<u8>, StringColumn)>> {
-    let Some(texts) = StringColumn::open(container, SectionKind::TextOffsets, SectionKind::Texts, documents)? else {
+fn open_texts(
+    container: &Container,
+    documents: usize,
+    execution: &Execution,
+) -> Result<Option<(Column<u8>, StringColumn)>> {
+    let Some(texts) =
+        StringColumn::open(container, SectionKind::TextOffsets, SectionKind::Texts, documents, execution)?
+    else {
         return Ok(None);
     };
-    let present = container.required::<u8>(SectionKind::TextPresent)?;
+    let present = container.required::<u8>(SectionKind::TextPresent, execution)?;
     if present.len() != documents.div_ceil(8) {
         let problem = "its length is not that of the documents";
         return Err(container.corrupt(SectionKind::TextPresent.name(), problem));

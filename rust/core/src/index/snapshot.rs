@@ -13,6 +13,7 @@ use crate::codec::{Codec, CodecOptions};
 use crate::error::{Error, Result};
 use crate::format::{Manifest, Newest, Stored, names};
 use crate::ids::{IdKind, IdRef};
+use crate::parallel::Execution;
 use crate::storage::Storage;
 
 /// One generation of an index. It never changes; readers keep it for as long as they need it.
@@ -29,12 +30,17 @@ pub struct Snapshot {
 
 impl Snapshot {
     /// Opens the files of a generation. Those that `known` has open already are not opened again.
-    pub(crate) fn open(storage: &dyn Storage, generation: u64, known: Option<&Self>) -> Result<Self> {
+    pub(crate) fn open(
+        storage: &dyn Storage,
+        generation: u64,
+        known: Option<&Self>,
+        execution: &Execution,
+    ) -> Result<Self> {
         let stored = Manifest::read(storage, generation)?;
         let manifest = &stored.manifest;
         let codec = match known.filter(|known| known.manifest().codec == manifest.codec) {
             Some(known) => known.codec.clone(),
-            None => codec_file::open(storage, manifest)?.map(Arc::new),
+            None => codec_file::open(storage, manifest, execution)?.map(Arc::new),
         };
         let shape = Shape::new(&manifest.codec_options, codec.as_deref());
         let id_kind = manifest.id_kind.unwrap_or(IdKind::Int);
@@ -48,8 +54,8 @@ impl Snapshot {
             };
             segments.push(match known.and_then(|known| known.segments.iter().find(same_file)) {
                 Some(segment) if segment.entry() == entry => Arc::clone(segment),
-                Some(segment) => Arc::new(segment.reopen(storage, entry)?),
-                None => Arc::new(Segment::open(storage, entry, shape, id_kind)?),
+                Some(segment) => Arc::new(segment.reopen(storage, entry, execution)?),
+                None => Arc::new(Segment::open(storage, entry, shape, id_kind, execution)?),
             });
         }
         Ok(Self::assemble(stored, codec, segments))
@@ -198,14 +204,14 @@ pub(crate) fn without_folder(storage: &dyn Storage, error: Error) -> Error {
 /// # Errors
 /// [`Error::Damaged`] if that is not whole: an older one would be without documents that are there. [`Error::NotAnIndex`];
 /// what else keeps a file from being read, one of a newer format above all.
-pub(crate) fn open_newest(storage: &dyn Storage, known: Option<&Snapshot>) -> Result<Snapshot> {
+pub(crate) fn open_newest(storage: &dyn Storage, known: Option<&Snapshot>, execution: &Execution) -> Result<Snapshot> {
     loop {
-        let generation = newest(storage).map_err(|error| damaged(storage, error))?;
-        match Snapshot::open(storage, generation, known) {
+        let generation = newest(storage).or_else(|error| Err(damaged(storage, error, execution)?))?;
+        match Snapshot::open(storage, generation, known, execution) {
             Ok(snapshot) => return Ok(snapshot),
             Err(error) if !is_broken(&error) => return Err(error),
             // A commit in between may have removed the generation, or files of it.
-            Err(error) if newest(storage).ok() == Some(generation) => return Err(damaged(storage, error)),
+            Err(error) if newest(storage).ok() == Some(generation) => return Err(damaged(storage, error, execution)?),
             Err(_) => {}
         }
     }
@@ -227,15 +233,28 @@ pub(crate) fn read_newest(storage: &dyn Storage) -> Result<Stored> {
 }
 
 /// The error of a newest generation that is broken, with the newest one that is whole.
-fn damaged(storage: &dyn Storage, error: Error) -> Error {
+///
+/// # Errors
+/// [`Error::Interrupted`] while that is looked for.
+fn damaged(storage: &dyn Storage, error: Error, execution: &Execution) -> Result<Error> {
     if !is_broken(&error) {
-        return error;
+        return Ok(error);
     }
     let present = generations(storage).unwrap_or_default();
     let noted = Newest::read(storage).map(|note| note.generation);
-    let Some(generation) = present.first().copied().max(noted) else { return error };
-    let sound = present.into_iter().find(|&older| Snapshot::open(storage, older, None).is_ok());
-    Error::Damaged { generation, sound, source: Box::new(error) }
+    let Some(generation) = present.first().copied().max(noted) else { return Ok(error) };
+    let mut sound = None;
+    for older in present {
+        match Snapshot::open(storage, older, None, execution) {
+            Ok(_) => {
+                sound = Some(older);
+                break;
+            }
+            Err(Error::Interrupted) => return Err(Error::Interrupted),
+            Err(_) => {}
+        }
+    }
+    Ok(Error::Damaged { generation, sound, source: Box::new(error) })
 }
 
 fn is_broken(error: &Error) -> bool {

@@ -3,6 +3,7 @@
 use crate::error::Result;
 use crate::format::section::SectionKind;
 use crate::format::{Blocks, Container, Sound};
+use crate::parallel::Execution;
 use crate::storage::Column;
 
 /// Borrowed strings: string `i` is `bytes[offsets[i]..offsets[i + 1]]`.
@@ -34,11 +35,12 @@ impl StringColumn {
         offsets: SectionKind,
         bytes: SectionKind,
         documents: usize,
+        execution: &Execution,
     ) -> Result<Option<Self>> {
-        let Some(starts) = container.optional::<u64>(offsets)? else {
+        let Some(starts) = container.optional::<u64>(offsets, execution)? else {
             return Ok(None);
         };
-        let bytes = Blocks::open(container, bytes, Sound::anything())?;
+        let bytes = Blocks::open(container, bytes, Sound::anything(), execution)?;
         check_offsets(&starts, documents, bytes.len() as u64)
             .map_err(|problem| container.corrupt(offsets.name(), problem))?;
         Ok(Some(Self { offsets: starts, bytes }))
@@ -56,9 +58,9 @@ impl StringColumn {
     /// All strings, once every block of them is sound.
     ///
     /// # Errors
-    /// [`crate::Error::Corrupt`].
-    pub(crate) fn verified(&self) -> Result<Strings<'_>> {
-        Ok(Strings { offsets: &self.offsets, bytes: self.bytes.all()? })
+    /// [`crate::Error::Corrupt`], [`crate::Error::Interrupted`].
+    pub(crate) fn verified(&self, execution: &Execution) -> Result<Strings<'_>> {
+        Ok(Strings { offsets: &self.offsets, bytes: self.bytes.verified(execution)? })
     }
 
     /// All strings, for a caller that has verified the file.

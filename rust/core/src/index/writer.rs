@@ -108,7 +108,7 @@ pub struct Writer {
 }
 
 impl Writer {
-    pub(super) fn new(shared: Arc<Shared>, merges: bool) -> Result<Self> {
+    pub(super) fn new(shared: Arc<Shared>, merges: bool, execution: &Execution) -> Result<Self> {
         if shared.pinned {
             return Err(Error::invalid(
                 "this index was opened at a generation, and is for reading only; open it without generation= to write, or \
@@ -116,7 +116,7 @@ impl Writer {
             ));
         }
         let lock = shared.lock()?;
-        shared.refresh()?;
+        shared.refresh(execution)?;
         let base = shared.snapshot();
         let mut writer = Self {
             lock,
@@ -409,7 +409,7 @@ impl Writer {
         let (shape, kind) = (self.shape(), self.kind());
         let source = self.pending.source(kind, shape.residual);
         let entry = write_segment(self.storage(), name, shape, kind, &[source], execution)?;
-        Segment::open(self.storage(), &entry, shape, kind)
+        Segment::open(self.storage(), &entry, shape, kind, execution)
     }
 
     /// Commits the segments as the next generation, and goes on from there.

@@ -14,6 +14,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use crate::error::Result;
+use crate::parallel::Execution;
 
 pub use blob::Blob;
 pub use fs::FileStorage;
@@ -38,8 +39,9 @@ pub trait Storage: fmt::Debug + Send + Sync {
     /// The whole content of a file. The file must not change any more.
     ///
     /// # Errors
-    /// [`crate::error::Error::Io`], of kind `NotFound` if there is no such file.
-    fn open(&self, name: &str) -> Result<Blob>;
+    /// [`crate::error::Error::Io`], of kind `NotFound` if there is no such file; [`crate::error::Error::Interrupted`] while
+    /// it is read into memory.
+    fn open(&self, name: &str, execution: &Execution) -> Result<Blob>;
 
     /// A new, empty file. One that is there already is unlinked first, never truncated: a reader may have mapped it.
     ///
