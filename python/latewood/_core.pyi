@@ -6,8 +6,6 @@ from typing import Any, TypeAlias, final
 import numpy as np
 from numpy.typing import NDArray
 
-from latewood.feedback import Feedback
-
 __version__: str
 
 _Ids: TypeAlias = list[str] | NDArray[np.int64]
@@ -131,42 +129,27 @@ class Index:
         self,
         query_values: NDArray[np.float32],
         query_offsets: NDArray[np.int64],
-        *,
-        k: int = 10,
-        weights: NDArray[np.float32] | None = None,
-        gather: str | None = None,
-        candidates: int | None = None,
-        probes: int | None = None,
-        threshold: float | None = None,
-        filter: str | None = None,
-        ids: Sequence[str] | Sequence[int] | NDArray[np.int64] | None = None,
-        feedback: Feedback | None = None,
-        threads: int | None = None,
+        weights: NDArray[np.float32] | None,
+        options: object,
     ) -> Results:
-        """`gather`: "exact", "flood", "postings" or None to choose; `filter`: JSON; `ids`: search only among these;
-        `feedback`: search twice."""
+        """`options`: a frozen dataclass, read by attribute (rust/bindings/src/options.rs)."""
 
     def rerank(
         self,
         query_values: NDArray[np.float32],
         query_offsets: NDArray[np.int64],
+        weights: NDArray[np.float32] | None,
         candidate_ids: Sequence[str] | Sequence[int] | NDArray[np.int64],
         candidate_offsets: NDArray[np.int64],
-        *,
-        scores: NDArray[np.float64] | None = None,
-        weights: NDArray[np.float32] | None = None,
-        k: int | None = None,
-        alpha: float | None = None,
-        beta: int | None = None,
-        missing: str = "error",
-        threads: int | None = None,
+        candidate_scores: NDArray[np.float64] | None,
+        options: object,
     ) -> Results:
-        """`k=None` returns every candidate; `missing`: "error" or "skip"."""
+        """`options`: as for `search`."""
 
     def explain(
         self, query_values: NDArray[np.float32], id: str | int, weights: NDArray[np.float32] | None = None
-    ) -> NDArray[np.float32]:
-        """Weighted dot products as the score counts them, `[query tokens, document tokens]`."""
+    ) -> tuple[NDArray[np.float32], str | None]:
+        """Weighted dot products as the score counts them, `[query tokens, document tokens]`, and the text."""
 
 @final
 class Results:
@@ -178,6 +161,9 @@ class Results:
     def scores(self) -> NDArray[np.float32]: ...
     @property
     def offsets(self) -> NDArray[np.int64]: ...
+    def lists(self) -> tuple[list[Any], list[float], list[int]]:
+        """Ids, scores and offsets."""
+
     def documents(self) -> list[tuple[str | None, str | None]]:
         """(text, metadata as JSON) of each hit, as of the search."""
 
@@ -192,6 +178,10 @@ class Results:
     @property
     def stats(self) -> dict[str, float]:
         """Counts (`queries`, `gathered`, `pruned`, `scored`, `scored_tokens`, `feedback_vectors`), seconds by stage."""
+
+    @property
+    def plan(self) -> dict[str, Any]:
+        """How candidates were found: `gather`, `probes`, `threshold`, `max_scored`, and `without_effect`, a list."""
 
     @property
     def added(self) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int64]]:

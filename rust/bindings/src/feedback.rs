@@ -11,7 +11,7 @@ pub(crate) struct PyFeedback {
     documents: usize,
     clusters: usize,
     vectors: usize,
-    beta: f32,
+    weight: f32,
     weighting: String,
     mode: String,
     rescored: usize,
@@ -19,10 +19,10 @@ pub(crate) struct PyFeedback {
 
 impl PyFeedback {
     pub(crate) fn to_core(&self, py: Python<'_>) -> PyResult<Feedback> {
-        let Self { documents, clusters, vectors, beta, rescored, .. } = *self;
+        let Self { documents, clusters, vectors, weight, rescored, .. } = *self;
         let weighting = named(py, "weighting", &Weighting::NAMES, &self.weighting)?;
         let mode = named(py, "mode", &FeedbackMode::NAMES, &self.mode)?;
-        Ok(Feedback { documents, clusters, vectors, beta, weighting, mode, rescored })
+        Ok(Feedback { documents, clusters, vectors, weight, weighting, mode, rescored })
     }
 }
 

@@ -8,18 +8,19 @@ use latewood_core::codec::{CodecKind, CodecOptions};
 use latewood_core::ids::IdRef;
 use latewood_core::index::{Filter, Index, IndexOptions, Snapshot};
 use latewood_core::parallel::Execution;
-use latewood_core::search::{self, Candidates, GatherKind, RerankOptions, SearchOptions};
+use latewood_core::search::{self, Answer, Candidates};
 use latewood_core::storage::{FileStorage, Storage};
 use latewood_core::tokens::TokenMatrix;
 use latewood_core::{Error, Result};
 use numpy::{IntoPyArray, PyArray1, PyArray2, PyArrayMethods, PyReadonlyArray1, PyReadonlyArray2};
 use pyo3::prelude::*;
+use pythonize::pythonize;
 
 use crate::arrays::{self, GivenId, Ragged};
 use crate::detach::detached;
 use crate::errors::{invalid, to_python};
-use crate::feedback::{PyFeedback, named};
-use crate::results::{PyResults, explain, ids_to_python};
+use crate::options::{PyRerankOptions, PySearchOptions, PySelection};
+use crate::results::{PyResults, explain, ids_to_python, text};
 use crate::writer::PyWriter;
 
 /// Decoded vectors: flat values `[tokens, dim]` and offsets `[documents + 1]`.
@@ -156,8 +157,7 @@ impl PyIndex {
     /// What the index holds.
     fn info<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let info = detached(py, None, |_| Ok(self.index.info()))?;
-        let text = serde_json::to_string(&info).map_err(|error| invalid(py, error.to_string()))?;
-        py.import("json")?.call_method1("loads", (text,))
+        Ok(pythonize(py, &info)?)
     }
 
     /// Verify every checksum and count.
@@ -220,36 +220,19 @@ impl PyIndex {
         Ok((values.into_pyarray(py).reshape([*offsets.last().unwrap_or(&0) as usize, dim])?, offsets.into_pyarray(py)))
     }
 
-    /// The k best documents for each query.
-    #[pyo3(signature = (query_values, query_offsets, *, k=10, weights=None, gather=None, candidates=None, probes=None,
-                        threshold=None, filter=None, ids=None, feedback=None, threads=None))]
-    #[expect(clippy::too_many_arguments, reason = "keyword arguments of a search")]
+    /// The best documents for each query.
+    #[pyo3(signature = (query_values, query_offsets, weights, options))]
     fn search(
         &self,
         py: Python<'_>,
         query_values: PyReadonlyArray2<'_, f32>,
         query_offsets: PyReadonlyArray1<'_, i64>,
-        k: i64,
         weights: Option<PyReadonlyArray1<'_, f32>>,
-        gather: Option<&str>,
-        candidates: Option<i64>,
-        probes: Option<i64>,
-        threshold: Option<f32>,
-        filter: Option<&str>,
-        ids: Option<&Bound<'_, PyAny>>,
-        feedback: Option<PyFeedback>,
-        threads: Option<usize>,
+        options: &Bound<'_, PyAny>,
     ) -> PyResult<PyResults> {
-        let options = SearchOptions {
-            k: positive(py, "k", k)?,
-            gather: gather.map(|name| named(py, "gather", &GatherKind::NAMES, name)).transpose()?,
-            candidates: candidates.map(|value| positive(py, "candidates", value)).transpose()?,
-            probes: probes.map(|value| positive(py, "probes", value)).transpose()?,
-            threshold,
-            filter: filter.map(|filter| read_filter(py, Some(filter))).transpose()?,
-            ids: ids.map(arrays::ids).transpose()?,
-            feedback: feedback.map(|feedback| feedback.to_core(py)).transpose()?,
-        };
+        let selection: PySelection = options.extract()?;
+        let threads = selection.threads;
+        let options = options.extract::<PySearchOptions<'_>>()?.into_core(py, selection)?;
         let queries = Ragged::new(query_values, query_offsets);
         self.rank(py, &queries, weights.as_ref(), threads, |snapshot, queries, weights, execution| {
             search::search(snapshot, queries, weights, &options, execution)
@@ -257,33 +240,25 @@ impl PyIndex {
     }
 
     /// Each query's candidates, best first.
-    #[pyo3(signature = (query_values, query_offsets, candidate_ids, candidate_offsets, *, scores=None, weights=None,
-                        k=None, alpha=None, beta=None, missing="error", threads=None))]
-    #[expect(clippy::too_many_arguments, reason = "keyword arguments of a rerank")]
+    #[pyo3(signature = (query_values, query_offsets, weights, candidate_ids, candidate_offsets, candidate_scores, options))]
+    #[expect(clippy::too_many_arguments, reason = "the arrays of two ragged batches")]
     fn rerank(
         &self,
         py: Python<'_>,
         query_values: PyReadonlyArray2<'_, f32>,
         query_offsets: PyReadonlyArray1<'_, i64>,
+        weights: Option<PyReadonlyArray1<'_, f32>>,
         candidate_ids: &Bound<'_, PyAny>,
         candidate_offsets: PyReadonlyArray1<'_, i64>,
-        scores: Option<PyReadonlyArray1<'_, f64>>,
-        weights: Option<PyReadonlyArray1<'_, f32>>,
-        k: Option<i64>,
-        alpha: Option<f64>,
-        beta: Option<i64>,
-        missing: &str,
-        threads: Option<usize>,
+        candidate_scores: Option<PyReadonlyArray1<'_, f64>>,
+        options: &Bound<'_, PyAny>,
     ) -> PyResult<PyResults> {
-        let options = RerankOptions {
-            k: k.map(|value| positive(py, "k", value)).transpose()?,
-            alpha,
-            beta: beta.map(|value| positive(py, "beta", value)).transpose()?,
-            skip_missing: skip_missing(py, missing)?,
-        };
+        let selection: PySelection = options.extract()?;
+        let threads = selection.threads;
+        let options = options.extract::<PyRerankOptions>()?.into_core(py, selection)?;
         let ids: Vec<GivenId> = arrays::ids(candidate_ids)?;
         let ids: Vec<IdRef<'_>> = ids.iter().map(IdRef::from).collect();
-        let scores = scores.as_ref().map(|scores| arrays::slice(scores, "scores")).transpose()?;
+        let scores = candidate_scores.as_ref().map(|scores| arrays::slice(scores, "scores")).transpose()?;
         let candidates =
             Candidates { ids: &ids, offsets: arrays::slice(&candidate_offsets, "candidate offsets")?, scores };
         let queries = Ragged::new(query_values, query_offsets);
@@ -292,7 +267,7 @@ impl PyIndex {
         })
     }
 
-    /// Weighted dot products of every query token with every token of one document.
+    /// Weighted dot products of every query token with every token of one document, and the document's text.
     #[pyo3(signature = (query_values, id, weights=None))]
     fn explain<'py>(
         &self,
@@ -300,9 +275,11 @@ impl PyIndex {
         query_values: PyReadonlyArray2<'py, f32>,
         id: &Bound<'py, PyAny>,
         weights: Option<PyReadonlyArray1<'py, f32>>,
-    ) -> PyResult<Bound<'py, PyArray2<f32>>> {
+    ) -> PyResult<(Bound<'py, PyArray2<f32>>, Option<String>)> {
         let id: GivenId = arrays::id(id)?;
-        explain(py, &self.index.snapshot(), query_values, weights, |snapshot| snapshot.locate(&id))
+        let snapshot = self.index.snapshot();
+        let at = snapshot.locate(&id).map_err(|error| to_python(py, &error))?;
+        Ok((explain(py, &snapshot, query_values, weights, at)?, text(py, &snapshot, at)?))
     }
 }
 
@@ -314,21 +291,14 @@ impl PyIndex {
         queries: &Ragged<'_>,
         weights: Option<&PyReadonlyArray1<'_, f32>>,
         threads: Option<usize>,
-        work: impl FnOnce(
-            &Snapshot,
-            &TokenMatrix<'_>,
-            Option<&[f32]>,
-            &Execution,
-        ) -> Result<(Vec<search::Ranking>, search::Stats)>
-        + Send,
+        work: impl FnOnce(&Snapshot, &TokenMatrix<'_>, Option<&[f32]>, &Execution) -> Result<Answer> + Send,
     ) -> PyResult<PyResults> {
         let (values, offsets, dim) = (queries.values()?, queries.offsets()?, queries.dim());
         let weights = weights.map(|weights| arrays::slice(weights, "weights")).transpose()?;
         detached(py, threads, |execution| {
             let snapshot = self.index.snapshot();
             let queries = TokenMatrix::new(values, offsets, dim, |item| format!("query {item}"))?;
-            let (rankings, stats) = work(&snapshot, &queries, weights, execution)?;
-            Ok(PyResults::new(snapshot, &rankings, stats))
+            Ok(PyResults::new(Arc::clone(&snapshot), work(&snapshot, &queries, weights, execution)?))
         })
     }
 }
@@ -336,13 +306,6 @@ impl PyIndex {
 /// A filter from JSON; without one, the filter that lets every document through.
 pub(crate) fn read_filter(py: Python<'_>, json: Option<&str>) -> PyResult<Filter> {
     Filter::from_json(json.unwrap_or("{}")).map_err(|error| to_python(py, &error))
-}
-
-fn positive(py: Python<'_>, name: &str, value: i64) -> PyResult<usize> {
-    usize::try_from(value)
-        .ok()
-        .filter(|&value| value > 0)
-        .ok_or_else(|| invalid(py, format!("{name} must be at least 1, not {value}")))
 }
 
 /// What `missing` says about ids that the index does not have.

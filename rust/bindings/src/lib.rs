@@ -10,6 +10,7 @@ mod errors;
 mod feedback;
 mod index;
 mod maxsim;
+mod options;
 mod pooling;
 mod results;
 mod writer;

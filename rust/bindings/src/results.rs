@@ -4,13 +4,15 @@ use std::sync::Arc;
 
 use latewood_core::ids::{Id, IdKind};
 use latewood_core::index::{Location, Snapshot};
-use latewood_core::search::{self, Hit, Ranking, Stats};
+use latewood_core::search::{self, Answer, Hit, Plan, Ranking, Stats};
 use latewood_core::tokens::TokenMatrix;
 use numpy::{
     IntoPyArray, PyArray1, PyArray2, PyArrayMethods, PyReadonlyArray1, PyReadonlyArray2, PyUntypedArrayMethods,
 };
+use pyo3::IntoPyObjectExt;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyList};
+use pyo3::types::PyList;
+use pythonize::pythonize;
 
 use crate::arrays::{self, Ragged};
 use crate::detach::detached;
@@ -24,6 +26,7 @@ pub(crate) struct PyResults {
     hits: Vec<Hit>,
     offsets: Vec<i64>,
     stats: Stats,
+    plan: Plan,
     added: Added,
 }
 
@@ -35,25 +38,36 @@ struct Added {
     offsets: Vec<i64>,
 }
 
+/// Ids, scores and offsets.
+type Lists<'py> = (Bound<'py, PyList>, Vec<f32>, Vec<i64>);
+
 /// Added vectors `[n, dim]`, their weights `[n]` and offsets `[queries + 1]`.
 type AddedArrays<'py> = (Bound<'py, PyArray2<f32>>, Bound<'py, PyArray1<f32>>, Bound<'py, PyArray1<i64>>);
 
 impl PyResults {
-    pub(crate) fn new(snapshot: Arc<Snapshot>, rankings: &[Ranking], stats: Stats) -> Self {
+    pub(crate) fn new(snapshot: Arc<Snapshot>, answer: Answer) -> Self {
+        let Answer { rankings, stats, plan } = answer;
         let flat = |part: fn(&Ranking) -> &Vec<f32>| rankings.iter().flat_map(part).copied().collect();
         let added = Added {
             dim: snapshot.dim(),
             vectors: flat(|ranking| &ranking.expansion.vectors),
             weights: flat(|ranking| &ranking.expansion.weights),
-            offsets: ends(rankings, |ranking| ranking.expansion.weights.len()),
+            offsets: ends(&rankings, |ranking| ranking.expansion.weights.len()),
         };
         Self {
             snapshot,
             hits: rankings.iter().flat_map(|ranking| &ranking.hits).copied().collect(),
-            offsets: ends(rankings, |ranking| ranking.hits.len()),
+            offsets: ends(&rankings, |ranking| ranking.hits.len()),
             stats,
+            plan,
             added,
         }
+    }
+
+    /// Where the document of a hit is.
+    fn at(&self, py: Python<'_>, hit: usize) -> PyResult<Location> {
+        let found = self.hits.get(hit).map(|hit| hit.at);
+        found.ok_or_else(|| invalid(py, format!("there is no hit {hit}")))
     }
 }
 
@@ -69,6 +83,16 @@ impl PyResults {
         self.hits.iter().map(|hit| hit.score).collect::<Vec<_>>().into_pyarray(py)
     }
 
+    /// Ids, scores and offsets as lists.
+    fn lists<'py>(&self, py: Python<'py>) -> PyResult<Lists<'py>> {
+        let ids = self.hits.iter().map(|hit| match self.snapshot.id(hit.at) {
+            Id::Int(value) => value.into_bound_py_any(py),
+            Id::Str(text) => text.into_bound_py_any(py),
+        });
+        let ids = PyList::new(py, ids.collect::<PyResult<Vec<_>>>()?)?;
+        Ok((ids, self.hits.iter().map(|hit| hit.score).collect(), self.offsets.clone()))
+    }
+
     /// Text and metadata of each hit.
     fn documents(&self, py: Python<'_>) -> PyResult<Vec<(Option<String>, Option<String>)>> {
         let document = |hit: &Hit| self.snapshot.text_and_metadata(hit.at).map_err(|error| to_python(py, &error));
@@ -77,8 +101,7 @@ impl PyResults {
 
     /// Text of one hit.
     fn text(&self, py: Python<'_>, hit: usize) -> PyResult<Option<String>> {
-        let at = self.hits.get(hit).ok_or_else(|| invalid(py, format!("there is no hit {hit}")))?.at;
-        Ok(self.snapshot.text_and_metadata(at).map_err(|error| to_python(py, &error))?.0)
+        text(py, &self.snapshot, self.at(py, hit)?)
     }
 
     /// Weighted dot products of every query token with every token of one hit, as it was when it was found.
@@ -90,8 +113,7 @@ impl PyResults {
         hit: usize,
         weights: Option<PyReadonlyArray1<'py, f32>>,
     ) -> PyResult<Bound<'py, PyArray2<f32>>> {
-        let at = self.hits.get(hit).ok_or_else(|| invalid(py, format!("there is no hit {hit}")))?.at;
-        explain(py, &self.snapshot, query_values, weights, |_| Ok(at))
+        explain(py, &self.snapshot, query_values, weights, self.at(py, hit)?)
     }
 
     #[getter]
@@ -106,56 +128,26 @@ impl PyResults {
         Ok((vectors, PyArray1::from_slice(py, weights), PyArray1::from_slice(py, offsets)))
     }
 
+    /// Counts and seconds.
     #[getter]
-    fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
-        let stats = PyDict::new(py);
-        let Stats {
-            queries,
-            gathered,
-            pruned,
-            scored,
-            scored_tokens,
-            feedback_vectors,
-            feedback_s,
-            prepare_s,
-            gather_s,
-            prune_s,
-            score_s,
-            top_k_s,
-        } = self.stats;
-        let counts = [
-            ("queries", queries),
-            ("gathered", gathered),
-            ("pruned", pruned),
-            ("scored", scored),
-            ("scored_tokens", scored_tokens),
-            ("feedback_vectors", feedback_vectors),
-        ];
-        for (name, count) in counts {
-            stats.set_item(name, count)?;
-        }
-        let seconds = [
-            ("feedback_s", feedback_s),
-            ("prepare_s", prepare_s),
-            ("gather_s", gather_s),
-            ("prune_s", prune_s),
-            ("score_s", score_s),
-            ("top_k_s", top_k_s),
-        ];
-        for (name, seconds) in seconds {
-            stats.set_item(name, seconds)?;
-        }
-        Ok(stats)
+    fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        Ok(pythonize(py, &self.stats)?)
+    }
+
+    /// How candidates were found.
+    #[getter]
+    fn plan<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        Ok(pythonize(py, &self.plan)?)
     }
 }
 
-/// Weighted dot products, `[query tokens, document tokens]`, of one query with the document that `locate` finds.
+/// Weighted dot products, `[query tokens, document tokens]`, of one query with one document.
 pub(crate) fn explain<'py>(
     py: Python<'py>,
     snapshot: &Snapshot,
     query_values: PyReadonlyArray2<'py, f32>,
     weights: Option<PyReadonlyArray1<'py, f32>>,
-    locate: impl FnOnce(&Snapshot) -> latewood_core::Result<Location> + Send,
+    at: Location,
 ) -> PyResult<Bound<'py, PyArray2<f32>>> {
     let tokens = query_values.shape()[0];
     let offsets = PyArray1::from_vec(py, vec![0, tokens as i64]);
@@ -164,10 +156,15 @@ pub(crate) fn explain<'py>(
     let weights = weights.as_ref().map(|weights| arrays::slice(weights, "weights")).transpose()?;
     let matrix = detached(py, None, |_| {
         let query = TokenMatrix::new(values, offsets, dim, |_| "the query".to_owned())?;
-        search::explain(snapshot, &query, weights, locate(snapshot)?)
+        search::explain(snapshot, &query, weights, at)
     })?;
     let columns = matrix.len().checked_div(tokens).unwrap_or(0);
     matrix.into_pyarray(py).reshape([tokens, columns])
+}
+
+/// The text of one document.
+pub(crate) fn text(py: Python<'_>, snapshot: &Snapshot, at: Location) -> PyResult<Option<String>> {
+    Ok(snapshot.text_and_metadata(at).map_err(|error| to_python(py, &error))?.0)
 }
 
 /// Running sums of `count`, from 0.

@@ -16,7 +16,7 @@ pub(super) struct Allowed {
 impl Allowed {
     pub(super) fn new(snapshot: &Snapshot, options: &SearchOptions, execution: &Execution) -> Result<Self> {
         let mut chosen: Option<Vec<RoaringBitmap>> = None;
-        if let Some(filter) = &options.filter {
+        if let Some(filter) = options.selection.filters.first() {
             chosen = Some(snapshot.matching(filter, execution)?);
         }
         if let Some(ids) = &options.ids {

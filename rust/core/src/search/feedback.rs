@@ -12,7 +12,7 @@ use std::cmp::Reverse;
 use std::time::Instant;
 
 use super::allowed::Allowed;
-use super::gather::{CANDIDATES, Plan};
+use super::plan::{MAX_SCORED, Plan};
 use super::prepare::Prepared;
 use super::rerank::score_in_document_order;
 use super::top_k::{Hit, top_k};
@@ -42,9 +42,9 @@ impl FeedbackMode {
 /// How much the added vectors weigh.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Weighting {
-    /// In proportion to their inverse document frequencies, with a sum of `beta` times that of the query's own weights.
+    /// In proportion to their inverse document frequencies, with a sum of `weight` times that of the query's own weights.
     Normalised,
-    /// `beta` times their inverse document frequencies, as in the paper: in large collections, ten of them outweigh a
+    /// `weight` times their inverse document frequencies, as in the paper: in large collections, ten of them outweigh a
     /// query of thirty tokens.
     Raw,
 }
@@ -64,8 +64,8 @@ pub struct Feedback {
     /// Means that join the query, at most: no more than make it [`MAX_QUERY_TOKENS`] long.
     pub vectors: usize,
     /// Weight of the expansion; 0 leaves the query as it was.
-    pub beta: f32,
-    /// What `beta` multiplies.
+    pub weight: f32,
+    /// What `weight` multiplies.
     pub weighting: Weighting,
     /// What the expanded query is asked.
     pub mode: FeedbackMode,
@@ -101,18 +101,32 @@ impl<'a> TwoPasses<'a> {
     ) -> Result<Self> {
         feedback.validate()?;
         check_cells(snapshot)?;
-        let SearchOptions { k, gather, candidates, probes, threshold, .. } = *options;
-        let (first_k, candidates) = match feedback.mode {
-            FeedbackMode::Ranker => (feedback.documents, candidates),
+        let k = options.selection.wanted();
+        let (first_k, max_scored) = match feedback.mode {
+            FeedbackMode::Ranker => (feedback.documents, options.max_scored),
             // All documents that will be scored again are hits here; eight times as many need not be scored for that.
             FeedbackMode::Reranker => {
                 let wanted = feedback.rescored.max(feedback.documents).max(k);
-                (wanted, Some(candidates.unwrap_or(CANDIDATES.max(wanted))))
+                (wanted, Some(options.max_scored.unwrap_or(MAX_SCORED.max(wanted))))
             }
         };
-        let narrow = SearchOptions { k: first_k, gather, candidates, probes, threshold, ..SearchOptions::default() };
-        let first = Plan::choose(snapshot, allowed, &narrow);
-        Ok(Self { feedback, first, first_k, second: Plan::choose(snapshot, allowed, options), k })
+        let narrow = SearchOptions {
+            gather: options.gather,
+            max_scored,
+            probes: options.probes,
+            threshold: options.threshold,
+            ..SearchOptions::default()
+        };
+        let first = Plan::choose(snapshot, allowed, first_k, &narrow);
+        Ok(Self { feedback, first, first_k, second: Plan::choose(snapshot, allowed, k, options), k })
+    }
+
+    /// How the documents were found that the hits come from.
+    pub(super) fn plan(&self) -> &Plan {
+        match self.feedback.mode {
+            FeedbackMode::Ranker => &self.second,
+            FeedbackMode::Reranker => &self.first,
+        }
     }
 
     /// Both passes for one query. Counts and seconds of the passes are summed.
@@ -181,8 +195,8 @@ impl Feedback {
                 "feedback cannot add {vectors} vectors from {clusters} clusters; ask for more clusters or fewer vectors"
             )));
         }
-        if !self.beta.is_finite() || self.beta < 0.0 {
-            return Err(Error::invalid("beta of feedback must be a finite number of at least 0"));
+        if !self.weight.is_finite() || self.weight < 0.0 {
+            return Err(Error::invalid("weight of feedback must be a finite number of at least 0"));
         }
         Ok(())
     }
@@ -231,7 +245,7 @@ impl Feedback {
                 if total > 0.0 { asked / total } else { 0.0 }
             }
         };
-        rarity.iter().map(|rarity| (f64::from(self.beta) * scale * rarity) as f32).collect()
+        rarity.iter().map(|rarity| (f64::from(self.weight) * scale * rarity) as f32).collect()
     }
 }
 
@@ -280,7 +294,7 @@ mod tests {
 
     fn feedback(weighting: Weighting) -> Feedback {
         let mode = FeedbackMode::Ranker;
-        Feedback { documents: 3, clusters: 24, vectors: 10, beta: 0.5, weighting, mode, rescored: 1000 }
+        Feedback { documents: 3, clusters: 24, vectors: 10, weight: 0.5, weighting, mode, rescored: 1000 }
     }
 
     #[test]
@@ -311,8 +325,8 @@ mod tests {
             Feedback { vectors: 0, ..good.clone() },
             Feedback { rescored: 0, ..good.clone() },
             Feedback { vectors: 25, ..good.clone() },
-            Feedback { beta: -0.1, ..good.clone() },
-            Feedback { beta: f32::NAN, ..good.clone() },
+            Feedback { weight: -0.1, ..good.clone() },
+            Feedback { weight: f32::NAN, ..good.clone() },
         ] {
             assert!(bad.validate().is_err(), "{bad:?}");
         }

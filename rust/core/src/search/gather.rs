@@ -1,4 +1,4 @@
-//! Candidates for a query: every way to find them, behind one trait, and the choice between them.
+//! Candidates for a query: every way to find them, behind one trait.
 
 mod flood;
 mod postings;
@@ -7,23 +7,12 @@ use std::cmp::Ordering;
 
 use super::allowed::Allowed;
 use super::prepare::Prepared;
-use super::{GatherKind, SearchOptions};
 use crate::error::Result;
 use crate::index::{Location, Snapshot};
 use crate::parallel::Execution;
 
-use flood::Flood;
-use postings::Postings;
-
-/// Documents scored on their codes, at most, unless the user says otherwise.
-pub(super) const CANDIDATES: usize = 512;
-/// At least this many candidates for each hit wanted.
-const CANDIDATES_PER_HIT: usize = 8;
-/// Cells probed for each query token: on 1.4 M real token vectors 2 find .986 of the exact top 10, 4 find .988, and 16
-/// no more.
-const PROBES: usize = 4;
-/// Above this many token vectors, walking posting lists is cheaper than looking at every document.
-const FLOOD_TOKENS: u64 = 2_000_000;
+pub(super) use flood::Flood;
+pub(super) use postings::Postings;
 
 /// A document that may be a hit, with an estimate of its score.
 #[derive(Clone, Copy, Debug)]
@@ -87,37 +76,4 @@ pub(super) fn estimate_by_centroids(
         block.iter_mut().zip(estimates).for_each(|(candidate, estimate)| candidate.estimate = estimate);
     }
     Ok(())
-}
-
-/// How a search finds what it scores.
-pub(super) enum Plan {
-    /// Every allowed document is scored.
-    Exhaustive,
-    /// A gatherer finds candidates, of which so many are scored at most.
-    Candidates(Box<dyn Gather>, usize),
-}
-
-impl Plan {
-    /// The user's choice, or the cheapest way that the index's size allows.
-    pub(super) fn choose(snapshot: &Snapshot, allowed: &Allowed, options: &SearchOptions) -> Self {
-        let candidates =
-            options.candidates.unwrap_or(CANDIDATES.max(options.k.saturating_mul(CANDIDATES_PER_HIT))).max(options.k);
-        let flat = snapshot.codec.as_ref().is_none_or(|codec| codec.centroid_count() == 0);
-        let few = options.gather.is_none() && allowed.documents(snapshot) <= candidates as u64;
-        if flat || few {
-            return Self::Exhaustive;
-        }
-        // Posting lists name documents that a filter does not allow: too few of the others would be among the candidates.
-        let flood = snapshot.tokens() <= FLOOD_TOKENS || allowed.is_restricted();
-        let by_size = if flood { GatherKind::Flood } else { GatherKind::Postings };
-        let gather: Box<dyn Gather> = match options.gather.unwrap_or(by_size) {
-            GatherKind::Exact => return Self::Exhaustive,
-            GatherKind::Flood => Box::new(Flood),
-            GatherKind::Postings => Box::new(Postings {
-                probes: options.probes.unwrap_or(PROBES),
-                threshold: options.threshold.unwrap_or(f32::NEG_INFINITY),
-            }),
-        };
-        Self::Candidates(gather, candidates)
-    }
 }

@@ -3,6 +3,7 @@
 mod prepare;
 mod allowed;
 mod gather;
+mod plan;
 mod prune;
 mod score;
 mod exhaustive;
@@ -24,82 +25,92 @@ use crate::tokens::TokenMatrix;
 
 pub use explain::explain;
 pub use feedback::{Expansion, Feedback, FeedbackMode, Weighting};
+pub use plan::{GatherKind, Plan, Source};
 pub use rerank::{Candidates, RerankOptions, rerank};
 pub use top_k::Hit;
 
 use allowed::Allowed;
 use feedback::TwoPasses;
-use gather::Plan;
 use prepare::Prepared;
 
 /// Token vectors of one query, at most. Beyond, the tables of a query outgrow every cache, and a search takes seconds.
 pub const MAX_QUERY_TOKENS: usize = 4096;
 
-/// How candidates are found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum GatherKind {
-    /// Every document is scored on its codes.
-    Exact,
-    /// Every document is estimated by its cells' centroid scores.
-    Flood,
-    /// Documents in the cells nearest to each query token (PLAID), with imputation for cells not probed (WARP).
-    Postings,
+/// Which of the ranked documents are returned, and with which score: what search and rerank share.
+#[derive(Clone, Debug, Default)]
+pub struct Selection {
+    /// Hits wanted behind the `offset` best, or groups of them; `None` for all.
+    pub k: Option<usize>,
+    /// How many of the best are left out.
+    pub offset: usize,
+    /// Hits whose returned score is below are left out.
+    pub min_score: Option<f64>,
+    /// Divide each score, in float32, by the number of the query's own token vectors. The order is that of the undivided
+    /// scores.
+    pub length_normalize: bool,
+    /// Only documents whose metadata match: no filter, one for all queries, or one for each.
+    pub filters: Vec<Filter>,
+    /// Only the best hit of each value of this metadata field, a path as in filters. A document without a value stands for
+    /// itself; of several values, as lists have, the first counts; null and objects are none.
+    pub group_by: Option<String>,
 }
 
-impl GatherKind {
-    /// Every kind with the name users give it.
-    pub const NAMES: [(&'static str, Self); 3] =
-        [("exact", Self::Exact), ("flood", Self::Flood), ("postings", Self::Postings)];
+impl Selection {
+    /// How many of the best must be known.
+    fn wanted(&self) -> usize {
+        self.k.map_or(usize::MAX, |k| k.saturating_add(self.offset))
+    }
+
+    fn validate(&self, queries: usize) -> Result<()> {
+        if self.k == Some(0) {
+            return Err(Error::invalid("k must be at least 1"));
+        }
+        let filters = self.filters.len();
+        if filters > 1 && filters != queries {
+            return Err(Error::invalid(format!(
+                "{filters} filters for {queries} queries; give one for all, or one for each"
+            )));
+        }
+        Ok(())
+    }
+
+    /// What is returned of the [`Self::wanted`] best hits of a query of so many token vectors of its own.
+    fn select(&self, mut hits: Vec<Hit>, query_tokens: usize) -> Vec<Hit> {
+        hits.drain(..self.offset.min(hits.len()));
+        if self.length_normalize {
+            hits.iter_mut().for_each(|hit| hit.score /= query_tokens as f32);
+        }
+        if let Some(least) = self.min_score {
+            hits.truncate(hits.partition_point(|hit| f64::from(hit.score) >= least));
+        }
+        hits
+    }
+
+    fn select_all(&self, mut rankings: Vec<Ranking>, queries: &TokenMatrix<'_>) -> Vec<Ranking> {
+        for (item, ranking) in rankings.iter_mut().enumerate() {
+            ranking.hits = self.select(std::mem::take(&mut ranking.hits), queries.item_tokens(item));
+        }
+        rankings
+    }
 }
 
 /// What a search may choose; `None` leaves the choice to the index's size.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct SearchOptions {
-    /// Hits wanted.
-    pub k: usize,
+    /// Which documents are returned.
+    pub selection: Selection,
     /// How candidates are found.
     pub gather: Option<GatherKind>,
-    /// Documents scored on their codes, at most.
-    pub candidates: Option<usize>,
+    /// Documents scored on their codes, at most; as many as are wanted always are.
+    pub max_scored: Option<usize>,
     /// Cells probed for each query token by [`GatherKind::Postings`].
     pub probes: Option<usize>,
     /// Least dot product of query token and centroid for a cell to be probed; the nearest cell always is.
     pub threshold: Option<f32>,
-    /// Documents whose metadata match.
-    pub filter: Option<Filter>,
     /// Only these documents; ids of the index's kind that it does not have are passed over.
     pub ids: Option<Vec<Id>>,
     /// Ask a second time, with the query expanded by the first hits.
     pub feedback: Option<Feedback>,
-}
-
-impl Default for SearchOptions {
-    fn default() -> Self {
-        Self {
-            k: 10,
-            gather: None,
-            candidates: None,
-            probes: None,
-            threshold: None,
-            filter: None,
-            ids: None,
-            feedback: None,
-        }
-    }
-}
-
-impl SearchOptions {
-    fn validate(&self) -> Result<()> {
-        for (name, value) in [("k", Some(self.k)), ("candidates", self.candidates), ("probes", self.probes)] {
-            if value == Some(0) {
-                return Err(Error::invalid(format!("{name} must be at least 1")));
-            }
-        }
-        if self.threshold.is_some_and(|threshold| !threshold.is_finite()) {
-            return Err(Error::invalid("threshold must be a finite number"));
-        }
-        Ok(())
-    }
 }
 
 /// Counts and seconds of a search or rerank, summed over its queries.
@@ -149,6 +160,17 @@ pub struct Ranking {
     pub expansion: Expansion,
 }
 
+/// What a search or rerank answers.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// One for each query.
+    pub rankings: Vec<Ranking>,
+    /// Sums over the queries.
+    pub stats: Stats,
+    /// How candidates were found.
+    pub plan: Plan,
+}
+
 /// One query: its token vectors `[tokens, dim]` and a weight for each token.
 #[derive(Clone, Copy, Debug)]
 struct Query<'a> {
@@ -181,26 +203,36 @@ pub fn search(
     weights: Option<&[f32]>,
     options: &SearchOptions,
     execution: &Execution,
-) -> Result<(Vec<Ranking>, Stats)> {
-    options.validate()?;
+) -> Result<Answer> {
+    options.selection.validate(queries.items())?;
     check_queries(snapshot, queries, weights)?;
+    if options.selection.filters.len() > 1 || options.selection.group_by.is_some() {
+        return Err(Error::invalid("several filters and group_by are not built yet"));
+    }
+    let wanted = options.selection.wanted();
     let allowed = Allowed::new(snapshot, options, execution)?;
     if let Some(feedback) = &options.feedback {
         let passes = TwoPasses::new(snapshot, &allowed, feedback, options)?;
-        return for_each_query(queries, weights, execution, |_, query| {
+        let (rankings, stats) = for_each_query(queries, weights, execution, |_, query| {
             passes.search(snapshot, query, &allowed, execution)
-        });
+        })?;
+        let rankings = options.selection.select_all(rankings, queries);
+        return Ok(Answer { rankings, stats, plan: passes.plan().clone() });
     }
-    let plan = Plan::choose(snapshot, &allowed, options);
-    if let (Plan::Exhaustive, Some(codec)) = (&plan, &snapshot.codec) {
-        let together = exhaustive::together(codec, queries.items(), execution.threads());
-        return for_each_group(queries, weights, execution, together, |_, group| {
-            exhaustive::search(snapshot, group, &allowed, options.k, execution)
-        });
-    }
-    for_each_query(queries, weights, execution, |_, query| {
-        search_one(snapshot, query, &allowed, &plan, options.k, execution)
-    })
+    let plan = Plan::choose(snapshot, &allowed, wanted, options);
+    let (rankings, stats) = match (plan.gather, &snapshot.codec) {
+        (Source::Found(GatherKind::Exact), Some(codec)) => {
+            let together = exhaustive::together(codec, queries.items(), execution.threads());
+            for_each_group(queries, weights, execution, together, |_, group| {
+                exhaustive::search(snapshot, group, &allowed, wanted, execution)
+            })
+        }
+        _ => for_each_query(queries, weights, execution, |_, query| {
+            search_one(snapshot, query, &allowed, &plan, wanted, execution)
+        }),
+    }?;
+    let rankings = options.selection.select_all(rankings, queries);
+    Ok(Answer { rankings, stats, plan })
 }
 
 fn search_one(
@@ -211,8 +243,10 @@ fn search_one(
     k: usize,
     execution: &Execution,
 ) -> Result<Ranking> {
-    let Some(codec) = &snapshot.codec else { return Ok(Ranking::default()) };
-    let Plan::Candidates(gather, candidates) = plan else {
+    let Some(codec) = snapshot.codec.as_ref().filter(|_| plan.gather != Source::None) else {
+        return Ok(Ranking::default());
+    };
+    let Some(gather) = plan.gatherer() else {
         let rankings = exhaustive::search(snapshot, &[query], allowed, k, execution)?;
         return Ok(rankings.into_iter().next().unwrap_or_default());
     };
@@ -221,7 +255,7 @@ fn search_one(
     let prepare_s = clock.lap();
     let gathered = gather.gather(&prepared, snapshot, allowed, execution)?;
     let (gather_s, found) = (clock.lap(), gathered.candidates.len());
-    let kept = prune::prune(&prepared, snapshot, gathered, *candidates)?;
+    let kept = prune::prune(&prepared, snapshot, gathered, plan.max_scored.unwrap_or(usize::MAX))?;
     let prune_s = clock.lap();
     let scored = score::score_candidates(&prepared, snapshot, &kept, k, execution)?;
     let score_s = clock.lap();
@@ -233,13 +267,12 @@ fn search_one(
         pruned: (found - kept.candidates.len()) as u64,
         scored: counted as u64,
         scored_tokens: tokens,
-        feedback_vectors: 0,
-        feedback_s: 0.0,
         prepare_s,
         gather_s,
         prune_s,
         score_s,
         top_k_s: clock.lap(),
+        ..Stats::default()
     };
     Ok(Ranking { hits, stats, expansion: Expansion::default() })
 }

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use super::prepare::Prepared;
 use super::top_k::{Hit, top_k};
-use super::{Clock, Expansion, Query, Ranking, Stats, check_queries, for_each_query, score};
+use super::{Answer, Clock, Expansion, Plan, Query, Ranking, Selection, Stats, check_queries, for_each_query, score};
 use crate::error::{Error, Result};
 use crate::ids::IdRef;
 use crate::index::{Location, Snapshot};
@@ -25,10 +25,10 @@ pub struct Candidates<'a> {
 }
 
 /// What a rerank may choose.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct RerankOptions {
-    /// Hits wanted; `None` for all candidates.
-    pub k: Option<usize>,
+    /// Which candidates are returned.
+    pub selection: Selection,
     /// Candidate pruning: drop candidates whose first-stage score is below `s_k - alpha · |s_k|`, where `s_k` is the
     /// k-th best, or below an infinite `s_k`. Smaller prunes more.
     pub alpha: Option<f64>,
@@ -40,9 +40,7 @@ pub struct RerankOptions {
 
 impl RerankOptions {
     fn validate(&self, candidates: &Candidates<'_>, queries: usize) -> Result<()> {
-        let problem = if self.k == Some(0) {
-            "k must be at least 1"
-        } else if self.k.is_none() && (self.alpha.is_some() || self.beta.is_some()) {
+        let problem = if self.selection.k.is_none() && (self.alpha.is_some() || self.beta.is_some()) {
             "alpha and beta say when to stop looking for the best k: give k"
         } else if self.alpha.is_some() && candidates.scores.is_none() && !candidates.ids.is_empty() {
             "alpha compares first-stage scores: give scores"
@@ -80,14 +78,19 @@ pub fn rerank(
     candidates: Candidates<'_>,
     options: &RerankOptions,
     execution: &Execution,
-) -> Result<(Vec<Ranking>, Stats)> {
+) -> Result<Answer> {
     check_queries(snapshot, queries, weights)?;
+    options.selection.validate(queries.items())?;
     options.validate(&candidates, queries.items())?;
-    for_each_query(queries, weights, execution, |item, query| {
+    if !options.selection.filters.is_empty() || options.selection.group_by.is_some() {
+        return Err(Error::invalid("filters and group_by in rerank are not built yet"));
+    }
+    let (rankings, stats) = for_each_query(queries, weights, execution, |item, query| {
         let range = candidates.offsets[item] as usize..candidates.offsets[item + 1] as usize;
         let ids = &candidates.ids[range.clone()];
         rerank_one(snapshot, item, query, ids, candidates.scores.map(|scores| &scores[range]), options, execution)
-    })
+    })?;
+    Ok(Answer { rankings: options.selection.select_all(rankings, queries), stats, plan: Plan::given() })
 }
 
 fn rerank_one(
@@ -107,9 +110,10 @@ fn rerank_one(
     let prune_s = clock.lap();
     let prepared = Prepared::for_documents(codec, query, snapshot, kept)?;
     let prepare_s = clock.lap();
-    let scored = match (options.k, options.beta) {
-        (Some(k), Some(beta)) => score_until_exit(&prepared, snapshot, kept, k, beta, execution)?,
-        _ => score_in_document_order(&prepared, snapshot, kept, execution)?,
+    let wanted = options.selection.wanted();
+    let scored = match options.beta {
+        Some(beta) => score_until_exit(&prepared, snapshot, kept, wanted, beta, execution)?,
+        None => score_in_document_order(&prepared, snapshot, kept, execution)?,
     };
     let score_s = clock.lap();
     let stats = Stats {
@@ -126,7 +130,7 @@ fn rerank_one(
         score_s,
         top_k_s: 0.0,
     };
-    let hits = top_k(scored, options.k.unwrap_or(usize::MAX));
+    let hits = top_k(scored, wanted);
     Ok(Ranking { hits, stats: Stats { top_k_s: clock.lap(), ..stats }, expansion: Expansion::default() })
 }
 
@@ -176,8 +180,8 @@ fn locate(
 
 /// Candidate pruning. The threshold is never above `s_k`, so that the first k stay; lists shorter than k lose nothing.
 fn prune_candidates<'a>(given: &'a Given, options: &RerankOptions) -> &'a [Location] {
-    let (Some(k), Some(alpha)) = (options.k, options.alpha) else { return &given.locations };
-    let Some(&kth) = given.scores.get(k - 1) else { return &given.locations };
+    let Some(alpha) = options.alpha else { return &given.locations };
+    let Some(&kth) = given.scores.get(options.selection.wanted() - 1) else { return &given.locations };
     // Of an infinite score there is no part to take off. Below a finite one lies a number, however large: it may overflow
     // here, and then every score is above it but negative infinity.
     let threshold = if kth.is_infinite() { kth } else { (kth - alpha * kth.abs()).max(f64::MIN) };
@@ -231,12 +235,20 @@ fn score_until_exit(
 
 #[cfg(test)]
 mod tests {
-    use super::{Given, Location, RerankOptions, prune_candidates};
+    use super::{Given, Location, RerankOptions, Selection, prune_candidates};
 
     fn kept(scores: &[f64], k: usize, alpha: f64) -> usize {
         let locations = (0..scores.len() as u32).map(|ordinal| Location { segment: 0, ordinal }).collect();
         let given = Given { locations, scores: scores.to_vec() };
-        prune_candidates(&given, &RerankOptions { k: Some(k), alpha: Some(alpha), ..RerankOptions::default() }).len()
+        prune_candidates(
+            &given,
+            &RerankOptions {
+                selection: Selection { k: Some(k), ..Selection::default() },
+                alpha: Some(alpha),
+                ..RerankOptions::default()
+            },
+        )
+        .len()
     }
 
     #[test]

@@ -12,7 +12,7 @@ use crate::search::prepare::Prepared;
 /// Documents estimated by one call of the kernel.
 const BLOCK_DOCUMENTS: usize = 1024;
 
-pub(super) struct Flood;
+pub(in crate::search) struct Flood;
 
 impl Gather for Flood {
     fn gather(

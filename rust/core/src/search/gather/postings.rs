@@ -13,11 +13,11 @@ use crate::parallel::Execution;
 use crate::search::allowed::Allowed;
 use crate::search::prepare::Prepared;
 
-pub(super) struct Postings {
+pub(in crate::search) struct Postings {
     /// Cells for each query token.
-    pub(super) probes: usize,
+    pub(in crate::search) probes: usize,
     /// Least dot product of query token and centroid.
-    pub(super) threshold: f32,
+    pub(in crate::search) threshold: f32,
 }
 
 /// A cell to visit for one query token, and what a document in it gains over the imputed score.
