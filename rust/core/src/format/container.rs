@@ -5,16 +5,15 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::FileEntry;
-use super::blocks::{BLOCK_BYTES, STEP_BYTES, block_checksums, block_count};
-use super::checksum::{Hasher, checksum};
+use super::checksum::{BLOCK_BYTES, Hasher, STEP_BYTES, block_checksums, block_count, checksum};
+use super::file_entry::FileEntry;
 use super::header::{
     ALIGNMENT, BLOCKS_SINCE, ENTRY_BYTES, Entry, FORMAT_VERSION, FileKind, HEADER_BYTES, Header, MIN_READER, REQUIRED,
 };
 use super::section::SectionKind;
 use crate::error::{Error, Result};
 use crate::parallel::Execution;
-use crate::storage::{Blob, Column, Plain, Storage, bytes_of};
+use crate::storage::{Blob, Numbers, Plain, Storage, bytes_of};
 
 /// A section to be written: its bytes in pieces.
 pub(crate) struct SectionData<'a> {
@@ -187,14 +186,14 @@ impl Container {
     }
 
     /// The section of this kind, verified, if the file has one.
-    pub(crate) fn optional<T: Plain>(&self, kind: SectionKind, execution: &Execution) -> Result<Option<Column<T>>> {
+    pub(crate) fn optional<T: Plain>(&self, kind: SectionKind, execution: &Execution) -> Result<Option<Numbers<T>>> {
         let Some(at) = self.find(kind) else { return Ok(None) };
         self.verify(at, execution)?;
         self.column(at, kind).map(Some)
     }
 
     /// The section of this kind, verified.
-    pub(crate) fn required<T: Plain>(&self, kind: SectionKind, execution: &Execution) -> Result<Column<T>> {
+    pub(crate) fn required<T: Plain>(&self, kind: SectionKind, execution: &Execution) -> Result<Numbers<T>> {
         self.optional(kind, execution)?.ok_or_else(|| self.missing(kind))
     }
 
@@ -204,7 +203,7 @@ impl Container {
         &self,
         kind: SectionKind,
         execution: &Execution,
-    ) -> Result<(Column<T>, Option<Column<u64>>)> {
+    ) -> Result<(Numbers<T>, Option<Numbers<u64>>)> {
         let at = self.find(kind).ok_or_else(|| self.missing(kind))?;
         if self.0.version < BLOCKS_SINCE {
             if !kind.checked_late() {
@@ -212,7 +211,7 @@ impl Container {
             }
             return Ok((self.column(at, kind)?, None));
         }
-        let checksums = Column::new(&self.0.blob, self.place_of_checksums(at));
+        let checksums = Numbers::new(&self.0.blob, self.place_of_checksums(at));
         Ok((self.column(at, kind)?, Some(checksums.ok_or_else(|| self.missing(SectionKind::BlockChecksums))?)))
     }
 
@@ -251,8 +250,8 @@ impl Container {
         self.corrupt(kind.name(), "the section is missing")
     }
 
-    fn column<T: Plain>(&self, at: usize, kind: SectionKind) -> Result<Column<T>> {
-        let column = Column::new(&self.0.blob, place(&self.0.entries[at]));
+    fn column<T: Plain>(&self, at: usize, kind: SectionKind) -> Result<Numbers<T>> {
+        let column = Numbers::new(&self.0.blob, place(&self.0.entries[at]));
         column.ok_or_else(|| self.corrupt(kind.name(), "its length is no whole number of elements"))
     }
 

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
 
+use super::generations::{generations, newest};
 use super::segment::Segment;
 use super::segment_writer::Shape;
-use super::snapshot::{generations, newest};
 use super::{codec_file, tombstones};
 use crate::error::{Error, Result};
 use crate::format::header::FileKind;
@@ -148,8 +148,7 @@ fn check_sections(segment: &Segment, execution: &Execution, problems: &mut Vec<E
         if segment.find(&segment.id(ordinal)) != Some(ordinal) {
             problems.push(corrupt(SectionKind::IdTable, format!("document {ordinal} is not found by its id")));
         }
-        problems.extend(segment.text(ordinal).err());
-        problems.extend(segment.check_metadata(ordinal).err());
+        problems.extend(segment.check_columns(ordinal).err());
         // Gains and codes are read too, and what must hold of their numbers is checked on the way.
         let document = segment.document(ordinal)?;
         let Some(ends) = offsets.get(ordinal as usize..ordinal as usize + 2) else { continue };

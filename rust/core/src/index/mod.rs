@@ -1,43 +1,50 @@
 //! An index: immutable segments, the manifest that names them, one writer, any number of readers.
 
-mod check;
-mod codec_file;
-mod columns;
-mod documents;
-mod filter;
-mod garbage;
-mod id_table;
-mod info;
-mod merge;
-mod pending;
-mod postings;
-mod scalar;
-mod segment;
-mod segment_writer;
-mod snapshot;
 mod strings;
+mod columns;
+mod batch;
+mod id_table;
+mod postings;
+mod filter;
+mod segment_writer;
 mod tombstones;
+mod segment;
+mod codec_file;
+mod identity;
+mod garbage;
+mod generations;
+mod snapshot;
+mod documents;
+mod info;
+mod check;
+mod shared;
+mod pending;
 mod writer;
+mod merge;
 
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use crate::codec::{CodecOptions, MAX_DIM};
 use crate::error::{Error, Result};
-use crate::format::{Manifest, Newest, Stored, names};
+use crate::format::{Manifest, Newest};
 use crate::parallel::Execution;
-use crate::storage::{Lock, Storage};
+use crate::storage::Storage;
 
+pub use batch::Batch;
 pub use documents::Location;
 pub use filter::Filter;
 pub use info::Info;
 pub use segment::Segment;
 pub use snapshot::Snapshot;
-pub use writer::{Batch, Prepared, Writer};
+pub use writer::{Prepared, Writer};
 
-use snapshot::{generations, newest, open_newest, without_folder};
+use generations::{generations, newest, next_generation, publish};
+use identity::{new_identity, random};
+use shared::{Shared, lock};
+use snapshot::{is_newest, open_newest, open_present};
 
 /// What is fixed when an index is created.
 #[derive(Clone, Debug)]
@@ -69,92 +76,6 @@ pub struct Index {
     shared: Arc<Shared>,
 }
 
-/// What an index and its writer share.
-#[derive(Debug)]
-struct Shared {
-    storage: Arc<dyn Storage>,
-    /// Without a lock, which a forked child could find held by a thread that it does not have.
-    current: ArcSwap<Snapshot>,
-    /// Whether it was opened at a generation that was asked for.
-    pinned: bool,
-}
-
-impl Shared {
-    fn snapshot(&self) -> Arc<Snapshot> {
-        self.current.load_full()
-    }
-
-    /// Opens the newest generation, if it is another than the current one.
-    fn refresh(&self, execution: &Execution) -> Result<bool> {
-        if self.pinned {
-            return Ok(false);
-        }
-        let current = self.snapshot();
-        if is_newest(&*self.storage, &current) {
-            return Ok(false);
-        }
-        let snapshot = open_newest(&*self.storage, Some(&current), execution)?;
-        let replaced = |problem: String| Error::Replaced { path: self.storage.place().to_owned(), problem };
-        let (old, new) = (current.manifest(), snapshot.manifest());
-        if old.index.is_some() && old.index != new.index {
-            return Err(replaced("it was created at another time".to_owned()));
-        }
-        if (snapshot.generation, snapshot.checksum()) == (current.generation, current.checksum()) {
-            return Ok(false);
-        }
-        if snapshot.generation <= current.generation {
-            return Err(replaced(format!(
-                "its newest generation is {}, and this object has seen generation {}",
-                snapshot.generation, current.generation
-            )));
-        }
-        if snapshot.descends_from(&current) == Some(false) {
-            return Err(replaced(format!(
-                "generation {}, which this object has seen, is not among the commits that the newest one comes from",
-                current.generation
-            )));
-        }
-        let snapshot = Arc::new(snapshot);
-        // A commit of this process may have been quicker: nobody goes back.
-        self.current.rcu(|now| Arc::clone(if now.generation < snapshot.generation { &snapshot } else { now }));
-        Ok(true)
-    }
-
-    fn lock(&self) -> Result<Box<dyn Lock>> {
-        lock(&*self.storage)
-    }
-}
-
-/// Whether a snapshot is that of the newest generation in the folder. Trouble makes it none: who opens it will tell.
-fn is_newest(storage: &dyn Storage, snapshot: &Snapshot) -> bool {
-    newest(storage).is_ok_and(|generation| generation == snapshot.generation)
-        && Manifest::read(storage, snapshot.generation).is_ok_and(|stored| stored.checksum == snapshot.checksum())
-}
-
-/// Opens a generation that somebody asks for by its number.
-fn open_present(
-    storage: &dyn Storage,
-    generation: u64,
-    known: Option<&Snapshot>,
-    execution: &Execution,
-) -> Result<Snapshot> {
-    let present = generations(storage)?;
-    if !present.contains(&generation) {
-        let present: Vec<String> = present.iter().map(u64::to_string).collect();
-        return Err(Error::invalid(format!(
-            "{} has no generation {generation}; it has {}",
-            storage.place().display(),
-            if present.is_empty() { "none".to_owned() } else { present.join(", ") }
-        )));
-    }
-    Snapshot::open(storage, generation, known, execution)
-}
-
-fn lock(storage: &dyn Storage) -> Result<Box<dyn Lock>> {
-    let lock = storage.try_lock(names::LOCK).map_err(|error| without_folder(storage, error))?;
-    lock.ok_or_else(|| Error::Locked { path: storage.place().to_owned() })
-}
-
 impl Index {
     /// Creates an empty index in a folder that holds none.
     ///
@@ -178,7 +99,6 @@ impl Index {
             id_kind: None,
             codec: None,
             segments: Vec::new(),
-            settings: Map::new(),
         };
         let stored = publish(&*storage, manifest, random()?).map_err(|error| match error {
             // Somebody whom no lock kept out was quicker.
@@ -297,40 +217,5 @@ impl Index {
     /// [`Error::Io`] if the folder or a file cannot be read, [`Error::Interrupted`].
     pub fn check(&self, execution: &Execution) -> Result<Vec<String>> {
         check::check(&*self.shared.storage, execution)
-    }
-}
-
-/// A number that no other index or writer has.
-fn random() -> Result<u64> {
-    getrandom::u64().map_err(|error| Error::io("draw a random number for", "latewood")(std::io::Error::other(error)))
-}
-
-fn new_identity() -> Result<String> {
-    Ok(format!("{:016x}{:016x}", random()?, random()?))
-}
-
-/// The number of the next generation: above all that were committed, whatever became of them.
-fn next_generation(storage: &dyn Storage) -> Result<u64> {
-    let noted = Newest::read(storage).map(|note| note.generation);
-    let last = generations(storage)?.first().copied().max(noted).unwrap_or_default();
-    last.checked_add(1).ok_or_else(|| Error::invalid("the index has had 2^64 generations; rebuild it"))
-}
-
-/// Makes a manifest the newest generation, and notes that it is.
-fn publish(storage: &dyn Storage, manifest: Manifest, writer: u64) -> Result<Stored> {
-    let generation = manifest.generation;
-    let stored = manifest.publish(storage, writer).map_err(|failure| {
-        garbage::discard(storage, &[names::temporary_manifest(generation, writer)]);
-        failure.error
-    })?;
-    note_newest(storage, &stored.manifest, writer);
-    Ok(stored)
-}
-
-/// Notes which generation is the newest. The commit stands without the note.
-fn note_newest(storage: &dyn Storage, manifest: &Manifest, writer: u64) {
-    let note = Newest { index: manifest.index.clone(), generation: manifest.generation };
-    if note.write(storage, writer).is_err() {
-        garbage::discard(storage, &[names::temporary_newest(writer)]);
     }
 }

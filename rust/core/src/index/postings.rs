@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use crate::format::section::SectionKind;
 use crate::format::{Blocks, Container, Sound};
 use crate::parallel::Execution;
-use crate::storage::Column;
+use crate::storage::Numbers;
 
 use super::strings::check_offsets;
 
@@ -71,9 +71,9 @@ impl PostingData {
 #[derive(Debug)]
 pub(crate) struct Postings {
     container: Container,
-    centroids: Column<u16>,
-    lengths: Column<u32>,
-    offsets: Column<u64>,
+    centroids: Numbers<u16>,
+    lengths: Numbers<u32>,
+    offsets: Numbers<u64>,
     bytes: Blocks<u8>,
     documents: u32,
 }

@@ -1,10 +1,12 @@
 //! One byte string for each document: offsets and bytes, on disk, in memory and borrowed.
 
+use std::ops::Range;
+
 use crate::error::Result;
 use crate::format::section::SectionKind;
 use crate::format::{Blocks, Container, Sound};
 use crate::parallel::Execution;
-use crate::storage::Column;
+use crate::storage::Numbers;
 
 /// Borrowed strings: string `i` is `bytes[offsets[i]..offsets[i + 1]]`.
 #[derive(Clone, Copy, Debug)]
@@ -24,7 +26,7 @@ impl<'a> Strings<'a> {
 /// Strings inside a file, verified when they are read.
 #[derive(Debug)]
 pub(crate) struct StringColumn {
-    offsets: Column<u64>,
+    offsets: Numbers<u64>,
     bytes: Blocks<u8>,
 }
 
@@ -88,6 +90,10 @@ impl StringBuffer {
         self.offsets.push(self.bytes.len() as u64);
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        self.offsets.len() == 1
+    }
+
     pub(crate) fn bytes(&self) -> usize {
         self.bytes.len()
     }
@@ -117,6 +123,22 @@ pub(crate) fn check_offsets<T: Copy + Ord + Into<u64>>(
     Ok(())
 }
 
+/// Appends where each document of a run ends, and gives the range of what they are the ends of; `None` if they do not rise:
+/// somebody wrote over them, under the map.
+pub(crate) fn append_ends<T: Copy + Into<u64> + TryFrom<u64>>(to: &mut Vec<T>, run: &[T]) -> Option<Range<usize>> {
+    let (base, first) = ((*to.last()?).into(), (*run.first()?).into());
+    let mut last = first;
+    for &end in &run[1..] {
+        let end = end.into();
+        if end < last {
+            return None;
+        }
+        last = end;
+        to.push(T::try_from(base.checked_add(end - first)?).ok()?);
+    }
+    Some(first as usize..last as usize)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -140,5 +162,14 @@ mod tests {
         assert_eq!(buffer.view().get(0), b"ab");
         assert_eq!(buffer.view().get(1), b"");
         assert_eq!(buffer.view().get(2), b"");
+    }
+
+    #[test]
+    fn offsets_that_were_written_over_are_noticed() {
+        let mut ends = vec![0_u32, 7];
+        assert_eq!(append_ends(&mut ends, &[3, 3, 5]), Some(3..5));
+        assert_eq!(ends, [0, 7, 7, 9]);
+        assert_eq!(append_ends(&mut ends, &[3, 5, 4]), None);
+        assert_eq!(append_ends(&mut ends, &[0, u32::MAX]), None);
     }
 }

@@ -3,7 +3,6 @@
 //! The operations are the ones that the commit protocol of `docs/format.md` is written in. Files are written once,
 //! from front to back, and never changed afterwards, so that a reader may map them without a lock.
 
-mod blob;
 mod mmap;
 pub mod fs;
 pub mod memory;
@@ -16,10 +15,9 @@ use std::path::{Path, PathBuf};
 use crate::error::Result;
 use crate::parallel::Execution;
 
-pub use blob::Blob;
 pub use fs::FileStorage;
 pub use memory::MemoryStorage;
-pub use mmap::{Column, Plain};
+pub use mmap::{Blob, Numbers, Plain};
 
 pub(crate) use mmap::bytes_of;
 
