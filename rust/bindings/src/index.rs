@@ -40,12 +40,12 @@ impl PyIndex {
         py: Python<'_>,
         path: &Path,
         mmap: bool,
-        make: impl FnOnce(Arc<FileStorage>) -> Result<Index> + Send,
+        make: impl FnOnce(Arc<FileStorage>, &Execution) -> Result<Index> + Send,
     ) -> PyResult<Self> {
-        let (index, path) = detached(py, None, |_| {
+        let (index, path) = detached(py, None, |execution| {
             let storage = Arc::new(FileStorage::new(path, mmap)?);
             let path = storage.place().to_owned();
-            Ok((make(storage)?, path))
+            Ok((make(storage, execution)?, path))
         })?;
         Ok(Self { index, path })
     }
@@ -88,7 +88,7 @@ impl PyIndex {
             .transpose()
             .map_err(|error| invalid(py, format!("the encoder's fingerprint is not JSON: {error}")))?;
         let options = IndexOptions { dim, codec: CodecOptions { kind, bits, centroids, seed, train_after }, encoder };
-        Self::made(py, &path, mmap, |storage| {
+        Self::made(py, &path, mmap, |storage, _| {
             options.validate()?;
             storage.make_folder()?;
             Index::create(storage, options)
@@ -99,9 +99,9 @@ impl PyIndex {
     #[staticmethod]
     #[pyo3(signature = (path, *, generation=None, mmap=true))]
     fn open(py: Python<'_>, path: PathBuf, generation: Option<u64>, mmap: bool) -> PyResult<Self> {
-        Self::made(py, &path, mmap, |storage| match generation {
-            Some(generation) => Index::open_at(storage, generation),
-            None => Index::open(storage),
+        Self::made(py, &path, mmap, |storage, execution| match generation {
+            Some(generation) => Index::open_at(storage, generation, execution),
+            None => Index::open(storage, execution),
         })
     }
 
@@ -109,7 +109,7 @@ impl PyIndex {
     #[staticmethod]
     #[pyo3(signature = (path, *, generation=None, mmap=true))]
     fn recover(py: Python<'_>, path: PathBuf, generation: Option<u64>, mmap: bool) -> PyResult<Self> {
-        Self::made(py, &path, mmap, |storage| Index::recover(storage, generation))
+        Self::made(py, &path, mmap, |storage, execution| Index::recover(storage, generation, execution))
     }
 
     /// The index's folder.
@@ -144,13 +144,15 @@ impl PyIndex {
     #[pyo3(signature = (*, merge=true))]
     fn writer(&self, py: Python<'_>, merge: bool) -> PyResult<PyWriter> {
         let index = &self.index;
-        let open = |_: &Execution| if merge { index.writer() } else { index.writer_without_merging() };
+        let open = |execution: &Execution| {
+            if merge { index.writer(execution) } else { index.writer_without_merging(execution) }
+        };
         Ok(PyWriter::new(detached(py, None, open)?))
     }
 
     /// Take up the newest commit.
     fn refresh(&self, py: Python<'_>) -> PyResult<bool> {
-        detached(py, None, |_| self.index.refresh())
+        detached(py, None, |execution| self.index.refresh(execution))
     }
 
     /// What the index holds.

@@ -1,7 +1,7 @@
 //! Exact MaxSim on anyone's float vectors.
 
 use half::f16;
-use latewood_core::search::exact;
+use latewood_core::maxsim;
 use latewood_core::tokens::{TokenMatrix, cut};
 use latewood_kernels::{FloatVectors, Precision};
 use numpy::{
@@ -89,8 +89,8 @@ fn score<'py>(
     let (values, offsets, dim) = (queries.values()?, queries.offsets()?, queries.dim());
     let scores = detached(py, threads, |execution| {
         let queries = TokenMatrix::new(values, offsets, dim, |item| format!("query {item}"))?;
-        let maxsim = if pairs { exact::maxsim_pairs } else { exact::maxsim };
-        maxsim(&queries, &documents, precision, execution)
+        let score = if pairs { maxsim::maxsim_pairs } else { maxsim::maxsim };
+        score(&queries, &documents, precision, execution)
     })?;
     Ok(scores.into_pyarray(py))
 }

@@ -3,7 +3,8 @@
 use latewood_kernels::DocumentCodes;
 use roaring::RoaringBitmap;
 
-use super::{Filter, Snapshot};
+use super::filter::Filter;
+use super::snapshot::Snapshot;
 use crate::error::{Error, Result};
 use crate::ids::{Id, IdRef};
 use crate::parallel::Execution;
@@ -21,6 +22,16 @@ pub struct Location {
 }
 
 impl Snapshot {
+    /// Where the document with this id is.
+    #[must_use]
+    pub fn find<'a>(&self, id: impl Into<IdRef<'a>>) -> Option<Location> {
+        let id = id.into();
+        // Documents that are asked for are more often young than old.
+        self.segments.iter().enumerate().rev().find_map(|(position, segment)| {
+            segment.find(id).map(|ordinal| Location { segment: position as u32, ordinal })
+        })
+    }
+
     /// Where the document with this id is, if the index has it.
     ///
     /// # Errors

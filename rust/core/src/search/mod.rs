@@ -10,7 +10,6 @@ mod exhaustive;
 mod top_k;
 mod rerank;
 mod feedback;
-pub mod exact;
 mod explain;
 
 use std::time::Instant;

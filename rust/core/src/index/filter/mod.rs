@@ -7,6 +7,9 @@
 //! The grammar and its rules are in `docs/filters.md`. They come from two: a path finds all values that the names along
 //! it lead to, and a condition holds if it does for one of these values; `ne` and `not` are the opposite of others.
 
+mod fields;
+mod scalar;
+
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
@@ -14,10 +17,13 @@ use roaring::RoaringBitmap;
 use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 
-use super::columns::{Column, Comparison};
-use super::scalar::Scalar;
 use crate::error::{Error, Result};
 use crate::parallel::Execution;
+
+pub(crate) use fields::Fields;
+
+use fields::{Comparison, FieldValues};
+use scalar::Scalar;
 
 const OPERATORS: [&str; 10] = ["eq", "ne", "in", "gt", "gte", "lt", "lte", "contains", "prefix", "exists"];
 
@@ -53,8 +59,8 @@ enum Condition {
     Exists,
 }
 
-/// The columns of a segment that a filter asks for, by path.
-pub(crate) type FilterColumns<'a> = HashMap<&'a str, Arc<Column>>;
+/// The fields of a segment that a filter asks for, by path.
+pub(crate) type FilterFields<'a> = HashMap<&'a str, Arc<FieldValues>>;
 
 impl Filter {
     /// Reads a filter from JSON text.
@@ -92,17 +98,17 @@ impl Filter {
         paths
     }
 
-    /// Those of the documents `among` that pass; `columns` has a column for each of [`Self::paths`].
+    /// Those of the documents `among` that pass; `fields` has a field for each of [`Self::paths`].
     ///
     /// # Errors
     /// [`Error::Interrupted`].
     pub(crate) fn matching(
         &self,
-        columns: &FilterColumns<'_>,
+        fields: &FilterFields<'_>,
         among: &RoaringBitmap,
         execution: &Execution,
     ) -> Result<RoaringBitmap> {
-        self.expression.matching(columns, among, execution)
+        self.expression.matching(fields, among, execution)
     }
 }
 
@@ -185,7 +191,7 @@ impl Expression {
     /// Those of the documents `among` that pass.
     fn matching(
         &self,
-        columns: &FilterColumns<'_>,
+        fields: &FilterFields<'_>,
         among: &RoaringBitmap,
         execution: &Execution,
     ) -> Result<RoaringBitmap> {
@@ -196,33 +202,33 @@ impl Expression {
                     if left.is_empty() {
                         break;
                     }
-                    left = part.matching(columns, &left, execution)?;
+                    left = part.matching(fields, &left, execution)?;
                 }
                 Ok(left)
             }
             Self::Any(parts) => {
                 let mut found = RoaringBitmap::new();
                 for part in parts {
-                    found |= part.matching(columns, among, execution)?;
+                    found |= part.matching(fields, among, execution)?;
                 }
                 Ok(found)
             }
-            Self::Not(part) => Ok(among - part.matching(columns, among, execution)?),
+            Self::Not(part) => Ok(among - part.matching(fields, among, execution)?),
             Self::Field(path, condition) => {
                 execution.check()?;
-                condition.matching(&columns[path.as_str()], among, execution)
+                condition.matching(&fields[path.as_str()], among, execution)
             }
         }
     }
 }
 
 impl Condition {
-    /// Those of the documents `among` that have a value in `column` which fulfils this.
-    fn matching(&self, column: &Column, among: &RoaringBitmap, execution: &Execution) -> Result<RoaringBitmap> {
+    /// Those of the documents `among` that have a value in `field` which fulfils this.
+    fn matching(&self, field: &FieldValues, among: &RoaringBitmap, execution: &Execution) -> Result<RoaringBitmap> {
         let documents = match self {
-            Self::Exists => return Ok(among & column.present()),
-            Self::Order(comparison, bound) => column.compared(*comparison, bound).iter().collect(),
-            Self::Prefix(prefix) => column.beginning_with(prefix).iter().collect(),
+            Self::Exists => return Ok(among & field.present()),
+            Self::Order(comparison, bound) => field.compared(*comparison, bound).iter().collect(),
+            Self::Prefix(prefix) => field.beginning_with(prefix).iter().collect(),
             Self::Equal(wanted) => {
                 let mut found = RoaringBitmap::new();
                 for (at, wanted) in wanted.iter().enumerate() {
@@ -230,10 +236,10 @@ impl Condition {
                         execution.check()?;
                     }
                     if *wanted == Scalar::Null {
-                        found |= among - column.present();
-                        found |= column.null();
+                        found |= among - field.present();
+                        found |= field.null();
                     }
-                    found.extend(column.equal(wanted));
+                    found.extend(field.equal(wanted));
                 }
                 found
             }
@@ -342,7 +348,7 @@ fn shown(value: &Value) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::columns::Columns;
+    use super::Fields;
     use super::*;
 
     const DOCUMENTS: [Option<&str>; 8] = [
@@ -371,9 +377,9 @@ mod tests {
         let filter = Filter::from_json(json).expect("a filter");
         let (count, execution) = (documents.len() as u32, Execution::undisturbed());
         let metadata = |document| Ok(documents[document as usize]);
-        let columns = Columns::default().get(&filter.paths(), count, metadata, Error::invalid, &execution);
+        let fields = Fields::default().get(&filter.paths(), count, metadata, Error::invalid, &execution);
         let all: RoaringBitmap = (0..count).collect();
-        let found = filter.matching(&columns.expect("JSON"), &all, &execution);
+        let found = filter.matching(&fields.expect("JSON"), &all, &execution);
         found.expect("not interrupted").into_iter().collect()
     }
 

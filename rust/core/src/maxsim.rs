@@ -1,4 +1,4 @@
-//! MaxSim on float vectors: nothing stored, nothing compressed.
+//! MaxSim on float vectors, without an index: nothing stored, nothing compressed.
 
 use latewood_kernels::{FloatLanes, FloatVectors, Level, Precision};
 
