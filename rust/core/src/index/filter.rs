@@ -31,12 +31,12 @@ const STEP_VALUES: usize = 1024;
 const SHOWN: usize = 120;
 
 /// A condition on the metadata of documents. Without any field it lets every document through.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Filter {
     expression: Expression,
 }
 
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Expression {
     All(Vec<Self>),
     Any(Vec<Self>),
@@ -45,7 +45,7 @@ enum Expression {
     Field(String, Condition),
 }
 
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Condition {
     Equal(Vec<Scalar>),
     Order(Comparison, Scalar),
@@ -85,6 +85,11 @@ impl Filter {
         self.paths().is_empty()
     }
 
+    /// Whether nothing at all is asked.
+    pub(crate) fn lets_all_through(&self) -> bool {
+        matches!(&self.expression, Expression::All(parts) if parts.is_empty())
+    }
+
     /// The paths that are asked for.
     pub(crate) fn paths(&self) -> BTreeSet<&str> {
         let mut paths = BTreeSet::new();
@@ -104,6 +109,11 @@ impl Filter {
     ) -> Result<RoaringBitmap> {
         self.expression.matching(columns, among, execution)
     }
+}
+
+/// The path that a field's name stands for. A backslash before it says that it is a field, whatever word it is.
+pub(crate) fn path(name: &str) -> &str {
+    name.strip_prefix('\\').unwrap_or(name)
 }
 
 impl<'de> Deserialize<'de> for Filter {
@@ -153,10 +163,9 @@ impl Expression {
         parts.map(|(at, filter)| Self::parse(filter, &format!("{place}.{name}[{at}]"), depth + 1)).collect()
     }
 
-    /// Reads what is asked of one field. A backslash before its name says that it is one, whatever word it is.
+    /// Reads what is asked of one field.
     fn parse_field(name: &str, wanted: &Value, place: &str, all: &mut Vec<Self>) -> Result<()> {
-        let path = name.strip_prefix('\\').unwrap_or(name);
-        let field = Field { path, place };
+        let field = Field { path: path(name), place };
         match wanted {
             Value::Object(operators) if operators.is_empty() => {
                 return Err(field.problem(format!("it asks for nothing; the operators are {}", OPERATORS.join(", "))));

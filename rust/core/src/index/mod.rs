@@ -6,6 +6,7 @@ mod columns;
 mod documents;
 mod filter;
 mod garbage;
+mod groups;
 mod id_table;
 mod info;
 mod merge;
@@ -32,6 +33,7 @@ use crate::storage::{Lock, Storage};
 
 pub use documents::Location;
 pub use filter::Filter;
+pub(crate) use groups::{Group, Groups};
 pub use info::Info;
 pub use segment::Segment;
 pub use snapshot::Snapshot;

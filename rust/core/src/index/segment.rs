@@ -1,5 +1,6 @@
 //! A segment: documents that never change, seen through the mapped sections of one file, and which of them are deleted.
 
+use std::collections::{BTreeSet, HashMap};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -7,7 +8,7 @@ use latewood_kernels::DocumentCodes;
 use roaring::RoaringBitmap;
 use serde_json::{Map, Value};
 
-use super::columns::Columns;
+use super::columns::{self, Columns};
 use super::filter::Filter;
 use super::id_table;
 use super::postings::Postings;
@@ -287,12 +288,24 @@ impl Segment {
     /// [`crate::Error::Corrupt`] if the metadata of a document is not JSON, [`crate::Error::Interrupted`].
     pub fn matching(&self, filter: &Filter, execution: &Execution) -> Result<RoaringBitmap> {
         let data = &*self.data;
-        let corrupt = |problem| data.container.corrupt(SectionKind::Metadata.name(), problem);
-        let metadata = |ordinal| self.metadata(ordinal);
-        let columns = data.columns.get(&filter.paths(), data.documents, metadata, corrupt, execution)?;
+        let columns = self.columns(&filter.paths(), execution)?;
         let mut living = RoaringBitmap::new();
         living.insert_range(0..data.documents);
         filter.matching(&columns, &(living - &self.tombstones), execution)
+    }
+
+    /// The column of each of these paths.
+    ///
+    /// # Errors
+    /// As [`Self::matching`].
+    pub(crate) fn columns<'p>(
+        &self,
+        paths: &BTreeSet<&'p str>,
+        execution: &Execution,
+    ) -> Result<HashMap<&'p str, Arc<columns::Column>>> {
+        let data = &*self.data;
+        let corrupt = |problem| data.container.corrupt(SectionKind::Metadata.name(), problem);
+        data.columns.get(paths, data.documents, |ordinal| self.metadata(ordinal), corrupt, execution)
     }
 
     /// Checks that the metadata of a document is a JSON object.
