@@ -34,8 +34,8 @@ def maxsim(
     document_values: NDArray[np.float32],
     document_offsets: NDArray[np.int64],
     pairs: bool,
-    precision: str = "float32",
-    threads: int | None = None,
+    precision: str,
+    threads: int | None,
 ) -> NDArray[np.float32]:
     """Exact MaxSim, `[queries · documents]` flat; with `pairs` of query i with document i.
 
@@ -47,8 +47,8 @@ def maxsim_arrays(
     query_offsets: NDArray[np.int64],
     documents: Sequence[object],
     pairs: bool,
-    precision: str = "float32",
-    threads: int | None = None,
+    precision: str,
+    threads: int | None,
 ) -> NDArray[np.float32] | None:
     """As `maxsim` on documents that each are an array, read where they lie.
 
@@ -76,13 +76,14 @@ class Index:
         path: str,
         dim: int,
         *,
-        codec: str = "residual",
-        bits: int = 4,
-        centroids: int | None = None,
-        seed: int = 42,
-        train_after: int = 65536,
-        encoder: str | None = None,
-        mmap: bool = True,
+        codec: str,
+        bits: int,
+        centroids: int | None,
+        seed: int,
+        train_after: int,
+        encoder: str | None,
+        overwrite: bool,
+        mmap: bool,
     ) -> Index:
         """`encoder` is a JSON object (the fingerprint), kept as data and never run."""
 

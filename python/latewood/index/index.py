@@ -136,7 +136,7 @@ class Index:
         width = _dimensions(own, dim)
         fingerprint = dumps(own, dim=width) if own is not None else None
         try:
-            core = _core.Index.create(folder, width, **settings, encoder=fingerprint, mmap=mmap)
+            core = _core.Index.create(folder, width, **settings, encoder=fingerprint, overwrite=overwrite, mmap=mmap)
         except IndexExistsError:
             if not exist_ok:
                 raise

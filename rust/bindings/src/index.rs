@@ -20,7 +20,7 @@ use pythonize::pythonize;
 use crate::arrays::{self, GivenId, Ragged};
 use crate::detach::detached;
 use crate::errors::{invalid, to_python};
-use crate::options;
+use crate::options::{self, Word};
 use crate::results::{PyResults, explain, ids_to_python, text};
 use crate::writer::PyWriter;
 
@@ -63,35 +63,31 @@ impl PyIndex {
 impl PyIndex {
     /// Create an index in an empty or missing folder.
     #[staticmethod]
-    #[pyo3(signature = (path, dim, *, codec="residual", bits=4, centroids=None, seed=42, train_after=65_536,
-                        encoder=None, mmap=true))]
+    #[pyo3(signature = (path, dim, *, codec, bits, centroids, seed, train_after, encoder, overwrite,
+                        mmap))]
     #[expect(clippy::too_many_arguments, reason = "keyword arguments of a constructor")]
     fn create(
         py: Python<'_>,
         path: PathBuf,
         dim: usize,
-        codec: &str,
+        codec: Word<CodecKind>,
         bits: u8,
         centroids: Option<usize>,
         seed: u64,
         train_after: u64,
         encoder: Option<&str>,
+        overwrite: bool,
         mmap: bool,
     ) -> PyResult<Self> {
-        let kind = match codec {
-            "residual" => CodecKind::Residual,
-            "flat" => CodecKind::Flat,
-            other => return Err(invalid(py, format!("codec {other:?} is unknown; choose \"residual\" or \"flat\""))),
-        };
         let encoder = encoder
             .map(serde_json::from_str)
             .transpose()
             .map_err(|error| invalid(py, format!("the encoder's fingerprint is not JSON: {error}")))?;
-        let options = IndexOptions { dim, codec: CodecOptions { kind, bits, centroids, seed, train_after }, encoder };
+        let options = IndexOptions { dim, codec: CodecOptions { kind: codec.0, bits, centroids, seed, train_after }, encoder };
         Self::made(py, &path, mmap, |storage, _| {
             options.validate()?;
             storage.make_folder()?;
-            Index::create(storage, options)
+            if overwrite { Index::overwrite(storage, options) } else { Index::create(storage, options) }
         })
     }
 

@@ -2,7 +2,7 @@
 
 use latewood_core::search::{RerankOptions, SearchOptions};
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyString};
+use pyo3::types::PyDict;
 use pythonize::depythonize;
 use serde::de::DeserializeOwned;
 
@@ -20,9 +20,15 @@ pub(crate) fn of_rerank(options: &Bound<'_, PyDict>) -> PyResult<(RerankOptions,
     Ok((RerankOptions { selection: read(options)?, ..own }, threads(options)?))
 }
 
-/// One of the words that stand for a choice.
-pub(crate) fn word<T: DeserializeOwned>(word: &Bound<'_, PyString>) -> PyResult<T> {
-    read(word)
+/// A choice of the core, by the word that stands for it.
+pub(crate) struct Word<T>(pub(crate) T);
+
+impl<'py, T: DeserializeOwned> FromPyObject<'_, 'py> for Word<T> {
+    type Error = PyErr;
+
+    fn extract(word: Borrowed<'_, 'py, PyAny>) -> PyResult<Self> {
+        read(&word).map(Self)
+    }
 }
 
 fn threads(options: &Bound<'_, PyDict>) -> PyResult<Option<usize>> {
@@ -31,12 +37,4 @@ fn threads(options: &Bound<'_, PyDict>) -> PyResult<Option<usize>> {
 
 fn read<T: DeserializeOwned>(from: &Bound<'_, PyAny>) -> PyResult<T> {
     depythonize(from).map_err(|error| invalid(from.py(), error.to_string()))
-}
-
-/// The choice that has this name.
-pub(crate) fn named<T: Copy>(py: Python<'_>, option: &str, names: &[(&str, T)], name: &str) -> PyResult<T> {
-    names.iter().find(|(known, _)| *known == name).map(|(_, choice)| *choice).ok_or_else(|| {
-        let known = names.iter().map(|(known, _)| *known).collect::<Vec<_>>().join(", ");
-        invalid(py, format!("{option} {name:?} is unknown; choose one of {known}"))
-    })
 }

@@ -8,13 +8,12 @@ use latewood_core::parallel::Execution;
 use latewood_core::tokens::TokenMatrix;
 use numpy::{PyReadonlyArray1, PyReadonlyArray2};
 use pyo3::prelude::*;
-use pyo3::types::PyString;
 
 use crate::arrays::{self, Ragged};
 use crate::detach::detached;
 use crate::errors::{invalid, writer_closed};
 use crate::index::read_filter;
-use crate::options::word;
+use crate::options::Word;
 
 /// Collects changes and commits them; holds the index's writer lock until closed.
 #[pyclass(frozen, name = "Writer", module = "latewood._core")]
@@ -106,9 +105,9 @@ impl PyWriter {
 
     /// Delete documents; the number that were there.
     #[pyo3(signature = (ids, *, missing))]
-    fn delete(&self, py: Python<'_>, ids: &Bound<'_, PyAny>, missing: &Bound<'_, PyString>) -> PyResult<usize> {
-        let (ids, missing): (Vec<Id>, Missing) = (arrays::ids(ids)?, word(missing)?);
-        self.run(py, Some(1), |writer, _| writer.delete(&ids, missing == Missing::Skip))
+    fn delete(&self, py: Python<'_>, ids: &Bound<'_, PyAny>, missing: Word<Missing>) -> PyResult<usize> {
+        let ids: Vec<Id> = arrays::ids(ids)?;
+        self.run(py, Some(1), |writer, _| writer.delete(&ids, missing.0 == Missing::Skip))
     }
 
     /// Delete the documents that the filter lets through; how many there were.
