@@ -5,12 +5,14 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, get_args
 
+import numpy as np
+
 from latewood._ids import normalise_ids, one_id
 from latewood._interrupts import finished, interrupt_later
 from latewood._optional import chunks, progress_bar
 from latewood._options import choice_of, filter_json, flag_of, mapping_json, text_of, threads_of
-from latewood._typing import Id, IdSequence, Metadata, MissingRule, VectorInput
-from latewood.encode.protocol import checked_texts, encode_and_mark
+from latewood._typing import Id, IdSequence, Metadata, MissingRule, OffsetArray, VectorInput
+from latewood.encode.protocol import OnEmpty, checked_texts, encode_texts, on_empty_of
 from latewood.errors import DuplicateIdError, InvalidInputError, WriterError
 from latewood.ragged import Ragged, listed, to_ragged
 
@@ -40,6 +42,8 @@ class Writer:
         self._show_progress = show_progress
         self._closed = False
         self._failed: BaseException | None = None
+        self.empty = 0
+        """Documents without a single token that were given to this writer, kept or skipped."""
 
     def add(
         self,
@@ -52,7 +56,7 @@ class Writer:
         offsets: Any = None,
         lengths: Any = None,
         store_texts: bool = True,
-        allow_empty: bool = False,
+        on_empty: OnEmpty = "keep",
         threads: int | None = None,
     ) -> None:
         """Add documents whose ids are new.
@@ -71,9 +75,10 @@ class Writer:
             What padded or flat `vectors` need.
         store_texts : bool
             False encodes the texts without keeping them.
-        allow_empty : bool
-            Accept documents without a single token, such as empty texts: no search finds them, and a rerank puts them
-            last with `-inf`.
+        on_empty : {"keep", "skip", "error"}
+            What becomes of documents without a single token, such as empty texts. "keep" adds them: no search finds
+            them, and a rerank puts them last with `-inf`. "skip" leaves them out; an upsert then leaves what was
+            there. The writer's `empty` counts both.
         threads : int, optional
             As many as this process may use at once by default; the codes do not depend on it.
 
@@ -86,9 +91,7 @@ class Writer:
         EncoderRequiredError
             Texts without vectors, and no encoder.
         """
-        self._add(
-            ids, texts, vectors, metadata, (mask, offsets, lengths), store_texts, allow_empty, threads, upsert=False
-        )
+        self._add(ids, texts, vectors, metadata, (mask, offsets, lengths), store_texts, on_empty, threads, upsert=False)
 
     def upsert(
         self,
@@ -101,13 +104,11 @@ class Writer:
         offsets: Any = None,
         lengths: Any = None,
         store_texts: bool = True,
-        allow_empty: bool = False,
+        on_empty: OnEmpty = "keep",
         threads: int | None = None,
     ) -> None:
         """Add documents, replacing those whose ids exist; otherwise as `add`."""
-        self._add(
-            ids, texts, vectors, metadata, (mask, offsets, lengths), store_texts, allow_empty, threads, upsert=True
-        )
+        self._add(ids, texts, vectors, metadata, (mask, offsets, lengths), store_texts, on_empty, threads, upsert=True)
 
     def delete(
         self,
@@ -236,7 +237,7 @@ class Writer:
         metadata: Sequence[Metadata | None] | None,
         layout: tuple[Any, Any, Any],
         store_texts: bool,
-        allow_empty: bool,
+        on_empty: OnEmpty,
         threads: int | None,
         *,
         upsert: bool,
@@ -247,7 +248,7 @@ class Writer:
         text_list = _texts(_aligned(texts, len(keys), "texts"), keys)
         json_list = _metadata_json(_aligned(metadata, len(keys), "metadata"), keys)
         stored = text_list if flag_of(store_texts, "store_texts") else None
-        allow_empty = flag_of(allow_empty, "allow_empty")
+        on_empty_of(on_empty)
         options: dict[str, Any] = {"upsert": upsert, "threads": threads_of(threads)}
         if vectors is not None:
             mask, offsets, lengths = layout
@@ -258,10 +259,16 @@ class Writer:
                 lengths=lengths,
                 dim=self._index.dim,
                 names=keys,
-                allow_empty=allow_empty,
+                allow_empty=on_empty != "error",
             )
+            filled = np.flatnonzero(ragged.lengths)
+            rows = np.arange(len(keys))
+            if on_empty == "skip":
+                rows = filled
+                ragged = Ragged(ragged.values, np.concatenate([ragged.offsets[:1], ragged.offsets[1:][rows]]))
             with self._all_or_nothing():
-                self._send(keys, ragged, stored, json_list, options)
+                self._send(_chosen(keys, rows), ragged, _chosen(stored, rows), _chosen(json_list, rows), options)
+            self.empty += len(keys) - len(filled)
             return
         if any(part is not None for part in layout):
             message = "mask, offsets and lengths describe vectors, and no vectors are given"
@@ -270,24 +277,26 @@ class Writer:
             message = "give texts or vectors to add"
             raise InvalidInputError(message)
         encoder = self._index.require_encoder("adding texts")
-        documents = checked_texts(text_list, "document", keys, allow_empty=allow_empty)
+        documents = checked_texts(text_list, "document", keys, on_empty=on_empty)
         self._core.check_ids(keys, upsert=upsert)
         with (
             self._all_or_nothing(),
             progress_bar(len(keys), "encoding", show_progress=self._show_progress) as bar,
         ):
-            for rows in chunks(len(keys), ENCODE_CHUNK):
-                encoded, truncated = encode_and_mark(
-                    encoder, documents[rows], dim=self._index.dim, names=keys[rows], allow_empty=allow_empty
+            for chunk in chunks(len(keys), ENCODE_CHUNK):
+                encoded = encode_texts(
+                    encoder, documents[chunk], dim=self._index.dim, names=keys[chunk], on_empty=on_empty
                 )
+                rows = encoded.positions + chunk.start
                 self._send(
-                    keys[rows],
-                    encoded,
-                    stored[rows] if stored is not None else None,
-                    json_list[rows] if json_list is not None else None,
-                    {**options, "truncated": truncated},
+                    _chosen(keys, rows),
+                    encoded.vectors,
+                    _chosen(stored, rows),
+                    _chosen(json_list, rows),
+                    {**options, "truncated": encoded.truncated},
                 )
-                bar.update(rows.stop - rows.start)
+                self.empty += len(encoded.empty)
+                bar.update(chunk.stop - chunk.start)
 
     def _send(
         self,
@@ -300,6 +309,12 @@ class Writer:
         if len(keys) == 0:
             return
         self._core.add(keys, ragged.values, ragged.offsets, texts=texts, metadata=metadata, **options)
+
+
+def _chosen(items: Any, rows: OffsetArray) -> Any:
+    if items is None or len(rows) == len(items):
+        return items
+    return items[rows] if isinstance(items, np.ndarray) else [items[row] for row in rows.tolist()]
 
 
 def _check_duplicates(keys: IdSequence) -> None:

@@ -4,7 +4,6 @@ import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
-from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -20,8 +19,8 @@ from latewood.encode.encoded import Encoded
 from latewood.encode.loading import loading
 from latewood.encode.onnx_folder import Expansion, Recipe, Side, read_folder
 from latewood.encode.onnx_modules import IdArray, ResolvedMask, Task
-from latewood.encode.windows import Long, Window, divide, long_of
-from latewood.errors import EncoderError, InvalidInputError, MissingDependencyError, TextTooLongError
+from latewood.encode.windows import Long, Row, divide, long_of
+from latewood.errors import EncoderError, InvalidInputError, MissingDependencyError
 
 _INPUTS = frozenset({"input_ids", "attention_mask", "token_type_ids"})
 
@@ -178,19 +177,6 @@ def _checked(inputs: Sequence[str]) -> list[str]:
     return [text_of(text, f"the text at position {position}") for position, text in enumerate(texts)]
 
 
-@dataclass(frozen=True, slots=True)
-class _Row:
-    """What goes through the graph as one: a text or a window of one, before it is filled up to a batch's width."""
-
-    text: int
-    """The text's position."""
-    ids: IdArray
-    types: IdArray
-    window: Window
-    floor: int
-    """Tokens to which it is expanded."""
-
-
 class _Model:
     """Graph and tokenizer, loaded."""
 
@@ -216,7 +202,7 @@ class _Model:
 
     def run(self, texts: list[str], task: Task, long: Long) -> Encoded:
         rows, truncated = self._prepare(texts, task, long)
-        batches = list(self._batches(rows))
+        batches = list(self._batches(rows, task))
 
         def vectors_of(batch: list[int]) -> list[FloatArray]:
             return self._run_batch([rows[position] for position in batch], task)
@@ -233,9 +219,9 @@ class _Model:
             of_texts[row.text].append(one)
         return Encoded((one[0] if len(one) == 1 else np.concatenate(one) for one in of_texts), truncated)
 
-    def _batches(self, rows: list[_Row]) -> Iterator[list[int]]:
+    def _batches(self, rows: list[Row], task: Task) -> Iterator[list[int]]:
         """Positions of rows of like length, the longest first, so that no long one is left over at the end."""
-        widths = [(max(1, len(row.ids), row.floor), len(row.ids)) for row in rows]
+        widths = [(max(1, len(row.ids), self._floor(row, task)), len(row.ids)) for row in rows]
         batch: list[int] = []
         for position in sorted(range(len(rows)), key=widths.__getitem__, reverse=True):
             if batch and (len(batch) + 1) * widths[batch[0]][0] > self._batch_tokens:
@@ -259,40 +245,35 @@ class _Model:
         spans = []
         for row, marks in zip(rows, counted, strict=True):
             # Tokens that a query is expanded with stand for none.
-            own = [characters[token] for token in row.window.tokens] + [(0, 0)] * (len(marks) - len(row.ids))
+            own = [characters[token] for token in row.tokens] + [(0, 0)] * (len(marks) - len(row.ids))
             spans += [span for span, mark in zip(own, marks, strict=True) if mark]
         return [(max(first - len(prompt), 0), max(last - len(prompt), 0)) for first, last in spans]
 
-    def _prepare(self, texts: list[str], task: Task, long: Long) -> tuple[list[_Row], list[bool]]:
+    def _prepare(self, texts: list[str], task: Task, long: Long) -> tuple[list[Row], list[bool]]:
         """Rows for the graph, those of one text in its order, and which texts were cut."""
         side: Side = self._recipe.sides[task]
-        floor = 0 if side.expansion is None else side.expansion.length
         prompted = [side.prompt + text for text in texts]
-        rows: list[_Row] = []
+        options: dict[str, Any] = {"prompt": side.prompt, "cut_left": self._recipe.special.cut_left}
+        rows: list[Row] = []
         truncated = []
         for position, encoding in enumerate(self._tokenizer.encode_batch_fast(prompted)):
             too_long = side.length is not None and len(encoding) > side.length
             if too_long and long == "windows":
                 encoding = self._tokenizer.encode(prompted[position])
-            try:
-                windows = divide(
-                    encoding, side.length, long, prompt=side.prompt, cut_left=self._recipe.special.cut_left
-                )
-            except TextTooLongError as error:
-                raise TextTooLongError(error.tokens, error.limit, position) from None
-            ids, types = np.array(encoding.ids, np.int64), np.array(encoding.type_ids, np.int64)
-            rows += [
-                _Row(position, ids[one.tokens], types[one.tokens], one, floor if len(windows) == 1 else 0)
-                for one in windows
-            ]
+            rows += divide(position, encoding, side.length, long, **options)
             truncated.append(too_long and long == "cut")
         return rows, truncated
 
-    def _fill(self, rows: list[_Row], task: Task) -> tuple[IdArray, IdArray, IdArray, BoolArray]:
+    def _floor(self, row: Row, task: Task) -> int:
+        """Tokens to which a row is expanded. A window of a text is not: the text fills the width more than once."""
+        expansion = self._recipe.sides[task].expansion
+        return expansion.length if expansion is not None and row.whole else 0
+
+    def _fill(self, rows: list[Row], task: Task) -> tuple[IdArray, IdArray, IdArray, BoolArray]:
         """Ids, attention and types, `[rows, width]`, and which tokens are scored."""
         expansion = self._recipe.sides[task].expansion
         lengths = np.array([len(row.ids) for row in rows])
-        floors = np.array([row.floor for row in rows])
+        floors = np.array([self._floor(row, task) for row in rows])
         # A graph may not like a width of 0, which texts without any token would have.
         width = max(1, int(lengths.max()), int(floors.max()))
         ids = np.full((len(rows), width), self._pad, dtype=np.int64)
@@ -301,7 +282,7 @@ class _Model:
         for position, row in enumerate(rows):
             ids[position, : len(row.ids)] = row.ids
             types[position, : len(row.ids)] = row.types
-            counted[position, row.window.first : row.window.last] = True
+            counted[position, row.first : row.last] = True
         columns = np.arange(width)
         attended = columns < lengths[:, None]
         attention = attended.astype(np.int64)
@@ -317,7 +298,7 @@ class _Model:
             counted = mask(counted, ids, task)
         return ids, attention, types, counted
 
-    def _run_batch(self, rows: list[_Row], task: Task) -> list[FloatArray]:
+    def _run_batch(self, rows: list[Row], task: Task) -> list[FloatArray]:
         ids, attention, types, counted = self._fill(rows, task)
         given = {"input_ids": ids, "attention_mask": attention, "token_type_ids": types}
         feed = {name: given[name].astype(self._types[name], copy=False) for name in self._inputs}
