@@ -227,7 +227,7 @@ def test_documents_without_tokens_and_nothing_found(tmp_path: Path, corpus: Corp
     empty = np.zeros((0, corpus.dim), dtype=np.float32)
     index = Index.create(tmp_path / "index", dim=corpus.dim, train_after=0)
     documents = [corpus.documents[0], empty, corpus.documents[1], empty]
-    index.add(range(4), vectors=documents, metadata=[{"n": 1}] * 4, allow_empty=True)
+    index.add(range(4), vectors=documents, metadata=[{"n": 1}] * 4)
     for mode in ("ranker", "reranker"):
         feedback = Feedback(mode=mode)
         assert {hit.id for hit in index.search(corpus.queries[0], feedback=feedback)} == {0, 2}

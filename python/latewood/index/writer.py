@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, Self, TypedDict, Unpack, get_args
 
 from latewood.common.signatures import shows
 from latewood.common.types import Filter, Id, IdSequence, Metadata, MissingRule, VectorInput
+from latewood.encode.protocol import OnEmpty
+from latewood.encode.windows import Long
 from latewood.errors import InvalidInputError, WriterError
 from latewood.forms.ids import normalise_ids
 from latewood.forms.metadata import filter_json, mapping_json
@@ -31,7 +33,8 @@ class AddKeywords(TypedDict, total=False):
     offsets: Any
     lengths: Any
     store_texts: bool
-    allow_empty: bool
+    on_empty: OnEmpty
+    long: Long | None
     threads: int | None
 
 
@@ -53,6 +56,8 @@ class Writer:
         self._show_progress = show_progress
         self._closed = False
         self._failed: BaseException | None = None
+        self.empty = 0
+        """Documents without a single token that were given to this writer, kept or skipped."""
 
     def add(
         self,
@@ -65,7 +70,8 @@ class Writer:
         offsets: Any = None,
         lengths: Any = None,
         store_texts: bool = True,
-        allow_empty: bool = False,
+        on_empty: OnEmpty = "keep",
+        long: Long | None = None,
         threads: int | None = None,
     ) -> None:
         """Add documents whose ids are new.
@@ -84,9 +90,13 @@ class Writer:
             What padded or flat `vectors` need.
         store_texts : bool
             False encodes the texts without keeping them.
-        allow_empty : bool
-            Accept documents without a single token, such as empty texts: no search finds them, and a rerank puts them
-            last with `-inf`.
+        on_empty : {"keep", "skip", "error"}
+            What becomes of documents without a single token, such as empty texts. "keep" adds them: no search finds
+            them, and a rerank puts them last with `-inf`. "skip" leaves them out; an upsert then leaves what was
+            there. The writer's `empty` counts both.
+        long : {"windows", "cut", "error"}, optional
+            What becomes of texts with more tokens than the encoder takes (docs/long_texts.md); by default what the
+            encoder is set to.
         threads : int, optional
             As many as this process may use at once by default; the codes do not depend on it.
 
@@ -108,7 +118,8 @@ class Writer:
             offsets=offsets,
             lengths=lengths,
             store_texts=store_texts,
-            allow_empty=allow_empty,
+            on_empty=on_empty,
+            long=long,
             threads=threads,
         )
         self._store(additions, upsert=False)
@@ -283,6 +294,7 @@ class Writer:
         refuse_known = partial(self._core.check_ids, upsert=upsert)
         with self._all_or_nothing():
             for part in additions.parts(self._encoding, refuse_known, show_progress=self._show_progress):
+                self.empty += part.empty
                 if len(part.columns.ids):
                     self._core.add(
                         part.columns.ids,

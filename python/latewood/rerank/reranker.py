@@ -209,7 +209,7 @@ class Reranker:
     def _document_vectors(self, documents: Any, options: dict[str, Any]) -> Ragged:
         if not is_text_batch(documents):
             return to_ragged(documents, allow_empty=True)
-        return encode_documents(_Configured(self.encoder, options), documents, allow_empty=True)
+        return encode_documents(_Configured(self.encoder, options), documents)
 
 
 class _Configured:
@@ -230,9 +230,8 @@ class _Configured:
         return self._call("encode_document", inputs)
 
     def _call(self, method: str, inputs: list[str]) -> Any:
-        if isinstance(self._encoder, SentenceTransformersEncoder):
-            return self._encoder.run(method, inputs, convert_to_numpy=True, **self._options)
-        return getattr(self._encoder, method)(inputs)
+        options = self._options if isinstance(self._encoder, SentenceTransformersEncoder) else {}
+        return getattr(self._encoder, method)(inputs, **options)
 
 
 def _encode_options(
