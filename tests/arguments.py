@@ -255,6 +255,10 @@ FILTER = Kind(
     ],
     late=True,
 )
+FILTERS = FILTER.also(good=[[None], [{}], ({"lang": "en"},)], bad=[[], [None, None], [5], [{"lang": {"near": 1}}]])
+"""Of a call with one query: one filter, or a list with one for it."""
+FIELD = Kind([None, "lang", "a.b", "", "nowhere"], [5, True, b"lang", ["lang"], {}, "\ud800", Hostile(), object])
+NO_RUN: list[Any] = [None, 5, "q", [], ["a fox"], [("q", "a fox")], Hostile(), object]
 FEEDBACK = Kind([None], [True, 3, "ranker", {}, Feedback, Hostile()])
 NEW_IDS = Kind(
     [["x", "y"], ("x", "y"), np.array(["x", "y"]), Made(lambda: iter("xy")), {"x": 1, "y": 2}.keys()],

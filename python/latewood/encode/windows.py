@@ -17,9 +17,9 @@ OVERLAP = 4
 """Neighbouring windows share this part of a window's room for text, one over the number."""
 
 
-def long_of(value: Any) -> Long:
+def long_of(value: Any, what: str = "long") -> Long:
     """Check that `value` says what becomes of long texts."""
-    choice_of(value, "long", get_args(Long))
+    choice_of(value, what, get_args(Long))
     return value  # type: ignore[no-any-return]
 
 

@@ -451,6 +451,7 @@ class Index:
 
     def _search(self, queries: Queries, ids: Any, options: SearchOptions) -> Found:
         vectors = queries.vectors
+        options.check_count(len(vectors))
         results = self._core.search(vectors.values, vectors.offsets, queries.weights, ids, options.values())
         return Found(results, queries, self._encoding, options)
 
@@ -608,6 +609,7 @@ class Index:
             message = "alpha prunes by first-stage scores, and there are none; pass scores=, or leave alpha out"
             raise InvalidInputError(message)
         vectors = queries.vectors
+        options.check_count(len(vectors))
         results = self._core.rerank(
             vectors.values,
             vectors.offsets,

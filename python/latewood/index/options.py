@@ -75,6 +75,12 @@ class RankingOptions:
             if value is not None:
                 object.__setattr__(self, name, check(value, name))
 
+    def check_count(self, queries: int) -> None:
+        """Refuse a list of filters that is not one for each query."""
+        if isinstance(self.filter, list) and len(self.filter) != queries:
+            message = f"{len(self.filter)} filters for {queries} queries; give one mapping for all, or one for each"
+            raise InvalidInputError(message)
+
     def values(self) -> dict[str, Any]:
         """Give the options as the core reads them: plain values by their names."""
         return vars(self)
