@@ -1,9 +1,9 @@
 """Documents to add, in the forms that callers have → parts that the core takes one after the other."""
 
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import KW_ONLY, dataclass, field
 from itertools import islice
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,21 @@ ENCODE_CHUNK = 1024
 
 STREAM_VALUES, STREAM_DOCUMENTS = 2**22, 2**14
 """Components of token vectors (16 MiB), and documents, that are read from an iterator before they are handed on."""
+
+
+class AddKeywords(TypedDict, total=False):
+    """Keyword arguments of all calls that add documents, described at `Writer.add`."""
+
+    texts: Sequence[str | None] | None
+    vectors: VectorInput | None
+    metadata: Sequence[Metadata | None] | None
+    mask: Any
+    offsets: Any
+    lengths: Any
+    store_texts: bool
+    on_empty: OnEmpty
+    long: Long | None
+    threads: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,21 +77,22 @@ class Part:
     truncated: list[bool] | None = None
 
 
-@dataclass(kw_only=True, slots=True)
+@dataclass(slots=True)
 class Additions:
     """The arguments of `Writer.add`."""
 
     ids: Iterable[Id]
-    texts: Iterable[str | None] | None
-    vectors: VectorInput | None
-    metadata: Iterable[Metadata | None] | None
-    mask: Any
-    offsets: Any
-    lengths: Any
-    store_texts: bool
-    on_empty: OnEmpty
-    long: Long | None
-    threads: int | None
+    _: KW_ONLY
+    texts: Iterable[str | None] | None = None
+    vectors: VectorInput | None = None
+    metadata: Iterable[Metadata | None] | None = None
+    mask: Any = None
+    offsets: Any = None
+    lengths: Any = None
+    store_texts: bool = True
+    on_empty: OnEmpty = "keep"
+    long: Long | None = None
+    threads: int | None = None
     _seen: set[Any] = field(default_factory=set, init=False)
 
     def __post_init__(self) -> None:

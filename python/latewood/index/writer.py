@@ -4,38 +4,21 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypedDict, Unpack, get_args
+from typing import TYPE_CHECKING, Any, Self, Unpack, get_args
 
 from latewood.common.signatures import shows
-from latewood.common.types import Filter, Id, IdSequence, Metadata, MissingRule, VectorInput
-from latewood.encode.protocol import OnEmpty
-from latewood.encode.windows import Long
+from latewood.common.types import Filter, Id, IdSequence, Metadata, MissingRule
 from latewood.errors import InvalidInputError, WriterError
 from latewood.forms.ids import normalise_ids
 from latewood.forms.metadata import filter_json, mapping_json
 from latewood.forms.ragged import listed
 from latewood.forms.values import choice_of, flag_of, shown
-from latewood.index.additions import Additions
+from latewood.index.additions import Additions, AddKeywords
 from latewood.index.interrupts import finished, interrupt_later
 
 if TYPE_CHECKING:
     from latewood import _core
     from latewood.index.encoding import Encoding
-
-
-class AddKeywords(TypedDict, total=False):
-    """Keyword arguments of all calls that add documents, described at `Writer.add`."""
-
-    texts: Sequence[str | None] | None
-    vectors: VectorInput | None
-    metadata: Sequence[Metadata | None] | None
-    mask: Any
-    offsets: Any
-    lengths: Any
-    store_texts: bool
-    on_empty: OnEmpty
-    long: Long | None
-    threads: int | None
 
 
 class Writer:
@@ -59,21 +42,8 @@ class Writer:
         self.empty = 0
         """Documents without a single token that were given to this writer, kept or skipped."""
 
-    def add(
-        self,
-        ids: Iterable[Id],
-        *,
-        texts: Sequence[str | None] | None = None,
-        vectors: VectorInput | None = None,
-        metadata: Sequence[Metadata | None] | None = None,
-        mask: Any = None,
-        offsets: Any = None,
-        lengths: Any = None,
-        store_texts: bool = True,
-        on_empty: OnEmpty = "keep",
-        long: Long | None = None,
-        threads: int | None = None,
-    ) -> None:
+    @shows(Additions)
+    def add(self, ids: Iterable[Id], **documents: Unpack[AddKeywords]) -> None:
         """Add documents whose ids are new.
 
         Parameters
@@ -109,25 +79,12 @@ class Writer:
         EncoderRequiredError
             Texts without vectors, and no encoder.
         """
-        additions = Additions(
-            ids=ids,
-            texts=texts,
-            vectors=vectors,
-            metadata=metadata,
-            mask=mask,
-            offsets=offsets,
-            lengths=lengths,
-            store_texts=store_texts,
-            on_empty=on_empty,
-            long=long,
-            threads=threads,
-        )
-        self._store(additions, upsert=False)
+        self._store(Additions(ids, **documents), upsert=False)
 
-    @shows(add)
+    @shows(Additions)
     def upsert(self, ids: Iterable[Id], **documents: Unpack[AddKeywords]) -> None:
         """Add documents, replacing those whose ids exist; otherwise as `add`."""
-        self._store(Additions(ids=ids, **documents), upsert=True)
+        self._store(Additions(ids, **documents), upsert=True)
 
     def delete(
         self,

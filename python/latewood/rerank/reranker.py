@@ -1,7 +1,7 @@
 """Rerank texts with a multi-vector model, in the shape of sentence-transformers' `CrossEncoder`; no index needed."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, get_args
+from typing import Any, NotRequired, TypedDict, cast, get_args
 
 import numpy as np
 
@@ -15,6 +15,14 @@ from latewood.forms.arrays import to_numpy
 from latewood.forms.ragged import Ragged, is_text_batch, listed, to_ragged
 from latewood.forms.values import choice_of, count_of, flag_of, optional, text_of, threads_of
 from latewood.rerank.maxsim import maxsim
+
+
+class Ranked(TypedDict):
+    """A document's place: its position among those given, its score, and itself if that was asked for."""
+
+    corpus_id: int
+    score: float
+    text: NotRequired[object]
 
 
 class Reranker:
@@ -71,7 +79,7 @@ class Reranker:
         *,
         document_vectors: VectorInput | None = None,
         threads: int | None = None,
-    ) -> list[dict[str, Any]]:
+    ) -> list[Ranked]:
         """Order documents for one query.
 
         Parameters
@@ -92,7 +100,7 @@ class Reranker:
 
         Returns
         -------
-        list of dict
+        list of Ranked
             {"corpus_id": position in `documents`, "score": float, "text": document}, best first; ties by position.
         """
         top_k = optional(count_of, top_k, "top_k")
@@ -121,9 +129,9 @@ class Reranker:
         order = np.argsort(-values, kind="stable").tolist()
         ranked = []
         for position in order[:top_k]:
-            entry: dict[str, Any] = {"corpus_id": position, "score": float(values[position])}
+            entry: Ranked = {"corpus_id": position, "score": float(values[position])}
             if return_documents:
-                entry["text"] = documents[position]
+                entry["text"] = cast("Sequence[object]", documents)[position]
             ranked.append(entry)
         return ranked
 
