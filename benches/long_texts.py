@@ -38,7 +38,9 @@ def main() -> None:
         collection = drawn(load_beir(folder), options.queries)
         for length in options.lengths:
             for long in ("cut", "windows"):
-                rows.append({"collection": folder.name, "length": length, "long": long, **run(collection, length, long)})
+                rows.append(
+                    {"collection": folder.name, "length": length, "long": long, **run(collection, length, long)}
+                )
                 print(json.dumps(rows[-1]), flush=True)
     if not options.no_record:
         print(f"written: {write_record('long-texts', {'encoder': fingerprint(nano_en()), 'rows': rows})}")

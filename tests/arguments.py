@@ -272,9 +272,9 @@ NEW_VECTORS = Kind(
     [
         VECTORS, tuple(VECTORS), Made(lambda: iter(VECTORS)), {1: VECTORS[0], 2: VECTORS[1]}.values(),
         np.ones((2, 3, DIM), np.float32), np.array([VECTORS[0], VECTORS[1][:1]], object),
-        Ragged(np.concatenate(VECTORS), np.array([0, 2, 6])),
+        Ragged(np.concatenate(VECTORS), np.array([0, 2, 6])), [QUERY, QUERY[:0]],
     ],
-    [*_NO_VECTORS, WRONG_DIM, "text", ["a", "b"], [], VECTORS[:1], [*VECTORS, QUERY], [QUERY, QUERY[:0]]],
+    [*_NO_VECTORS, WRONG_DIM, "text", ["a", "b"], [], VECTORS[:1], [*VECTORS, QUERY]],
 )
 METADATA = Kind(
     [

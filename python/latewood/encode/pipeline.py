@@ -87,7 +87,7 @@ class Pipeline:
 
         tokenizer = self._model.tokenizer
         modules, _ = self._stages()
-        self._model.eval()
+        self._model.train(mode=False)
         results: list[Any] = [None] * len(rows)
         order = sorted(range(len(rows)), key=lambda at: -len(rows[at].ids))
         for batch in (order[start : start + batch_size] for start in range(0, len(order), batch_size)):
