@@ -76,7 +76,7 @@ def save_bytes_model(folder: Path, *, dim: int = 8, **config: Any) -> Path:
     tokenizer.save(str(folder / "tokenizer.json"))
 
     table = np.random.default_rng(5).standard_normal((len(vocabulary), dim)).astype(np.float32)
-    constants = {
+    constants: dict[str, Any] = {
         "table": table,
         "last": np.array([2], np.int64),
         "along": np.array(1, np.int64),

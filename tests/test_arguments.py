@@ -36,6 +36,8 @@ ELSEWHERE = {
     "errors": "exceptions take any message",
     "encode": "its own names are listed with the others",
     "__version__": "a str",
+    "Long": "a type",
+    "OnEmpty": "a type",
     "PoolingMethod": "a type",
 }
 # What the library makes and gives: only their methods are called by others.
@@ -90,6 +92,9 @@ MAXSIM = {
 }
 PAIRS = {**MAXSIM, **{name: Kind(kinds.VECTORS_ALONE.good[:10], MAXSIM[name].bad) for name in ("queries", "documents")}}
 LAYOUT = Kind([None], [True, "x", 5, [0, 2], Hostile(), object, [0.0, 2.0], [kinds.HUGE], []])
+LONG = kinds.one_of("windows", "cut", "error")
+# The encoder that these are called with has no parameter of this name.
+LONG_FOR_OTHERS = Kind([None], [*LONG.good, *(value for value in LONG.bad if value is not None)])
 ADD = {
     "ids": kinds.NEW_IDS,
     "texts": kinds.NEW_TEXTS,
@@ -100,7 +105,7 @@ ADD = {
     "lengths": LAYOUT,
     "store_texts": kinds.FLAG,
     "on_empty": kinds.one_of("keep", "skip", "error"),
-    "long": Kind([None], kinds.one_of("cut").bad),
+    "long": Kind([None, *LONG.good], LONG_FOR_OTHERS.bad[3:]),
     "threads": kinds.OPTIONAL_COUNT,
 }
 CHANGE = {**ADD, "merge": kinds.FLAG, "show_progress": kinds.OPTIONAL_FLAG}
@@ -149,12 +154,16 @@ SCORING = {
     "chunk_size": Kind([None], [0, -1, 2.0, "3", kinds.HUGE, 5]),
     "threads": kinds.OPTIONAL_COUNT,
 }
-ENCODE = {"encoder": kinds.ENCODER.also(bad=[None]), "texts": kinds.TEXTS, "dim": kinds.DIMENSIONS.also(late=True)}
+ENCODE = {
+    "encoder": kinds.ENCODER.also(bad=[None]),
+    "texts": kinds.TEXTS,
+    "dim": kinds.DIMENSIONS.also(late=True),
+    "long": LONG_FOR_OTHERS,
+}
 DOCUMENTS_TO_ENCODE = {
     **ENCODE,
     "names": Kind([None, ["x"]], [["x", "y"], [], 5, "x"]),
     "on_empty": kinds.one_of("keep", "skip", "error"),
-    "long": Kind([None], kinds.one_of("cut").bad),
 }
 ONE_TEXT = Kind(["a fox", "", np.str_("a")], [None, 5, True, b"a", ["a"], {}, "\ud800", Hostile(), object, kinds.QUERY])
 # What an encoder is handed has been checked before: it takes any collection.
@@ -162,8 +171,9 @@ TEXTS_AS_THEY_ARE = Kind([["a fox"], ("a", ""), []], ["a fox", None, 5, [5], [b"
 NO_NAME = Kind([], [None, True, 5, "", "a\0b", "\ud800", [], {}, Hostile(), object()])
 
 RAGGED = {
-    "data": kinds.VECTORS_ALONE,
-    "mask": kinds.MASK,
+    # Their values are looked at by the core.
+    "data": Kind(kinds.VECTORS_ALONE.good, kinds.NO_ARRAYS).alongside(allow_empty=True),
+    "mask": Kind(kinds.MASK.good, kinds.MASK.bad, {"data": [kinds.QUERY]}.items()),
     "offsets": LAYOUT.also(good=[[0, 3]]),
     "lengths": LAYOUT.also(good=[[3]]),
     "dim": kinds.DIMENSIONS,
@@ -262,8 +272,8 @@ TABLE: dict[str, dict[str, Kind]] = {
         "length_normalize": kinds.FLAG,
     },
     "Index.measure_recall": {"queries": kinds.QUERIES, **ARRAYS},
-    "SearchOptions": SEARCHING,
-    "RerankOptions": RERANKING,
+    "SearchOptions": {**SEARCHING, "filter": kinds.FILTER_FORM},
+    "RerankOptions": {**RERANKING, "filter": kinds.FILTER_FORM},
     "to_ragged": RAGGED,
     **{f"Index.{name}": {} for name in ("close", "info", "check", "refresh")},
     **{name: {} for name in ("Hit.explain", "Hit.to_dict", "Hits.to_dicts")},
@@ -282,7 +292,7 @@ TABLE: dict[str, dict[str, Kind]] = {
     "Reranker": {
         "encoder": kinds.ENCODER.also(good=[None]),
         "length_normalize": kinds.FLAG,
-        "long": Kind([None, "windows", "cut", "error"], kinds.one_of("cut").bad),
+        "long": Kind([None, *LONG.good], LONG_FOR_OTHERS.bad[3:]),
         "precision": kinds.one_of("float32", "bfloat16"),
     },
     "Reranker.rank": {
@@ -313,11 +323,19 @@ TABLE: dict[str, dict[str, Kind]] = {
         "threads": kinds.OPTIONAL_COUNT,
         "batch_tokens": kinds.COUNT,
         "graph": Kind([None, "model.onnx"], [5, "", "a\0b", "nothing.onnx", [], Hostile()]),
+        "long": LONG,
     },
-    **{f"OnnxEncoder.encode_{side}": {"inputs": TEXTS_AS_THEY_ARE} for side in ("query", "document")},
-    **{f"OnnxEncoder.{side}_tokens": {"text": ONE_TEXT} for side in ("query", "document")},
     **{
-        f"SentenceTransformersEncoder.encode_{side}": {"inputs": Kind([], [None, 5, [5], ["a"], Hostile()])}
+        f"OnnxEncoder.encode_{side}": {"inputs": TEXTS_AS_THEY_ARE, "long": LONG.also(good=[None])}
+        for side in ("query", "document")
+    },
+    **{f"OnnxEncoder.{name}": {"text": ONE_TEXT} for name in ("query_tokens", "document_tokens", "document_spans")},
+    "nano_en": {"long": LONG},
+    **{
+        f"SentenceTransformersEncoder.encode_{side}": {
+            "inputs": Kind([], [None, 5, [5], ["a"], Hostile()]),
+            "long": Kind([], [value for value in LONG.bad if value is not None]),
+        }
         for side in ("query", "document")
     },
     **{
@@ -331,8 +349,10 @@ TABLE: dict[str, dict[str, Kind]] = {
         "device": Kind([None, "cpu"]),
         "batch_size": kinds.COUNT,
         "show_progress": kinds.FLAG,
+        "long": LONG,
     },
     "token_outputs": {
+        "long": Kind([], LONG.bad),
         "model_name_or_path": NO_NAME.also(bad=["/nowhere/at/all"]),
         "device": Kind(),
         "batch_size": Kind([], kinds.COUNT.bad),
@@ -342,7 +362,6 @@ TABLE: dict[str, dict[str, Kind]] = {
         "skip_punctuation": Kind([], kinds.FLAG.bad),
     },
     "minilm_token_outputs": {},
-    "nano_en": {},
     "as_encoder": {"encoder": kinds.ENCODER.also(bad=[None])},
     "fingerprint": {"encoder": Kind([HashEncoder(), object()]), "dim": kinds.OPTIONAL_COUNT},
     "check_fingerprint": {
@@ -488,9 +507,10 @@ class Place:
         if owner == "SearchArrays":
             return SearchArrays(["fox"], np.ones(1, np.float32), np.array([0, 1])).to_run, arguments
         if owner == "OnnxEncoder":
-            return getattr(encode.nano_en(), method), {}
+            return getattr(encode.nano_en(), method), {"inputs": ["a fox"]} if method.startswith("encode") else {}
         if owner == "SentenceTransformersEncoder":
-            named = {"method": "encode_query"} if method == "run" else {}
+            named: dict[str, Any] = {"method": "encode_query"} if method == "run" else {}
+            named |= {"inputs": ["a fox"]} if method.startswith("encode") else {}
             return getattr(encode.SentenceTransformersEncoder(Refusing()), method), named
         if owner == "Reranker":
             return getattr(Reranker(self.encoder), method), arguments

@@ -85,29 +85,34 @@ class Pipeline:
         """Give the positions in its text of the tokens that are taken from each row and scored, and their vectors."""
         import torch
 
-        tokenizer = self._model.tokenizer
         modules, _ = self._stages()
-        self._model.eval()
+        self._model.train(mode=False)
         results: list[Any] = [None] * len(rows)
         order = sorted(range(len(rows)), key=lambda at: -len(rows[at].ids))
         for batch in (order[start : start + batch_size] for start in range(0, len(order), batch_size)):
-            given = {"input_ids": [rows[at].ids.tolist() for at in batch]}
-            if "token_type_ids" in tokenizer.model_input_names:
-                given["token_type_ids"] = [rows[at].types.tolist() for at in batch]
-            features = dict(tokenizer.pad(given, return_tensors="pt"))
-            # Padding may be on either side.
-            places = [np.flatnonzero(marks) for marks in features["attention_mask"].numpy()]
             with torch.inference_mode():
-                features = {name: values.to(self._model.device) for name, values in features.items()}
+                features = {name: torch.from_numpy(array) for name, array in self._filled(rows, batch).items()}
+                features = {name: tensor.to(self._model.device) for name, tensor in features.items()}
                 features = self._through(modules, features)
-                scored = features["attention_mask"].bool().cpu().numpy()
+                scored = features["attention_mask"].bool().cpu()
                 vectors = features["token_embeddings"].float().cpu()
             for position, at in enumerate(batch):
-                row = rows[at]
-                taken = places[position][row.first : row.last]
+                taken = slice(rows[at].first, rows[at].last)
                 marks = scored[position][taken]
-                results[at] = row.tokens[row.first : row.last][marks], vectors[position][taken[marks]]
+                results[at] = rows[at].tokens[taken][marks.numpy()], vectors[position][taken][marks]
         return results
+
+    def _filled(self, rows: list[Row], batch: list[int]) -> dict[str, OffsetArray]:
+        """Fill rows up on the right whatever the tokenizer's own side: so no token's position changes."""
+        tokenizer = self._model.tokenizer
+        width = max(len(rows[at].ids) for at in batch)
+        ids = np.full((len(batch), width), tokenizer.pad_token_id or 0, dtype=np.int64)
+        types, attention = np.zeros_like(ids), np.zeros_like(ids)
+        for position, at in enumerate(batch):
+            own = slice(len(rows[at].ids))
+            ids[position, own], types[position, own], attention[position, own] = rows[at].ids, rows[at].types, 1
+        given = {"input_ids": ids, "attention_mask": attention}
+        return given | ({"token_type_ids": types} if "token_type_ids" in tokenizer.model_input_names else {})
 
     def _pooled(self, vectors: Any, modules: _Modules) -> Any:
         """Pool vectors `[tokens, dim]` by the last modules of the model."""

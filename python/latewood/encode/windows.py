@@ -13,7 +13,7 @@ from latewood.forms.values import choice_of
 
 Long: TypeAlias = Literal["windows", "cut", "error"]
 
-OVERLAP = 4
+OVERLAP = 8
 """Neighbouring windows share this part of a window's room for text, one over the number."""
 
 
