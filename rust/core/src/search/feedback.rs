@@ -9,16 +9,18 @@
 mod k_means;
 
 use std::cmp::Reverse;
-use std::time::Instant;
 
 use super::allowed::Allowed;
-use super::batch::{Query, Rank};
-use super::options::SearchOptions;
+use super::batch::Rank;
+use super::options::{Feedback, FeedbackMode, SearchOptions, Weighting};
+use super::pass::pass;
 use super::plan::{MAX_SCORED, Plan};
 use super::prepare::Prepared;
+use super::query::{MAX_QUERY_TOKENS, Query};
+use super::ranking::{Clock, Expansion, Ranking, Stats};
 use super::rerank::score_in_document_order;
+use super::score;
 use super::top_k::{Hit, TopK, Wanted};
-use super::{Clock, MAX_QUERY_TOKENS, Ranking, Stats, score};
 use crate::codec::{Codec, CodecKind};
 use crate::error::{Error, Result};
 use crate::index::{Location, Snapshot};
@@ -26,63 +28,6 @@ use crate::parallel::Execution;
 
 /// Token vectors times clusters, at most: with 128 dimensions a second or two of k-means.
 const MAX_DISTANCES: u64 = 1 << 24;
-
-/// What the expanded query is asked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FeedbackMode {
-    /// The whole index.
-    Ranker,
-    /// The best documents of the first pass.
-    Reranker,
-}
-
-impl FeedbackMode {
-    /// Every mode with the name users give it.
-    pub const NAMES: [(&'static str, Self); 2] = [("ranker", Self::Ranker), ("reranker", Self::Reranker)];
-}
-
-/// How much the added vectors weigh.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Weighting {
-    /// In proportion to their inverse document frequencies, with a sum of `weight` times that of the query's own weights.
-    Normalised,
-    /// `weight` times their inverse document frequencies, as in the paper: in large collections, ten of them outweigh a
-    /// query of thirty tokens.
-    Raw,
-}
-
-impl Weighting {
-    /// Every weighting with the name users give it.
-    pub const NAMES: [(&'static str, Self); 2] = [("normalised", Self::Normalised), ("raw", Self::Raw)];
-}
-
-/// How a query is expanded.
-#[derive(Clone, Debug)]
-pub struct Feedback {
-    /// First hits whose token vectors are looked at.
-    pub documents: usize,
-    /// Clusters of those vectors, at most.
-    pub clusters: usize,
-    /// Means that join the query, at most: no more than make it [`MAX_QUERY_TOKENS`] long.
-    pub vectors: usize,
-    /// Weight of the expansion; 0 leaves the query as it was.
-    pub weight: f32,
-    /// What `weight` multiplies.
-    pub weighting: Weighting,
-    /// What the expanded query is asked.
-    pub mode: FeedbackMode,
-    /// Of [`FeedbackMode::Reranker`]: documents of the first pass that are scored again, or as many as hits are wanted.
-    pub rescored: usize,
-}
-
-/// What joined a query: vectors `[n, dim]` and a weight for each.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Expansion {
-    /// `[n, dim]`, not of unit length.
-    pub vectors: Vec<f32>,
-    /// `[n]`.
-    pub weights: Vec<f32>,
-}
 
 /// Feedback with all that the queries of one filter share.
 pub(super) struct TwoPasses<'a> {
@@ -131,8 +76,8 @@ impl<'a> TwoPasses<'a> {
         let Self { snapshot, allowed, feedback, .. } = self;
         let Some(codec) = &snapshot.codec else { return Ok(Ranking::default()) };
         let documents = Wanted { count: self.first_count, groups: None };
-        let first = one(super::pass(snapshot, &[query], allowed, &self.first, documents, execution)?);
-        let mut clock = Clock(Instant::now());
+        let first = one(pass(snapshot, &[query], allowed, &self.first, documents, execution)?);
+        let mut clock = Clock::start();
         let documents = &first.hits[..feedback.documents.min(first.hits.len())];
         let expansion = feedback.expand(snapshot, codec, query, documents)?;
         let own_weights = query.weights.map_or_else(|| vec![1.0; query.vectors.len() / codec.dim()], <[f32]>::to_vec);
@@ -141,9 +86,7 @@ impl<'a> TwoPasses<'a> {
         let expanded = Query { vectors: &vectors, weights: Some(&weights), ..query };
         let feedback_s = clock.lap();
         let second = match feedback.mode {
-            FeedbackMode::Ranker => {
-                one(super::pass(snapshot, &[expanded], allowed, &self.second, self.wanted, execution)?)
-            }
+            FeedbackMode::Ranker => one(pass(snapshot, &[expanded], allowed, &self.second, self.wanted, execution)?),
             FeedbackMode::Reranker => rescore(snapshot, codec, expanded, &first.hits, self.wanted, execution)?,
         };
         let added = Stats { feedback_vectors: expansion.weights.len() as u64, feedback_s, ..Stats::default() };
@@ -180,7 +123,7 @@ fn rescore(
     wanted: Wanted<'_>,
     execution: &Execution,
 ) -> Result<Ranking> {
-    let mut clock = Clock(Instant::now());
+    let mut clock = Clock::start();
     let prepared = Prepared::new(codec, query);
     let prepare_s = clock.lap();
     let documents: Vec<Location> = hits.iter().map(|hit| hit.at).collect();

@@ -1,12 +1,30 @@
-//! What a search may choose.
+//! What a search may choose, and what a rerank may choose as well.
 
-use super::Feedback;
-use super::plan::GatherKind;
+use serde::Serialize;
+
 use super::top_k::{Hit, Wanted};
 use crate::error::{Error, Result};
 use crate::ids::Id;
 use crate::index::{Filter, Groups, Snapshot};
 use crate::parallel::Execution;
+
+/// How candidates are found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum GatherKind {
+    /// Every document is scored on its codes.
+    Exact,
+    /// Every document is estimated by its cells' centroid scores.
+    Flood,
+    /// Documents in the cells nearest to each query token (PLAID), with imputation for cells not probed (WARP).
+    Postings,
+}
+
+impl GatherKind {
+    /// Every kind with the name users give it.
+    pub const NAMES: [(&'static str, Self); 3] =
+        [("exact", Self::Exact), ("flood", Self::Flood), ("postings", Self::Postings)];
+}
 
 /// Which of the ranked documents are returned, and with which score: what search and rerank share.
 #[derive(Clone, Debug, Default)]
@@ -67,6 +85,54 @@ impl Selection {
         }
         hits
     }
+}
+
+/// What the expanded query is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FeedbackMode {
+    /// The whole index.
+    Ranker,
+    /// The best documents of the first pass.
+    Reranker,
+}
+
+impl FeedbackMode {
+    /// Every mode with the name users give it.
+    pub const NAMES: [(&'static str, Self); 2] = [("ranker", Self::Ranker), ("reranker", Self::Reranker)];
+}
+
+/// How much the added vectors weigh.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Weighting {
+    /// In proportion to their inverse document frequencies, with a sum of `weight` times that of the query's own weights.
+    Normalised,
+    /// `weight` times their inverse document frequencies, as in the paper: in large collections, ten of them outweigh a
+    /// query of thirty tokens.
+    Raw,
+}
+
+impl Weighting {
+    /// Every weighting with the name users give it.
+    pub const NAMES: [(&'static str, Self); 2] = [("normalised", Self::Normalised), ("raw", Self::Raw)];
+}
+
+/// How a query is expanded.
+#[derive(Clone, Debug)]
+pub struct Feedback {
+    /// First hits whose token vectors are looked at.
+    pub documents: usize,
+    /// Clusters of those vectors, at most.
+    pub clusters: usize,
+    /// Means that join the query, at most: no more than make it [`super::MAX_QUERY_TOKENS`] long.
+    pub vectors: usize,
+    /// Weight of the expansion; 0 leaves the query as it was.
+    pub weight: f32,
+    /// What `weight` multiplies.
+    pub weighting: Weighting,
+    /// What the expanded query is asked.
+    pub mode: FeedbackMode,
+    /// Of [`FeedbackMode::Reranker`]: documents of the first pass that are scored again, or as many as hits are wanted.
+    pub rescored: usize,
 }
 
 /// What a search may choose; `None` leaves the choice to the index's size.

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 
 use latewood_kernels::{CodeQuery, LANES, Level, QueryLanes, RowTable};
 
-use super::batch::Query;
+use super::query::Query;
 use super::score;
 use crate::codec::Codec;
 use crate::error::Result;
