@@ -5,7 +5,7 @@ use latewood_core::search::{GatherKind, RerankOptions, SearchOptions, Selection}
 use pyo3::prelude::*;
 
 use crate::arrays;
-use crate::errors::to_python;
+use crate::errors::invalid;
 use crate::feedback::{PyFeedback, named};
 use crate::index::skip_missing;
 
@@ -25,8 +25,11 @@ impl PySelection {
     fn into_core(self, py: Python<'_>) -> PyResult<Selection> {
         let Self { k, offset, min_score, length_normalize, filters, group_by, threads: _ } = self;
         let filters = filters.unwrap_or_default();
-        let filters: latewood_core::Result<_> = filters.iter().map(|json| Filter::from_json(json)).collect();
-        let filters = filters.map_err(|error| to_python(py, &error))?;
+        let place = |query| if filters.len() > 1 { format!("query {query}: ") } else { String::new() };
+        let read = |(query, json): (usize, &String)| {
+            Filter::from_json(json).map_err(|error| invalid(py, format!("{}{error}", place(query))))
+        };
+        let filters = filters.iter().enumerate().map(read).collect::<PyResult<_>>()?;
         Ok(Selection { k, offset, min_score, length_normalize, filters, group_by })
     }
 }
