@@ -15,6 +15,7 @@ mod garbage;
 mod generations;
 mod snapshot;
 mod documents;
+mod groups;
 mod info;
 mod check;
 mod shared;
@@ -36,6 +37,7 @@ use crate::storage::Storage;
 pub use batch::Batch;
 pub use documents::Location;
 pub use filter::Filter;
+pub(crate) use groups::{Group, Groups};
 pub use info::Info;
 pub use segment::Segment;
 pub use snapshot::Snapshot;
@@ -83,14 +85,28 @@ impl Index {
     /// [`Error::AlreadyExists`], [`Error::Locked`] if somebody is creating one there, [`Error::Invalid`] for options out
     /// of range, [`Error::Io`].
     pub fn create(storage: Arc<dyn Storage>, options: IndexOptions) -> Result<Self> {
+        Self::begin(storage, options, false)
+    }
+
+    /// Puts an empty index in the place of whatever is in the folder, by one commit: who has the old one open keeps it, and
+    /// learns of the new one by [`Error::Replaced`]. Until the next commit [`Self::recover`] can go back to the old one.
+    ///
+    /// # Errors
+    /// [`Error::Locked`] while somebody writes to the old one, [`Error::Invalid`] for options out of range, [`Error::Io`].
+    pub fn overwrite(storage: Arc<dyn Storage>, options: IndexOptions) -> Result<Self> {
+        Self::begin(storage, options, true)
+    }
+
+    fn begin(storage: Arc<dyn Storage>, options: IndexOptions, overwrite: bool) -> Result<Self> {
         options.validate()?;
         let IndexOptions { dim, codec, encoder } = options;
         let _lock = lock(&*storage)?;
-        if !generations(&*storage)?.is_empty() || Newest::read(&*storage).is_some() {
+        let exists = !generations(&*storage)?.is_empty() || Newest::read(&*storage).is_some();
+        if exists && !overwrite {
             return Err(Error::AlreadyExists { path: storage.place().to_owned() });
         }
         let manifest = Manifest {
-            generation: 1,
+            generation: next_generation(&*storage)?,
             index: Some(new_identity()?),
             ancestors: Vec::new(),
             dim,

@@ -1,5 +1,6 @@
 //! A segment: documents that never change, seen through the mapped sections of one file, and which of them are deleted.
 
+use std::collections::{BTreeSet, HashMap};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -7,7 +8,7 @@ use latewood_kernels::DocumentCodes;
 use roaring::RoaringBitmap;
 
 use super::columns::{Column, Columns};
-use super::filter::{Fields, Filter};
+use super::filter::{FieldValues, Fields, Filter};
 use super::id_table;
 use super::postings::Postings;
 use super::segment_writer::{SegmentParameters, Shape, Source};
@@ -291,12 +292,24 @@ impl Segment {
     /// [`crate::Error::Corrupt`] if the metadata of a document is not JSON, [`crate::Error::Interrupted`].
     pub fn matching(&self, filter: &Filter, execution: &Execution) -> Result<RoaringBitmap> {
         let data = &*self.data;
-        let corrupt = |problem| data.container.corrupt(SectionKind::Metadata.name(), problem);
-        let metadata = |ordinal| self.metadata(ordinal);
-        let fields = data.fields.get(&filter.paths(), data.documents, metadata, corrupt, execution)?;
+        let fields = self.fields(&filter.paths(), execution)?;
         let mut living = RoaringBitmap::new();
         living.insert_range(0..data.documents);
         filter.matching(&fields, &(living - &self.tombstones), execution)
+    }
+
+    /// The values of each of these fields.
+    ///
+    /// # Errors
+    /// As [`Self::matching`].
+    pub(crate) fn fields<'p>(
+        &self,
+        paths: &BTreeSet<&'p str>,
+        execution: &Execution,
+    ) -> Result<HashMap<&'p str, Arc<FieldValues>>> {
+        let data = &*self.data;
+        let corrupt = |problem| data.container.corrupt(SectionKind::Metadata.name(), problem);
+        data.fields.get(paths, data.documents, |ordinal| self.metadata(ordinal), corrupt, execution)
     }
 
     /// All documents, for a new segment; `dead` are those to leave out. The caller has verified the file.

@@ -22,6 +22,7 @@ mod kmeans;
 mod ward;
 
 use latewood_kernels::{Level, Similarities, Wide, widely};
+use serde::Deserialize;
 
 use crate::error::{Error, Result};
 use crate::parallel::Execution;
@@ -33,26 +34,13 @@ use reductions::norm;
 pub const MAX_TOKENS: usize = 8192;
 
 /// How tokens are grouped.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Method {
     /// Spherical k-means from a farthest-first start (CRISP, arXiv 2505.11471).
     KMeans,
     /// Ward's linkage on `1 - dot product`, cut at a number of clusters (Clavié et al., arXiv 2409.14683).
     Ward,
-}
-
-impl Method {
-    /// The method of this name: "kmeans" or "ward".
-    ///
-    /// # Errors
-    /// [`Error::Invalid`] for any other name.
-    pub fn from_name(name: &str) -> Result<Self> {
-        match name {
-            "kmeans" => Ok(Self::KMeans),
-            "ward" => Ok(Self::Ward),
-            _ => Err(Error::invalid(format!("no pooling method is called {name:?}; choose \"kmeans\" or \"ward\""))),
-        }
-    }
 }
 
 /// How many vectors a text may keep.

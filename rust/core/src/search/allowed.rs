@@ -2,36 +2,42 @@
 
 use roaring::RoaringBitmap;
 
-use super::SearchOptions;
 use crate::error::Result;
-use crate::index::{Location, Snapshot};
+use crate::ids::Id;
+use crate::index::{Filter, Location, Snapshot};
 use crate::parallel::Execution;
 
-/// Documents that may be returned, by segment; worked out once for a batch of queries.
+/// Documents that may be returned, by segment.
 pub(super) struct Allowed {
     /// `None`: all live documents.
     chosen: Option<Vec<RoaringBitmap>>,
 }
 
 impl Allowed {
-    pub(super) fn new(snapshot: &Snapshot, options: &SearchOptions, execution: &Execution) -> Result<Self> {
-        let mut chosen: Option<Vec<RoaringBitmap>> = None;
-        if let Some(filter) = options.selection.filters.first() {
-            chosen = Some(snapshot.matching(filter, execution)?);
-        }
-        if let Some(ids) = &options.ids {
-            let mut named = vec![RoaringBitmap::new(); snapshot.segments.len()];
-            for id in ids {
-                if let Some(at) = snapshot.look_up(id)? {
-                    named[at.segment as usize].insert(at.ordinal);
-                }
-            }
-            chosen = Some(match chosen {
-                Some(matching) => matching.iter().zip(&named).map(|(a, b)| a & b).collect(),
-                None => named,
-            });
-        }
+    /// The documents that the filter lets through, if there is one, and that are `named`, if some are.
+    pub(super) fn new(
+        snapshot: &Snapshot,
+        filter: Option<&Filter>,
+        named: Option<&[RoaringBitmap]>,
+        execution: &Execution,
+    ) -> Result<Self> {
+        let matching = filter.map(|filter| snapshot.matching(filter, execution)).transpose()?;
+        let chosen = match (matching, named) {
+            (Some(matching), Some(named)) => Some(matching.iter().zip(named).map(|(a, b)| a & b).collect()),
+            (matching, named) => matching.or_else(|| named.map(<[_]>::to_vec)),
+        };
         Ok(Self { chosen })
+    }
+
+    /// The live documents of these ids, by segment; ids that the index does not have are passed over.
+    pub(super) fn named(snapshot: &Snapshot, ids: &[Id]) -> Result<Vec<RoaringBitmap>> {
+        let mut named = vec![RoaringBitmap::new(); snapshot.segments.len()];
+        for id in ids {
+            if let Some(at) = snapshot.look_up(id)? {
+                named[at.segment as usize].insert(at.ordinal);
+            }
+        }
+        Ok(named)
     }
 
     /// Documents of one segment that may be returned, ascending; documents without tokens never are.

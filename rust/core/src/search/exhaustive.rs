@@ -3,9 +3,10 @@
 use std::time::Instant;
 
 use super::allowed::Allowed;
+use super::batch::Query;
 use super::prepare::Prepared;
-use super::top_k::{Hit, top_k};
-use super::{Clock, Expansion, Query, Ranking, Stats, score};
+use super::top_k::{Hit, TopK, Wanted};
+use super::{Clock, Expansion, Ranking, Stats, score};
 use crate::codec::Codec;
 use crate::error::Result;
 use crate::index::{Location, Snapshot};
@@ -13,7 +14,7 @@ use crate::parallel::Execution;
 
 /// Queries scored together: with 32 tokens of 128 dimensions each, as many as fit into L1 beside everything else.
 const TOGETHER: usize = 6;
-/// Documents scored between two looks at whether there are more hits than need be kept.
+/// Documents whose hits are held at a time beside the best ones.
 const BLOCK_DOCUMENTS: usize = 4096;
 
 /// How many queries of a batch to score together on so many threads.
@@ -24,18 +25,18 @@ pub(super) fn together(codec: &Codec, queries: usize, threads: usize) -> usize {
     if codec.centroid_count() > 0 { 1 } else { queries.div_ceil(threads).clamp(1, TOGETHER) }
 }
 
-/// The `k` best documents for each query.
+/// The best documents for each query.
 ///
 /// # Errors
 /// [`crate::Error::Corrupt`], [`crate::Error::Interrupted`].
 pub(super) fn search(
     snapshot: &Snapshot,
+    codec: &Codec,
     queries: &[Query<'_>],
     allowed: &Allowed,
-    k: usize,
+    wanted: Wanted<'_>,
     execution: &Execution,
 ) -> Result<Vec<Ranking>> {
-    let Some(codec) = &snapshot.codec else { return Ok(vec![Ranking::default(); queries.len()]) };
     let mut clock = Clock(Instant::now());
     let prepared: Vec<_> = queries.iter().map(|&query| Prepared::new(codec, query)).collect();
     let prepare_s = clock.lap();
@@ -45,19 +46,13 @@ pub(super) fn search(
     };
     let documents: Vec<Location> = (0..snapshot.segments.len()).flat_map(located).collect();
     let gather_s = clock.lap();
-    let mut best: Vec<Vec<Hit>> = vec![Vec::new(); queries.len()];
+    let mut best: Vec<TopK<'_>> = queries.iter().map(|_| TopK::new(wanted)).collect();
     for block in documents.chunks(BLOCK_DOCUMENTS) {
-        for (best, hits) in best.iter_mut().zip(score::score_together(&prepared, snapshot, block, execution)?) {
-            best.extend(hits);
-            // Seldom enough that the selection costs a constant time for each document, whatever k is.
-            if best.len() / 2 > k.max(BLOCK_DOCUMENTS) {
-                best.select_nth_unstable_by(k, Hit::order);
-                best.truncate(k);
-            }
-        }
+        let scored = score::score_together(&prepared, snapshot, block, execution)?;
+        best.iter_mut().zip(scored).for_each(|(best, hits)| best.extend(hits));
     }
     let score_s = clock.lap();
-    let hits: Vec<Vec<Hit>> = best.into_iter().map(|hits| top_k(hits, k)).collect();
+    let hits: Vec<Vec<Hit>> = best.into_iter().map(TopK::into_hits).collect();
     // Seconds are those of all queries together: each has its share.
     let share = 1.0 / queries.len() as f64;
     let stats = Stats {

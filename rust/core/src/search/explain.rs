@@ -1,7 +1,7 @@
 //! Why a document scored as it did: every query token's dot product with every document token.
 
+use super::batch::{Query, check_queries};
 use super::prepare::Prepared;
-use super::{Query, check_queries};
 use crate::error::Result;
 use crate::index::{Location, Snapshot};
 use crate::tokens::TokenMatrix;
@@ -19,7 +19,8 @@ pub fn explain(
 ) -> Result<Vec<f32>> {
     check_queries(snapshot, query, weights)?;
     let Some(codec) = &snapshot.codec else { return Ok(Vec::new()) };
-    let prepared = Prepared::for_documents(codec, Query { vectors: query.values(), weights }, snapshot, &[at])?;
+    let prepared =
+        Prepared::for_documents(codec, Query { item: 0, vectors: query.values(), weights }, snapshot, &[at])?;
     let document = snapshot.document(at)?;
     let (rows, tokens) = (query.tokens(), document.gains.len());
     let mut by_document_token = vec![0.0; rows * tokens];

@@ -1,9 +1,11 @@
 //! From query token vectors to ranked documents, in five calls, each timed here and nowhere else.
 
-mod prepare;
+mod options;
+mod batch;
 mod allowed;
-mod gather;
 mod plan;
+mod prepare;
+mod gather;
 mod prune;
 mod score;
 mod exhaustive;
@@ -16,101 +18,26 @@ use std::time::Instant;
 
 use serde::Serialize;
 
-use crate::error::{Error, Result};
-use crate::ids::Id;
+use crate::error::Result;
 use crate::index::{Filter, Snapshot};
 use crate::parallel::Execution;
 use crate::tokens::TokenMatrix;
 
 pub use explain::explain;
 pub use feedback::{Expansion, Feedback, FeedbackMode, Weighting};
+pub use options::{SearchOptions, Selection};
 pub use plan::{GatherKind, Plan, Source};
 pub use rerank::{Candidates, RerankOptions, rerank};
 pub use top_k::Hit;
 
 use allowed::Allowed;
+use batch::{Batch, Query, Rank};
 use feedback::TwoPasses;
 use prepare::Prepared;
+use top_k::Wanted;
 
 /// Token vectors of one query, at most. Beyond, the tables of a query outgrow every cache, and a search takes seconds.
 pub const MAX_QUERY_TOKENS: usize = 4096;
-
-/// Which of the ranked documents are returned, and with which score: what search and rerank share.
-#[derive(Clone, Debug, Default)]
-pub struct Selection {
-    /// Hits wanted behind the `offset` best, or groups of them; `None` for all.
-    pub k: Option<usize>,
-    /// How many of the best are left out.
-    pub offset: usize,
-    /// Hits whose returned score is below are left out.
-    pub min_score: Option<f64>,
-    /// Divide each score, in float32, by the number of the query's own token vectors. The order is that of the undivided
-    /// scores.
-    pub length_normalize: bool,
-    /// Only documents whose metadata match: no filter, one for all queries, or one for each.
-    pub filters: Vec<Filter>,
-    /// Only the best hit of each value of this metadata field, a path as in filters. A document without a value stands for
-    /// itself; of several values, as lists have, the first counts; null and objects are none.
-    pub group_by: Option<String>,
-}
-
-impl Selection {
-    /// How many of the best must be known.
-    fn wanted(&self) -> usize {
-        self.k.map_or(usize::MAX, |k| k.saturating_add(self.offset))
-    }
-
-    fn validate(&self, queries: usize) -> Result<()> {
-        if self.k == Some(0) {
-            return Err(Error::invalid("k must be at least 1"));
-        }
-        let filters = self.filters.len();
-        if filters > 1 && filters != queries {
-            return Err(Error::invalid(format!(
-                "{filters} filters for {queries} queries; give one for all, or one for each"
-            )));
-        }
-        Ok(())
-    }
-
-    /// What is returned of the [`Self::wanted`] best hits of a query of so many token vectors of its own.
-    fn select(&self, mut hits: Vec<Hit>, query_tokens: usize) -> Vec<Hit> {
-        hits.drain(..self.offset.min(hits.len()));
-        if self.length_normalize {
-            hits.iter_mut().for_each(|hit| hit.score /= query_tokens as f32);
-        }
-        if let Some(least) = self.min_score {
-            hits.truncate(hits.partition_point(|hit| f64::from(hit.score) >= least));
-        }
-        hits
-    }
-
-    fn select_all(&self, mut rankings: Vec<Ranking>, queries: &TokenMatrix<'_>) -> Vec<Ranking> {
-        for (item, ranking) in rankings.iter_mut().enumerate() {
-            ranking.hits = self.select(std::mem::take(&mut ranking.hits), queries.item_tokens(item));
-        }
-        rankings
-    }
-}
-
-/// What a search may choose; `None` leaves the choice to the index's size.
-#[derive(Clone, Debug, Default)]
-pub struct SearchOptions {
-    /// Which documents are returned.
-    pub selection: Selection,
-    /// How candidates are found.
-    pub gather: Option<GatherKind>,
-    /// Documents scored on their codes, at most; as many as are wanted always are.
-    pub max_scored: Option<usize>,
-    /// Cells probed for each query token by [`GatherKind::Postings`].
-    pub probes: Option<usize>,
-    /// Least dot product of query token and centroid for a cell to be probed; the nearest cell always is.
-    pub threshold: Option<f32>,
-    /// Only these documents; ids of the index's kind that it does not have are passed over.
-    pub ids: Option<Vec<Id>>,
-    /// Ask a second time, with the query expanded by the first hits.
-    pub feedback: Option<Feedback>,
-}
 
 /// Counts and seconds of a search or rerank, summed over its queries.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
@@ -170,13 +97,6 @@ pub struct Answer {
     pub plan: Plan,
 }
 
-/// One query: its token vectors `[tokens, dim]` and a weight for each token.
-#[derive(Clone, Copy, Debug)]
-struct Query<'a> {
-    vectors: &'a [f32],
-    weights: Option<&'a [f32]>,
-}
-
 /// Seconds since the last lap.
 struct Clock(Instant);
 
@@ -194,8 +114,8 @@ impl Clock {
 /// `weights`, one for each query token of the batch, scale each token's part of the score.
 ///
 /// # Errors
-/// [`Error::Dimension`], [`Error::IdKind`] and [`Error::Invalid`] for queries and options that cannot be searched with,
-/// [`Error::Corrupt`] for a damaged file, [`Error::Interrupted`].
+/// [`crate::Error::Dimension`], [`crate::Error::IdKind`] and [`crate::Error::Invalid`] for queries and options that cannot be searched with,
+/// [`crate::Error::Corrupt`] for a damaged file, [`crate::Error::Interrupted`].
 pub fn search(
     snapshot: &Snapshot,
     queries: &TokenMatrix<'_>,
@@ -203,141 +123,91 @@ pub fn search(
     options: &SearchOptions,
     execution: &Execution,
 ) -> Result<Answer> {
-    options.selection.validate(queries.items())?;
-    check_queries(snapshot, queries, weights)?;
-    if options.selection.filters.len() > 1 || options.selection.group_by.is_some() {
-        return Err(Error::invalid("several filters and group_by are not built yet"));
-    }
-    let wanted = options.selection.wanted();
-    let allowed = Allowed::new(snapshot, options, execution)?;
-    if let Some(feedback) = &options.feedback {
-        let passes = TwoPasses::new(snapshot, &allowed, feedback, options)?;
-        let (rankings, stats) = for_each_query(queries, weights, execution, |_, query| {
-            passes.search(snapshot, query, &allowed, execution)
-        })?;
-        let rankings = options.selection.select_all(rankings, queries);
-        return Ok(Answer { rankings, stats, plan: passes.plan().clone() });
-    }
-    let plan = Plan::choose(snapshot, &allowed, wanted, options);
-    let (rankings, stats) = match (plan.gather, &snapshot.codec) {
-        (Source::Found(GatherKind::Exact), Some(codec)) => {
-            let together = exhaustive::together(codec, queries.items(), execution.threads());
-            for_each_group(queries, weights, execution, together, |_, group| {
-                exhaustive::search(snapshot, group, &allowed, wanted, execution)
-            })
-        }
-        _ => for_each_query(queries, weights, execution, |_, query| {
-            search_one(snapshot, query, &allowed, &plan, wanted, execution)
+    let batch = Batch::new(snapshot, queries, weights, &options.selection)?;
+    let named = options.ids.as_ref().map(|ids| Allowed::named(snapshot, ids)).transpose()?;
+    let groups = options.selection.groups(snapshot, execution)?;
+    let (groups, named) = (groups.as_ref(), named.as_deref());
+    let wanted = options.selection.wanted(groups);
+    let allowed = |filter: Option<&Filter>| Allowed::new(snapshot, filter, named, execution);
+    match &options.feedback {
+        Some(feedback) => batch
+            .answer(groups, execution, |filter| TwoPasses::new(snapshot, allowed(filter)?, feedback, wanted, options)),
+        None => batch.answer(groups, execution, |filter| {
+            let allowed = allowed(filter)?;
+            let plan = Plan::choose(snapshot, &allowed, wanted.count, options);
+            Ok(OnePass { snapshot, allowed, plan, wanted })
         }),
-    }?;
-    let rankings = options.selection.select_all(rankings, queries);
-    Ok(Answer { rankings, stats, plan })
+    }
 }
 
-fn search_one(
+/// A search as the queries of one filter share it.
+struct OnePass<'a> {
+    snapshot: &'a Snapshot,
+    allowed: Allowed,
+    plan: Plan,
+    wanted: Wanted<'a>,
+}
+
+impl Rank for OnePass<'_> {
+    fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    fn together(&self, queries: usize, threads: usize) -> usize {
+        match (self.plan.gather, &self.snapshot.codec) {
+            (Source::Found(GatherKind::Exact), Some(codec)) => exhaustive::together(codec, queries, threads),
+            _ => 1,
+        }
+    }
+
+    fn rank(&self, queries: &[Query<'_>], execution: &Execution) -> Result<Vec<Ranking>> {
+        pass(self.snapshot, queries, &self.allowed, &self.plan, self.wanted, execution)
+    }
+}
+
+/// The best hits for each query.
+fn pass(
     snapshot: &Snapshot,
-    query: Query<'_>,
+    queries: &[Query<'_>],
     allowed: &Allowed,
     plan: &Plan,
-    k: usize,
+    wanted: Wanted<'_>,
     execution: &Execution,
-) -> Result<Ranking> {
-    let Some(codec) = snapshot.codec.as_ref().filter(|_| plan.gather != Source::None) else {
-        return Ok(Ranking::default());
+) -> Result<Vec<Ranking>> {
+    let Some(codec) = snapshot.codec.as_deref().filter(|_| plan.gather != Source::None) else {
+        let stats = Stats { queries: 1, ..Stats::default() };
+        return Ok(vec![Ranking { stats, ..Ranking::default() }; queries.len()]);
     };
     let Some(gather) = plan.gatherer() else {
-        let rankings = exhaustive::search(snapshot, &[query], allowed, k, execution)?;
-        return Ok(rankings.into_iter().next().unwrap_or_default());
+        return exhaustive::search(snapshot, codec, queries, allowed, wanted, execution);
     };
-    let mut clock = Clock(Instant::now());
-    let prepared = Prepared::new(codec, query);
-    let prepare_s = clock.lap();
-    let gathered = gather.gather(&prepared, snapshot, allowed, execution)?;
-    let (gather_s, found) = (clock.lap(), gathered.candidates.len());
-    let kept = prune::prune(&prepared, snapshot, gathered, plan.max_scored.unwrap_or(usize::MAX))?;
-    let prune_s = clock.lap();
-    let scored = score::score_candidates(&prepared, snapshot, &kept, k, execution)?;
-    let score_s = clock.lap();
-    let (counted, tokens) = (scored.len(), score::tokens(snapshot, scored.iter().map(|hit| hit.at)));
-    let hits = top_k::top_k(scored, k);
-    let stats = Stats {
-        queries: 1,
-        gathered: found as u64,
-        pruned: (found - kept.candidates.len()) as u64,
-        scored: counted as u64,
-        scored_tokens: tokens,
-        prepare_s,
-        gather_s,
-        prune_s,
-        score_s,
-        top_k_s: clock.lap(),
-        ..Stats::default()
+    let rank = |&query: &Query<'_>| {
+        let mut clock = Clock(Instant::now());
+        let prepared = Prepared::new(codec, query);
+        let prepare_s = clock.lap();
+        let gathered = gather::gather(&*gather, &prepared, snapshot, allowed, wanted, execution)?;
+        let (gather_s, found) = (clock.lap(), gathered.candidates.len());
+        let most = plan.max_scored.unwrap_or(usize::MAX);
+        let kept = prune::prune(&prepared, snapshot, gathered, most, wanted)?;
+        let prune_s = clock.lap();
+        let (best, scored) = score::score_candidates(&prepared, snapshot, &kept, wanted, execution)?;
+        let score_s = clock.lap();
+        let scored_tokens = score::tokens(snapshot, kept[..scored].iter().map(|candidate| candidate.at));
+        let hits = best.into_hits();
+        let stats = Stats {
+            queries: 1,
+            gathered: found as u64,
+            pruned: (found - kept.len()) as u64,
+            scored: scored as u64,
+            scored_tokens,
+            prepare_s,
+            gather_s,
+            prune_s,
+            score_s,
+            top_k_s: clock.lap(),
+            ..Stats::default()
+        };
+        Ok(Ranking { hits, stats, expansion: Expansion::default() })
     };
-    Ok(Ranking { hits, stats, expansion: Expansion::default() })
-}
-
-/// Runs `one` for every query of a batch.
-fn for_each_query(
-    queries: &TokenMatrix<'_>,
-    weights: Option<&[f32]>,
-    execution: &Execution,
-    one: impl Fn(usize, Query<'_>) -> Result<Ranking> + Sync,
-) -> Result<(Vec<Ranking>, Stats)> {
-    for_each_group(queries, weights, execution, 1, |first, group| Ok(vec![one(first, group[0])?]))
-}
-
-/// Runs `many` for every so many queries of a batch, with the number of the first; in order, if on one thread.
-fn for_each_group(
-    queries: &TokenMatrix<'_>,
-    weights: Option<&[f32]>,
-    execution: &Execution,
-    size: usize,
-    many: impl Fn(usize, &[Query<'_>]) -> Result<Vec<Ranking>> + Sync,
-) -> Result<(Vec<Ranking>, Stats)> {
-    let query = |item: usize| {
-        let weights = weights.map(|weights| &weights[queries.item_rows(item)]);
-        Query { vectors: queries.item(item), weights }
-    };
-    let run = |group: usize| {
-        let items = group * size..queries.items().min((group + 1) * size);
-        many(items.start, &items.map(query).collect::<Vec<_>>())
-    };
-    let groups = queries.items().div_ceil(size);
-    let rankings: Vec<Ranking> = execution.map(0..groups, run)?.into_iter().flatten().collect();
-    let stats = rankings.iter().fold(Stats::default(), |sum, ranking| sum.add(ranking.stats));
-    Ok((rankings, stats))
-}
-
-fn check_queries(snapshot: &Snapshot, queries: &TokenMatrix<'_>, weights: Option<&[f32]>) -> Result<()> {
-    let expected = snapshot.dim();
-    if queries.dim() != expected {
-        return Err(Error::Dimension { thing: "the query".to_owned(), got: queries.dim(), expected });
-    }
-    queries.check_magnitude(|item| format!("query {item}"))?;
-    if let Some(item) = (0..queries.items()).find(|&item| queries.item_tokens(item) == 0) {
-        return Err(Error::invalid(format!("query {item} has no token vectors; a query needs at least one")));
-    }
-    if let Some(item) = (0..queries.items()).find(|&item| queries.item_tokens(item) > MAX_QUERY_TOKENS) {
-        return Err(Error::invalid(format!(
-            "query {item} has {} token vectors, and at most {MAX_QUERY_TOKENS} can be searched with; pool them to fewer, or \
-             split the query",
-            queries.item_tokens(item)
-        )));
-    }
-    if let Some(weights) = weights {
-        if weights.len() != queries.tokens() {
-            return Err(Error::invalid(format!(
-                "{} weights for {} query tokens; give one for each",
-                weights.len(),
-                queries.tokens()
-            )));
-        }
-        if let Some(at) = weights.iter().position(|weight| !weight.is_finite() || *weight < 0.0) {
-            return Err(Error::invalid(format!(
-                "weight {} of query token {at} must be a finite number of at least 0",
-                weights[at]
-            )));
-        }
-    }
-    Ok(())
+    queries.iter().map(rank).collect()
 }

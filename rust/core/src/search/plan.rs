@@ -1,10 +1,10 @@
 //! How a search finds what it scores: the user's choice, or the cheapest way that the index's size allows.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
-use super::SearchOptions;
 use super::allowed::Allowed;
 use super::gather::{Flood, Gather, Postings};
+use super::options::SearchOptions;
 use crate::index::Snapshot;
 
 /// Documents scored on their codes, at most, unless the user says otherwise.
@@ -18,7 +18,7 @@ const PROBES: usize = 4;
 const FLOOD_TOKENS: u64 = 2_000_000;
 
 /// How candidates are found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum GatherKind {
     /// Every document is scored on its codes.
@@ -29,17 +29,12 @@ pub enum GatherKind {
     Postings,
 }
 
-impl GatherKind {
-    /// Every kind with the name users give it.
-    pub const NAMES: [(&'static str, Self); 3] =
-        [("exact", Self::Exact), ("flood", Self::Flood), ("postings", Self::Postings)];
-}
-
 /// Where the candidates of a search or rerank came from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Source {
     /// There is no document that may be returned.
+    #[default]
     None,
     /// The caller gave them: a rerank.
     Given,
@@ -48,8 +43,8 @@ pub enum Source {
     Found(GatherKind),
 }
 
-/// How candidates were found, and which options that left without effect.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+/// How candidates are found, and which options that leaves without effect.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Plan {
     /// Where the candidates came from.
     pub gather: Source,
@@ -66,7 +61,7 @@ pub struct Plan {
 impl Plan {
     /// The plan of a rerank.
     pub(super) fn given() -> Self {
-        Self { gather: Source::Given, probes: None, threshold: None, max_scored: None, without_effect: Vec::new() }
+        Self { gather: Source::Given, ..Self::default() }
     }
 
     /// The plan of a search for the `wanted` best.

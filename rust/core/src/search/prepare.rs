@@ -4,7 +4,8 @@ use std::cell::RefCell;
 
 use latewood_kernels::{CodeQuery, LANES, Level, QueryLanes, RowTable};
 
-use super::{Query, score};
+use super::batch::Query;
+use super::score;
 use crate::codec::Codec;
 use crate::error::Result;
 use crate::index::{Location, Snapshot};

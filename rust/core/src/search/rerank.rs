@@ -4,11 +4,17 @@
 use std::cmp::Ordering;
 use std::time::Instant;
 
+use serde::Deserialize;
+
+use super::allowed::Allowed;
+use super::batch::{Batch, Query, Rank};
+use super::options::Selection;
+use super::plan::Plan;
 use super::prepare::Prepared;
-use super::top_k::{Hit, top_k};
-use super::{Answer, Clock, Expansion, Plan, Query, Ranking, Selection, Stats, check_queries, for_each_query, score};
+use super::top_k::{Hit, TopK, Wanted};
+use super::{Answer, Clock, Expansion, Ranking, Stats, score};
 use crate::error::{Error, Result};
-use crate::ids::IdRef;
+use crate::ids::{IdRef, Missing};
 use crate::index::{Location, Snapshot};
 use crate::parallel::Execution;
 use crate::tokens::TokenMatrix;
@@ -25,17 +31,18 @@ pub struct Candidates<'a> {
 }
 
 /// What a rerank may choose.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Deserialize)]
 pub struct RerankOptions {
     /// Which candidates are returned.
+    #[serde(skip)]
     pub selection: Selection,
     /// Candidate pruning: drop candidates whose first-stage score is below `s_k - alpha · |s_k|`, where `s_k` is the
     /// k-th best, or below an infinite `s_k`. Smaller prunes more.
     pub alpha: Option<f64>,
     /// Early exit: after the first k, stop once this many candidates in a row have not entered the best k.
     pub beta: Option<usize>,
-    /// Pass over candidates that the index does not have, instead of failing.
-    pub skip_missing: bool,
+    /// What to do about candidates that the index does not have.
+    pub missing: Missing,
 }
 
 impl RerankOptions {
@@ -79,59 +86,110 @@ pub fn rerank(
     options: &RerankOptions,
     execution: &Execution,
 ) -> Result<Answer> {
-    check_queries(snapshot, queries, weights)?;
-    options.selection.validate(queries.items())?;
+    let batch = Batch::new(snapshot, queries, weights, &options.selection)?;
     options.validate(&candidates, queries.items())?;
-    if !options.selection.filters.is_empty() || options.selection.group_by.is_some() {
-        return Err(Error::invalid("filters and group_by in rerank are not built yet"));
-    }
-    let (rankings, stats) = for_each_query(queries, weights, execution, |item, query| {
-        let range = candidates.offsets[item] as usize..candidates.offsets[item + 1] as usize;
-        let ids = &candidates.ids[range.clone()];
-        rerank_one(snapshot, item, query, ids, candidates.scores.map(|scores| &scores[range]), options, execution)
-    })?;
-    Ok(Answer { rankings: options.selection.select_all(rankings, queries), stats, plan: Plan::given() })
+    let groups = options.selection.groups(snapshot, execution)?;
+    let wanted = options.selection.wanted(groups.as_ref());
+    batch.answer(groups.as_ref(), execution, |filter| {
+        let allowed = filter.map(|filter| Allowed::new(snapshot, Some(filter), None, execution)).transpose()?;
+        Ok(Rerank { snapshot, candidates, options, allowed, plan: Plan::given(), wanted })
+    })
 }
 
-fn rerank_one(
-    snapshot: &Snapshot,
-    item: usize,
-    query: Query<'_>,
-    ids: &[IdRef<'_>],
-    scores: Option<&[f64]>,
-    options: &RerankOptions,
-    execution: &Execution,
-) -> Result<Ranking> {
-    let mut clock = Clock(Instant::now());
-    let given = locate(snapshot, item, ids, scores, options.skip_missing)?;
-    let Some(codec) = &snapshot.codec else { return Ok(Ranking::default()) };
-    let gather_s = clock.lap();
-    let kept = prune_candidates(&given, options);
-    let prune_s = clock.lap();
-    let prepared = Prepared::for_documents(codec, query, snapshot, kept)?;
-    let prepare_s = clock.lap();
-    let wanted = options.selection.wanted();
-    let scored = match options.beta {
-        Some(beta) => score_until_exit(&prepared, snapshot, kept, wanted, beta, execution)?,
-        None => score_in_document_order(&prepared, snapshot, kept, execution)?,
-    };
-    let score_s = clock.lap();
-    let stats = Stats {
-        queries: 1,
-        gathered: given.locations.len() as u64,
-        pruned: (given.locations.len() - kept.len()) as u64,
-        scored: scored.len() as u64,
-        scored_tokens: score::tokens(snapshot, scored.iter().map(|hit| hit.at)),
-        feedback_vectors: 0,
-        feedback_s: 0.0,
-        prepare_s,
-        gather_s,
-        prune_s,
-        score_s,
-        top_k_s: 0.0,
-    };
-    let hits = top_k(scored, wanted);
-    Ok(Ranking { hits, stats: Stats { top_k_s: clock.lap(), ..stats }, expansion: Expansion::default() })
+/// A rerank as the queries of one filter share it.
+struct Rerank<'a> {
+    snapshot: &'a Snapshot,
+    candidates: Candidates<'a>,
+    options: &'a RerankOptions,
+    /// Documents that the filter lets through.
+    allowed: Option<Allowed>,
+    plan: Plan,
+    wanted: Wanted<'a>,
+}
+
+impl Rank for Rerank<'_> {
+    fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    fn rank(&self, queries: &[Query<'_>], execution: &Execution) -> Result<Vec<Ranking>> {
+        queries.iter().map(|&query| self.rank_one(query, execution)).collect()
+    }
+}
+
+impl Rerank<'_> {
+    fn rank_one(&self, query: Query<'_>, execution: &Execution) -> Result<Ranking> {
+        let Self { snapshot, wanted, options, .. } = *self;
+        let mut clock = Clock(Instant::now());
+        let given = self.locate(query.item)?;
+        let Some(codec) = &snapshot.codec else { return Ok(Ranking::default()) };
+        let gather_s = clock.lap();
+        let kept = prune_candidates(&given, options.alpha, wanted);
+        let prune_s = clock.lap();
+        let prepared = Prepared::for_documents(codec, query, snapshot, kept)?;
+        let prepare_s = clock.lap();
+        let (best, scored) = if let Some(beta) = options.beta {
+            score_until_exit(&prepared, snapshot, kept, wanted, beta, execution)?
+        } else {
+            let mut best = TopK::new(wanted);
+            best.extend(score_in_document_order(&prepared, snapshot, kept, execution)?);
+            (best, kept.len())
+        };
+        let score_s = clock.lap();
+        let scored_tokens = score::tokens(snapshot, kept[..scored].iter().copied());
+        let hits = best.into_hits();
+        let stats = Stats {
+            queries: 1,
+            gathered: given.locations.len() as u64,
+            pruned: (given.locations.len() - kept.len()) as u64,
+            scored: scored as u64,
+            scored_tokens,
+            prepare_s,
+            gather_s,
+            prune_s,
+            score_s,
+            top_k_s: clock.lap(),
+            ..Stats::default()
+        };
+        Ok(Ranking { hits, stats, expansion: Expansion::default() })
+    }
+
+    /// The candidates of a query that its filter lets through.
+    fn locate(&self, item: usize) -> Result<Given> {
+        let range = self.candidates.offsets[item] as usize..self.candidates.offsets[item + 1] as usize;
+        let ids = &self.candidates.ids[range.clone()];
+        let scores = self.candidates.scores.map(|scores| &scores[range]);
+        let mut order: Vec<usize> = (0..ids.len()).collect();
+        if let Some(scores) = scores {
+            // None is NaN; 0.0 and -0.0 are equal and stay as given.
+            order.sort_by(|&a, &b| scores[b].partial_cmp(&scores[a]).unwrap_or(Ordering::Equal));
+        }
+        let mut found: Vec<(Location, usize)> = Vec::with_capacity(ids.len());
+        for position in order {
+            match self.snapshot.look_up(ids[position])? {
+                Some(at) => found.push((at, position)),
+                None if self.options.missing == Missing::Skip => {}
+                None => {
+                    let place = format!(" (candidate {position} of query {item})");
+                    return Err(Error::UnknownId { id: ids[position].to_string(), place });
+                }
+            }
+        }
+        let mut sorted = found.clone();
+        sorted.sort_unstable();
+        if let Some(pair) = sorted.windows(2).find(|pair| pair[0].0 == pair[1].0) {
+            let ((_, first), (_, second)) = (pair[0], pair[1]);
+            return Err(Error::DuplicateId { id: ids[first].to_string(), first, second });
+        }
+        if let Some(allowed) = &self.allowed {
+            found.retain(|&(at, _)| allowed.contains(self.snapshot, at));
+        }
+        Ok(Given {
+            locations: found.iter().map(|&(at, _)| at).collect(),
+            scores: scores
+                .map_or_else(Vec::new, |scores| found.iter().map(|&(_, position)| scores[position]).collect()),
+        })
+    }
 }
 
 /// Candidates in first-stage order.
@@ -141,47 +199,12 @@ struct Given {
     scores: Vec<f64>,
 }
 
-fn locate(
-    snapshot: &Snapshot,
-    item: usize,
-    ids: &[IdRef<'_>],
-    scores: Option<&[f64]>,
-    skip_missing: bool,
-) -> Result<Given> {
-    let mut order: Vec<usize> = (0..ids.len()).collect();
-    if let Some(scores) = scores {
-        // None is NaN; 0.0 and -0.0 are equal and stay as given.
-        order.sort_by(|&a, &b| scores[b].partial_cmp(&scores[a]).unwrap_or(Ordering::Equal));
-    }
-    let mut given = Given { locations: Vec::with_capacity(ids.len()), scores: Vec::new() };
-    for position in order {
-        match snapshot.look_up(ids[position])? {
-            Some(at) => {
-                given.locations.push(at);
-                given.scores.extend(scores.map(|scores| scores[position]));
-            }
-            None if skip_missing => {}
-            None => {
-                let place = format!(" (candidate {position} of query {item})");
-                return Err(Error::UnknownId { id: ids[position].to_string(), place });
-            }
-        }
-    }
-    let mut sorted = given.locations.clone();
-    sorted.sort_unstable();
-    if let Some(pair) = sorted.windows(2).find(|pair| pair[0] == pair[1]) {
-        let id = snapshot.id(pair[0]);
-        let mut positions = (0..ids.len()).filter(|&position| ids[position] == IdRef::from(&id));
-        let (first, second) = (positions.next().unwrap_or(0), positions.next().unwrap_or(0));
-        return Err(Error::DuplicateId { id: id.to_string(), first, second });
-    }
-    Ok(given)
-}
-
-/// Candidate pruning. The threshold is never above `s_k`, so that the first k stay; lists shorter than k lose nothing.
-fn prune_candidates<'a>(given: &'a Given, options: &RerankOptions) -> &'a [Location] {
-    let Some(alpha) = options.alpha else { return &given.locations };
-    let Some(&kth) = given.scores.get(options.selection.wanted() - 1) else { return &given.locations };
+/// Candidate pruning. The threshold is never above `s_k`, so that the first that make the wanted ones stay; where there are
+/// not so many, nothing is lost.
+fn prune_candidates<'a>(given: &'a Given, alpha: Option<f64>, wanted: Wanted<'_>) -> &'a [Location] {
+    let Some(alpha) = alpha else { return &given.locations };
+    let Some(enough) = wanted.first_enough(given.locations.iter().copied()) else { return &given.locations };
+    let Some(&kth) = given.scores.get(enough - 1) else { return &given.locations };
     // Of an infinite score there is no part to take off. Below a finite one lies a number, however large: it may overflow
     // here, and then every score is above it but negative infinity.
     let threshold = if kth.is_infinite() { kth } else { (kth - alpha * kth.abs()).max(f64::MIN) };
@@ -200,55 +223,43 @@ pub(super) fn score_in_document_order(
     score::score(query, snapshot, &sorted, execution)
 }
 
-/// Early exit: the first k are scored, then blocks of `beta` in first-stage order until `beta` candidates in a row have
-/// not entered the best k. What a block scores past the exit is thrown away, so the result is that of one at a time.
-fn score_until_exit(
+/// Early exit: the first that make the wanted ones are scored, then blocks of `beta` in first-stage order until `beta`
+/// candidates in a row have not entered the best. The best hits, and how many candidates were scored: what a block scores
+/// past the exit is thrown away, so the result is that of one at a time.
+fn score_until_exit<'a>(
     query: &Prepared<'_>,
     snapshot: &Snapshot,
     candidates: &[Location],
-    k: usize,
+    wanted: Wanted<'a>,
     beta: usize,
     execution: &Execution,
-) -> Result<Vec<Hit>> {
-    let (first, rest) = candidates.split_at(k.min(candidates.len()));
-    let mut scored = score::score(query, snapshot, first, execution)?;
-    let mut best = top_k(scored.clone(), k);
-    let mut failures = 0;
+) -> Result<(TopK<'a>, usize)> {
+    let enough = wanted.first_enough(candidates.iter().copied()).unwrap_or(candidates.len());
+    let (first, rest) = candidates.split_at(enough);
+    let mut best = TopK::new(wanted);
+    best.extend(score::score(query, snapshot, first, execution)?);
+    best.sort();
+    let (mut scored, mut failures) = (first.len(), 0);
     for block in rest.chunks(beta) {
         for hit in score::score(query, snapshot, block, execution)? {
-            scored.push(hit);
-            let place = best.partition_point(|known| known.order(&hit).is_le());
-            if place < k {
-                best.insert(place, hit);
-                best.truncate(k);
-                failures = 0;
-            } else {
-                failures += 1;
-                if failures == beta {
-                    return Ok(scored);
-                }
+            scored += 1;
+            failures = if best.enters(hit) { 0 } else { failures + 1 };
+            if failures == beta {
+                return Ok((best, scored));
             }
         }
     }
-    Ok(scored)
+    Ok((best, scored))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Given, Location, RerankOptions, Selection, prune_candidates};
+    use super::{Given, Location, Wanted, prune_candidates};
 
     fn kept(scores: &[f64], k: usize, alpha: f64) -> usize {
         let locations = (0..scores.len() as u32).map(|ordinal| Location { segment: 0, ordinal }).collect();
         let given = Given { locations, scores: scores.to_vec() };
-        prune_candidates(
-            &given,
-            &RerankOptions {
-                selection: Selection { k: Some(k), ..Selection::default() },
-                alpha: Some(alpha),
-                ..RerankOptions::default()
-            },
-        )
-        .len()
+        prune_candidates(&given, Some(alpha), Wanted { count: k, groups: None }).len()
     }
 
     #[test]

@@ -2,9 +2,9 @@
 
 use latewood_kernels::{CodeQuery, DocumentCodes, LANES, Level};
 
-use super::gather::Gathered;
+use super::gather::Candidate;
 use super::prepare::Prepared;
-use super::top_k::Hit;
+use super::top_k::{Hit, TopK, Wanted};
 use crate::error::Result;
 use crate::index::{Location, Snapshot};
 use crate::parallel::Execution;
@@ -17,42 +17,44 @@ const STEP: usize = 32;
 /// vectors: with 2.5, 173 documents scored on average hold .988 of the exact top 10; a fixed number must be 256.
 const DEVIATIONS: f64 = 2.5;
 
-/// Scores candidates, the best estimate first, until the next one would have to exceed its estimate by more than [`DEVIATIONS`] standard deviations of what the scored ones did, over their mean, to be
-/// among the best `k`.
+/// Scores candidates, the best estimate first, until the next one would have to exceed its estimate by more than
+/// [`DEVIATIONS`] standard deviations of what the scored ones did, over their mean, to be among the best. The best hits, and
+/// how many candidates were scored.
 ///
 /// Clear queries need a few dozen candidates and muddled ones all of them; a fixed number would be wrong for both.
 ///
 /// # Errors
 /// [`crate::Error::Corrupt`], [`crate::Error::Interrupted`].
-pub(super) fn score_candidates(
+pub(super) fn score_candidates<'a>(
     query: &Prepared<'_>,
     snapshot: &Snapshot,
-    candidates: &Gathered,
-    k: usize,
+    candidates: &[Candidate],
+    wanted: Wanted<'a>,
     execution: &Execution,
-) -> Result<Vec<Hit>> {
-    let candidates = &candidates.candidates;
-    let mut hits: Vec<Hit> = Vec::with_capacity(candidates.len());
+) -> Result<(TopK<'a>, usize)> {
+    let mut best = TopK::new(wanted);
+    let mut scored = 0;
     let (mut sum, mut squares) = (0.0_f64, 0.0_f64);
-    for block in candidates.chunks(STEP.max(k)) {
-        if hits.len() >= k {
-            let count = hits.len() as f64;
+    for block in candidates.chunks(STEP.max(wanted.count)) {
+        if let Some(last) = best.last() {
+            let count = scored as f64;
             let mean = sum / count;
             let deviation = (squares / count - mean * mean).max(0.0).sqrt();
-            let kth = *hits.select_nth_unstable_by(k - 1, Hit::order).1;
-            if f64::from(block[0].estimate) + mean + DEVIATIONS * deviation < f64::from(kth.score) {
+            if f64::from(block[0].estimate) + mean + DEVIATIONS * deviation < f64::from(last.score) {
                 break;
             }
         }
         let documents: Vec<Location> = block.iter().map(|candidate| candidate.at).collect();
-        for (candidate, hit) in block.iter().zip(score(query, snapshot, &documents, execution)?) {
+        let hits = score(query, snapshot, &documents, execution)?;
+        for (candidate, hit) in block.iter().zip(&hits) {
             let error = f64::from(hit.score) - f64::from(candidate.estimate);
             sum += error;
             squares += error * error;
-            hits.push(hit);
         }
+        scored += hits.len();
+        best.extend(hits);
     }
-    Ok(hits)
+    Ok((best, scored))
 }
 
 /// Scores every document; one without tokens scores negative infinity.

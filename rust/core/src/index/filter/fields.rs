@@ -1,11 +1,11 @@
-//! The values that a path leads to in the metadata of a segment's documents, sorted: built when a filter first asks.
+//! The values that a path leads to in the metadata of a segment's documents, sorted: built when somebody first asks.
 
 use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
-use roaring::RoaringBitmap;
+use arc_swap::{ArcSwap, ArcSwapOption};
+use roaring::{RoaringBitmap, RoaringTreemap};
 use serde::Deserializer;
 use serde::de::{DeserializeSeed, IgnoredAny, MapAccess, Visitor};
 use serde_json::{Map, Value};
@@ -37,10 +37,14 @@ pub(crate) struct FieldValues {
     present: RoaringBitmap,
     /// Those of them in which it is or holds null.
     null: RoaringBitmap,
+    /// Places in `documents` of values that are not the first of their document.
+    later: RoaringTreemap,
+    /// For each document the place of its first value in `values`, or one beyond all; made when somebody first asks.
+    first: ArcSwapOption<Vec<usize>>,
 }
 
 /// An operator that compares.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Comparison {
     Greater,
     GreaterOrEqual,
@@ -127,6 +131,31 @@ impl FieldValues {
         }
     }
 
+    /// The value at a place that [`Self::first`] tells.
+    pub(crate) fn value(&self, place: usize) -> Option<&Scalar> {
+        self.values.get(place)
+    }
+
+    /// The place of each document's first value: null and objects are none, and a list stands for its elements. Documents
+    /// behind the last that has one are left out.
+    pub(crate) fn first(&self) -> Arc<Vec<usize>> {
+        if let Some(known) = self.first.load_full() {
+            return known;
+        }
+        let documents = self.documents.iter().max().map_or(0, |&last| last as usize + 1);
+        let mut first = vec![usize::MAX; documents];
+        for value in 0..self.values.len() {
+            for place in self.offsets[value]..self.offsets[value + 1] {
+                if !self.later.contains(place as u64) {
+                    first[self.documents[place] as usize] = value;
+                }
+            }
+        }
+        let first = Arc::new(first);
+        self.first.store(Some(Arc::clone(&first)));
+        first
+    }
+
     /// Documents of the values `start..end`.
     fn between(&self, start: usize, end: usize) -> &[u32] {
         &self.documents[self.offsets[start]..self.offsets[end]]
@@ -136,7 +165,8 @@ impl FieldValues {
 /// What is found of one path, before it is sorted.
 #[derive(Default)]
 struct Found {
-    pairs: Vec<(Scalar, u32)>,
+    /// A value, its document, and whether that has another before.
+    pairs: Vec<(Scalar, u32, bool)>,
     present: RoaringBitmap,
     null: RoaringBitmap,
 }
@@ -149,16 +179,22 @@ impl Found {
             Value::Null => {
                 self.null.insert(document);
             }
-            value => self.pairs.extend(Scalar::from_json(value).map(|scalar| (scalar, document))),
+            value => {
+                let later = self.pairs.last().is_some_and(|&(_, last, _)| last == document);
+                self.pairs.extend(Scalar::from_json(value).map(|scalar| (scalar, document, later)));
+            }
         }
     }
 
     fn sorted(mut self) -> FieldValues {
-        self.pairs.sort_by(|(one, first), (other, second)| one.order(other).then(first.cmp(second)));
-        self.pairs.dedup();
+        self.pairs.sort_by(|one, other| one.0.order(&other.0).then((one.1, one.2).cmp(&(other.1, other.2))));
+        self.pairs.dedup_by(|one, kept| (&one.0, one.1) == (&kept.0, kept.1));
         let mut field =
             FieldValues { offsets: vec![0], present: self.present, null: self.null, ..FieldValues::default() };
-        for (value, document) in self.pairs {
+        for (value, document, later) in self.pairs {
+            if later {
+                field.later.insert(field.documents.len() as u64);
+            }
             if field.values.last() != Some(&value) {
                 field.values.push(value);
                 field.offsets.push(field.documents.len());

@@ -20,10 +20,10 @@ use serde_json::{Map, Value};
 use crate::error::{Error, Result};
 use crate::parallel::Execution;
 
-pub(crate) use fields::Fields;
+pub(crate) use fields::{FieldValues, Fields};
+pub(crate) use scalar::Scalar;
 
-use fields::{Comparison, FieldValues};
-use scalar::Scalar;
+use fields::Comparison;
 
 const OPERATORS: [&str; 10] = ["eq", "ne", "in", "gt", "gte", "lt", "lte", "contains", "prefix", "exists"];
 
@@ -37,12 +37,12 @@ const STEP_VALUES: usize = 1024;
 const SHOWN: usize = 120;
 
 /// A condition on the metadata of documents. Without any field it lets every document through.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Filter {
     expression: Expression,
 }
 
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Expression {
     All(Vec<Self>),
     Any(Vec<Self>),
@@ -51,7 +51,7 @@ enum Expression {
     Field(String, Condition),
 }
 
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Condition {
     Equal(Vec<Scalar>),
     Order(Comparison, Scalar),
@@ -91,6 +91,11 @@ impl Filter {
         self.paths().is_empty()
     }
 
+    /// Whether nothing at all is asked.
+    pub(crate) fn lets_all_through(&self) -> bool {
+        matches!(&self.expression, Expression::All(parts) if parts.is_empty())
+    }
+
     /// The paths that are asked for.
     pub(crate) fn paths(&self) -> BTreeSet<&str> {
         let mut paths = BTreeSet::new();
@@ -110,6 +115,11 @@ impl Filter {
     ) -> Result<RoaringBitmap> {
         self.expression.matching(fields, among, execution)
     }
+}
+
+/// The path that a field's name stands for. A backslash before it says that it is a field, whatever word it is.
+pub(crate) fn path(name: &str) -> &str {
+    name.strip_prefix('\\').unwrap_or(name)
 }
 
 impl<'de> Deserialize<'de> for Filter {
@@ -159,10 +169,9 @@ impl Expression {
         parts.map(|(at, filter)| Self::parse(filter, &format!("{place}.{name}[{at}]"), depth + 1)).collect()
     }
 
-    /// Reads what is asked of one field. A backslash before its name says that it is one, whatever word it is.
+    /// Reads what is asked of one field.
     fn parse_field(name: &str, wanted: &Value, place: &str, all: &mut Vec<Self>) -> Result<()> {
-        let path = name.strip_prefix('\\').unwrap_or(name);
-        let field = Field { path, place };
+        let field = Field { path: path(name), place };
         match wanted {
             Value::Object(operators) if operators.is_empty() => {
                 return Err(field.problem(format!("it asks for nothing; the operators are {}", OPERATORS.join(", "))));

@@ -4,6 +4,8 @@
 //! of digits; one with a fraction or an exponent is the double nearest to it, as JSON readers have it.
 
 use std::cmp::Ordering;
+use std::hash::{Hash, Hasher};
+use std::mem;
 
 use serde_json::{Number, Value};
 
@@ -19,6 +21,23 @@ pub(crate) enum Scalar {
     /// A number with a fraction, or one that no double reaches.
     Fraction(f64),
     Text(String),
+}
+
+/// None is NaN.
+impl Eq for Scalar {}
+
+impl Hash for Scalar {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        mem::discriminant(self).hash(state);
+        match self {
+            Self::Null => {}
+            Self::Bool(value) => value.hash(state),
+            Self::Whole(value) => value.hash(state),
+            // Equal ones have equal bits: zero is a whole number.
+            Self::Fraction(value) => value.to_bits().hash(state),
+            Self::Huge(text) | Self::Text(text) => text.hash(state),
+        }
+    }
 }
 
 impl Scalar {

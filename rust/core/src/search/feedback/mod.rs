@@ -9,14 +9,18 @@
 mod k_means;
 
 use std::cmp::Reverse;
+
+use serde::Deserialize;
 use std::time::Instant;
 
 use super::allowed::Allowed;
+use super::batch::{Query, Rank};
+use super::options::SearchOptions;
 use super::plan::{MAX_SCORED, Plan};
 use super::prepare::Prepared;
 use super::rerank::score_in_document_order;
-use super::top_k::{Hit, top_k};
-use super::{Clock, MAX_QUERY_TOKENS, Query, Ranking, SearchOptions, Stats, score};
+use super::top_k::{Hit, TopK, Wanted};
+use super::{Clock, MAX_QUERY_TOKENS, Ranking, Stats, score};
 use crate::codec::{Codec, CodecKind};
 use crate::error::{Error, Result};
 use crate::index::{Location, Snapshot};
@@ -26,7 +30,8 @@ use crate::parallel::Execution;
 const MAX_DISTANCES: u64 = 1 << 24;
 
 /// What the expanded query is asked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum FeedbackMode {
     /// The whole index.
     Ranker,
@@ -34,13 +39,9 @@ pub enum FeedbackMode {
     Reranker,
 }
 
-impl FeedbackMode {
-    /// Every mode with the name users give it.
-    pub const NAMES: [(&'static str, Self); 2] = [("ranker", Self::Ranker), ("reranker", Self::Reranker)];
-}
-
 /// How much the added vectors weigh.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Weighting {
     /// In proportion to their inverse document frequencies, with a sum of `weight` times that of the query's own weights.
     Normalised,
@@ -49,13 +50,8 @@ pub enum Weighting {
     Raw,
 }
 
-impl Weighting {
-    /// Every weighting with the name users give it.
-    pub const NAMES: [(&'static str, Self); 2] = [("normalised", Self::Normalised), ("raw", Self::Raw)];
-}
-
 /// How a query is expanded.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Deserialize)]
 pub struct Feedback {
     /// First hits whose token vectors are looked at.
     pub documents: usize,
@@ -82,32 +78,34 @@ pub struct Expansion {
     pub weights: Vec<f32>,
 }
 
-/// Feedback with all that the queries of a batch share.
+/// Feedback with all that the queries of one filter share.
 pub(super) struct TwoPasses<'a> {
+    snapshot: &'a Snapshot,
+    allowed: Allowed,
     feedback: &'a Feedback,
     first: Plan,
-    /// Hits of the first pass.
-    first_k: usize,
+    /// Documents that the first pass finds.
+    first_count: usize,
     second: Plan,
-    k: usize,
+    wanted: Wanted<'a>,
 }
 
 impl<'a> TwoPasses<'a> {
     pub(super) fn new(
-        snapshot: &Snapshot,
-        allowed: &Allowed,
+        snapshot: &'a Snapshot,
+        allowed: Allowed,
         feedback: &'a Feedback,
+        wanted: Wanted<'a>,
         options: &SearchOptions,
     ) -> Result<Self> {
         feedback.validate()?;
         check_cells(snapshot)?;
-        let k = options.selection.wanted();
-        let (first_k, max_scored) = match feedback.mode {
+        let (first_count, max_scored) = match feedback.mode {
             FeedbackMode::Ranker => (feedback.documents, options.max_scored),
             // All documents that will be scored again are hits here; eight times as many need not be scored for that.
             FeedbackMode::Reranker => {
-                let wanted = feedback.rescored.max(feedback.documents).max(k);
-                (wanted, Some(options.max_scored.unwrap_or(MAX_SCORED.max(wanted))))
+                let count = feedback.rescored.max(feedback.documents).max(wanted.count);
+                (count, Some(options.max_scored.unwrap_or(MAX_SCORED.max(count))))
             }
         };
         let narrow = SearchOptions {
@@ -117,44 +115,54 @@ impl<'a> TwoPasses<'a> {
             threshold: options.threshold,
             ..SearchOptions::default()
         };
-        let first = Plan::choose(snapshot, allowed, first_k, &narrow);
-        Ok(Self { feedback, first, first_k, second: Plan::choose(snapshot, allowed, k, options), k })
+        let first = Plan::choose(snapshot, &allowed, first_count, &narrow);
+        let second = Plan::choose(snapshot, &allowed, wanted.count, options);
+        Ok(Self { snapshot, allowed, feedback, first, first_count, second, wanted })
     }
 
-    /// How the documents were found that the hits come from.
-    pub(super) fn plan(&self) -> &Plan {
+    /// Both passes for one query. Counts and seconds of the passes are summed.
+    fn search(&self, query: Query<'_>, execution: &Execution) -> Result<Ranking> {
+        let Self { snapshot, allowed, feedback, .. } = self;
+        let Some(codec) = &snapshot.codec else { return Ok(Ranking::default()) };
+        let documents = Wanted { count: self.first_count, groups: None };
+        let first = one(super::pass(snapshot, &[query], allowed, &self.first, documents, execution)?);
+        let mut clock = Clock(Instant::now());
+        let documents = &first.hits[..feedback.documents.min(first.hits.len())];
+        let expansion = feedback.expand(snapshot, codec, query, documents)?;
+        let own_weights = query.weights.map_or_else(|| vec![1.0; query.vectors.len() / codec.dim()], <[f32]>::to_vec);
+        let weights = [&own_weights[..], &expansion.weights].concat();
+        let vectors = [query.vectors, &expansion.vectors].concat();
+        let expanded = Query { vectors: &vectors, weights: Some(&weights), ..query };
+        let feedback_s = clock.lap();
+        let second = match feedback.mode {
+            FeedbackMode::Ranker => {
+                one(super::pass(snapshot, &[expanded], allowed, &self.second, self.wanted, execution)?)
+            }
+            FeedbackMode::Reranker => rescore(snapshot, codec, expanded, &first.hits, self.wanted, execution)?,
+        };
+        let added = Stats { feedback_vectors: expansion.weights.len() as u64, feedback_s, ..Stats::default() };
+        let stats = Stats { queries: 1, ..first.stats.add(second.stats).add(added) };
+        Ok(Ranking { hits: second.hits, stats, expansion })
+    }
+}
+
+impl Rank for TwoPasses<'_> {
+    /// How the documents are found that the hits come from.
+    fn plan(&self) -> &Plan {
         match self.feedback.mode {
             FeedbackMode::Ranker => &self.second,
             FeedbackMode::Reranker => &self.first,
         }
     }
 
-    /// Both passes for one query. Counts and seconds of the passes are summed.
-    pub(super) fn search(
-        &self,
-        snapshot: &Snapshot,
-        query: Query<'_>,
-        allowed: &Allowed,
-        execution: &Execution,
-    ) -> Result<Ranking> {
-        let Some(codec) = &snapshot.codec else { return Ok(Ranking::default()) };
-        let first = super::search_one(snapshot, query, allowed, &self.first, self.first_k, execution)?;
-        let mut clock = Clock(Instant::now());
-        let documents = &first.hits[..self.feedback.documents.min(first.hits.len())];
-        let expansion = self.feedback.expand(snapshot, codec, query, documents)?;
-        let own_weights = query.weights.map_or_else(|| vec![1.0; query.vectors.len() / codec.dim()], <[f32]>::to_vec);
-        let weights = [&own_weights[..], &expansion.weights].concat();
-        let vectors = [query.vectors, &expansion.vectors].concat();
-        let expanded = Query { vectors: &vectors, weights: Some(&weights) };
-        let feedback_s = clock.lap();
-        let second = match self.feedback.mode {
-            FeedbackMode::Ranker => super::search_one(snapshot, expanded, allowed, &self.second, self.k, execution)?,
-            FeedbackMode::Reranker => rescore(snapshot, codec, expanded, &first.hits, self.k, execution)?,
-        };
-        let added = Stats { feedback_vectors: expansion.weights.len() as u64, feedback_s, ..Stats::default() };
-        let stats = Stats { queries: 1, ..first.stats.add(second.stats).add(added) };
-        Ok(Ranking { hits: second.hits, stats, expansion })
+    fn rank(&self, queries: &[Query<'_>], execution: &Execution) -> Result<Vec<Ranking>> {
+        queries.iter().map(|&query| self.search(query, execution)).collect()
     }
+}
+
+/// The ranking of a single query.
+fn one(rankings: Vec<Ranking>) -> Ranking {
+    rankings.into_iter().next().unwrap_or_default()
 }
 
 /// The hits of the first pass by the scores of the expanded query.
@@ -163,18 +171,19 @@ fn rescore(
     codec: &Codec,
     query: Query<'_>,
     hits: &[Hit],
-    k: usize,
+    wanted: Wanted<'_>,
     execution: &Execution,
 ) -> Result<Ranking> {
     let mut clock = Clock(Instant::now());
     let prepared = Prepared::new(codec, query);
     let prepare_s = clock.lap();
     let documents: Vec<Location> = hits.iter().map(|hit| hit.at).collect();
-    let scored = score_in_document_order(&prepared, snapshot, &documents, execution)?;
-    let (scored_count, scored_tokens) = (scored.len() as u64, score::tokens(snapshot, scored.iter().map(|hit| hit.at)));
+    let mut best = TopK::new(wanted);
+    best.extend(score_in_document_order(&prepared, snapshot, &documents, execution)?);
     let score_s = clock.lap();
-    let hits = top_k(scored, k);
-    let counts = Stats { scored: scored_count, scored_tokens, prepare_s, score_s, ..Stats::default() };
+    let hits = best.into_hits();
+    let (scored, scored_tokens) = (documents.len() as u64, score::tokens(snapshot, documents));
+    let counts = Stats { scored, scored_tokens, prepare_s, score_s, ..Stats::default() };
     Ok(Ranking { hits, stats: Stats { top_k_s: clock.lap(), ..counts }, expansion: Expansion::default() })
 }
 
@@ -307,7 +316,7 @@ mod tests {
 
     #[test]
     fn normalised_weights_share_what_the_query_weighs() {
-        let query = Query { vectors: &[0.0; 8], weights: None };
+        let query = Query { item: 0, vectors: &[0.0; 8], weights: None };
         assert_eq!(feedback(Weighting::Raw).weights(&[6.0, 2.0], query, 2), [3.0, 1.0]);
         assert_eq!(feedback(Weighting::Normalised).weights(&[6.0, 2.0], query, 2), [1.5, 0.5]);
         let weighted = Query { weights: Some(&[1.0, 0.0, 0.5, 0.5]), ..query };

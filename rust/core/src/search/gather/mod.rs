@@ -7,6 +7,7 @@ use std::cmp::Ordering;
 
 use super::allowed::Allowed;
 use super::prepare::Prepared;
+use super::top_k::Wanted;
 use crate::error::Result;
 use crate::index::{Location, Snapshot};
 use crate::parallel::Execution;
@@ -57,6 +58,27 @@ pub(super) trait Gather: Send + Sync {
         allowed: &Allowed,
         execution: &Execution,
     ) -> Result<Gathered>;
+}
+
+/// Candidates for the query, of as many groups as are wanted: cells that were not probed may hold more than the others.
+///
+/// # Errors
+/// As [`Gather::gather`].
+pub(super) fn gather(
+    by: &dyn Gather,
+    query: &Prepared<'_>,
+    snapshot: &Snapshot,
+    allowed: &Allowed,
+    wanted: Wanted<'_>,
+    execution: &Execution,
+) -> Result<Gathered> {
+    let found = by.gather(query, snapshot, allowed, execution)?;
+    let documents = found.candidates.iter().map(|candidate| candidate.at);
+    if wanted.groups.is_none() || found.estimate == Estimate::CentroidMaxsim || wanted.first_enough(documents).is_some()
+    {
+        return Ok(found);
+    }
+    Flood.gather(query, snapshot, allowed, execution)
 }
 
 /// Replaces the estimates of candidates, which are in document order, by MaxSim over all their centroids.

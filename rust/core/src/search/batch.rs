@@ -1,0 +1,181 @@
+//! A batch of queries: checked, shared out to threads, and what is returned of each selected.
+//!
+//! Queries with equal filters share what the filter lets through and how candidates are found.
+
+use std::collections::HashMap;
+use std::mem;
+
+use super::options::Selection;
+use super::plan::{Plan, Source};
+use super::{Answer, MAX_QUERY_TOKENS, Ranking, Stats};
+use crate::error::{Error, Result};
+use crate::index::{Filter, Groups, Snapshot};
+use crate::parallel::Execution;
+use crate::tokens::TokenMatrix;
+
+/// Filters that are held at a time, for each thread: what one lets through may take a bit for each document.
+const FILTERS_PER_THREAD: usize = 16;
+
+/// One query: its number in the batch, its token vectors `[tokens, dim]` and a weight for each token.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Query<'a> {
+    pub(super) item: usize,
+    pub(super) vectors: &'a [f32],
+    pub(super) weights: Option<&'a [f32]>,
+}
+
+/// What ranks documents for the queries that have one filter.
+pub(super) trait Rank: Send + Sync {
+    /// How candidates are found.
+    fn plan(&self) -> &Plan;
+
+    /// How many queries are best ranked in one call, of so many on so many threads.
+    fn together(&self, _queries: usize, _threads: usize) -> usize {
+        1
+    }
+
+    /// The best hits for each of some queries.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`], [`Error::Interrupted`], and what is wrong with a single query's candidates.
+    fn rank(&self, queries: &[Query<'_>], execution: &Execution) -> Result<Vec<Ranking>>;
+}
+
+/// Queries that have one filter.
+struct Share<'a> {
+    filter: Option<&'a Filter>,
+    items: Vec<usize>,
+}
+
+/// Checked queries, with a weight for each token, and what is wanted for each of them.
+#[derive(Clone, Copy)]
+pub(super) struct Batch<'a> {
+    queries: &'a TokenMatrix<'a>,
+    weights: Option<&'a [f32]>,
+    selection: &'a Selection,
+}
+
+impl<'a> Batch<'a> {
+    /// Checks queries, weights and selection.
+    ///
+    /// # Errors
+    /// As [`check_queries`]; [`Error::Invalid`] for a selection that cannot be.
+    pub(super) fn new(
+        snapshot: &Snapshot,
+        queries: &'a TokenMatrix<'a>,
+        weights: Option<&'a [f32]>,
+        selection: &'a Selection,
+    ) -> Result<Self> {
+        check_queries(snapshot, queries, weights)?;
+        selection.validate(queries.items())?;
+        Ok(Self { queries, weights, selection })
+    }
+
+    /// Ranks every query by what `ranker` makes of its filter.
+    ///
+    /// # Errors
+    /// Those of `ranker` and of [`Rank::rank`].
+    pub(super) fn answer<R: Rank>(
+        &self,
+        groups: Option<&Groups>,
+        execution: &Execution,
+        ranker: impl Fn(Option<&Filter>) -> Result<R> + Sync,
+    ) -> Result<Answer> {
+        let mut rankings = vec![Ranking::default(); self.queries.items()];
+        let mut plan: Option<Plan> = None;
+        for shares in self.shares().chunks(FILTERS_PER_THREAD * execution.threads()) {
+            let rankers = execution.map(shares, |share| ranker(share.filter))?;
+            let mut tasks: Vec<(&R, &[usize])> = Vec::new();
+            for (ranker, share) in rankers.iter().zip(shares) {
+                if plan.as_ref().is_none_or(|plan| plan.gather == Source::None && ranker.plan().gather != Source::None)
+                {
+                    plan = Some(ranker.plan().clone());
+                }
+                let together = ranker.together(share.items.len(), execution.threads());
+                tasks.extend(share.items.chunks(together).map(|items| (ranker, items)));
+            }
+            let done = execution.map(&tasks, |(ranker, items)| {
+                let queries: Vec<Query<'_>> = items.iter().map(|&item| self.query(item)).collect();
+                ranker.rank(&queries, execution)
+            })?;
+            for ((_, items), done) in tasks.into_iter().zip(done) {
+                items.iter().zip(done).for_each(|(&item, ranking)| rankings[item] = ranking);
+            }
+        }
+        for (item, ranking) in rankings.iter_mut().enumerate() {
+            let hits = mem::take(&mut ranking.hits);
+            ranking.hits = self.selection.select(hits, self.queries.item_tokens(item));
+        }
+        let stats = rankings.iter().fold(Stats::default(), |sum, ranking| sum.add(ranking.stats));
+        let mut plan = plan.unwrap_or_default();
+        if groups.is_some_and(Groups::is_trivial) {
+            plan.without_effect.push("group_by");
+        }
+        Ok(Answer { rankings, stats, plan })
+    }
+
+    fn query(&self, item: usize) -> Query<'a> {
+        let weights = self.weights.map(|weights| &weights[self.queries.item_rows(item)]);
+        Query { item, vectors: self.queries.item(item), weights }
+    }
+
+    /// Queries by filter, in the order of the first of each.
+    fn shares(&self) -> Vec<Share<'a>> {
+        let filters = &self.selection.filters;
+        let asking = |filter: &'a Filter| Some(filter).filter(|filter| !filter.lets_all_through());
+        if filters.len() <= 1 {
+            return vec![Share {
+                filter: filters.first().and_then(asking),
+                items: (0..self.queries.items()).collect(),
+            }];
+        }
+        let mut shares: Vec<Share<'a>> = Vec::new();
+        let mut known: HashMap<Option<&Filter>, usize> = HashMap::new();
+        for (item, filter) in filters.iter().map(asking).enumerate() {
+            let share = *known.entry(filter).or_insert_with(|| {
+                shares.push(Share { filter, items: Vec::new() });
+                shares.len() - 1
+            });
+            shares[share].items.push(item);
+        }
+        shares
+    }
+}
+
+/// Checks what is said of queries anywhere: their dimension, size and number of tokens, and the weights of these.
+///
+/// # Errors
+/// [`Error::Dimension`], [`Error::Invalid`].
+pub(super) fn check_queries(snapshot: &Snapshot, queries: &TokenMatrix<'_>, weights: Option<&[f32]>) -> Result<()> {
+    let expected = snapshot.dim();
+    if queries.dim() != expected {
+        return Err(Error::Dimension { thing: "the query".to_owned(), got: queries.dim(), expected });
+    }
+    queries.check_magnitude(|item| format!("query {item}"))?;
+    if let Some(item) = (0..queries.items()).find(|&item| queries.item_tokens(item) == 0) {
+        return Err(Error::invalid(format!("query {item} has no token vectors; a query needs at least one")));
+    }
+    if let Some(item) = (0..queries.items()).find(|&item| queries.item_tokens(item) > MAX_QUERY_TOKENS) {
+        return Err(Error::invalid(format!(
+            "query {item} has {} token vectors, and at most {MAX_QUERY_TOKENS} can be searched with; pool them to fewer, or \
+             split the query",
+            queries.item_tokens(item)
+        )));
+    }
+    if let Some(weights) = weights {
+        if weights.len() != queries.tokens() {
+            return Err(Error::invalid(format!(
+                "{} weights for {} query tokens; give one for each",
+                weights.len(),
+                queries.tokens()
+            )));
+        }
+        if let Some(at) = weights.iter().position(|weight| !weight.is_finite() || *weight < 0.0) {
+            return Err(Error::invalid(format!(
+                "weight {} of query token {at} must be a finite number of at least 0",
+                weights[at]
+            )));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,110 @@
+//! What a search may choose.
+
+use serde::{Deserialize, Deserializer};
+
+use super::Feedback;
+use super::plan::GatherKind;
+use super::top_k::{Hit, Wanted};
+use crate::error::{Error, Result};
+use crate::ids::Id;
+use crate::index::{Filter, Groups, Snapshot};
+use crate::parallel::Execution;
+
+/// Which of the ranked documents are returned, and with which score: what search and rerank share.
+#[derive(Clone, Debug, Default, Deserialize)]
+pub struct Selection {
+    /// Hits wanted behind the `offset` best, or groups of them; `None` for all.
+    pub k: Option<usize>,
+    /// How many of the best are left out.
+    pub offset: usize,
+    /// Hits whose returned score is below are left out.
+    pub min_score: Option<f64>,
+    /// Divide each score, in float32, by the number of the query's own token vectors. The order is that of the undivided
+    /// scores.
+    pub length_normalize: bool,
+    /// Only documents whose metadata match: no filter, one for all queries, or one for each.
+    #[serde(rename = "filter", deserialize_with = "read_filters")]
+    pub filters: Vec<Filter>,
+    /// Only the best hit of each value of this metadata field, a path as in filters. A document without a value stands for
+    /// itself; of several values, as lists have, the first counts; null and objects are none.
+    pub group_by: Option<String>,
+}
+
+impl Selection {
+    /// How many of the best must be found, and what counts as one.
+    pub(super) fn wanted<'a>(&self, groups: Option<&'a Groups>) -> Wanted<'a> {
+        Wanted { count: self.k.map_or(usize::MAX, |k| k.saturating_add(self.offset)), groups }
+    }
+
+    /// The groups of which only the best hits are returned.
+    ///
+    /// # Errors
+    /// As [`Snapshot::matching`].
+    pub(super) fn groups(&self, snapshot: &Snapshot, execution: &Execution) -> Result<Option<Groups>> {
+        self.group_by.as_deref().map(|field| Groups::new(snapshot, field, execution)).transpose()
+    }
+
+    pub(super) fn validate(&self, queries: usize) -> Result<()> {
+        if self.k == Some(0) {
+            return Err(Error::invalid("k must be at least 1"));
+        }
+        let filters = self.filters.len();
+        if filters > 1 && filters != queries {
+            return Err(Error::invalid(format!(
+                "{filters} filters for {queries} queries; give one for all, or one for each"
+            )));
+        }
+        Ok(())
+    }
+
+    /// What is returned of the best hits, as many as are [`Self::wanted`], of a query of so many token vectors of its own.
+    pub(super) fn select(&self, mut hits: Vec<Hit>, query_tokens: usize) -> Vec<Hit> {
+        hits.drain(..self.offset.min(hits.len()));
+        if self.length_normalize {
+            for hit in &mut hits {
+                hit.score /= query_tokens as f32;
+            }
+        }
+        if let Some(least) = self.min_score {
+            hits.truncate(hits.partition_point(|hit| f64::from(hit.score) >= least));
+        }
+        hits
+    }
+}
+
+/// Reads filters as JSON texts: none, one for all queries, or a list with one for each.
+fn read_filters<'de, D: Deserializer<'de>>(from: D) -> std::result::Result<Vec<Filter>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Texts {
+        One(String),
+        Each(Vec<String>),
+    }
+    let texts = match Option::deserialize(from)? {
+        None => Vec::new(),
+        Some(Texts::One(text)) => vec![text],
+        Some(Texts::Each(texts)) => texts,
+    };
+    texts.iter().map(|text| Filter::from_json(text).map_err(serde::de::Error::custom)).collect()
+}
+
+/// What a search may choose; `None` leaves the choice to the index's size.
+#[derive(Clone, Debug, Default, Deserialize)]
+pub struct SearchOptions {
+    /// Which documents are returned.
+    #[serde(skip)]
+    pub selection: Selection,
+    /// How candidates are found.
+    pub gather: Option<GatherKind>,
+    /// Documents scored on their codes, at most, unless more are wanted or too few groups are among them.
+    pub max_scored: Option<usize>,
+    /// Cells probed for each query token by [`GatherKind::Postings`].
+    pub probes: Option<usize>,
+    /// Least dot product of query token and centroid for a cell to be probed; the nearest cell always is.
+    pub threshold: Option<f32>,
+    /// Only these documents; ids of the index's kind that it does not have are passed over.
+    #[serde(skip)]
+    pub ids: Option<Vec<Id>>,
+    /// Ask a second time, with the query expanded by the first hits.
+    pub feedback: Option<Feedback>,
+}
