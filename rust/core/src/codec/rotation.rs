@@ -58,7 +58,9 @@ fn orthonormalize(row: &mut [f64], others: &[Vec<f64>]) -> bool {
 fn normalize(row: &mut [f64]) -> bool {
     let norm = row.iter().map(|value| value * value).sum::<f64>().sqrt();
     if norm > 1e-6 {
-        row.iter_mut().for_each(|value| *value /= norm);
+        for value in row {
+            *value /= norm;
+        }
     }
     norm > 1e-6
 }
@@ -100,9 +102,9 @@ fn take_off(rows: &mut [Vec<f64>], blocks: &[Block], execution: &Execution) -> R
                 row.iter_mut().zip(parts).for_each(|(value, &part)| *value -= f64::from(part));
             }
         }
-        rows.iter_mut().for_each(|row| {
+        for row in rows {
             normalize(row);
-        });
+        }
         Ok(())
     })?;
     Ok(())

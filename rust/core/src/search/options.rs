@@ -1,14 +1,25 @@
 //! What a search may choose.
 
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, Serialize};
 
-use super::Feedback;
-use super::plan::GatherKind;
+use super::feedback::Feedback;
 use super::top_k::{Hit, Wanted};
 use crate::error::{Error, Result};
 use crate::ids::Id;
 use crate::index::{Filter, Groups, Snapshot};
 use crate::parallel::Execution;
+
+/// How candidates are found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum GatherKind {
+    /// Every document is scored on its codes.
+    Exact,
+    /// Every document is estimated by its cells' centroid scores.
+    Flood,
+    /// Documents in the cells nearest to each query token (PLAID), with imputation for cells not probed (WARP).
+    Postings,
+}
 
 /// Which of the ranked documents are returned, and with which score: what search and rerank share.
 #[derive(Clone, Debug, Default, Deserialize)]
