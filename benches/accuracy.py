@@ -15,9 +15,10 @@ import numpy as np
 
 from common import folder_size, overlap, write_record
 from latewood import Index, maxsim
-from latewood.demo import default_folder
+from latewood.cli.demo import default_folder
+from latewood.common.types import Gather
 from latewood.evaluate import evaluate_run, load_beir
-from latewood.results import SearchArrays
+from latewood.index.results import SearchArrays
 from vectors import TokenVectors, load
 
 CODECS: list[tuple[str, int]] = [
@@ -29,7 +30,7 @@ CODECS: list[tuple[str, int]] = [
     ("flat", 4),
     ("flat", 2),
 ]
-GATHERERS: list[str | None] = ["flood", "postings", None]
+GATHERERS: list[Gather | None] = ["flood", "postings", None]
 
 
 def main() -> None:
@@ -56,7 +57,7 @@ def main() -> None:
     for codec, bits in CODECS:
         with tempfile.TemporaryDirectory() as scratch:
             index = build(Path(scratch) / "index", vectors, codec, bits)
-            found = index.search_batch(vectors.queries, k=10, gather="exact", as_arrays=True)
+            found = index.search_arrays(vectors.queries, k=10, gather="exact")
             ndcg = evaluate_run(found.to_run(vectors.query_ids), qrels, ("nDCG@10",))["nDCG@10"]
             row = {
                 "codec": codec,

@@ -16,7 +16,7 @@ import time
 from typing import Any
 
 from common import milliseconds, write_record
-from latewood.demo import default_folder
+from latewood.cli.demo import default_folder
 from latewood.encode import OnnxEncoder, fingerprint
 from latewood.encode.nano import NAME
 from latewood.encode.protocol import as_encoder

@@ -103,7 +103,7 @@ def measure(level: str, path: Path, queries: int) -> dict[str, Any]:
     # The scalar path is the truth that the others are held to, not a way to search: a few queries, once.
     count, rounds = (few, 1) if level == "scalar" else (min(queries, len(vectors.queries)), 3)
     asked = [vectors.queries[i] for i in range(count)]
-    found = index.search_batch(vectors.queries, k=CANDIDATES, as_arrays=True)
+    found = index.search_arrays(vectors.queries, k=CANDIDATES)
     candidates = [list(ids) for ids, _ in found]
 
     def search(i: int, gather: Any) -> list[tuple[Any, float]]:
@@ -129,7 +129,7 @@ def measure(level: str, path: Path, queries: int) -> dict[str, Any]:
         )
         for gather in GATHERERS
     }
-    _, stats = index.search(asked[0], k=K, return_stats=True, threads=1)
+    stats = index.search(asked[0], k=K, threads=1).stats
     return {
         "level": level,
         "queries": count,

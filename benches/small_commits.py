@@ -17,7 +17,7 @@ import numpy as np
 
 from common import folder_size, machine, milliseconds, write_record
 from latewood import Index
-from latewood.ragged import Ragged
+from latewood.forms.ragged import Ragged
 from vectors import load
 
 K = 10

@@ -16,10 +16,10 @@ from typing import Any
 
 import numpy as np
 
-from latewood.demo import cache_folder, cached_vectors, default_folder
+from latewood.cli.demo import cache_folder, cached_vectors, default_folder
 from latewood.encode import SentenceTransformersEncoder, minilm_token_outputs
 from latewood.evaluate import load_beir
-from latewood.ragged import Ragged
+from latewood.forms.ragged import Ragged
 
 DIM = 128
 DOCUMENT_LENGTH = 300

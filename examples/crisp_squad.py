@@ -33,7 +33,7 @@ from sentence_transformers.multi_vector_encoder.scoring import mean_colbert_scor
 from latewood import Ragged, maxsim
 from latewood.encode import PoolingMethod, pool_tokens
 from latewood.evaluate import Collection, evaluate_run, load_beir
-from latewood.ragged import to_ragged
+from latewood.forms.ragged import to_ragged
 from latewood.train import CrispPooling, PooledLoss
 
 

@@ -131,7 +131,7 @@ def expansion(
     frequencies = [sum(cell in cells for cells in held) for cell in nearest_cells(stored, means)]
     order = sorted(range(len(means)), key=lambda at: (frequencies[at], -sizes[at], at))[: feedback.vectors]
     idf = np.log([(len(live) + 1) / (frequencies[at] + 1) for at in order])
-    weights = feedback.beta * idf
+    weights = feedback.weight * idf
     if feedback.weighting == "normalised":
         weights = weights * (weight_of_query / idf.sum() if idf.sum() > 0 else 0.0)
     vectors: Double = means[order].astype(np.float64) @ stored.rotation.astype(np.float64).T

@@ -165,7 +165,7 @@ TABLE: dict[str, dict[str, Kind]] = {
     },
     "Index.create": {
         "path": kinds.PATH,
-        "dim": Kind([1, 48, np.int32(1024)], [*kinds.DIMENSIONS.bad, 1025, 10**12, 3.7])
+        "dim": Kind([1, 48, np.int32(4096)], [*kinds.DIMENSIONS.bad, 4097, 10**12, 3.7])
         .also(good=[kinds.DIM + 1])
         .alongside(encoder=None),
         "encoder": kinds.ENCODER.also(good=[None]),

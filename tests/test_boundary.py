@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from latewood.search import Searcher
 
 import latewood
 from latewood import Index, _core
-from latewood.search import Searcher
-from latewood.writer import Writer
+from latewood.index.writer import Writer
 from strategies import Corpus
 from support import REPOSITORY
 
@@ -92,8 +92,8 @@ def test_read_only_arrays_go_in(index: Index, corpus: Corpus) -> None:
 
 
 def test_results_own_their_memory(index: Index, corpus: Corpus) -> None:
-    arrays = index.search_batch(corpus.queries[:2], 3, as_arrays=True)
+    arrays = index.search_arrays(corpus.queries[:2], 3)
     assert isinstance(arrays.ids, np.ndarray)
     before = arrays.scores.copy()
     arrays.scores[:] = 0.0
-    np.testing.assert_array_equal(index.search_batch(corpus.queries[:2], 3, as_arrays=True).scores, before)
+    np.testing.assert_array_equal(index.search_arrays(corpus.queries[:2], 3).scores, before)

@@ -321,7 +321,7 @@ def test_queries_of_any_length_and_hits_without_end(index: Index) -> None:
     for gather in ("exact", "flood", "postings"):
         everything = index.search(QUERY, len(VECTORS), gather=gather, probes=10**12)
         for k in (10**12, 2**63 - 1):
-            assert index.search(QUERY, k, gather=gather, probes=k, candidates=k) == everything
+            assert index.search(QUERY, k, gather=gather, probes=k, max_scored=k) == everything
             assert index.search_batch([QUERY] * 2, k, gather=gather, probes=k) == [everything] * 2
     reranked = index.rerank(QUERY, [1, 2, 3], [3.0, 2.0, 1.0])
     assert index.rerank(QUERY, [1, 2, 3], [3.0, 2.0, 1.0], k=2**63 - 1, alpha=0.5, beta=2**63 - 1) == reranked

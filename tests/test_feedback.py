@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import latewood
-from latewood import Feedback, Index
+from latewood import Feedback, Index, SearchOptions
 from latewood.errors import InvalidInputError
 from reference import int8_tolerance, maxsim, ranking
 from reference_feedback import expansion, read
@@ -19,10 +19,11 @@ from strategies import Corpus, corpora, make_corpus
 from support import HashEncoder, build_index, run_python
 
 
-def added(index: Index, query: Any, feedback: Feedback, **options: Any) -> tuple[Any, Any]:
+def added(index: Index, query: Any, feedback: Feedback, ids: Any = None, **options: Any) -> tuple[Any, Any]:
     """Vectors and weights that join one query."""
     offsets = np.array([0, len(query)], dtype=np.int64)
-    results = index._core.search(query, offsets, feedback=feedback, **options)
+    chosen = SearchOptions(k=options.pop("k", 10), feedback=feedback, **options)
+    results = index._core.search(query, offsets, None, ids, chosen.values())
     vectors, weights, bounds = results.added
     assert bounds.tolist() == [0, len(weights)]
     return vectors, weights
@@ -33,7 +34,7 @@ feedbacks = st.builds(
     documents=st.integers(1, 6),
     clusters=st.integers(1, 40),
     vectors=st.integers(1, 40),
-    beta=st.sampled_from([0.0, 0.2, 1.0, 3.0]),
+    weight=st.sampled_from([0.0, 0.2, 1.0, 3.0]),
     weighting=st.sampled_from(["normalised", "raw"]),
     mode=st.sampled_from(["ranker", "reranker"]),
     rescored=st.integers(1, 80),
@@ -98,7 +99,7 @@ def test_an_expanded_query_can_be_asked_by_hand(index: Index, corpus: Corpus, mo
 def test_no_weight_changes_nothing(index: Index, corpus: Corpus) -> None:
     for query in corpus.queries:
         plain = index.search(query, 10)
-        hits = index.search(query, 10, feedback=Feedback(beta=0.0))
+        hits = index.search(query, 10, feedback=Feedback(weight=0.0))
         assert [(hit.id, hit.score) for hit in hits] == [(hit.id, hit.score) for hit in plain]
 
 
@@ -129,10 +130,11 @@ index = build_index(__import__("pathlib").Path(sys.argv[1]), corpus)
 digest = hashlib.sha256()
 for mode in ("ranker", "reranker"):
     for gather in ("exact", "flood", "postings"):
-        feedback = latewood.Feedback(mode=mode, beta=0.7)
+        feedback = latewood.Feedback(mode=mode, weight=0.7)
         values = np.concatenate(corpus.queries)
         offsets = np.cumsum([0, *map(len, corpus.queries)])
-        found = index._core.search(values, offsets, k=20, feedback=feedback, gather=gather, candidates=40)
+        chosen = SearchOptions(k=20, feedback=feedback, gather=gather, max_scored=40)
+        found = index._core.search(values, offsets, None, None, chosen.values())
         for array in (*found.added, found.ids, found.scores):
             digest.update(array.tobytes())
 print(json.dumps(digest.hexdigest()))
@@ -168,13 +170,7 @@ def test_filters_and_ids_hold_in_both_passes(tmp_path: Path, mode: Any) -> None:
             # The same documents' expansion, asked for by hand.
             best = [hit.id for hit in index.search(query, 3, **options)]
             there = added(index, query, feedback, k=10, ids=best)
-            vectors, weights, _ = index._core.search(
-                query,
-                np.array([0, len(query)]),
-                feedback=feedback,
-                filter='{"third": 1}' if "filter" in options else None,
-                ids=options.get("ids"),
-            ).added
+            vectors, weights = added(index, query, feedback, **options)
             np.testing.assert_array_equal(vectors, there[0])
             np.testing.assert_array_equal(weights, there[1])
 
@@ -186,7 +182,7 @@ def test_segments_and_deletions_do_not_matter(tmp_path: Path) -> None:
     index.upsert(range(10, 40), vectors=corpus.documents[40:70])
     index.delete(range(100, 120))
     index.add([500], vectors=[corpus.documents[100]])
-    feedback = Feedback(weighting="raw", beta=1.0)
+    feedback = Feedback(weighting="raw", weight=1.0)
     before = [added(index, query, feedback, gather="exact") for query in corpus.queries]
     index.compact()
     for query, (vectors, weights) in zip(corpus.queries, before, strict=True):
@@ -223,7 +219,7 @@ def test_numbers_without_end(index: Index, corpus: Corpus, mode: Any) -> None:
 
 def test_a_query_never_becomes_too_long(index: Index, corpus: Corpus) -> None:
     query = np.tile(corpus.queries[0], (4096, 1))[:4090]
-    _, stats = index.search(query, feedback=Feedback(), return_stats=True)
+    stats = index.search(query, feedback=Feedback()).stats
     assert stats["feedback_vectors"] == 6
 
 
@@ -264,13 +260,13 @@ def test_an_index_without_cells(tmp_path: Path, corpus: Corpus) -> None:
         ({"vectors": True}, "vectors of feedback must be an integer"),
         ({"rescored": -1}, "rescored of feedback"),
         ({"vectors": 25}, "cannot add 25 vectors from 24 clusters"),
-        ({"beta": -0.5}, "beta of feedback must be a finite number of at least 0, not -0.5"),
-        ({"beta": float("nan")}, "beta"),
-        ({"beta": float("inf")}, "beta"),
-        ({"beta": 1e39}, "beta"),
-        ({"beta": "1"}, "beta"),
-        ({"beta": True}, "beta"),
-        ({"beta": np.complex64(1)}, "beta"),
+        ({"weight": -0.5}, "weight of feedback must be a finite number of at least 0, not -0.5"),
+        ({"weight": float("nan")}, "weight"),
+        ({"weight": float("inf")}, "weight"),
+        ({"weight": 1e39}, "weight"),
+        ({"weight": "1"}, "weight"),
+        ({"weight": True}, "weight"),
+        ({"weight": np.complex64(1)}, "weight"),
         ({"weighting": "idf"}, "weighting of feedback must be one of 'normalised', 'raw', not 'idf'"),
         ({"mode": "rocchio"}, "mode of feedback must be one of 'ranker', 'reranker', not 'rocchio'"),
     ],
@@ -281,28 +277,28 @@ def test_settings_are_checked(settings: dict[str, Any], message: str) -> None:
 
 
 def test_the_dataclass(index: Index, corpus: Corpus) -> None:
-    feedback = Feedback(documents=np.int64(2), beta=np.float32(0.5))  # type: ignore[arg-type]
-    assert (type(feedback.documents), type(feedback.beta)) == (int, float)
-    assert dataclasses.replace(feedback, beta=0.1).beta == 0.1
+    feedback = Feedback(documents=np.int64(2), weight=np.float32(0.5))  # type: ignore[arg-type]
+    assert (type(feedback.documents), type(feedback.weight)) == (int, float)
+    assert dataclasses.replace(feedback, weight=0.1).weight == 0.1
     assert hash(Feedback()) == hash(Feedback())
     with pytest.raises(dataclasses.FrozenInstanceError):
-        feedback.beta = 1.0  # type: ignore[misc]
+        feedback.weight = 1.0  # type: ignore[misc]
     with pytest.raises(InvalidInputError, match=r"feedback is a dict; pass latewood\.Feedback"):
-        index.search(corpus.queries[0], feedback={"beta": 1.0})  # type: ignore[call-overload]
+        index.search(corpus.queries[0], feedback={"weight": 1.0})  # type: ignore[arg-type]
 
 
 def test_statistics_and_scores(index: Index, corpus: Corpus) -> None:
     feedback = Feedback(vectors=4)
     queries = corpus.queries
-    _, plain = index.search_batch(queries, return_stats=True, gather="exact")
-    _, stats = index.search_batch(queries, return_stats=True, gather="exact", feedback=feedback)
+    plain = index.search_arrays(queries, gather="exact").stats
+    stats = index.search_arrays(queries, gather="exact", feedback=feedback).stats
     assert (plain["feedback_vectors"], plain["feedback_s"]) == (0, 0.0)
     assert stats["queries"] == len(queries)
     assert stats["feedback_vectors"] == 4 * len(queries)
     assert stats["scored"] == 2 * plain["scored"], "both passes count"
     assert stats["feedback_s"] > 0
     total = index.search(queries[0], 5, feedback=feedback)
-    mean = index.search(queries[0], 5, feedback=feedback, score="mean")
+    mean = index.search(queries[0], 5, feedback=feedback, length_normalize=True)
     assert [hit.score for hit in mean] == pytest.approx([hit.score / len(queries[0]) for hit in total])
     assert mean[0].explain().score == pytest.approx(mean[0].score, rel=1e-5)
     assert index.measure_recall(queries, feedback=feedback, gather="flood") >= 0.95

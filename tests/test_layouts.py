@@ -13,7 +13,7 @@ import latewood
 from latewood import Index, Ragged, _core
 from latewood.encode import pool_tokens
 from latewood.errors import InvalidInputError
-from latewood.ragged import to_ragged
+from latewood.forms.ragged import to_ragged
 from reference import maxsim as oracle
 
 DIM = 32

@@ -25,10 +25,10 @@ for threads in (1, 2, 8):
     index.add(range(150), vectors=corpus.documents, threads=threads)
     digest = hashlib.sha256(index.vectors(range(150)).values.tobytes())
     for gather in ("exact", "flood", "postings"):
-        found = index.search_batch(corpus.queries, 20, gather=gather, candidates=40, as_arrays=True, threads=threads)
+        found = index.search_arrays(corpus.queries, 20, gather=gather, max_scored=40, threads=threads)
         digest.update(np.asarray(found.ids).tobytes() + found.scores.tobytes() + found.offsets.tobytes())
     lists = [list(range(0, 150, 3))] * 8
-    found = index.rerank_batch(corpus.queries, lists, k=10, beta=3, as_arrays=True, threads=threads)
+    found = index.rerank_arrays(corpus.queries, lists, k=10, beta=3, threads=threads)
     digest.update(np.asarray(found.ids).tobytes() + found.scores.tobytes())
     hashes[threads] = digest.hexdigest()
 print(json.dumps([latewood.simd_level(), hashes]))

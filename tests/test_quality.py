@@ -59,7 +59,7 @@ def rankings(arrays: SearchArrays) -> list[list[str]]:
 
 @pytest.fixture(scope="module")
 def scifact() -> Scifact:
-    demo = pytest.importorskip("latewood.demo")
+    demo = pytest.importorskip("latewood.cli.demo")
     from latewood.encode import minilm_token_outputs
 
     if not SCIFACT.is_dir():
@@ -98,7 +98,7 @@ def test_the_accuracy_contract(
 ) -> None:
     default = (codec, bits) == ("residual", 4)
     index = residual if default else build(scifact, tmp_path / "index", codec=codec, bits=bits)
-    found = rankings(index.search_batch(scifact.queries, 100, gather="exact", as_arrays=True))
+    found = rankings(index.search_arrays(scifact.queries, 100, gather="exact"))
     assert scifact.overlap(found) >= overlap
     assert scifact.effectiveness(found) >= scifact.ndcg - loss
 
@@ -113,7 +113,7 @@ def test_reranking_improves_bm25(scifact: Scifact, residual: Index) -> None:
     stage = latewood.Bm25FirstStage.from_texts(scifact.ids, scifact.collection.texts(), stopwords="en")
     found = stage.search_batch(list(scifact.collection.queries.values()), 100)
     first = [list(map(str, ids)) for ids, _ in found]
-    reranked = residual.rerank_batch(scifact.queries, [list(ids) for ids, _ in found], as_arrays=True)
+    reranked = residual.rerank_arrays(scifact.queries, [list(ids) for ids, _ in found])
     gain = scifact.effectiveness(rankings(reranked)) - scifact.effectiveness(first)
     assert gain >= 0.02
 

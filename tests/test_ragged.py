@@ -9,7 +9,8 @@ from hypothesis import given
 
 from latewood import Ragged
 from latewood.errors import DimensionError, InvalidInputError
-from latewood.ragged import split_weights, to_ragged
+from latewood.forms.ragged import to_ragged
+from latewood.forms.weights import split_weights
 from strategies import ragged
 
 torch = pytest.importorskip("torch")

@@ -79,15 +79,15 @@ def test_pruning_and_early_exit(
     scored = keys
     if beta is not None:
         scored = keys[: early_exit([scores[key] for key in keys], keys, k, beta)]
-    hits, stats = index.rerank(
+    hits = index.rerank(
         corpus.queries[number],
         [key for key, _ in first],
         [score for _, score in first],
         k=k,
         alpha=alpha,
         beta=beta,
-        return_stats=True,
     )
+    stats = hits.stats
     assert pairs(hits) == ranked(scores, scored)[:k]
     assert len(hits) == min(k, len(first)), "pruning leaves the first k"
     assert stats["gathered"] == len(first)
@@ -106,7 +106,7 @@ def test_pruning_by_hand(index: Index, corpus: Corpus) -> None:
         ([0.0, 0.0, 0.0, -1.0], 1, 0.5, 3),
         ([5.0, 1.0], 10, 0.0, 2),
     ]:
-        _, stats = index.rerank(query, list(range(len(scores))), scores, k=k, alpha=alpha, return_stats=True)
+        stats = index.rerank(query, list(range(len(scores))), scores, k=k, alpha=alpha).stats
         assert stats["scored"] == kept, (scores, k, alpha)
 
 
@@ -139,11 +139,11 @@ def test_batches(index: Index, corpus: Corpus) -> None:
     assert index.rerank_batch(queries, flat, np.array([3.0, 2, 1, 1, 2]), offsets=offsets) == wanted
     named = {f"q{number}": query for number, query in enumerate(queries)}
     run = {"q2": {7: 1.0, 5: 2.0}, "q0": {1: 3.0, 2: 2.0, 3: 1.0}}
-    assert index.rerank_batch(named, run) == {"q0": wanted[0], "q2": wanted[2]}
-    arrays = index.rerank_batch(queries, lists, as_arrays=True)
+    assert index.rerank_run(named, run) == {"q0": wanted[0], "q2": wanted[2]}
+    arrays = index.rerank_arrays(queries, lists)
     assert arrays.offsets.tolist() == [0, 3, 3, 5]
     with pytest.raises(InvalidInputError, match="'q9'"):
-        index.rerank_batch(named, {"q9": {1: 1.0}})
+        index.rerank_run(named, {"q9": {1: 1.0}})
     with pytest.raises(InvalidInputError, match="2 candidate lists for 3 queries"):
         index.rerank_batch(queries, lists[:2])
     with pytest.raises(InvalidInputError, match="offsets"):
@@ -170,9 +170,7 @@ def test_unknown_and_repeated_candidates(index: Index, corpus: Corpus) -> None:
 
 def test_skipped_candidates_do_not_count_for_pruning(index: Index, corpus: Corpus) -> None:
     """The k-th score is that of the k-th candidate which the index holds."""
-    _, stats = index.rerank(
-        corpus.queries[0], [4040, 1, 2, 3], [9.0, 5.0, 4.9, 1.0], k=1, alpha=0.1, missing="skip", return_stats=True
-    )
+    stats = index.rerank(corpus.queries[0], [4040, 1, 2, 3], [9.0, 5.0, 4.9, 1.0], k=1, alpha=0.1, missing="skip").stats
     assert stats["scored"] == 2
 
 
@@ -241,7 +239,7 @@ def test_pruning_at_the_ends_of_the_range(index: Index, corpus: Corpus) -> None:
         ([1.0 + 2e-9, 1.0 + 1e-9, 1.0], 1, 0.0, 1),
         ([0.0, -0.0, -5e-324], 1, 0.1, 2),
     ]:
-        _, stats = index.rerank(query, list(range(len(scores))), scores, k=k, alpha=alpha, return_stats=True)
+        stats = index.rerank(query, list(range(len(scores))), scores, k=k, alpha=alpha).stats
         assert stats["scored"] == kept, (scores, k, alpha)
 
 

@@ -33,7 +33,7 @@ def assert_is_exact(index: Index, query: np.ndarray, k: int, allowed: list[int],
     scores = [hit.score for hit in hits]
     assert scores == sorted(scores, reverse=True)
     for better, worse in pairwise(hits):
-        assert better.score > worse.score or better.id < worse.id, "ties go to the document added first"
+        assert better.score > worse.score or int(better.id) < int(worse.id), "ties go to the document added first"
     left_out = set(allowed) - {int(hit.id) for hit in hits}
     if hits:
         assert all(wanted[key] - slack[key] <= hits[-1].score for key in left_out)
@@ -52,7 +52,7 @@ def test_gathered_hits_are_scored_exactly(index: Index, corpus: Corpus, gather: 
     """A gatherer may miss documents; what it finds has the very score of the exact search."""
     for query in corpus.queries:
         exact = {hit.id: hit.score for hit in index.search(query, len(corpus.documents), gather="exact")}
-        hits = index.search(query, 10, gather=gather, candidates=20)
+        hits = index.search(query, 10, gather=gather, max_scored=20)
         assert hits
         assert all(hit.score == exact[hit.id] for hit in hits)
 
@@ -62,9 +62,9 @@ def test_recall_of_the_gatherers(tmp_path: Path, gather: Any, least: float) -> N
     """Of ten times as many documents as are scored: without a gatherer's choice a tenth would be found."""
     corpus = make_corpus(11, dim=64, documents=3000, queries=16, clusters=300)
     index = build_index(tmp_path / "index", corpus)
-    _, stats = index.search(corpus.queries[0], 10, gather=gather, candidates=300, return_stats=True)
+    stats = index.search(corpus.queries[0], 10, gather=gather, max_scored=300).stats
     assert stats["scored"] <= 300
-    assert index.measure_recall(corpus.queries, k=10, gather=gather, candidates=300) >= least
+    assert index.measure_recall(corpus.queries, k=10, gather=gather, max_scored=300) >= least
 
 
 def test_a_large_index_is_searched_by_postings(tmp_path: Path) -> None:
@@ -77,14 +77,16 @@ def test_a_large_index_is_searched_by_postings(tmp_path: Path) -> None:
     index = Index.create(tmp_path / "large", dim=16, bits=1, centroids=64, train_after=0)
     index.add(np.arange(len(offsets) - 1), vectors=Ragged(values, offsets))
     query = values[:3]
-    hits, stats = index.search(query, 10, return_stats=True)
+    hits = index.search(query, 10)
+    stats = hits.stats
     assert stats["gathered"] < len(index)
     assert hits == index.search(query, 10, gather="postings")
-    _, flooded = index.search(query, 10, gather="flood", return_stats=True)
+    flooded = index.search(query, 10, gather="flood").stats
     assert flooded["gathered"] == len(index)
     allowed = range(0, len(index), 200)
     assert len(allowed) > 2000, "more than are scored"
-    hits, stats = index.search(query, 50, ids=allowed, return_stats=True)
+    hits = index.search(query, 50, ids=allowed)
+    stats = hits.stats
     assert stats["gathered"] == len(allowed), "a restricted search looks at all that is allowed"
     assert len(hits) == 50
 
@@ -92,7 +94,7 @@ def test_a_large_index_is_searched_by_postings(tmp_path: Path) -> None:
 @pytest.mark.parametrize("gather", ["flood", "postings"])
 def test_more_candidates_find_more(index: Index, corpus: Corpus, gather: Any) -> None:
     recalls = [
-        index.measure_recall(corpus.queries, k=10, gather=gather, candidates=candidates) for candidates in (10, 50, 400)
+        index.measure_recall(corpus.queries, k=10, gather=gather, max_scored=candidates) for candidates in (10, 50, 400)
     ]
     assert recalls[0] <= recalls[1] <= recalls[2]
     if gather == "flood":
@@ -104,7 +106,7 @@ def test_batch_and_single_agree(index: Index, corpus: Corpus) -> None:
     assert [[(hit.id, hit.score) for hit in hits] for hits in batch] == [
         [(hit.id, hit.score) for hit in index.search(query, k=7)] for query in corpus.queries
     ]
-    arrays = index.search_batch(corpus.queries, k=7, as_arrays=True)
+    arrays = index.search_arrays(corpus.queries, k=7)
     assert isinstance(arrays, SearchArrays)
     assert arrays.ids.dtype == np.int64  # type: ignore[union-attr]
     assert [(ids.tolist(), scores.tolist()) for ids, scores in arrays] == [  # type: ignore[union-attr]
@@ -184,23 +186,23 @@ def test_every_way_of_asking_takes_weights(index: Index, corpus: Corpus) -> None
 
 def test_mean_scores(index: Index, corpus: Corpus) -> None:
     query = corpus.queries[0]
-    total, mean = index.search(query), index.search(query, score="mean")
+    total, mean = index.search(query), index.search(query, length_normalize=True)
     assert [hit.score for hit in mean] == pytest.approx([hit.score / len(query) for hit in total])
     assert mean[0].explain().score == pytest.approx(mean[0].score, rel=1e-5)
-    with pytest.raises(InvalidInputError, match="median"):
-        index.search(query, score="median")  # type: ignore[call-overload]
+    with pytest.raises(InvalidInputError, match="length_normalize"):
+        index.search(query, length_normalize="yes")  # type: ignore[arg-type]
 
 
 def test_explanations_add_up(index: Index, corpus: Corpus) -> None:
     weights = np.linspace(0.0, 2.0, len(corpus.queries[0]))
-    for options in ({}, {"weights": weights}):
-        for hit in index.search(corpus.queries[0], **options):  # type: ignore[call-overload]
+    for chosen in (None, weights):
+        for hit in index.search(corpus.queries[0], weights=chosen):
             explanation = hit.explain()
             vectors = index.vectors([hit.id])[0]
             assert explanation.matrix.shape == (len(corpus.queries[0]), len(vectors))
             assert explanation.score == pytest.approx(hit.score, rel=1e-5)
             assert float(explanation.contributions.sum()) == pytest.approx(hit.score, rel=1e-5)
-            products = corpus.queries[0] @ vectors.T * (weights[:, None] if options else 1.0)
+            products = corpus.queries[0] @ vectors.T * (1.0 if chosen is None else given[:, None])
             np.testing.assert_allclose(explanation.matrix, products, atol=0.1)
             assert len(str(explanation).splitlines()) == 2 + len(corpus.queries[0])
 
@@ -242,14 +244,15 @@ def test_texts_and_metadata_of_hits(text_index: Index) -> None:
 
 
 def test_statistics(index: Index, corpus: Corpus) -> None:
-    hits, stats = index.search(corpus.queries[0], 10, gather="flood", candidates=30, return_stats=True)
+    hits = index.search(corpus.queries[0], 10, gather="flood", max_scored=30)
+    stats = hits.stats
     assert len(hits) == 10
     assert stats["queries"] == 1
     assert stats["gathered"] >= stats["scored"] >= 10
     assert stats["scored"] == 30
     assert stats["scored_tokens"] >= stats["scored"]
     assert {"prepare_s", "gather_s", "prune_s", "score_s", "top_k_s"} <= stats.keys()
-    _, stats = index.search_batch(corpus.queries, 10, gather="exact", return_stats=True)
+    stats = index.search_arrays(corpus.queries, 10, gather="exact").stats
     assert stats["scored"] == len(corpus.documents) * len(corpus.queries)
 
 
@@ -304,7 +307,7 @@ def test_filters(filtered: tuple[Index, Corpus], condition: dict[str, Any], matc
     index, corpus = filtered
     wanted = [position for position, metadata in enumerate(METADATA) if match(metadata or {})]
     for query in corpus.queries:
-        hits = index.search(query, k=100, filter=condition, gather=gather, candidates=100)
+        hits = index.search(query, k=100, filter=condition, gather=gather, max_scored=100)
         found = {int(hit.id) for hit in hits}
         if gather == "postings":
             # Documents without a token in a probed cell are not gathered.
@@ -349,7 +352,7 @@ def test_batches_in_every_form(index: Index, corpus: Corpus) -> None:
     assert index.search_batch(tuple(queries), 3) == wanted
     assert index.search_batch(queries[0], 3) == wanted[:1]
     assert index.search_batch([], 3) == []
-    assert len(index.search_batch([], 3, as_arrays=True)) == 0
+    assert len(index.search_arrays([], 3)) == 0
 
 
 def test_one_or_many_texts(text_index: Index) -> None:
@@ -383,10 +386,10 @@ def test_many_documents_scored_together(tmp_path: Path) -> None:
     index = Index.create(tmp_path / "many", dim=32, codec="flat", bits=4)
     index.add(np.arange(len(vectors)), vectors=Ragged(vectors, np.arange(len(vectors) + 1)))
     queries = [rng.normal(size=(3, 32)).astype(np.float32) for _ in range(8)]
-    whole = index.search_batch(queries, k=len(vectors), as_arrays=True)
-    few = index.search_batch(queries, k=7, as_arrays=True)
+    whole = index.search_arrays(queries, k=len(vectors))
+    few = index.search_arrays(queries, k=7)
     for (all_ids, all_scores), (ids, scores) in zip(whole, few, strict=True):
         assert len(all_ids) == len(vectors)
         assert (np.diff(all_scores) <= 0).all()
-        assert ids.tolist() == all_ids[:7].tolist()
+        assert list(ids) == list(all_ids[:7])
         assert scores.tolist() == all_scores[:7].tolist()

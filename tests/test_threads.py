@@ -38,7 +38,7 @@ def test_the_interpreter_goes_on_during_a_search(index: Index, corpus: Corpus) -
 
 
 def test_thread_counts_agree(index: Index, corpus: Corpus) -> None:
-    results = [index.search_batch(corpus.queries, 20, as_arrays=True, threads=threads) for threads in (1, 2, 8, None)]
+    results = [index.search_arrays(corpus.queries, 20, threads=threads) for threads in (1, 2, 8, None)]
     for result in results[1:]:
         np.testing.assert_array_equal(result.ids, results[0].ids)
         assert result.scores.tobytes() == results[0].scores.tobytes()
@@ -98,11 +98,11 @@ def test_no_number_asked_for_starts_more_threads_than_processors(tmp_path: Path,
 
 def test_one_thread_is_one_thread(index: Index, corpus: Corpus) -> None:
     """Several at once do not change what each finds."""
-    wanted = index.search_batch(corpus.queries, 10, as_arrays=True, threads=1)
+    wanted = index.search_arrays(corpus.queries, 10, threads=1)
     found: list[bool] = []
 
     def ask(threads: int | None) -> None:
-        result = index.search_batch(corpus.queries, 10, as_arrays=True, threads=threads)
+        result = index.search_arrays(corpus.queries, 10, threads=threads)
         found.append(bool(np.array_equal(result.ids, wanted.ids)))
         maxsim(corpus.queries, corpus.documents[:50], threads=threads)
 

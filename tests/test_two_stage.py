@@ -22,7 +22,7 @@ from latewood import (
     weighted_fusion,
 )
 from latewood.errors import EncoderRequiredError, InvalidInputError, UnknownIdError
-from latewood.fusion import normalise, ranks
+from latewood.rerank.fusion import normalise, ranks
 from support import TEXTS, HashEncoder
 
 
@@ -42,7 +42,7 @@ def test_callables_in_every_form() -> None:
 
 
 def test_two_stages(text_index: Index) -> None:
-    engine = TwoStage(everything, text_index, candidates=5)
+    engine = TwoStage(everything, text_index, depth=5)
     hits = engine.search("capital of germany", k=2)
     assert [hit.id for hit in hits] == [hit.id for hit in text_index.search("capital of germany", 2)]
     assert hits[0].text == TEXTS["berlin"]
@@ -160,7 +160,7 @@ def test_ids_alone(text_index: Index) -> None:
 
 def test_hits_of_another_search(text_index: Index) -> None:
     wanted = text_index.search("capital of germany", 3)
-    assert TwoStage(text_index, text_index, candidates=3).search("capital of germany", 3) == wanted
+    assert TwoStage(text_index, text_index, depth=3).search("capital of germany", 3) == wanted
     assert TwoStage(text_index.search, text_index).search("capital of germany", 3) == wanted
 
     class Arrays:
@@ -168,7 +168,7 @@ def test_hits_of_another_search(text_index: Index) -> None:
             return self.search_batch([query], k)[0]
 
         def search_batch(self, queries: Any, k: int) -> Any:
-            return text_index.search_batch(queries, k, as_arrays=True)
+            return text_index.search_arrays(queries, k)
 
     queries = ["capital of germany", "lazy dog"]
     assert TwoStage(Arrays(), text_index).search_batch(queries, 3) == text_index.search_batch(queries, 3)

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from latewood.ragged import Ragged
+from latewood.forms.ragged import Ragged
 
 FloatArray = NDArray[np.float32]
 IdArray = NDArray[np.int64]

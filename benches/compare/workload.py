@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from compare.arm import FloatArray, IdArray
-from latewood.ragged import Ragged
+from latewood.forms.ragged import Ragged
 
 TOP = 10
 

@@ -9,23 +9,23 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from latewood import encode, errors, evaluate
     from latewood._core import __version__, simd_level, simd_levels
-    from latewood.encode import Encoder
-    from latewood.exact import maxsim, maxsim_pairs
-    from latewood.feedback import Feedback
-    from latewood.first_stage import (
-        Bm25FirstStage,
-        CallableFirstStage,
-        FirstStage,
-        SeismicFirstStage,
-        SparseEncoderFirstStage,
-    )
-    from latewood.fusion import reciprocal_rank_fusion, weighted_fusion
-    from latewood.index import Index
-    from latewood.ragged import Ragged
-    from latewood.reranker import Reranker
-    from latewood.results import Document, Explanation, Hit, SearchArrays
-    from latewood.two_stage import TwoStage
-    from latewood.writer import Writer
+    from latewood.encode.protocol import Encoder
+    from latewood.forms.ragged import Ragged, to_ragged
+    from latewood.index.explanation import Explanation
+    from latewood.index.feedback import Feedback
+    from latewood.index.index import Index
+    from latewood.index.options import RerankOptions, SearchOptions
+    from latewood.index.results import Document, Hit, Hits, Plan, SearchArrays
+    from latewood.index.writer import Writer
+    from latewood.rerank.first_stages.bm25 import Bm25FirstStage
+    from latewood.rerank.first_stages.function import CallableFirstStage
+    from latewood.rerank.first_stages.protocol import FirstStage
+    from latewood.rerank.first_stages.seismic import SeismicFirstStage
+    from latewood.rerank.first_stages.sparse_encoder import SparseEncoderFirstStage
+    from latewood.rerank.fusion import reciprocal_rank_fusion, weighted_fusion
+    from latewood.rerank.maxsim import maxsim, maxsim_pairs
+    from latewood.rerank.reranker import Reranker
+    from latewood.rerank.two_stage import TwoStage
 
 __all__ = [
     "Bm25FirstStage",
@@ -36,10 +36,14 @@ __all__ = [
     "Feedback",
     "FirstStage",
     "Hit",
+    "Hits",
     "Index",
+    "Plan",
     "Ragged",
+    "RerankOptions",
     "Reranker",
     "SearchArrays",
+    "SearchOptions",
     "SeismicFirstStage",
     "SparseEncoderFirstStage",
     "TwoStage",
@@ -53,46 +57,54 @@ __all__ = [
     "reciprocal_rank_fusion",
     "simd_level",
     "simd_levels",
+    "to_ragged",
     "weighted_fusion",
 ]
 
 _HOME = {
-    "Bm25FirstStage": "first_stage",
-    "CallableFirstStage": "first_stage",
-    "Document": "results",
-    "Encoder": "encode",
-    "Explanation": "results",
-    "Feedback": "feedback",
-    "FirstStage": "first_stage",
-    "Hit": "results",
-    "Index": "index",
-    "Ragged": "ragged",
-    "Reranker": "reranker",
-    "SearchArrays": "results",
-    "SeismicFirstStage": "first_stage",
-    "SparseEncoderFirstStage": "first_stage",
-    "TwoStage": "two_stage",
-    "Writer": "writer",
+    "Bm25FirstStage": "rerank.first_stages.bm25",
+    "CallableFirstStage": "rerank.first_stages.function",
+    "Document": "index.results",
+    "Encoder": "encode.protocol",
+    "Explanation": "index.explanation",
+    "Feedback": "index.feedback",
+    "FirstStage": "rerank.first_stages.protocol",
+    "Hit": "index.results",
+    "Hits": "index.results",
+    "Index": "index.index",
+    "Plan": "index.results",
+    "Ragged": "forms.ragged",
+    "RerankOptions": "index.options",
+    "Reranker": "rerank.reranker",
+    "SearchArrays": "index.results",
+    "SearchOptions": "index.options",
+    "SeismicFirstStage": "rerank.first_stages.seismic",
+    "SparseEncoderFirstStage": "rerank.first_stages.sparse_encoder",
+    "TwoStage": "rerank.two_stage",
+    "Writer": "index.writer",
     "__version__": "_core",
-    "maxsim": "exact",
-    "maxsim_pairs": "exact",
-    "reciprocal_rank_fusion": "fusion",
+    "maxsim": "rerank.maxsim",
+    "maxsim_pairs": "rerank.maxsim",
+    "reciprocal_rank_fusion": "rerank.fusion",
     "simd_level": "_core",
     "simd_levels": "_core",
-    "weighted_fusion": "fusion",
+    "to_ragged": "forms.ragged",
+    "weighted_fusion": "rerank.fusion",
 }
 _SUBPACKAGES = frozenset({"encode", "errors", "evaluate"})
 
+# Type checkers know the names from above, and call any other an error.
+if not TYPE_CHECKING:
 
-def __getattr__(name: str) -> Any:
-    if name in _SUBPACKAGES:
-        return import_module(f"latewood.{name}")
-    if name not in _HOME:
-        message = f"module 'latewood' has no attribute {name!r}"
-        raise AttributeError(message)
-    value = getattr(import_module(f"latewood.{_HOME[name]}"), name)
-    globals()[name] = value
-    return value
+    def __getattr__(name: str) -> Any:
+        if name in _SUBPACKAGES:
+            return import_module(f"latewood.{name}")
+        if name not in _HOME:
+            message = f"module 'latewood' has no attribute {name!r}"
+            raise AttributeError(message)
+        value = getattr(import_module(f"latewood.{_HOME[name]}"), name)
+        globals()[name] = value
+        return value
 
 
 def __dir__() -> list[str]:

@@ -34,8 +34,8 @@ def maxsim(
     document_values: NDArray[np.float32],
     document_offsets: NDArray[np.int64],
     pairs: bool,
-    precision: str = "float32",
-    threads: int | None = None,
+    precision: str,
+    threads: int | None,
 ) -> NDArray[np.float32]:
     """Exact MaxSim, `[queries · documents]` flat; with `pairs` of query i with document i.
 
@@ -47,8 +47,8 @@ def maxsim_arrays(
     query_offsets: NDArray[np.int64],
     documents: Sequence[object],
     pairs: bool,
-    precision: str = "float32",
-    threads: int | None = None,
+    precision: str,
+    threads: int | None,
 ) -> NDArray[np.float32] | None:
     """As `maxsim` on documents that each are an array, read where they lie.
 
@@ -76,13 +76,14 @@ class Index:
         path: str,
         dim: int,
         *,
-        codec: str = "residual",
-        bits: int = 4,
-        centroids: int | None = None,
-        seed: int = 42,
-        train_after: int = 65536,
-        encoder: str | None = None,
-        mmap: bool = True,
+        codec: str,
+        bits: int,
+        centroids: int | None,
+        seed: int,
+        train_after: int,
+        encoder: str | None,
+        overwrite: bool,
+        mmap: bool,
     ) -> Index:
         """`encoder` is a JSON object (the fingerprint), kept as data and never run."""
 
@@ -130,9 +131,10 @@ class Index:
         query_values: NDArray[np.float32],
         query_offsets: NDArray[np.int64],
         weights: NDArray[np.float32] | None,
-        options: object,
+        ids: Sequence[str] | Sequence[int] | NDArray[np.int64] | None,
+        options: dict[str, Any],
     ) -> Results:
-        """`options`: a frozen dataclass, read by attribute (rust/bindings/src/options.rs)."""
+        """`ids`: search only among these; `options`: `SearchOptions.values()`."""
 
     def rerank(
         self,
@@ -142,9 +144,9 @@ class Index:
         candidate_ids: Sequence[str] | Sequence[int] | NDArray[np.int64],
         candidate_offsets: NDArray[np.int64],
         candidate_scores: NDArray[np.float64] | None,
-        options: object,
+        options: dict[str, Any],
     ) -> Results:
-        """`options`: as for `search`."""
+        """`options`: `RerankOptions.values()`."""
 
     def explain(
         self, query_values: NDArray[np.float32], id: str | int, weights: NDArray[np.float32] | None = None
@@ -175,9 +177,9 @@ class Results:
     ) -> NDArray[np.float32]:
         """Weighted dot products `[query tokens, document tokens]` of a hit, by its row, as it was when it was found."""
 
-    @property
-    def stats(self) -> dict[str, float]:
-        """Counts (`queries`, `gathered`, `pruned`, `scored`, `scored_tokens`, `feedback_vectors`), seconds by stage."""
+    def stats(self, query: int | None = None) -> dict[str, float]:
+        """Of one query, or of all: counts (`queries`, `gathered`, `pruned`, `scored`, `scored_tokens`,
+        `feedback_vectors`) and seconds by stage."""
 
     @property
     def plan(self) -> dict[str, Any]:
@@ -208,7 +210,7 @@ class Writer:
     def check_ids(self, ids: Sequence[str] | Sequence[int] | NDArray[np.int64], *, upsert: bool = False) -> None:
         """Check that documents of these ids can be added, before their vectors are there."""
 
-    def delete(self, ids: Sequence[str] | Sequence[int] | NDArray[np.int64], *, missing: str = "error") -> int: ...
+    def delete(self, ids: Sequence[str] | Sequence[int] | NDArray[np.int64], *, missing: str) -> int: ...
     def delete_matching(self, filter: str) -> int:
         """Delete the documents that a filter, as JSON, lets through; it must ask for a field."""
 

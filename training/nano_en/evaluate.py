@@ -12,8 +12,8 @@ import numpy.typing as npt
 import latewood
 from latewood.encode import pool_tokens
 from latewood.evaluate import Collection, evaluate_run, load_beir
-from latewood.first_stage import Bm25FirstStage
-from latewood.fusion import reciprocal_rank_fusion, weighted_fusion
+from latewood.rerank.first_stages.bm25 import Bm25FirstStage
+from latewood.rerank.fusion import reciprocal_rank_fusion, weighted_fusion
 from training.nano_en.encode import Forward, Vectors, encode
 from training.nano_en.log import say
 from training.nano_en.settings import Settings

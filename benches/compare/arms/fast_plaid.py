@@ -8,7 +8,7 @@ import torch
 from fast_plaid.search import FastPlaid
 
 from compare.arm import Arm, FloatArray, IdArray, aligned
-from latewood.ragged import Ragged
+from latewood.forms.ragged import Ragged
 
 
 class Subset(Arm):

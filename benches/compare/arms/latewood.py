@@ -8,7 +8,7 @@ import numpy as np
 
 from compare.arm import Arm, FloatArray, IdArray, aligned
 from latewood import Index, maxsim
-from latewood.ragged import Ragged
+from latewood.forms.ragged import Ragged
 
 
 class Indexed(Arm):
@@ -33,7 +33,7 @@ class Indexed(Arm):
         return self.rerank_many([query], [candidates])[0]
 
     def rerank_many(self, queries: Sequence[FloatArray], candidates: Sequence[IdArray]) -> list[Any]:
-        return list(self.index.rerank_batch(queries, candidates, as_arrays=True, threads=self.threads))
+        return list(self.index.rerank_arrays(queries, candidates, threads=self.threads))
 
     def scores(self, answer: Any, query: FloatArray, candidates: IdArray) -> FloatArray:
         ids, scores = answer

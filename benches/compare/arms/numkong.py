@@ -7,7 +7,7 @@ import numkong
 import numpy as np
 
 from compare.arm import Arm, FloatArray, IdArray
-from latewood.ragged import Ragged
+from latewood.forms.ragged import Ragged
 
 
 class Packed(Arm):

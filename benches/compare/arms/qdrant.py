@@ -7,7 +7,7 @@ from typing import Any
 import qdrant_edge as qdrant
 
 from compare.arm import Arm, FloatArray, IdArray, aligned
-from latewood.ragged import Ragged
+from latewood.forms.ragged import Ragged
 
 SEGMENT_KB = 10_000_000
 """Larger than any collection of the bench, so that there is one segment."""

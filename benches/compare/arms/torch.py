@@ -7,7 +7,7 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 
 from compare.arm import Arm, FloatArray, IdArray
-from latewood.ragged import Ragged
+from latewood.forms.ragged import Ragged
 
 
 class Padded(Arm):

@@ -8,7 +8,7 @@ import torch
 from xtr_warp.search import XTRWarp
 
 from compare.arm import Arm, FloatArray, IdArray, aligned
-from latewood.ragged import Ragged
+from latewood.forms.ragged import Ragged
 
 
 class Subset(Arm):

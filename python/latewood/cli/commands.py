@@ -12,13 +12,13 @@ from typing import Any
 
 import click
 
-from latewood._optional import progress_bar
-from latewood._options import shown
 from latewood.cli.inputs import Queries, document_batches, read_queries, read_vectors
+from latewood.common.progress import progress_bar
 from latewood.errors import CorruptIndexError, InvalidInputError, LatewoodError
 from latewood.evaluate import DEFAULT_METRICS, evaluate_run, read_qrels, read_run, write_run
 from latewood.evaluate.metrics import without_identical_id
-from latewood.results import Hit
+from latewood.forms.values import shown
+from latewood.index.results import Hit
 
 ADD_CHUNK = 1024
 INTERRUPTED = 128 + 2
@@ -162,7 +162,7 @@ def _short(value: Any) -> str:
 
 
 def _open(path: Path, encoder: str | None, *, check_encoder: bool = True) -> Any:
-    from latewood.index import Index
+    from latewood.index.index import Index
 
     return Index.open(path, encoder=encoder, check_encoder=check_encoder)
 
@@ -213,7 +213,7 @@ _identical_option = click.option(
 )
 def create(path: Path, bits: str, as_json: bool, **options: Any) -> None:
     """Create an empty index at PATH."""
-    from latewood.index import Index
+    from latewood.index.index import Index
 
     index = Index.create(path, bits=int(bits), **options)  # type: ignore[arg-type]
     _print({"path": index.path, "dim": index.dim}, as_json, lambda: f"created {index.path}, {index.dim} dimensions")
@@ -301,7 +301,7 @@ def search(
     **options: Any,
 ) -> None:
     """Search for QUERY, or for all of --queries."""
-    from latewood.feedback import Feedback
+    from latewood.index.feedback import Feedback
 
     if (query is None) == (queries is None):
         message = "give a QUERY or --queries, one of the two"
@@ -400,7 +400,7 @@ def check(context: click.Context, path: Path, as_json: bool) -> None:
 @click.option("--generation", type=click.IntRange(min=1), help="The commit to go back to; the newest that is whole.")
 def recover(path: Path, generation: int | None, as_json: bool) -> None:
     """Go back to an older commit for good, where the newest is damaged or not wanted."""
-    from latewood.index import Index
+    from latewood.index.index import Index
 
     before = generation or "the newest generation that is whole"
     index = Index.recover(path, generation=generation)
@@ -434,7 +434,7 @@ def demo(context: click.Context, data: Path | None, encoder: str | None, as_json
     """Index a small collection of abstracts, compare search, reranking and BM25, and show hits."""
     from importlib import import_module
 
-    main: Callable[..., int] = import_module("latewood.demo").main
+    main: Callable[..., int] = import_module("latewood.cli.demo").main
     context.exit(main(data=str(data) if data is not None else None, json=as_json, encoder=encoder))
 
 

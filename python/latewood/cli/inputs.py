@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from latewood._ids import plain_ids
-from latewood._typing import Id
+from latewood.common.types import Id
 from latewood.errors import InvalidInputError
 from latewood.evaluate.beir import find_jsonl, load_beir, read_jsonl
 from latewood.evaluate.metrics import queries_are_documents
-from latewood.ragged import Ragged, to_ragged
+from latewood.forms.ids import plain_ids
+from latewood.forms.ragged import Ragged, to_ragged
 
 
 @dataclass(slots=True)

@@ -3,12 +3,12 @@
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from latewood._arrays import as_list, booleans
 from latewood.errors import InvalidInputError
-from latewood.ragged import listed
+from latewood.forms.arrays import as_list, booleans
+from latewood.forms.ragged import listed
 
 if TYPE_CHECKING:
-    from latewood._typing import BoolArray
+    from latewood.common.types import BoolArray
 
 
 class Encoded(list[Any]):

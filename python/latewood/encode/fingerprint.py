@@ -4,8 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from latewood._options import count_of, optional, shown, text_of
 from latewood.errors import EncoderError, EncoderMismatchError, InvalidInputError
+from latewood.forms.values import count_of, optional, shown, text_of
 
 _COMPARED = ("name", "revision", "dim", "prompts", "pooling")
 

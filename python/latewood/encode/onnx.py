@@ -12,15 +12,15 @@ from typing import Any
 
 import numpy as np
 
-from latewood._arrays import as_list
-from latewood._optional import import_optional
-from latewood._options import count_of, optional, path_of, text_of, threads_of
-from latewood._typing import BoolArray, FloatArray
+from latewood.common.packages import import_optional
+from latewood.common.types import BoolArray, FloatArray
 from latewood.encode.encoded import Encoded
 from latewood.encode.loading import loading
 from latewood.encode.onnx_folder import Expansion, Recipe, Side, read_folder
 from latewood.encode.onnx_modules import IdArray, ResolvedMask, Task
 from latewood.errors import EncoderError, InvalidInputError, MissingDependencyError
+from latewood.forms.arrays import as_list
+from latewood.forms.values import count_of, optional, path_of, text_of, threads_of
 
 _INPUTS = frozenset({"input_ids", "attention_mask", "token_type_ids"})
 

@@ -8,8 +8,8 @@ from typing import Any, Literal, Protocol, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from latewood._optional import import_optional
-from latewood._typing import BoolArray, FloatArray
+from latewood.common.packages import import_optional
+from latewood.common.types import BoolArray, FloatArray
 from latewood.errors import EncoderError
 
 Task: TypeAlias = Literal["query", "document"]

@@ -3,10 +3,10 @@
 from typing import Any, Literal, get_args
 
 from latewood import _core
-from latewood._options import choice_of, count_of, flag_of, number_of, optional, threads_of
-from latewood._typing import VectorInput
+from latewood.common.types import VectorInput
 from latewood.errors import InvalidInputError
-from latewood.ragged import Ragged, to_ragged
+from latewood.forms.ragged import Ragged, to_ragged
+from latewood.forms.values import choice_of, count_of, flag_of, number_of, optional, threads_of
 
 PoolingMethod = Literal["kmeans", "ward"]
 
@@ -31,7 +31,7 @@ def pool_tokens(
     Parameters
     ----------
     vectors : list of [tokens, dim] arrays, padded [items, tokens, dim] array, [tokens, dim] array, or Ragged
-        Any form that `latewood.ragged.to_ragged` takes.
+        Any form that `latewood.to_ragged` takes.
     method : {"kmeans", "ward"}
         Spherical k-means from a farthest-first start, which is what `latewood.train.CrispPooling` trains for
         (CRISP, arXiv 2505.11471), or Ward's linkage as in sentence-transformers' `HierarchicalTokenPooling`

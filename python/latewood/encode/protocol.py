@@ -7,15 +7,15 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from latewood._ids import normalise_ids, one_id
-from latewood._options import count_of, flag_of, optional, path_of, text_of
-from latewood._typing import IdSequence
+from latewood.common.types import IdSequence
 from latewood.encode.nano import NAME, nano_en
 from latewood.encode.onnx import OnnxEncoder
 from latewood.encode.onnx_folder import is_onnx_folder
 from latewood.encode.sentence_transformers import SentenceTransformersEncoder, is_multi_vector_encoder
 from latewood.errors import EncoderError, InvalidInputError
-from latewood.ragged import Ragged, listed, to_ragged
+from latewood.forms.ids import normalise_ids, one_id
+from latewood.forms.ragged import Ragged, listed, to_ragged
+from latewood.forms.values import count_of, flag_of, optional, path_of, text_of
 
 
 @runtime_checkable

@@ -4,12 +4,12 @@ import os
 import sys
 from typing import Any
 
-from latewood._arrays import as_list
-from latewood._optional import import_optional
-from latewood._options import count_of, flag_of, optional, path_of, shown, text_of
+from latewood.common.packages import import_optional
 from latewood.encode.encoded import Encoded
 from latewood.encode.loading import loading
 from latewood.errors import EncoderError
+from latewood.forms.arrays import as_list
+from latewood.forms.values import count_of, flag_of, optional, path_of, shown, text_of
 
 
 def is_multi_vector_encoder(candidate: Any) -> bool:

@@ -6,10 +6,10 @@ Late interaction on such token vectors is weaker than with a model trained for i
 import string
 from typing import Any
 
-from latewood._optional import import_optional
-from latewood._options import count_of, flag_of, optional, path_of, text_of
+from latewood.common.packages import import_optional
 from latewood.encode.sentence_transformers import SentenceTransformersEncoder
 from latewood.errors import EncoderError
+from latewood.forms.values import count_of, flag_of, optional, path_of, text_of
 
 
 def token_outputs(

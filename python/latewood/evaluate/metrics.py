@@ -5,14 +5,14 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from latewood._optional import import_optional
-from latewood._queries import items_of
+from latewood.common.packages import import_optional
 from latewood.errors import InvalidInputError
 from latewood.evaluate.trec import Qrels, rankings, text_id
-from latewood.results import Hit
+from latewood.forms.candidates import items_of
+from latewood.index.results import Hit
 
 if TYPE_CHECKING:
-    from latewood._typing import Run
+    from latewood.common.types import Run
 
 DEFAULT_METRICS = ("nDCG@10", "R@100", "RR@10", "AP")
 

@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from latewood._ids import one_id, plain_ids
-from latewood._queries import read_candidates
-from latewood._typing import Run
+from latewood.common.types import Run
 from latewood.errors import InvalidInputError, StorageError
-from latewood.results import Hit
+from latewood.forms.candidates import read_candidates
+from latewood.forms.ids import one_id, plain_ids
+from latewood.index.results import Hit
 
 Qrels = dict[str, dict[str, int]]
 
@@ -66,7 +66,7 @@ def rankings(run: Any) -> Run:
     """Bring a run to query id → document id → score, all ids as str, the best first.
 
     Scores of a mapping put its documents in order, ties as they are given. Hits, and candidates in other forms of
-    `latewood.first_stage`, are in order already.
+    `latewood.FirstStage`, are in order already.
     """
     if not isinstance(run, Mapping):
         message = f"the run is a {type(run).__name__}; pass a mapping of query id to hits or to {{document id: score}}"

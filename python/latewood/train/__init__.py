@@ -3,7 +3,7 @@
 This is the one package of latewood that imports torch at once.
 """
 
-from latewood._optional import import_optional
+from latewood.common.packages import import_optional
 
 import_optional("sentence_transformers", extra="train", purpose="training")
 

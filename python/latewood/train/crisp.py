@@ -8,8 +8,8 @@ from sentence_transformers.multi_vector_encoder.modules.token_pooling import Bas
 from torch import Tensor
 from torch.nn import functional
 
-from latewood._options import count_of
 from latewood.errors import InvalidInputError
+from latewood.forms.values import count_of
 from latewood.train.kmeans import cluster
 
 

@@ -4,22 +4,23 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use latewood_core::Result;
 use latewood_core::codec::{CodecKind, CodecOptions};
 use latewood_core::ids::IdRef;
-use latewood_core::index::{Filter, Index, IndexOptions, Snapshot};
+use latewood_core::index::{Index, IndexOptions, Snapshot};
 use latewood_core::parallel::Execution;
 use latewood_core::search::{self, Answer, Candidates};
 use latewood_core::storage::{FileStorage, Storage};
 use latewood_core::tokens::TokenMatrix;
-use latewood_core::{Error, Result};
 use numpy::{IntoPyArray, PyArray1, PyArray2, PyArrayMethods, PyReadonlyArray1, PyReadonlyArray2};
 use pyo3::prelude::*;
+use pyo3::types::PyDict;
 use pythonize::pythonize;
 
 use crate::arrays::{self, GivenId, Ragged};
 use crate::detach::detached;
 use crate::errors::{invalid, to_python};
-use crate::options::{PyRerankOptions, PySearchOptions, PySelection};
+use crate::options::{self, Word, read_filter};
 use crate::results::{PyResults, explain, ids_to_python, text};
 use crate::writer::PyWriter;
 
@@ -39,12 +40,12 @@ impl PyIndex {
         py: Python<'_>,
         path: &Path,
         mmap: bool,
-        make: impl FnOnce(Arc<FileStorage>) -> Result<Index> + Send,
+        make: impl FnOnce(Arc<FileStorage>, &Execution) -> Result<Index> + Send,
     ) -> PyResult<Self> {
-        let (index, path) = detached(py, None, |_| {
+        let (index, path) = detached(py, None, |execution| {
             let storage = Arc::new(FileStorage::new(path, mmap)?);
             let path = storage.place().to_owned();
-            Ok((make(storage)?, path))
+            Ok((make(storage, execution)?, path))
         })?;
         Ok(Self { index, path })
     }
@@ -62,35 +63,32 @@ impl PyIndex {
 impl PyIndex {
     /// Create an index in an empty or missing folder.
     #[staticmethod]
-    #[pyo3(signature = (path, dim, *, codec="residual", bits=4, centroids=None, seed=42, train_after=65_536,
-                        encoder=None, mmap=true))]
+    #[pyo3(signature = (path, dim, *, codec, bits, centroids, seed, train_after, encoder, overwrite,
+                        mmap))]
     #[expect(clippy::too_many_arguments, reason = "keyword arguments of a constructor")]
     fn create(
         py: Python<'_>,
         path: PathBuf,
         dim: usize,
-        codec: &str,
+        codec: Word<CodecKind>,
         bits: u8,
         centroids: Option<usize>,
         seed: u64,
         train_after: u64,
         encoder: Option<&str>,
+        overwrite: bool,
         mmap: bool,
     ) -> PyResult<Self> {
-        let kind = match codec {
-            "residual" => CodecKind::Residual,
-            "flat" => CodecKind::Flat,
-            other => return Err(invalid(py, format!("codec {other:?} is unknown; choose \"residual\" or \"flat\""))),
-        };
         let encoder = encoder
             .map(serde_json::from_str)
             .transpose()
             .map_err(|error| invalid(py, format!("the encoder's fingerprint is not JSON: {error}")))?;
-        let options = IndexOptions { dim, codec: CodecOptions { kind, bits, centroids, seed, train_after }, encoder };
-        Self::made(py, &path, mmap, |storage| {
+        let options =
+            IndexOptions { dim, codec: CodecOptions { kind: codec.0, bits, centroids, seed, train_after }, encoder };
+        Self::made(py, &path, mmap, |storage, _| {
             options.validate()?;
             storage.make_folder()?;
-            Index::create(storage, options)
+            if overwrite { Index::overwrite(storage, options) } else { Index::create(storage, options) }
         })
     }
 
@@ -98,9 +96,9 @@ impl PyIndex {
     #[staticmethod]
     #[pyo3(signature = (path, *, generation=None, mmap=true))]
     fn open(py: Python<'_>, path: PathBuf, generation: Option<u64>, mmap: bool) -> PyResult<Self> {
-        Self::made(py, &path, mmap, |storage| match generation {
-            Some(generation) => Index::open_at(storage, generation),
-            None => Index::open(storage),
+        Self::made(py, &path, mmap, |storage, execution| match generation {
+            Some(generation) => Index::open_at(storage, generation, execution),
+            None => Index::open(storage, execution),
         })
     }
 
@@ -108,7 +106,7 @@ impl PyIndex {
     #[staticmethod]
     #[pyo3(signature = (path, *, generation=None, mmap=true))]
     fn recover(py: Python<'_>, path: PathBuf, generation: Option<u64>, mmap: bool) -> PyResult<Self> {
-        Self::made(py, &path, mmap, |storage| Index::recover(storage, generation))
+        Self::made(py, &path, mmap, |storage, execution| Index::recover(storage, generation, execution))
     }
 
     /// The index's folder.
@@ -143,13 +141,15 @@ impl PyIndex {
     #[pyo3(signature = (*, merge=true))]
     fn writer(&self, py: Python<'_>, merge: bool) -> PyResult<PyWriter> {
         let index = &self.index;
-        let open = |_: &Execution| if merge { index.writer() } else { index.writer_without_merging() };
+        let open = |execution: &Execution| {
+            if merge { index.writer(execution) } else { index.writer_without_merging(execution) }
+        };
         Ok(PyWriter::new(detached(py, None, open)?))
     }
 
     /// Take up the newest commit.
     fn refresh(&self, py: Python<'_>) -> PyResult<bool> {
-        detached(py, None, |_| self.index.refresh())
+        detached(py, None, |execution| self.index.refresh(execution))
     }
 
     /// What the index holds.
@@ -219,18 +219,18 @@ impl PyIndex {
     }
 
     /// The best documents for each query.
-    #[pyo3(signature = (query_values, query_offsets, weights, options))]
+    #[pyo3(signature = (query_values, query_offsets, weights, ids, options))]
     fn search(
         &self,
         py: Python<'_>,
         query_values: PyReadonlyArray2<'_, f32>,
         query_offsets: PyReadonlyArray1<'_, i64>,
         weights: Option<PyReadonlyArray1<'_, f32>>,
-        options: &Bound<'_, PyAny>,
+        ids: Option<&Bound<'_, PyAny>>,
+        options: &Bound<'_, PyDict>,
     ) -> PyResult<PyResults> {
-        let selection: PySelection = options.extract()?;
-        let threads = selection.threads;
-        let options = options.extract::<PySearchOptions<'_>>()?.into_core(py, selection)?;
+        let (mut options, threads) = options::of_search(options)?;
+        options.ids = ids.map(arrays::ids).transpose()?;
         let queries = Ragged::new(query_values, query_offsets);
         self.rank(py, &queries, weights.as_ref(), threads, |snapshot, queries, weights, execution| {
             search::search(snapshot, queries, weights, &options, execution)
@@ -249,11 +249,9 @@ impl PyIndex {
         candidate_ids: &Bound<'_, PyAny>,
         candidate_offsets: PyReadonlyArray1<'_, i64>,
         candidate_scores: Option<PyReadonlyArray1<'_, f64>>,
-        options: &Bound<'_, PyAny>,
+        options: &Bound<'_, PyDict>,
     ) -> PyResult<PyResults> {
-        let selection: PySelection = options.extract()?;
-        let threads = selection.threads;
-        let options = options.extract::<PyRerankOptions>()?.into_core(py, selection)?;
+        let (options, threads) = options::of_rerank(options)?;
         let ids: Vec<GivenId> = arrays::ids(candidate_ids)?;
         let ids: Vec<IdRef<'_>> = ids.iter().map(IdRef::from).collect();
         let scores = candidate_scores.as_ref().map(|scores| arrays::slice(scores, "scores")).transpose()?;
@@ -298,19 +296,5 @@ impl PyIndex {
             let queries = TokenMatrix::new(values, offsets, dim, |item| format!("query {item}"))?;
             Ok(PyResults::new(Arc::clone(&snapshot), work(&snapshot, &queries, weights, execution)?))
         })
-    }
-}
-
-/// A filter from JSON; without one, the filter that lets every document through.
-pub(crate) fn read_filter(py: Python<'_>, json: Option<&str>) -> PyResult<Filter> {
-    Filter::from_json(json.unwrap_or("{}")).map_err(|error| to_python(py, &error))
-}
-
-/// What `missing` says about ids that the index does not have.
-pub(crate) fn skip_missing(py: Python<'_>, missing: &str) -> PyResult<bool> {
-    match missing {
-        "error" => Ok(false),
-        "skip" => Ok(true),
-        other => Err(to_python(py, &Error::invalid(format!("missing must be \"error\" or \"skip\", not {other:?}")))),
     }
 }

@@ -7,7 +7,6 @@
 mod arrays;
 mod detach;
 mod errors;
-mod feedback;
 mod index;
 mod maxsim;
 mod options;

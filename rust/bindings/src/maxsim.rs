@@ -1,25 +1,40 @@
 //! Exact MaxSim on anyone's float vectors.
 
 use half::f16;
-use latewood_core::search::exact;
+use latewood_core::maxsim as float_maxsim;
 use latewood_core::tokens::{TokenMatrix, cut};
 use latewood_kernels::{FloatVectors, Precision};
 use numpy::{
     Element, IntoPyArray, PyArray1, PyArray2, PyArrayMethods, PyReadonlyArray1, PyReadonlyArray2, PyUntypedArrayMethods,
 };
 use pyo3::prelude::*;
+use serde::Deserialize;
 
 use crate::arrays::{self, Ragged};
 use crate::detach::detached;
 use crate::errors::to_python;
-use crate::feedback::named;
+use crate::options::Word;
 
-/// Every precision with the name users give it.
-const PRECISIONS: [(&str, Precision); 2] = [("float32", Precision::Float32), ("bfloat16", Precision::Bfloat16)];
+/// The words for how exact products are.
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Products {
+    Float32,
+    Bfloat16,
+}
+
+impl From<Products> for Precision {
+    fn from(products: Products) -> Self {
+        match products {
+            Products::Float32 => Self::Float32,
+            Products::Bfloat16 => Self::Bfloat16,
+        }
+    }
+}
 
 /// MaxSim of every query with every document, `[queries · documents]`, or of query `i` with document `i`.
 #[pyfunction]
-#[pyo3(signature = (query_values, query_offsets, document_values, document_offsets, pairs, precision="float32", threads=None))]
+#[pyo3(signature = (query_values, query_offsets, document_values, document_offsets, pairs, precision, threads))]
 #[expect(clippy::too_many_arguments, reason = "keyword arguments of one call")]
 pub(crate) fn maxsim<'py>(
     py: Python<'py>,
@@ -28,7 +43,7 @@ pub(crate) fn maxsim<'py>(
     document_values: PyReadonlyArray2<'py, f32>,
     document_offsets: PyReadonlyArray1<'py, i64>,
     pairs: bool,
-    precision: &str,
+    precision: Word<Products>,
     threads: Option<usize>,
 ) -> PyResult<Bound<'py, PyArray1<f32>>> {
     let (queries, documents) =
@@ -41,14 +56,14 @@ pub(crate) fn maxsim<'py>(
 /// As [`maxsim`] on documents that each are an array, read where they lie; `None` unless all are contiguous arrays
 /// `[tokens, dim]` of float32, or all of float16, of the queries' dimensions.
 #[pyfunction]
-#[pyo3(signature = (query_values, query_offsets, documents, pairs, precision="float32", threads=None))]
+#[pyo3(signature = (query_values, query_offsets, documents, pairs, precision, threads))]
 pub(crate) fn maxsim_arrays<'py>(
     py: Python<'py>,
     query_values: PyReadonlyArray2<'py, f32>,
     query_offsets: PyReadonlyArray1<'py, i64>,
     documents: Vec<Bound<'py, PyAny>>,
     pairs: bool,
-    precision: &str,
+    precision: Word<Products>,
     threads: Option<usize>,
 ) -> PyResult<Option<Bound<'py, PyArray1<f32>>>> {
     let queries = Ragged::new(query_values, query_offsets);
@@ -82,15 +97,14 @@ fn score<'py>(
     queries: &Ragged<'py>,
     documents: Vec<FloatVectors<'_>>,
     pairs: bool,
-    precision: &str,
+    Word(precision): Word<Products>,
     threads: Option<usize>,
 ) -> PyResult<Bound<'py, PyArray1<f32>>> {
-    let precision = named(py, "precision", &PRECISIONS, precision)?;
     let (values, offsets, dim) = (queries.values()?, queries.offsets()?, queries.dim());
     let scores = detached(py, threads, |execution| {
         let queries = TokenMatrix::new(values, offsets, dim, |item| format!("query {item}"))?;
-        let maxsim = if pairs { exact::maxsim_pairs } else { exact::maxsim };
-        maxsim(&queries, &documents, precision, execution)
+        let score = if pairs { float_maxsim::maxsim_pairs } else { float_maxsim::maxsim };
+        score(&queries, &documents, precision.into(), execution)
     })?;
     Ok(scores.into_pyarray(py))
 }

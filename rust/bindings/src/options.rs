@@ -1,77 +1,46 @@
-//! The frozen dataclasses of options, taken apart by attribute. Python has checked them when they were made.
+//! Options: dicts of plain values, which Python has checked, as the core's structs. Words become the core's choices here.
 
 use latewood_core::index::Filter;
-use latewood_core::search::{GatherKind, RerankOptions, SearchOptions, Selection};
+use latewood_core::search::{RerankOptions, SearchOptions};
 use pyo3::prelude::*;
+use pyo3::types::PyDict;
+use pythonize::depythonize;
+use serde::de::DeserializeOwned;
 
-use crate::arrays;
-use crate::errors::invalid;
-use crate::feedback::{PyFeedback, named};
-use crate::index::skip_missing;
+use crate::errors::{invalid, to_python};
 
-/// What the options of a search and of a rerank share.
-#[derive(FromPyObject)]
-pub(crate) struct PySelection {
-    k: Option<usize>,
-    offset: usize,
-    min_score: Option<f64>,
-    length_normalize: bool,
-    filters: Option<Vec<String>>,
-    group_by: Option<String>,
-    pub(crate) threads: Option<usize>,
+/// The options of a search, and its threads.
+pub(crate) fn of_search(options: &Bound<'_, PyDict>) -> PyResult<(SearchOptions, Option<usize>)> {
+    let own: SearchOptions = read(options)?;
+    Ok((SearchOptions { selection: read(options)?, ..own }, threads(options)?))
 }
 
-impl PySelection {
-    fn into_core(self, py: Python<'_>) -> PyResult<Selection> {
-        let Self { k, offset, min_score, length_normalize, filters, group_by, threads: _ } = self;
-        let filters = filters.unwrap_or_default();
-        let place = |query| if filters.len() > 1 { format!("query {query}: ") } else { String::new() };
-        let read = |(query, json): (usize, &String)| {
-            Filter::from_json(json).map_err(|error| invalid(py, format!("{}{error}", place(query))))
-        };
-        let filters = filters.iter().enumerate().map(read).collect::<PyResult<_>>()?;
-        Ok(Selection { k, offset, min_score, length_normalize, filters, group_by })
+/// The options of a rerank, and its threads.
+pub(crate) fn of_rerank(options: &Bound<'_, PyDict>) -> PyResult<(RerankOptions, Option<usize>)> {
+    let own: RerankOptions = read(options)?;
+    Ok((RerankOptions { selection: read(options)?, ..own }, threads(options)?))
+}
+
+/// A choice of the core, by the word that stands for it.
+pub(crate) struct Word<T>(pub(crate) T);
+
+impl<'py, T: DeserializeOwned> FromPyObject<'_, 'py> for Word<T> {
+    type Error = PyErr;
+
+    fn extract(word: Borrowed<'_, 'py, PyAny>) -> PyResult<Self> {
+        read(&word).map(Self)
     }
 }
 
-/// What only a search has.
-#[derive(FromPyObject)]
-pub(crate) struct PySearchOptions<'py> {
-    gather: Option<String>,
-    max_scored: Option<usize>,
-    probes: Option<usize>,
-    threshold: Option<f32>,
-    ids: Option<Bound<'py, PyAny>>,
-    feedback: Option<PyFeedback>,
+/// A filter from JSON; without one, the filter that lets every document through.
+pub(crate) fn read_filter(py: Python<'_>, json: Option<&str>) -> PyResult<Filter> {
+    Filter::from_json(json.unwrap_or("{}")).map_err(|error| to_python(py, &error))
 }
 
-impl PySearchOptions<'_> {
-    pub(crate) fn into_core(self, py: Python<'_>, selection: PySelection) -> PyResult<SearchOptions> {
-        let Self { gather, max_scored, probes, threshold, ids, feedback } = self;
-        Ok(SearchOptions {
-            selection: selection.into_core(py)?,
-            gather: gather.map(|name| named(py, "gather", &GatherKind::NAMES, &name)).transpose()?,
-            max_scored,
-            probes,
-            threshold,
-            ids: ids.as_ref().map(arrays::ids).transpose()?,
-            feedback: feedback.map(|feedback| feedback.to_core(py)).transpose()?,
-        })
-    }
+fn threads(options: &Bound<'_, PyDict>) -> PyResult<Option<usize>> {
+    options.get_item("threads")?.map_or(Ok(None), |threads| threads.extract())
 }
 
-/// What only a rerank has.
-#[derive(FromPyObject)]
-pub(crate) struct PyRerankOptions {
-    alpha: Option<f64>,
-    beta: Option<usize>,
-    missing: String,
-}
-
-impl PyRerankOptions {
-    pub(crate) fn into_core(self, py: Python<'_>, selection: PySelection) -> PyResult<RerankOptions> {
-        let Self { alpha, beta, missing } = self;
-        let skip_missing = skip_missing(py, &missing)?;
-        Ok(RerankOptions { selection: selection.into_core(py)?, alpha, beta, skip_missing })
-    }
+fn read<T: DeserializeOwned>(from: &Bound<'_, PyAny>) -> PyResult<T> {
+    depythonize(from).map_err(|error| invalid(from.py(), error.to_string()))
 }

@@ -8,6 +8,7 @@ use pyo3::prelude::*;
 use crate::arrays::Ragged;
 use crate::detach::detached;
 use crate::errors::{invalid, to_python};
+use crate::options::Word;
 
 /// Values and offsets.
 type Arrays<'py> = (Bound<'py, PyArray2<f32>>, Bound<'py, PyArray1<i64>>);
@@ -22,7 +23,7 @@ pub(crate) fn pool<'py>(
     py: Python<'py>,
     values: PyReadonlyArray2<'py, f32>,
     offsets: PyReadonlyArray1<'py, i64>,
-    method: &str,
+    method: Word<Method>,
     count: Option<usize>,
     fraction: Option<f64>,
     factor: Option<f64>,
@@ -36,9 +37,7 @@ pub(crate) fn pool<'py>(
         (None, None, Some(factor)) => Budget::Factor(factor),
         _ => return Err(invalid(py, "give exactly one of count, fraction and factor")),
     };
-    let pooling = Method::from_name(method)
-        .and_then(|method| Pooling::new(method, budget, protected, normalize))
-        .map_err(|error| to_python(py, &error))?;
+    let pooling = Pooling::new(method.0, budget, protected, normalize).map_err(|error| to_python(py, &error))?;
     let ragged = Ragged::new(values, offsets);
     let (values, offsets, dim) = (ragged.values()?, ragged.offsets()?, ragged.dim());
     let pooled = detached(py, threads, |execution| {

@@ -25,6 +25,8 @@ pub(crate) struct PyResults {
     snapshot: Arc<Snapshot>,
     hits: Vec<Hit>,
     offsets: Vec<i64>,
+    /// Of each query.
+    own_stats: Vec<Stats>,
     stats: Stats,
     plan: Plan,
     added: Added,
@@ -58,6 +60,7 @@ impl PyResults {
             snapshot,
             hits: rankings.iter().flat_map(|ranking| &ranking.hits).copied().collect(),
             offsets: ends(&rankings, |ranking| ranking.hits.len()),
+            own_stats: rankings.iter().map(|ranking| ranking.stats).collect(),
             stats,
             plan,
             added,
@@ -128,10 +131,11 @@ impl PyResults {
         Ok((vectors, PyArray1::from_slice(py, weights), PyArray1::from_slice(py, offsets)))
     }
 
-    /// Counts and seconds.
-    #[getter]
-    fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        Ok(pythonize(py, &self.stats)?)
+    /// Counts and seconds, of one query or of all.
+    #[pyo3(signature = (query=None))]
+    fn stats<'py>(&self, py: Python<'py>, query: Option<usize>) -> PyResult<Bound<'py, PyAny>> {
+        let stats = query.and_then(|query| self.own_stats.get(query)).unwrap_or(&self.stats);
+        Ok(pythonize(py, stats)?)
     }
 
     /// How candidates were found.

@@ -2,7 +2,7 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use latewood_core::ids::Id;
+use latewood_core::ids::{Id, Missing};
 use latewood_core::index::{Batch, Writer};
 use latewood_core::parallel::Execution;
 use latewood_core::tokens::TokenMatrix;
@@ -12,7 +12,7 @@ use pyo3::prelude::*;
 use crate::arrays::{self, Ragged};
 use crate::detach::detached;
 use crate::errors::{invalid, writer_closed};
-use crate::index::{read_filter, skip_missing};
+use crate::options::{Word, read_filter};
 
 /// Collects changes and commits them; holds the index's writer lock until closed.
 #[pyclass(frozen, name = "Writer", module = "latewood._core")]
@@ -103,10 +103,10 @@ impl PyWriter {
     }
 
     /// Delete documents; the number that were there.
-    #[pyo3(signature = (ids, *, missing="error"))]
-    fn delete(&self, py: Python<'_>, ids: &Bound<'_, PyAny>, missing: &str) -> PyResult<usize> {
-        let (ids, skip): (Vec<Id>, _) = (arrays::ids(ids)?, skip_missing(py, missing)?);
-        self.run(py, Some(1), |writer, _| writer.delete(&ids, skip))
+    #[pyo3(signature = (ids, *, missing))]
+    fn delete(&self, py: Python<'_>, ids: &Bound<'_, PyAny>, missing: Word<Missing>) -> PyResult<usize> {
+        let ids: Vec<Id> = arrays::ids(ids)?;
+        self.run(py, Some(1), |writer, _| writer.delete(&ids, missing.0 == Missing::Skip))
     }
 
     /// Delete the documents that the filter lets through; how many there were.

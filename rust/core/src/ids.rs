@@ -43,6 +43,17 @@ pub enum IdKind {
     Str,
 }
 
+/// What to do about an id that the index does not have.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Missing {
+    /// Fail, and name it.
+    #[default]
+    Error,
+    /// Pass over it.
+    Skip,
+}
+
 impl Id {
     /// The kind of this id.
     #[must_use]

@@ -13,10 +13,11 @@ mod error;
 pub mod ids;
 pub mod parallel;
 pub mod tokens;
+pub mod maxsim;
 pub mod pooling;
 pub mod codec;
-pub mod format;
 pub mod storage;
+pub mod format;
 pub mod index;
 pub mod search;
 

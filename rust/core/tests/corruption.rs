@@ -26,7 +26,7 @@ fn files(kind: CodecKind, integers: bool) -> Files {
     let id = |n: u64| if integers { Id::Int(n as i64 - 3) } else { string(&format!("document {n}")) };
     let storage = MemoryStorage::new();
     let index = Index::create(Arc::new(storage.clone()), options(kind, 0)).expect("created");
-    let mut writer = index.writer().expect("unlocked");
+    let mut writer = index.writer(&execution()).expect("unlocked");
     let documents: Vec<_> = (0..9).map(|n| document(id(n), n as usize % 4, n)).collect();
     add(&mut writer, &documents, false).expect("added");
     writer.commit(&execution()).expect("committed");
@@ -36,7 +36,8 @@ fn files(kind: CodecKind, integers: bool) -> Files {
     drop(writer);
     assert_sound(&index);
     let names = storage.list().expect("listed");
-    let files = names.into_iter().map(|name| (name.clone(), storage.open(&name).expect("there").to_vec()));
+    let files =
+        names.into_iter().map(|name| (name.clone(), storage.open(&name, &execution()).expect("there").to_vec()));
     files.filter(|(name, _)| name != "LOCK" && name != "NEWEST").collect()
 }
 
@@ -51,14 +52,13 @@ fn kinds() -> [Files; 3] {
 
 /// Opens a damaged index and sees that whoever reads what is damaged is told; whether opening told already.
 fn assert_reported(original: &Files, damaged: Arc<dyn Storage>, what: &str) -> bool {
-    let sound = Index::open(storage(original)).expect("sound").snapshot();
-    let index = match Index::open(damaged) {
+    let sound = Index::open(storage(original), &execution()).expect("sound").snapshot();
+    let index = match Index::open(damaged, &execution()) {
         Ok(index) => index,
         Err(Error::Damaged { .. } | Error::NotAnIndex { .. }) => return true,
         Err(error) => panic!("{what}: {error:?}"),
     };
     let snapshot = index.snapshot();
-    assert_eq!(snapshot.settings(), sound.settings(), "{what}");
     match try_content(&snapshot) {
         Ok(seen) => assert!(seen == content(&sound), "{what}: the content changed without a word"),
         Err(error) => assert!(matches!(error, Error::Corrupt { .. }), "{what}: {error:?}"),
@@ -100,7 +100,10 @@ fn a_flipped_bit_of_a_mapped_file_is_reported_when_it_is_read() {
                 let at_open = assert_reported(&original, mapped.clone(), &format!("{name}, byte {at}"));
                 if !at_open {
                     late += 1;
-                    let problems = Index::open(mapped).expect("opened before").check(&execution()).expect("readable");
+                    let problems = Index::open(mapped, &execution())
+                        .expect("opened before")
+                        .check(&execution())
+                        .expect("readable");
                     assert!(!problems.is_empty(), "{name}, byte {at}");
                 }
             }
@@ -122,8 +125,8 @@ fn a_file_that_changes_under_its_reader_makes_no_panic() {
                 for (name, bytes) in &original {
                     fs::write(folder.path().join(name), bytes).expect("written");
                 }
-                let index =
-                    Index::open(Arc::new(FileStorage::new(folder.path(), true).expect("a path"))).expect("sound");
+                let index = Index::open(Arc::new(FileStorage::new(folder.path(), true).expect("a path")), &execution())
+                    .expect("sound");
                 let snapshot = index.snapshot();
                 // What is verified once is not verified again.
                 let _ = (try_content(&snapshot).expect("sound"), found(&snapshot).expect("sound"));
@@ -153,7 +156,7 @@ fn a_truncated_or_longer_file_is_reported() {
             for length in lengths {
                 let mut damaged = original.clone();
                 damaged.get_mut(name).expect("there").resize(length, 0);
-                let index = Index::open(storage(&damaged));
+                let index = Index::open(storage(&damaged), &execution());
                 let whole = index.is_ok_and(|index| index.check(&execution()).expect("readable").is_empty());
                 assert!(!whole, "{name} of {length} bytes passes for whole");
                 assert_reported(&original, storage(&damaged), &format!("{name} cut to {length}"));
@@ -175,7 +178,7 @@ fn swapped_and_missing_files_are_reported() {
             let mut damaged = original.clone();
             damaged.insert(name.clone(), original[other].clone());
             damaged.insert(other.clone(), original[name].clone());
-            let index = Index::open(storage(&damaged));
+            let index = Index::open(storage(&damaged), &execution());
             let whole = index.is_ok_and(|index| index.check(&execution()).expect("readable").is_empty());
             assert!(!whole, "{name} and {other} are swapped");
         }
@@ -193,30 +196,30 @@ fn damaged_newest() -> (String, Arc<MemoryStorage>) {
 #[test]
 fn a_damaged_newest_generation_is_an_error_that_names_the_newest_sound_one() {
     let (newest, damaged) = damaged_newest();
-    let error = Index::open(damaged.clone()).expect_err("damaged");
+    let error = Index::open(damaged.clone(), &execution()).expect_err("damaged");
     assert!(matches!(error, Error::Damaged { generation: 3, sound: Some(2), .. }), "{error:?}");
     assert!(error.to_string().contains(&newest), "{error}");
-    let older = Index::open_at(damaged.clone(), 2).expect("whole");
+    let older = Index::open_at(damaged.clone(), 2, &execution()).expect("whole");
     assert_eq!(older.snapshot().generation, 2);
-    assert!(!older.refresh().expect("stays where it is"));
-    assert!(matches!(older.writer(), Err(Error::Invalid(_))));
-    assert!(matches!(Index::open_at(damaged.clone(), 3), Err(Error::Corrupt { .. })));
-    assert!(matches!(Index::open_at(damaged, 7), Err(Error::Invalid(_))));
+    assert!(!older.refresh(&execution()).expect("stays where it is"));
+    assert!(matches!(older.writer(&execution()), Err(Error::Invalid(_))));
+    assert!(matches!(Index::open_at(damaged.clone(), 3, &execution()), Err(Error::Corrupt { .. })));
+    assert!(matches!(Index::open_at(damaged, 7, &execution()), Err(Error::Invalid(_))));
 }
 
 #[test]
 fn going_back_removes_nothing_before_the_next_commit() {
     let (newest, damaged) = damaged_newest();
     let before = damaged.list().expect("listed");
-    let older = content(&Index::open_at(damaged.clone(), 2).expect("whole").snapshot());
-    let index = Index::recover(damaged.clone(), None).expect("recovered");
+    let older = content(&Index::open_at(damaged.clone(), 2, &execution()).expect("whole").snapshot());
+    let index = Index::recover(damaged.clone(), None, &execution()).expect("recovered");
     assert_eq!(index.snapshot().generation, 4, "the number of the damaged one is not used again");
     assert_eq!(content(&index.snapshot()), older);
     let after = damaged.list().expect("listed");
     assert!(before.iter().all(|name| after.contains(name)));
-    let again = Index::recover(damaged.clone(), None).expect("nothing to do");
+    let again = Index::recover(damaged.clone(), None, &execution()).expect("nothing to do");
     assert_eq!(again.snapshot().generation, 4);
-    let mut writer = index.writer().expect("unlocked");
+    let mut writer = index.writer(&execution()).expect("unlocked");
     add(&mut writer, &[document(string("later"), 1, 5)], false).expect("added");
     assert_eq!(writer.commit(&execution()).expect("committed"), 5);
     assert_sound(&index);
@@ -226,9 +229,9 @@ fn going_back_removes_nothing_before_the_next_commit() {
 #[test]
 fn a_whole_newest_generation_can_be_gone_back_from() {
     let storage = storage(&files(CodecKind::Flat, true));
-    assert_eq!(Index::recover(storage.clone(), None).expect("whole").snapshot().generation, 3);
-    let older = content(&Index::open_at(storage.clone(), 2).expect("whole").snapshot());
-    let index = Index::recover(storage, Some(2)).expect("recovered");
+    assert_eq!(Index::recover(storage.clone(), None, &execution()).expect("whole").snapshot().generation, 3);
+    let older = content(&Index::open_at(storage.clone(), 2, &execution()).expect("whole").snapshot());
+    let index = Index::recover(storage, Some(2), &execution()).expect("recovered");
     assert_eq!((index.snapshot().generation, content(&index.snapshot())), (4, older));
     assert_sound(&index);
 }
@@ -237,19 +240,21 @@ fn a_whole_newest_generation_can_be_gone_back_from() {
 fn a_manifest_that_somebody_removed_is_missed() {
     let storage = MemoryStorage::new();
     let index = Index::create(Arc::new(storage.clone()), options(CodecKind::Flat, 0)).expect("created");
-    let mut writer = index.writer().expect("unlocked");
+    let mut writer = index.writer(&execution()).expect("unlocked");
     add(&mut writer, &[document(string("a"), 1, 5)], false).expect("added");
     assert_eq!(writer.commit(&execution()).expect("committed"), 2);
     drop(writer);
     storage.remove(&manifest(2)).expect("removed");
-    for result in
-        [Index::open(Arc::new(storage.clone())).map(drop), index.refresh().map(drop), index.writer().map(drop)]
-    {
+    for result in [
+        Index::open(Arc::new(storage.clone()), &execution()).map(drop),
+        index.refresh(&execution()).map(drop),
+        index.writer(&execution()).map(drop),
+    ] {
         let error = result.expect_err("the newest manifest is gone");
         assert!(matches!(error, Error::Damaged { generation: 2, sound: Some(1), .. }), "{error:?}");
     }
     assert_eq!(index.check(&execution()).expect("readable").len(), 1);
-    assert_eq!(Index::recover(Arc::new(storage), None).expect("recovered").snapshot().generation, 3);
+    assert_eq!(Index::recover(Arc::new(storage), None, &execution()).expect("recovered").snapshot().generation, 3);
 }
 
 /// Gives every section, the header and the manifest's entry the checksums of the bytes that are there.
@@ -339,7 +344,7 @@ fn rewrite_manifest(files: &mut Files, name: &str, change: impl FnOnce(&mut serd
 
 /// Does everything with an index that its files may be hostile to; errors are welcome.
 fn use_up(files: &Files) {
-    let Ok(index) = Index::open(storage(files)) else {
+    let Ok(index) = Index::open(storage(files), &execution()) else {
         return;
     };
     let snapshot = index.snapshot();
@@ -348,7 +353,7 @@ fn use_up(files: &Files) {
     let _ = index.check(&execution());
     let _ = serde_json::to_string(&index.info());
     let _ = snapshot.find(&string("document 2")).or_else(|| snapshot.find(&Id::Int(2)));
-    if let Ok(mut writer) = index.writer() {
+    if let Ok(mut writer) = index.writer(&execution()) {
         let _ = writer.delete(&[string("document 2")], true);
         let _ = add(&mut writer, &[document(string("document 3"), 2, 77)], true);
         let _ = writer.commit(&execution());
@@ -403,13 +408,17 @@ fn hostile_manifests_are_refused() {
     for (place, value) in changes {
         let mut hostile = original.clone();
         rewrite_manifest(&mut hostile, &newest, |json| *json.pointer_mut(place).expect("there") = value.clone());
-        let error = Index::open(storage(&hostile)).expect_err("refused");
+        let error = Index::open(storage(&hostile), &execution()).expect_err("refused");
         assert!(matches!(error, Error::Damaged { generation: 3, sound: Some(2), .. }), "{place} = {value}: {error}");
     }
-    // The same with the right value changes nothing: the refusals above are those of the values.
+    // The same with the right value changes nothing: the refusals above are those of the values. Nor do fields that this
+    // version does not know: settings, which nobody read, were there once.
     let mut same = original.clone();
-    rewrite_manifest(&mut same, &newest, |json| *json.pointer_mut("/generation").expect("there") = 3.into());
-    assert_sound(&Index::open(storage(&same)).expect("whole"));
+    rewrite_manifest(&mut same, &newest, |json| {
+        *json.pointer_mut("/generation").expect("there") = 3.into();
+        json["settings"] = serde_json::json!({"gather": "flood"});
+    });
+    assert_sound(&Index::open(storage(&same), &execution()).expect("whole"));
 }
 
 #[test]
@@ -422,7 +431,7 @@ fn a_newer_format_is_refused_with_both_versions() {
         (header.format_version, header.min_reader) = (9, 8);
         bytes[..HEADER_BYTES].copy_from_slice(&header.encode());
         sign(&mut newer, name);
-        match Index::open(storage(&newer)) {
+        match Index::open(storage(&newer), &execution()) {
             Err(Error::FormatVersion { needed: 8, supported: FORMAT_VERSION, .. }) => {}
             Ok(_) => assert_eq!(*name, manifest(2), "only the generation before is not opened"),
             Err(error) => panic!("{name}: {error}"),

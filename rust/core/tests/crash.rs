@@ -26,7 +26,7 @@ fn live(storage: &FaultStorage, committed: &mut dyn FnMut(Content)) -> Result<()
     let mut committed = |index: &Index| committed(content(&index.snapshot()));
     committed(&index);
 
-    let mut writer = index.writer()?;
+    let mut writer = index.writer(&execution())?;
     let first: Vec<_> = (0..6).map(|n| document(string(&format!("d{n}")), n as usize % 4, n)).collect();
     add(&mut writer, &first, false)?;
     writer.commit(&execution())?;
@@ -38,18 +38,18 @@ fn live(storage: &FaultStorage, committed: &mut dyn FnMut(Content)) -> Result<()
     committed(&index);
     drop(writer);
 
-    let mut writer = Index::open(storage)?.writer()?;
+    let mut writer = Index::open(storage, &execution())?.writer(&execution())?;
     add(&mut writer, &[document(string("f"), 1, 31)], false)?;
     writer.delete(&[string("e")], false)?;
     writer.commit(&execution())?;
-    index.refresh()?;
+    index.refresh(&execution())?;
     committed(&index);
     drop(writer);
 
     index.compact(&execution())?;
     committed(&index);
 
-    let mut writer = index.writer()?;
+    let mut writer = index.writer(&execution())?;
     writer.delete(&[string("d0"), string("d1"), string("d3"), string("d4"), string("f")], false)?;
     add(&mut writer, &[document(string("g"), 4, 41)], false)?;
     writer.commit(&execution())?;
@@ -72,7 +72,7 @@ fn undisturbed() -> (Vec<Content>, usize) {
 
 /// Opens an index and sees that it is whole and takes a commit.
 fn assert_usable(storage: Arc<dyn Storage>, contents: &[Content], allowed: &[usize], when: &str) {
-    let index = match Index::open(Arc::clone(&storage)) {
+    let index = match Index::open(Arc::clone(&storage), &execution()) {
         Err(Error::NotAnIndex { .. }) if allowed[0] == 0 => {
             // Nothing was created yet; it can be, now.
             Index::create(storage, options(CodecKind::Residual, TRAIN_AFTER)).expect("creatable");
@@ -85,7 +85,7 @@ fn assert_usable(storage: Arc<dyn Storage>, contents: &[Content], allowed: &[usi
     assert!(known, "{when}: the content is that of neither commit");
     assert_sound(&index);
 
-    let mut writer = index.writer().expect("unlocked");
+    let mut writer = index.writer(&execution()).expect("unlocked");
     add(&mut writer, &[document(string("later"), 2, 99)], false).expect("added");
     writer.commit(&execution()).unwrap_or_else(|error| panic!("{when}: {error}"));
     assert_sound(&index);
@@ -132,7 +132,7 @@ fn a_full_disk_leaves_the_last_or_the_next_commit() {
 fn a_failed_writer_is_poisoned_and_gives_its_room_back() {
     let script = |disk: &FaultStorage, fault: Option<usize>| {
         let index = Index::create(Arc::new(disk.clone()), options(CodecKind::Residual, TRAIN_AFTER)).expect("created");
-        let mut writer = index.writer().expect("unlocked");
+        let mut writer = index.writer(&execution()).expect("unlocked");
         add(&mut writer, &[document(string("a"), 3, 1)], false).expect("added");
         writer.commit(&execution()).expect("committed");
         let before = (disk.list().expect("listed"), disk.operations());
@@ -162,8 +162,8 @@ fn a_failed_writer_is_poisoned_and_gives_its_room_back() {
         let add_again = add(&mut writer, &[document(string("c"), 1, 3)], false);
         assert!(matches!(add_again, Err(Error::WriterPoisoned { .. })));
         assert!(matches!(writer.commit(&execution()), Err(Error::WriterPoisoned { .. })));
-        assert!(matches!(index.writer(), Err(Error::Locked { .. })), "until it is dropped");
+        assert!(matches!(index.writer(&execution()), Err(Error::Locked { .. })), "until it is dropped");
         drop(writer);
-        assert!(index.writer().is_ok());
+        assert!(index.writer(&execution()).is_ok());
     }
 }

@@ -22,7 +22,6 @@ enum Operation {
     Delete(Vec<u8>, bool),
     /// By a filter on the number that the metadata have.
     DeleteMatching(u64),
-    Set(u8),
     Commit,
     /// The writer is dropped without a commit.
     Forget,
@@ -36,7 +35,6 @@ fn operation() -> impl Strategy<Value = Operation> {
         3 => (documents, any::<bool>()).prop_map(|(documents, upsert)| Operation::Add(documents, upsert)),
         2 => (prop::collection::vec(0..12_u8, 0..4), any::<bool>()).prop_map(|(ids, skip)| Operation::Delete(ids, skip)),
         1 => (0..60_u64).prop_map(Operation::DeleteMatching),
-        1 => any::<u8>().prop_map(Operation::Set),
         3 => Just(Operation::Commit),
         1 => Just(Operation::Forget),
         1 => Just(Operation::Reopen),
@@ -69,7 +67,6 @@ fn setup() -> impl Strategy<Value = Setup> {
 #[derive(Clone, Debug, Default)]
 struct Model {
     documents: Vec<Document>,
-    setting: Option<u8>,
 }
 
 impl Model {
@@ -101,7 +98,7 @@ impl Life {
 
     fn writer(&mut self) -> &mut Writer {
         let index = &self.index;
-        self.writer.get_or_insert_with(|| index.writer().expect("unlocked"))
+        self.writer.get_or_insert_with(|| index.writer(&execution()).expect("unlocked"))
     }
 
     fn run(&mut self, operation: &Operation) {
@@ -109,10 +106,6 @@ impl Life {
             Operation::Add(documents, upsert) => self.add(documents, *upsert),
             Operation::Delete(ids, skip) => self.delete(ids, *skip),
             Operation::DeleteMatching(least) => self.delete_matching(*least),
-            Operation::Set(value) => {
-                self.writer().set("setting", (*value).into()).expect("set");
-                self.working.setting = Some(*value);
-            }
             Operation::Commit => {
                 let before = self.index.snapshot().generation;
                 let generation = self.writer().commit(&execution()).expect("committed");
@@ -124,10 +117,10 @@ impl Life {
                 self.working = self.committed.clone();
             }
             Operation::Reopen => {
-                self.index = Index::open(Arc::clone(&self.storage)).expect("opened");
+                self.index = Index::open(Arc::clone(&self.storage), &execution()).expect("opened");
                 // A writer outlives the index that it was asked from.
                 if self.writer.is_some() {
-                    assert!(matches!(self.index.writer(), Err(Error::Locked { .. })));
+                    assert!(matches!(self.index.writer(&execution()), Err(Error::Locked { .. })));
                     self.writer = None;
                     self.working = self.committed.clone();
                 }
@@ -203,7 +196,6 @@ impl Life {
         let ids: Vec<&Id> = seen.iter().map(|(id, _)| id).collect();
         let expected: Vec<&Id> = self.committed.documents.iter().map(|document| &document.id).collect();
         assert_eq!(ids, expected);
-        assert_eq!(snapshot.settings().get("setting"), self.committed.setting.map(Into::into).as_ref());
         let truncated = self.committed.documents.iter().filter(|document| document.truncated).count();
         assert_eq!(self.index.info().truncated_documents, truncated as u64);
         let seen: BTreeMap<_, _> = seen.into_iter().collect();
@@ -251,7 +243,7 @@ proptest! {
         life.index.compact(&execution()).expect("compacted");
         life.compare();
         assert_sound(&life.index);
-        let reopened = Index::open(Arc::clone(&life.storage)).expect("opened");
+        let reopened = Index::open(Arc::clone(&life.storage), &execution()).expect("opened");
         prop_assert_eq!(content(&reopened.snapshot()), content(&life.index.snapshot()));
     }
 }
@@ -259,7 +251,7 @@ proptest! {
 #[test]
 fn an_interrupted_deletion_by_filter_deletes_nothing() {
     let index = Index::create(Arc::new(MemoryStorage::new()), options(CodecKind::Flat, 0)).expect("created");
-    let mut writer = index.writer().expect("unlocked");
+    let mut writer = index.writer(&execution()).expect("unlocked");
     let documents: Vec<Document> = (1..4).map(|number| document(Id::Int(number), 1, number as u64)).collect();
     add(&mut writer, &documents, false).expect("added");
     writer.commit(&execution()).expect("committed");

@@ -6,7 +6,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use latewood_core::codec::CodecKind;
-use latewood_core::ids::{Id, IdRef};
+use latewood_core::ids::{Id, IdRef, Missing};
 use latewood_core::index::{Filter, Index, Snapshot};
 use latewood_core::parallel::Execution;
 use latewood_core::search::{
@@ -164,7 +164,7 @@ impl Collection {
             offsets.push((queries.len() / DIM) as i64);
         }
         let index = Index::create(Arc::new(MemoryStorage::default()), options(kind, 1)).expect("created");
-        let mut writer = index.writer_without_merging().expect("a writer");
+        let mut writer = index.writer_without_merging(&execution()).expect("a writer");
         for part in stored.chunks(stored.len().div_ceil(commits).max(1)) {
             add(&mut writer, part, false).expect("added");
             writer.commit(&execution()).expect("committed");
@@ -393,7 +393,7 @@ proptest! {
         let rerank = |options: &RerankOptions| {
             search::rerank(&collection.snapshot, &collection.queries(), None, candidates, options, &execution())
         };
-        let options = RerankOptions { selection: asked.selection(), alpha, beta, skip_missing: false };
+        let options = RerankOptions { selection: asked.selection(), alpha, beta, missing: Missing::Error };
         let answer = rerank(&options).expect("reranked");
         let all = collection.hits(&rerank(&RerankOptions::default()).expect("reranked"));
         for (query, hits) in collection.hits(&answer).into_iter().enumerate() {

@@ -2,80 +2,33 @@
 
 mod support;
 
-use std::fmt;
-use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use latewood_core::codec::CodecKind;
 use latewood_core::ids::Id;
 use latewood_core::index::Index;
-use latewood_core::storage::{Blob, Lock, MemoryStorage, NewFile, Storage};
+use latewood_core::storage::MemoryStorage;
 use latewood_core::{Error, Result};
-use support::{add, assert_sound, document, execution, options};
+use support::{Moment, Watched, add, assert_sound, document, execution, options};
 
 type Act = Box<dyn FnOnce() + Send>;
 
-/// A folder in which somebody acts once, right before or right after a manifest gets its name.
-#[derive(Clone)]
+/// A folder without locks in which somebody acts once, right before or right after a manifest gets its name.
 struct Shared {
     files: MemoryStorage,
     before: Arc<Mutex<Option<Act>>>,
     after: Arc<Mutex<Option<Act>>>,
 }
 
-impl fmt::Debug for Shared {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("Shared")
-    }
-}
-
-#[derive(Debug)]
-struct NoLock;
-
-impl Lock for NoLock {
-    fn stands(&self) -> bool {
-        true
-    }
-}
-
-impl Storage for Shared {
-    fn place(&self) -> &Path {
-        self.files.place()
-    }
-
-    fn list(&self) -> Result<Vec<String>> {
-        self.files.list()
-    }
-
-    fn open(&self, name: &str) -> Result<Blob> {
-        self.files.open(name)
-    }
-
-    fn create(&self, name: &str) -> Result<Box<dyn NewFile>> {
-        self.files.create(name)
-    }
-
-    fn rename(&self, from: &str, to: &str) -> Result<()> {
-        self.files.rename(from, to)
-    }
-
-    fn rename_new(&self, from: &str, to: &str) -> Result<bool> {
-        act(&self.before);
-        let renamed = self.files.rename_new(from, to);
-        act(&self.after);
-        renamed
-    }
-
-    fn remove(&self, name: &str) -> Result<()> {
-        self.files.remove(name)
-    }
-
-    fn sync_folder(&self) -> Result<()> {
-        self.files.sync_folder()
-    }
-
-    fn try_lock(&self, _name: &str) -> Result<Option<Box<dyn Lock>>> {
-        Ok(Some(Box::new(NoLock)))
+impl Shared {
+    fn storage(&self) -> Watched {
+        let (before, after) = (Arc::clone(&self.before), Arc::clone(&self.after));
+        let watcher = move |moment| match moment {
+            Moment::Opening => {}
+            Moment::Publishing => act(&before),
+            Moment::Published => act(&after),
+        };
+        Watched { files: self.files.clone(), locks: false, watcher: Arc::new(watcher) }
     }
 }
 
@@ -87,7 +40,7 @@ fn act(moment: &Mutex<Option<Act>>) {
 }
 
 fn commit(index: &Index, id: i64) -> Result<u64> {
-    let mut writer = index.writer()?;
+    let mut writer = index.writer(&execution())?;
     add(&mut writer, &[document(Id::Int(id), 3, id as u64)], false)?;
     writer.commit(&execution())
 }
@@ -98,12 +51,12 @@ fn shared() -> (Shared, Index, Index) {
     let other = Index::create(Arc::new(files.clone()), options(CodecKind::Flat, 0)).expect("created");
     commit(&other, 0).expect("committed");
     let shared = Shared { files, before: Arc::default(), after: Arc::default() };
-    let own = Index::open(Arc::new(shared.clone())).expect("opened");
+    let own = Index::open(Arc::new(shared.storage()), &execution()).expect("opened");
     (shared, own, other)
 }
 
 fn ids(shared: &Shared) -> Vec<Id> {
-    let index = Index::open(Arc::new(shared.files.clone())).expect("opens");
+    let index = Index::open(Arc::new(shared.files.clone()), &execution()).expect("opens");
     assert_sound(&index);
     support::content(&index.snapshot()).into_iter().map(|(id, _)| id).collect()
 }
@@ -114,7 +67,7 @@ fn others_go_on_from_a_commit_at_once() {
         let (shared, own, other) = shared();
         let act: Act = Box::new(move || {
             for id in 0..commits {
-                other.refresh().expect("refreshed");
+                other.refresh(&execution()).expect("refreshed");
                 commit(&other, 100 + id).expect("committed");
             }
         });

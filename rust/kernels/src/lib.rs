@@ -7,10 +7,11 @@
 //! | [`maxsim_codes`], [`token_scores`] | `codes/` | `MaxSim` on 1/2/4/8-bit codes |
 //! | [`maxsim_float`] | `float/` | exact float `MaxSim` |
 //! | [`rotate()`] | `rotate/` | vectors × matrix, the same bits everywhere |
+//! | [`Similarities`] | `similarities/` | every pair's dot product of one item's float vectors |
 //! | [`widely`] | `wide.rs` | nothing itself: compiles others' plain loops for each register width |
 //!
 //! Every entry point takes a [`Level`], which only detection can make, and dispatches once per call. The integer kernels
-//! and the rotation give the same bits at every level; the float kernel stays within a bound that stands above it.
+//! and the rotation give the same bits at every level; of the float kernel and the similarities the bound stands above each.
 //! No function here reads or writes outside the slices it is given, whatever their contents; lengths are asserted.
 
 mod aligned;
@@ -21,6 +22,7 @@ mod flood;
 mod codes;
 mod float;
 mod rotate;
+mod similarities;
 mod wide;
 #[cfg(target_arch = "x86_64")]
 mod x86;
@@ -38,4 +40,5 @@ pub use flood::{RowTable, Span, flood};
 pub use lanes::{LANES, QueryLanes};
 pub use level::{Level, LevelUnavailable};
 pub use rotate::rotate;
+pub use similarities::Similarities;
 pub use wide::{Wide, widely};

@@ -4,56 +4,12 @@ use std::fmt;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-use super::checksum::{Hasher, checksum};
+use super::checksum::{BLOCK_BYTES, STEP_BYTES, checksum};
 use super::container::Container;
 use super::section::SectionKind;
 use crate::error::Result;
 use crate::parallel::Execution;
-use crate::storage::{Column, Plain, bytes_of};
-
-/// Bytes of a block; the last one of a section may be shorter. A larger one makes the first read of a document slower, and
-/// a smaller one the file longer: eight bytes for each.
-pub const BLOCK_BYTES: usize = 1 << 14;
-
-/// Bytes that are read or written between two looks at whether to stop.
-pub(super) const STEP_BYTES: usize = 1 << 20;
-
-/// Blocks of a section of so many bytes.
-pub(crate) fn block_count(bytes: u64) -> u64 {
-    bytes.div_ceil(BLOCK_BYTES as u64)
-}
-
-/// The checksums of the blocks of a section that comes in pieces.
-///
-/// # Errors
-/// [`crate::Error::Interrupted`].
-pub(crate) fn block_checksums(pieces: &[&[u8]], execution: &Execution) -> Result<Vec<u64>> {
-    let mut checksums = Vec::new();
-    let (mut hasher, mut filled) = (Hasher::default(), 0);
-    for mut piece in pieces.iter().flat_map(|piece| piece.chunks(STEP_BYTES)) {
-        execution.check()?;
-        if filled == 0 {
-            // Whole blocks need no state between pieces.
-            let (blocks, rest) = piece.as_chunks::<BLOCK_BYTES>();
-            checksums.extend(blocks.iter().map(|block| checksum(block)));
-            piece = rest;
-        }
-        while !piece.is_empty() {
-            let (head, tail) = piece.split_at(piece.len().min(BLOCK_BYTES - filled));
-            hasher.update(head);
-            filled += head.len();
-            piece = tail;
-            if filled == BLOCK_BYTES {
-                checksums.push(hasher.finish());
-                (hasher, filled) = (Hasher::default(), 0);
-            }
-        }
-    }
-    if filled > 0 {
-        checksums.push(hasher.finish());
-    }
-    Ok(checksums)
-}
+use crate::storage::{Numbers, Plain, bytes_of};
 
 /// What must hold of every number of a section, besides their checksums.
 pub(crate) struct Sound<T> {
@@ -73,12 +29,12 @@ impl<T> Sound<T> {
 
 /// The numbers of a large section, whose blocks are verified when they are first read.
 pub(crate) struct Blocks<T> {
-    column: Column<T>,
+    column: Numbers<T>,
     container: Container,
     kind: SectionKind,
     sound: Sound<T>,
     /// Checksum of each block.
-    checksums: Column<u64>,
+    checksums: Numbers<u64>,
     /// A bit for each block that was found sound.
     seen: Box<[AtomicU64]>,
     /// Blocks that were not yet; 0 too where there is nothing to verify.
@@ -88,17 +44,25 @@ pub(crate) struct Blocks<T> {
 impl<T: Plain> Blocks<T> {
     /// The section of a container, which must have it. Where it lies in memory already, or has no checksums of blocks, as
     /// in format 1, all that can be verified is verified now.
-    pub(crate) fn open(container: &Container, kind: SectionKind, sound: Sound<T>) -> Result<Self> {
-        let (column, checksums) = container.lazily::<T>(kind)?;
-        let verified = checksums.is_none();
+    pub(crate) fn open(
+        container: &Container,
+        kind: SectionKind,
+        sound: Sound<T>,
+        execution: &Execution,
+    ) -> Result<Self> {
+        let (column, checksums) = container.lazily::<T>(kind, execution)?;
+        let without_blocks = checksums.is_none();
         let checksums = checksums.unwrap_or_default();
         let seen = (0..checksums.len().div_ceil(64)).map(|_| AtomicU64::new(0)).collect();
         let unseen = AtomicUsize::new(checksums.len());
         let blocks = Self { column, container: container.clone(), kind, sound, checksums, seen, unseen };
-        if verified {
-            blocks.check_sound(&blocks.column)?;
+        if without_blocks {
+            for numbers in blocks.column.chunks(STEP_BYTES / size_of::<T>()) {
+                execution.check()?;
+                blocks.check_sound(numbers)?;
+            }
         } else if blocks.container.is_in_memory() {
-            blocks.all()?;
+            blocks.verified(execution)?;
         }
         Ok(blocks)
     }
@@ -127,6 +91,19 @@ impl<T: Plain> Blocks<T> {
     /// As [`Self::get`].
     pub(crate) fn all(&self) -> Result<&[T]> {
         self.get(0..self.column.len())
+    }
+
+    /// All numbers, however long it takes to verify them.
+    ///
+    /// # Errors
+    /// As [`Self::get`]; [`crate::Error::Interrupted`].
+    pub(crate) fn verified(&self, execution: &Execution) -> Result<&[T]> {
+        let step = STEP_BYTES / size_of::<T>();
+        for start in (0..self.column.len()).step_by(step) {
+            execution.check()?;
+            self.get(start..self.column.len().min(start + step))?;
+        }
+        Ok(&self.column)
     }
 
     /// All numbers, for a caller that has verified the file.
@@ -172,26 +149,5 @@ impl<T: Plain> Blocks<T> {
 impl<T> fmt::Debug for Blocks<T> {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "Blocks({})", self.kind.name())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn pieces_do_not_change_the_checksums() {
-        let bytes: Vec<u8> = (0..3 * BLOCK_BYTES + 5).map(|at| (at % 251) as u8).collect();
-        let checksums = |pieces: &[&[u8]]| block_checksums(pieces, &Execution::undisturbed()).expect("not interrupted");
-        let whole = checksums(&[&bytes]);
-        assert_eq!(whole.len() as u64, block_count(bytes.len() as u64));
-        assert_eq!(whole[1], checksum(&bytes[BLOCK_BYTES..2 * BLOCK_BYTES]));
-        assert_eq!(whole[3], checksum(&bytes[3 * BLOCK_BYTES..]));
-        for cut in [0, 1, BLOCK_BYTES - 1, BLOCK_BYTES, BLOCK_BYTES + 1, bytes.len()] {
-            let (head, tail) = bytes.split_at(cut);
-            assert_eq!(checksums(&[head, &[], tail]), whole, "cut at {cut}");
-        }
-        assert!(checksums(&[]).is_empty());
-        assert_eq!(block_count(0), 0);
     }
 }

@@ -5,16 +5,15 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::FileEntry;
-use super::blocks::{BLOCK_BYTES, STEP_BYTES, block_checksums, block_count};
-use super::checksum::{Hasher, checksum};
+use super::checksum::{BLOCK_BYTES, Hasher, STEP_BYTES, block_checksums, block_count, checksum};
+use super::file_entry::FileEntry;
 use super::header::{
     ALIGNMENT, BLOCKS_SINCE, ENTRY_BYTES, Entry, FORMAT_VERSION, FileKind, HEADER_BYTES, Header, MIN_READER, REQUIRED,
 };
 use super::section::SectionKind;
 use crate::error::{Error, Result};
 use crate::parallel::Execution;
-use crate::storage::{Blob, Column, Plain, Storage, bytes_of};
+use crate::storage::{Blob, Numbers, Plain, Storage, bytes_of};
 
 /// A section to be written: its bytes in pieces.
 pub(crate) struct SectionData<'a> {
@@ -109,9 +108,9 @@ struct Open {
 impl Container {
     /// Opens a file and checks header and table: magic, kind, length, checksum, versions, and that the sections follow
     /// each other as they must.
-    pub(crate) fn open(storage: &dyn Storage, name: &str, kind: FileKind) -> Result<Self> {
+    pub(crate) fn open(storage: &dyn Storage, name: &str, kind: FileKind, execution: &Execution) -> Result<Self> {
         let path = storage.path(name);
-        let blob = storage.open(name)?;
+        let blob = storage.open(name, execution)?;
         let corrupt = |problem: &str| Error::corrupt(&path, "header", problem);
         let (first, rest) = blob.split_first_chunk().ok_or_else(|| corrupt("it is shorter than a header"))?;
         let header = Header::decode(first).ok_or_else(|| corrupt("it does not begin as a file of latewood does"))?;
@@ -141,8 +140,13 @@ impl Container {
     }
 
     /// Opens the file that a manifest names, and sees that it is the very same.
-    pub(crate) fn open_entry(storage: &dyn Storage, entry: &FileEntry, kind: FileKind) -> Result<Self> {
-        let container = Self::open(storage, &entry.name, kind).map_err(|error| match error {
+    pub(crate) fn open_entry(
+        storage: &dyn Storage,
+        entry: &FileEntry,
+        kind: FileKind,
+        execution: &Execution,
+    ) -> Result<Self> {
+        let container = Self::open(storage, &entry.name, kind, execution).map_err(|error| match error {
             Error::Io { path, source, .. } if source.kind() == ErrorKind::NotFound => Error::corrupt(
                 path,
                 "header",
@@ -182,28 +186,32 @@ impl Container {
     }
 
     /// The section of this kind, verified, if the file has one.
-    pub(crate) fn optional<T: Plain>(&self, kind: SectionKind) -> Result<Option<Column<T>>> {
+    pub(crate) fn optional<T: Plain>(&self, kind: SectionKind, execution: &Execution) -> Result<Option<Numbers<T>>> {
         let Some(at) = self.find(kind) else { return Ok(None) };
-        self.verify(at, &|| Ok(()))?;
+        self.verify(at, execution)?;
         self.column(at, kind).map(Some)
     }
 
     /// The section of this kind, verified.
-    pub(crate) fn required<T: Plain>(&self, kind: SectionKind) -> Result<Column<T>> {
-        self.optional(kind)?.ok_or_else(|| self.missing(kind))
+    pub(crate) fn required<T: Plain>(&self, kind: SectionKind, execution: &Execution) -> Result<Numbers<T>> {
+        self.optional(kind, execution)?.ok_or_else(|| self.missing(kind))
     }
 
     /// The section of this kind with the checksums of its blocks, by which the caller verifies it; without them, it is
     /// verified as far as it must be before it is used.
-    pub(super) fn lazily<T: Plain>(&self, kind: SectionKind) -> Result<(Column<T>, Option<Column<u64>>)> {
+    pub(super) fn lazily<T: Plain>(
+        &self,
+        kind: SectionKind,
+        execution: &Execution,
+    ) -> Result<(Numbers<T>, Option<Numbers<u64>>)> {
         let at = self.find(kind).ok_or_else(|| self.missing(kind))?;
         if self.0.version < BLOCKS_SINCE {
             if !kind.checked_late() {
-                self.verify(at, &|| Ok(()))?;
+                self.verify(at, execution)?;
             }
             return Ok((self.column(at, kind)?, None));
         }
-        let checksums = Column::new(&self.0.blob, self.place_of_checksums(at));
+        let checksums = Numbers::new(&self.0.blob, self.place_of_checksums(at));
         Ok((self.column(at, kind)?, Some(checksums.ok_or_else(|| self.missing(SectionKind::BlockChecksums))?)))
     }
 
@@ -222,7 +230,7 @@ impl Container {
         let mut problems = Vec::new();
         let mut end = HEADER_BYTES + self.0.entries.len() * ENTRY_BYTES;
         for (at, entry) in self.0.entries.iter().enumerate() {
-            match self.verify(at, &|| execution.check()) {
+            match self.verify(at, execution) {
                 Err(Error::Interrupted) => return Err(Error::Interrupted),
                 found => problems.extend(found.err()),
             }
@@ -242,8 +250,8 @@ impl Container {
         self.corrupt(kind.name(), "the section is missing")
     }
 
-    fn column<T: Plain>(&self, at: usize, kind: SectionKind) -> Result<Column<T>> {
-        let column = Column::new(&self.0.blob, place(&self.0.entries[at]));
+    fn column<T: Plain>(&self, at: usize, kind: SectionKind) -> Result<Numbers<T>> {
+        let column = Numbers::new(&self.0.blob, place(&self.0.entries[at]));
         column.ok_or_else(|| self.corrupt(kind.name(), "its length is no whole number of elements"))
     }
 
@@ -254,15 +262,15 @@ impl Container {
         first..first + blocks(&self.0.entries[at..=at]) as usize * CHECKSUM_BYTES
     }
 
-    /// Compares the section's bytes with their checksums, asking after every so many bytes whether to go on.
-    fn verify(&self, at: usize, go_on: &dyn Fn() -> Result<()>) -> Result<()> {
+    /// Compares the section's bytes with their checksums.
+    fn verify(&self, at: usize, execution: &Execution) -> Result<()> {
         let entry = &self.0.entries[at];
         let bytes = &self.0.blob[place(entry)];
         let whole = || self.corrupt(name_of(entry), "its checksum does not match");
         if self.0.version < BLOCKS_SINCE || at == 0 {
             let mut hasher = Hasher::default();
             for step in bytes.chunks(STEP_BYTES) {
-                go_on()?;
+                execution.check()?;
                 hasher.update(step);
             }
             return if hasher.finish() == entry.checksum { Ok(()) } else { Err(whole()) };
@@ -274,7 +282,7 @@ impl Container {
         let (checksums, _) = checksums.as_chunks::<CHECKSUM_BYTES>();
         for (block, (bytes, expected)) in bytes.chunks(BLOCK_BYTES).zip(checksums).enumerate() {
             if block % (STEP_BYTES / BLOCK_BYTES) == 0 {
-                go_on()?;
+                execution.check()?;
             }
             if checksum(bytes) != u64::from_le_bytes(*expected) {
                 return Err(damaged_block(&self.0.path, name_of(entry), block));

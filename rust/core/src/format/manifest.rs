@@ -2,10 +2,11 @@
 
 use std::io::ErrorKind;
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use serde_json::{Map, Value};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::container::{Container, SectionData, write_container};
+use super::file_entry::FileEntry;
 use super::header::{FORMAT_VERSION, FileKind};
 use super::names::{self, Data};
 use super::section::SectionKind;
@@ -14,18 +15,6 @@ use crate::error::{Error, Result};
 use crate::ids::IdKind;
 use crate::parallel::Execution;
 use crate::storage::Storage;
-
-/// A file that a manifest names.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct FileEntry {
-    /// Its name in the folder.
-    pub name: String,
-    /// Its bytes.
-    pub length: u64,
-    /// The checksum in its header, which covers the checksums of all its sections: a file put in its place is noticed.
-    #[serde(serialize_with = "write_hexadecimal", deserialize_with = "read_hexadecimal")]
-    pub checksum: u64,
-}
 
 /// Deleted documents of a segment.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -76,9 +65,6 @@ pub struct Manifest {
     pub codec: Option<FileEntry>,
     /// Segments, in the order of their documents.
     pub segments: Vec<SegmentEntry>,
-    /// Settings of search that are kept with the index.
-    #[serde(default, skip_serializing_if = "Map::is_empty")]
-    pub settings: Map<String, Value>,
 }
 
 /// Why a manifest was not published for certain.
@@ -125,25 +111,17 @@ fn is_gone(error: &Error) -> bool {
     matches!(error, Error::Io { source, .. } if source.kind() == ErrorKind::NotFound)
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes every field by reference")]
-fn write_hexadecimal<S: Serializer>(value: &u64, serializer: S) -> std::result::Result<S::Ok, S::Error> {
-    serializer.serialize_str(&format!("{value:016x}"))
-}
-
-fn read_hexadecimal<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<u64, D::Error> {
-    let digits = String::deserialize(deserializer)?;
-    u64::from_str_radix(&digits, 16).map_err(|_| serde::de::Error::custom("a checksum must be hexadecimal"))
-}
-
 impl Manifest {
     /// How many of the commits before it a manifest remembers.
     pub(crate) const ANCESTORS: usize = 16;
 
-    /// Reads the manifest of `generation`.
+    /// Reads the manifest of `generation`. That is over at once, and nothing interrupts it: a writer that looks whether it
+    /// was published must find out.
     pub(crate) fn read(storage: &dyn Storage, generation: u64) -> Result<Stored> {
-        let container = Container::open(storage, &names::manifest(generation), FileKind::Manifest)?;
+        let execution = Execution::undisturbed();
+        let container = Container::open(storage, &names::manifest(generation), FileKind::Manifest, &execution)?;
         let section = SectionKind::Manifest;
-        let bytes = container.required::<u8>(section)?;
+        let bytes = container.required::<u8>(section, &execution)?;
         let manifest: Self =
             serde_json::from_slice(&bytes).map_err(|error| container.corrupt(section.name(), error.to_string()))?;
         manifest.check(generation).map_err(|problem| container.corrupt(section.name(), problem))?;

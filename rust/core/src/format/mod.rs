@@ -6,19 +6,21 @@
 #[cfg(target_endian = "big")]
 compile_error!("latewood's files are little-endian and are mapped as they are; big-endian targets are not supported");
 
-mod blocks;
 mod checksum;
+mod file_entry;
 mod container;
+mod blocks;
 pub mod header;
 mod manifest;
 mod newest;
 pub mod names;
 pub mod section;
 
-pub use blocks::BLOCK_BYTES;
 pub(crate) use blocks::{Blocks, Sound};
+pub use checksum::BLOCK_BYTES;
 pub(crate) use checksum::checksum;
 pub(crate) use container::{Container, SectionData, write_container};
-pub use manifest::{FileEntry, Manifest, SegmentEntry, TombstoneEntry};
+pub use file_entry::FileEntry;
+pub use manifest::{Manifest, SegmentEntry, TombstoneEntry};
 pub(crate) use manifest::{PublishFailure, Stored};
 pub(crate) use newest::Newest;

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::names;
 use crate::error::{Error, Result};
+use crate::parallel::Execution;
 use crate::storage::Storage;
 
 /// The content of the note.
@@ -17,7 +18,8 @@ pub(crate) struct Newest {
 impl Newest {
     /// The note in a folder, if there is one that can be read: it helps, and nothing depends on it.
     pub(crate) fn read(storage: &dyn Storage) -> Option<Self> {
-        serde_json::from_slice(&storage.open(names::NEWEST).ok()?).ok()
+        // Not to be interrupted: to its callers that would look like no note. It is short.
+        serde_json::from_slice(&storage.open(names::NEWEST, &Execution::undisturbed()).ok()?).ok()
     }
 
     /// Puts the note in place of the one before. It is not made durable: after a power cut an older one, or an empty file,

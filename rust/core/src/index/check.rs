@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
 
+use super::generations::{generations, newest};
 use super::segment::Segment;
 use super::segment_writer::Shape;
-use super::snapshot::{generations, newest};
 use super::{codec_file, tombstones};
 use crate::error::{Error, Result};
 use crate::format::header::FileKind;
@@ -69,11 +69,11 @@ impl Checker<'_> {
             Ok(stored) => stored.manifest,
             Err(error) => return Ok(vec![broken(error)?.to_string()]),
         };
-        match Container::open(self.storage, &names::manifest(generation), FileKind::Manifest) {
+        match Container::open(self.storage, &names::manifest(generation), FileKind::Manifest, self.execution) {
             Ok(container) => found.extend(container.problems(self.execution)?.iter().map(Error::to_string)),
             Err(error) => found.push(broken(error)?.to_string()),
         }
-        let codec = match codec_file::open(self.storage, &manifest) {
+        let codec = match codec_file::open(self.storage, &manifest, self.execution) {
             Ok(codec) => codec,
             Err(error) => return Ok(vec![broken(error)?.to_string()]),
         };
@@ -86,7 +86,7 @@ impl Checker<'_> {
             if let Some(tombstones) = &entry.tombstones {
                 found.extend(self.container(&tombstones.file, FileKind::Tombstones)?);
             }
-            if let Err(error) = tombstones::open(self.storage, entry) {
+            if let Err(error) = tombstones::open(self.storage, entry, self.execution) {
                 found.push(broken(error)?.to_string());
             }
             found.extend(self.segment(entry, shape, id_kind)?);
@@ -96,7 +96,7 @@ impl Checker<'_> {
 
     fn container(&mut self, entry: &FileEntry, kind: FileKind) -> Result<Vec<String>> {
         self.once(entry, |checker| {
-            let container = Container::open_entry(checker.storage, entry, kind)?;
+            let container = Container::open_entry(checker.storage, entry, kind, checker.execution)?;
             container.problems(checker.execution)
         })
     }
@@ -104,7 +104,7 @@ impl Checker<'_> {
     fn segment(&mut self, entry: &SegmentEntry, shape: Shape, id_kind: IdKind) -> Result<Vec<String>> {
         self.once(&entry.file, |checker| {
             let file = SegmentEntry { tombstones: None, ..entry.clone() };
-            let segment = Segment::open(checker.storage, &file, shape, id_kind)?;
+            let segment = Segment::open(checker.storage, &file, shape, id_kind, checker.execution)?;
             segment_problems(&segment, checker.execution)
         })
     }
@@ -148,8 +148,7 @@ fn check_sections(segment: &Segment, execution: &Execution, problems: &mut Vec<E
         if segment.find(&segment.id(ordinal)) != Some(ordinal) {
             problems.push(corrupt(SectionKind::IdTable, format!("document {ordinal} is not found by its id")));
         }
-        problems.extend(segment.text(ordinal).err());
-        problems.extend(segment.check_metadata(ordinal).err());
+        problems.extend(segment.check_columns(ordinal).err());
         // Gains and codes are read too, and what must hold of their numbers is checked on the way.
         let document = segment.document(ordinal)?;
         let Some(ends) = offsets.get(ordinal as usize..ordinal as usize + 2) else { continue };

@@ -9,17 +9,17 @@ use crate::parallel::Execution;
 use crate::storage::{Storage, bytes_of};
 
 /// Reads the codec of a manifest, if there is one yet.
-pub(crate) fn open(storage: &dyn Storage, manifest: &Manifest) -> Result<Option<Codec>> {
+pub(crate) fn open(storage: &dyn Storage, manifest: &Manifest, execution: &Execution) -> Result<Option<Codec>> {
     let Some(entry) = &manifest.codec else {
         return Ok(None);
     };
-    let container = Container::open_entry(storage, entry, FileKind::Codec)?;
+    let container = Container::open_entry(storage, entry, FileKind::Codec, execution)?;
     let section = SectionKind::CodecParameters;
     let corrupt = |problem: String| container.corrupt(section.name(), problem);
-    let json = container.required::<u8>(section)?;
+    let json = container.required::<u8>(section, execution)?;
     let parameters: CodecParameters = serde_json::from_slice(&json).map_err(|error| corrupt(error.to_string()))?;
-    let rotation = container.required::<f32>(SectionKind::Rotation)?;
-    let centroids = container.required::<i8>(SectionKind::Centroids)?;
+    let rotation = container.required::<f32>(SectionKind::Rotation, execution)?;
+    let centroids = container.required::<i8>(SectionKind::Centroids, execution)?;
     let codec = Codec::from_parts(parameters, rotation.to_vec(), centroids.to_vec()).map_err(corrupt)?;
     if codec.dim() != manifest.dim {
         return Err(corrupt(format!("its dimension is {}, that of the index {}", codec.dim(), manifest.dim)));

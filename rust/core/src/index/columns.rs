@@ -1,311 +1,396 @@
-//! The values that a path leads to in the metadata of a segment's documents, sorted: built when somebody first asks.
+//! What is kept of each document besides its token vectors: the table of columns, and a column in each of its states.
+//!
+//! ```text
+//! Value ─push→ Buffers, in memory ─┐
+//!                                  ├─→ Views ─extend→ Joined ─sections→ file ─open→ Columns
+//! Columns of older segments ───────┘
+//! ```
+//!
+//! A new column is an entry of [`Column`], with its form and its sections, and what [`super::Batch`] puts into it.
 
-use std::collections::{BTreeSet, HashMap};
-use std::fmt;
-use std::sync::Arc;
+use std::ops::Range;
 
-use arc_swap::{ArcSwap, ArcSwapOption};
-use roaring::{RoaringBitmap, RoaringTreemap};
-use serde::Deserializer;
-use serde::de::{DeserializeSeed, IgnoredAny, MapAccess, Visitor};
-use serde_json::{Map, Value};
+use serde_json::Map;
 
-use super::scalar::Scalar;
-use crate::error::{Error, Result};
+use super::strings::{StringBuffer, StringColumn, Strings, append_ends};
+use crate::error::Result;
+use crate::format::section::SectionKind;
+use crate::format::{Container, SectionData};
+use crate::ids::IdKind;
 use crate::parallel::Execution;
+use crate::storage::{Numbers, bytes_of};
 
-/// Documents whose metadata are read between two looks at whether to stop.
-const STEP_DOCUMENTS: u32 = 1024;
+/// Documents whose ids are looked at between two looks at whether to stop.
+const STEP_DOCUMENTS: usize = 1 << 14;
 
-/// The columns of a segment.
-///
-/// Nobody waits for anybody here: a forked child would wait for ever for a thread that it does not have. Two threads that
-/// ask for a new path at once both build it.
-#[derive(Debug, Default)]
-pub(crate) struct Columns {
-    known: ArcSwap<HashMap<String, Arc<Column>>>,
+/// A column: a value for each document of a segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Column {
+    /// Ids, where they are integers.
+    IntegerIds,
+    /// Ids, where they are strings.
+    StringIds,
+    /// Whether the document has a text, be it an empty one.
+    TextPresent,
+    /// Texts.
+    Texts,
+    /// Metadata, JSON objects; empty for a document without any.
+    Metadata,
+    /// Whether the encoder cut the text.
+    TextTruncated,
 }
 
-/// The values that one path leads to, ascending, each with its documents, ascending.
-#[derive(Debug, Default)]
-pub(crate) struct Column {
-    values: Vec<Scalar>,
-    /// Where the documents of each value begin, `[values + 1]`.
-    offsets: Vec<usize>,
-    documents: Vec<u32>,
-    /// Documents that have the field, whatever is in it.
-    present: RoaringBitmap,
-    /// Those of them in which it is or holds null.
-    null: RoaringBitmap,
-    /// Places in `documents` of values that are not the first of their document.
-    later: RoaringTreemap,
-    /// For each document the place of its first value in `values`, or one beyond all; made when somebody first asks.
-    first: ArcSwapOption<Vec<usize>>,
-}
-
-/// An operator that compares.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Comparison {
-    Greater,
-    GreaterOrEqual,
-    Less,
-    LessOrEqual,
-}
-
-impl Columns {
-    /// The columns of `paths`. Those that have not been asked for before are built, all in one pass over `metadata`;
-    /// `corrupt` makes an error of what is wrong with that.
-    pub(crate) fn get<'p, S: AsRef<str>>(
-        &self,
-        paths: &BTreeSet<&'p str>,
-        documents: u32,
-        metadata: impl Fn(u32) -> Result<Option<S>>,
-        corrupt: impl Fn(String) -> Error,
-        execution: &Execution,
-    ) -> Result<HashMap<&'p str, Arc<Column>>> {
-        let known = self.known.load();
-        let (mut columns, mut new) = (HashMap::with_capacity(paths.len()), Vec::new());
-        for &path in paths {
-            match known.get(path) {
-                Some(column) => drop(columns.insert(path, Arc::clone(column))),
-                None => new.push(path),
-            }
-        }
-        if new.is_empty() {
-            return Ok(columns);
-        }
-        let built = build(&new, documents, metadata, corrupt, execution)?;
-        let built: Vec<_> = new.into_iter().zip(built.into_iter().map(Arc::new)).collect();
-        // Paths that no document has, of which there is no end, are not kept.
-        let kept: Vec<_> = built.iter().filter(|(_, column)| !column.present.is_empty()).collect();
-        if !kept.is_empty() {
-            self.known.rcu(|known| {
-                let mut known = HashMap::clone(known);
-                known.extend(kept.iter().map(|(path, column)| ((*path).to_owned(), Arc::clone(column))));
-                known
-            });
-        }
-        columns.extend(built);
-        Ok(columns)
-    }
+/// How the values of a column lie in a file.
+#[derive(Clone, Copy, Debug)]
+enum Form {
+    /// An i64 for each document.
+    Integers(SectionKind),
+    /// A bit for each document; missing where all are 0.
+    Flags(SectionKind),
+    /// UTF-8 for each document: where each begins, and the bytes; missing where all are empty.
+    Strings(SectionKind, SectionKind),
 }
 
 impl Column {
-    /// Documents that have the field, whatever is in it.
-    pub(crate) fn present(&self) -> &RoaringBitmap {
-        &self.present
-    }
+    /// Every column, in the order of their sections in a file.
+    pub(crate) const ALL: [Self; 6] =
+        [Self::IntegerIds, Self::StringIds, Self::TextPresent, Self::Texts, Self::Metadata, Self::TextTruncated];
 
-    /// Documents in which the field is or holds null.
-    pub(crate) fn null(&self) -> &RoaringBitmap {
-        &self.null
-    }
-
-    /// Documents that hold `wanted`; null is not among the values.
-    pub(crate) fn equal(&self, wanted: &Scalar) -> &[u32] {
-        let start = self.values.partition_point(|value| value.order(wanted).is_lt());
-        let end = self.values.partition_point(|value| value.order(wanted).is_le());
-        self.between(start, end)
-    }
-
-    /// Documents that hold a text which begins with `prefix`; one may be there several times.
-    pub(crate) fn beginning_with(&self, prefix: &str) -> &[u32] {
-        let bound = Scalar::Text(prefix.to_owned());
-        let start = self.values.partition_point(|value| value.order(&bound).is_lt());
-        let begins = |value: &Scalar| matches!(value, Scalar::Text(text) if text.starts_with(prefix));
-        let length = self.values[start..].partition_point(begins);
-        self.between(start, start + length)
-    }
-
-    /// Documents that hold a value of the kind of `bound` on the asked side of it; one may be there several times.
-    pub(crate) fn compared(&self, comparison: Comparison, bound: &Scalar) -> &[u32] {
-        let first = self.values.partition_point(|value| value.rank() < bound.rank());
-        let last = self.values.partition_point(|value| value.rank() <= bound.rank());
-        let before = self.values.partition_point(|value| value.order(bound).is_lt());
-        let behind = self.values.partition_point(|value| value.order(bound).is_le());
-        match comparison {
-            Comparison::Greater => self.between(behind, last),
-            Comparison::GreaterOrEqual => self.between(before, last),
-            Comparison::Less => self.between(first, before),
-            Comparison::LessOrEqual => self.between(first, behind),
+    fn form(self) -> Form {
+        match self {
+            Self::IntegerIds => Form::Integers(SectionKind::IntegerIds),
+            Self::StringIds => Form::Strings(SectionKind::StringIdOffsets, SectionKind::StringIds),
+            Self::TextPresent => Form::Flags(SectionKind::TextPresent),
+            Self::Texts => Form::Strings(SectionKind::TextOffsets, SectionKind::Texts),
+            Self::Metadata => Form::Strings(SectionKind::MetadataOffsets, SectionKind::Metadata),
+            Self::TextTruncated => Form::Flags(SectionKind::TextTruncated),
         }
     }
 
-    /// The value at a place that [`Self::first`] tells.
-    pub(crate) fn value(&self, place: usize) -> Option<&Scalar> {
-        self.values.get(place)
+    /// The column that ids of this kind are in: the one that every segment has.
+    pub(crate) fn of_ids(kind: IdKind) -> Self {
+        match kind {
+            IdKind::Int => Self::IntegerIds,
+            IdKind::Str => Self::StringIds,
+        }
     }
 
-    /// The place of each document's first value: null and objects are none, and a list stands for its elements. Documents
-    /// behind the last that has one are left out.
-    pub(crate) fn first(&self) -> Arc<Vec<usize>> {
-        if let Some(known) = self.first.load_full() {
-            return known;
+    /// The section that its values are in.
+    pub(crate) fn section(self) -> SectionKind {
+        match self.form() {
+            Form::Integers(section) | Form::Flags(section) | Form::Strings(_, section) => section,
         }
-        let documents = self.documents.iter().max().map_or(0, |&last| last as usize + 1);
-        let mut first = vec![usize::MAX; documents];
-        for value in 0..self.values.len() {
-            for place in self.offsets[value]..self.offsets[value + 1] {
-                if !self.later.contains(place as u64) {
-                    first[self.documents[place] as usize] = value;
+    }
+
+    /// What is wrong with a string of this column, if something is.
+    pub(crate) fn problem(self, string: &[u8]) -> Option<&'static str> {
+        let Ok(text) = std::str::from_utf8(string) else { return Some("is not UTF-8") };
+        let is_object = || serde_json::from_str::<Map<String, serde_json::Value>>(text).is_ok();
+        let sound = self != Self::Metadata || text.is_empty() || is_object();
+        (!sound).then_some("is no JSON object")
+    }
+}
+
+/// One document's value.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Value<'a> {
+    Integer(i64),
+    Flag(bool),
+    String(&'a [u8]),
+}
+
+/// The values of several documents.
+#[derive(Clone, Copy, Debug)]
+enum View<'a> {
+    Integers(&'a [i64]),
+    Flags(&'a [u8]),
+    Strings(Strings<'a>),
+}
+
+/// The values of several documents in every column that there is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Views<'a>([Option<View<'a>>; Column::ALL.len()]);
+
+/// A column that grows.
+#[derive(Clone, Debug)]
+enum Buffer {
+    Integers(Vec<i64>),
+    Flags { bits: Vec<u8>, count: usize },
+    Strings(StringBuffer),
+}
+
+/// The columns of documents in memory.
+#[derive(Clone, Debug)]
+pub(crate) struct Buffers([Buffer; Column::ALL.len()]);
+
+impl Default for Buffers {
+    fn default() -> Self {
+        Self(Column::ALL.map(|column| match column.form() {
+            Form::Integers(_) => Buffer::Integers(Vec::new()),
+            Form::Flags(_) => Buffer::Flags { bits: Vec::new(), count: 0 },
+            Form::Strings(..) => Buffer::Strings(StringBuffer::default()),
+        }))
+    }
+}
+
+impl Buffers {
+    /// Appends a document: its value in each column, `None` for that of ids of another kind.
+    pub(crate) fn push<'a>(&mut self, value: impl Fn(Column) -> Option<Value<'a>>) {
+        for (column, buffer) in Column::ALL.into_iter().zip(&mut self.0) {
+            match (buffer, value(column)) {
+                (Buffer::Integers(integers), Some(Value::Integer(integer))) => integers.push(integer),
+                (Buffer::Flags { bits, count }, Some(Value::Flag(flag))) => {
+                    bits.resize(*count / 8 + 1, 0);
+                    bits[*count / 8] |= u8::from(flag) << (*count % 8);
+                    *count += 1;
+                }
+                (Buffer::Strings(strings), Some(Value::String(string))) => strings.push(string),
+                _ => {}
+            }
+        }
+    }
+
+    /// The id of a document.
+    pub(crate) fn integer(&self, column: Column, document: usize) -> Option<i64> {
+        match &self.0[column as usize] {
+            Buffer::Integers(integers) => integers.get(document).copied(),
+            _ => None,
+        }
+    }
+
+    /// A document's string; empty if there is none.
+    pub(crate) fn string(&self, column: Column, document: usize) -> &[u8] {
+        match &self.0[column as usize] {
+            Buffer::Strings(strings) => strings.view().get(document),
+            _ => &[],
+        }
+    }
+
+    /// Bytes of all strings.
+    pub(crate) fn bytes(&self) -> usize {
+        self.0.iter().map(|buffer| if let Buffer::Strings(strings) = buffer { strings.bytes() } else { 0 }).sum()
+    }
+
+    pub(crate) fn views(&self) -> Views<'_> {
+        let mut views = [None; Column::ALL.len()];
+        for (view, buffer) in views.iter_mut().zip(&self.0) {
+            *view = match buffer {
+                Buffer::Integers(integers) => (!integers.is_empty()).then_some(View::Integers(integers)),
+                Buffer::Flags { bits, .. } => (!bits.is_empty()).then_some(View::Flags(bits)),
+                Buffer::Strings(strings) => (!strings.is_empty()).then_some(View::Strings(strings.view())),
+            };
+        }
+        Views(views)
+    }
+}
+
+/// A column of several runs of documents, laid behind each other.
+#[derive(Debug)]
+enum JoinedColumn<'a> {
+    Integers(Vec<&'a [i64]>),
+    Flags { bits: Vec<u8>, count: usize },
+    Strings { offsets: Vec<u64>, pieces: Vec<&'a [u8]> },
+}
+
+/// The columns of a new segment: several runs of documents behind each other.
+#[derive(Debug)]
+pub(crate) struct Joined<'a>([JoinedColumn<'a>; Column::ALL.len()]);
+
+impl Default for Joined<'_> {
+    fn default() -> Self {
+        Self(Column::ALL.map(|column| match column.form() {
+            Form::Integers(_) => JoinedColumn::Integers(Vec::new()),
+            Form::Flags(_) => JoinedColumn::Flags { bits: Vec::new(), count: 0 },
+            Form::Strings(..) => JoinedColumn::Strings { offsets: vec![0], pieces: Vec::new() },
+        }))
+    }
+}
+
+impl<'a> Joined<'a> {
+    /// Appends the documents of `run`; `None` if the offsets of strings lead out of them.
+    pub(crate) fn extend(&mut self, views: &Views<'a>, run: &Range<usize>) -> Option<()> {
+        for (joined, view) in self.0.iter_mut().zip(views.0) {
+            match (joined, view) {
+                (JoinedColumn::Integers(pieces), Some(View::Integers(integers))) => {
+                    pieces.push(integers.get(run.clone())?);
+                }
+                (JoinedColumn::Integers(_), _) => {}
+                (JoinedColumn::Flags { bits, count }, view) => {
+                    let from = if let Some(View::Flags(from)) = view { from } else { &[] };
+                    copy_bits(bits, *count, from, run);
+                    *count += run.len();
+                }
+                (JoinedColumn::Strings { offsets, pieces }, Some(View::Strings(strings))) => {
+                    let bytes = append_ends(offsets, strings.offsets.get(run.start..=run.end)?)?;
+                    pieces.push(strings.bytes.get(bytes)?);
+                }
+                (JoinedColumn::Strings { offsets, .. }, _) => {
+                    let end = offsets.last().copied().unwrap_or_default();
+                    offsets.resize(offsets.len() + run.len(), end);
                 }
             }
         }
-        let first = Arc::new(first);
-        self.first.store(Some(Arc::clone(&first)));
-        first
+        Some(())
     }
 
-    /// Documents of the values `start..end`.
-    fn between(&self, start: usize, end: usize) -> &[u32] {
-        &self.documents[self.offsets[start]..self.offsets[end]]
+    /// All integers of a column.
+    pub(crate) fn integers(&self, column: Column) -> impl Iterator<Item = i64> {
+        let pieces =
+            if let JoinedColumn::Integers(pieces) = &self.0[column as usize] { pieces.as_slice() } else { &[] };
+        pieces.iter().copied().flatten().copied()
     }
-}
 
-/// What is found of one path, before it is sorted.
-#[derive(Default)]
-struct Found {
-    /// A value, its document, and whether that has another before.
-    pairs: Vec<(Scalar, u32, bool)>,
-    present: RoaringBitmap,
-    null: RoaringBitmap,
-}
-
-impl Found {
-    /// Notes what the path leads to in a document. A list stands for its elements, and objects have no value.
-    fn note(&mut self, value: &Value, document: u32) {
-        match value {
-            Value::Array(elements) => elements.iter().for_each(|element| self.note(element, document)),
-            Value::Null => {
-                self.null.insert(document);
-            }
-            value => {
-                let later = self.pairs.last().is_some_and(|&(_, last, _)| last == document);
-                self.pairs.extend(Scalar::from_json(value).map(|scalar| (scalar, document, later)));
-            }
+    /// Where the strings of a column begin, and their bytes in one piece.
+    pub(crate) fn strings(&self, column: Column) -> (&[u64], Vec<u8>) {
+        match &self.0[column as usize] {
+            JoinedColumn::Strings { offsets, pieces } => (offsets, pieces.concat()),
+            _ => (&[], Vec::new()),
         }
     }
 
-    fn sorted(mut self) -> Column {
-        self.pairs.sort_by(|one, other| one.0.order(&other.0).then((one.1, one.2).cmp(&(other.1, other.2))));
-        self.pairs.dedup_by(|one, kept| (&one.0, one.1) == (&kept.0, kept.1));
-        let mut column = Column { offsets: vec![0], present: self.present, null: self.null, ..Column::default() };
-        for (value, document, later) in self.pairs {
-            if later {
-                column.later.insert(column.documents.len() as u64);
+    /// The sections of a column, none if it holds nothing and is not `required`.
+    pub(crate) fn sections(&'a self, column: Column, required: bool) -> Vec<SectionData<'a>> {
+        match (column.form(), &self.0[column as usize]) {
+            (Form::Integers(section), JoinedColumn::Integers(pieces)) if required || !pieces.is_empty() => {
+                vec![SectionData { kind: section, pieces: pieces.iter().map(|piece| bytes_of(piece)).collect() }]
             }
-            if column.values.last() != Some(&value) {
-                column.values.push(value);
-                column.offsets.push(column.documents.len());
+            (Form::Flags(section), JoinedColumn::Flags { bits, .. })
+                if required || bits.iter().any(|&byte| byte != 0) =>
+            {
+                vec![SectionData::new(section, bits)]
             }
-            column.documents.push(document);
-            if let Some(end) = column.offsets.last_mut() {
-                *end = column.documents.len();
+            (Form::Strings(first, second), JoinedColumn::Strings { offsets, pieces })
+                if required || offsets.last() > Some(&0) =>
+            {
+                let bytes = SectionData { kind: second, pieces: pieces.clone() };
+                vec![SectionData::new(first, bytes_of(offsets)), bytes]
             }
+            _ => Vec::new(),
         }
-        column
     }
 }
 
-/// The column of each of `paths`, which ascend.
-fn build<S: AsRef<str>>(
-    paths: &[&str],
-    documents: u32,
-    metadata: impl Fn(u32) -> Result<Option<S>>,
-    corrupt: impl Fn(String) -> Error,
+/// Appends the bits of `run` to the `count` that are in `to`; zeros where there are none.
+fn copy_bits(to: &mut Vec<u8>, count: usize, from: &[u8], run: &Range<usize>) {
+    to.resize((count + run.len()).div_ceil(8), 0);
+    for (at, bit) in (count..).zip(run.clone()) {
+        to[at / 8] |= (from.get(bit / 8).copied().unwrap_or_default() >> (bit % 8) & 1) << (at % 8);
+    }
+}
+
+/// A column in a file.
+#[derive(Debug)]
+enum StoredColumn {
+    Integers(Numbers<i64>),
+    Flags(Numbers<u8>),
+    Strings(StringColumn),
+}
+
+/// The columns of an open segment.
+#[derive(Debug)]
+pub(crate) struct Columns([Option<StoredColumn>; Column::ALL.len()]);
+
+impl Columns {
+    /// Opens the columns that the file has. That of the ids must be there, and all ids must be UTF-8; other strings are
+    /// looked at when they are read.
+    pub(crate) fn open(container: &Container, documents: usize, ids: IdKind, execution: &Execution) -> Result<Self> {
+        let mut columns = Self([const { None }; Column::ALL.len()]);
+        for (column, stored) in Column::ALL.into_iter().zip(&mut columns.0) {
+            *stored = open(container, column, documents, execution)?;
+        }
+        let column = Column::of_ids(ids);
+        let corrupt = |problem: &str| container.corrupt(column.section().name(), problem);
+        match &columns.0[column as usize] {
+            None => return Err(corrupt("the section is missing")),
+            Some(StoredColumn::Strings(ids)) => {
+                let ids = ids.verified(execution)?;
+                for document in 0..documents {
+                    if document.is_multiple_of(STEP_DOCUMENTS) {
+                        execution.check()?;
+                    }
+                    if std::str::from_utf8(ids.get(document)).is_err() {
+                        return Err(corrupt("an id is not UTF-8"));
+                    }
+                }
+            }
+            Some(_) => {}
+        }
+        Ok(columns)
+    }
+
+    /// Whether any document has a value here that is not 0 or empty.
+    pub(crate) fn has(&self, column: Column) -> bool {
+        self.0[column as usize].is_some()
+    }
+
+    /// A document's integer, if there is one.
+    pub(crate) fn integer(&self, column: Column, document: usize) -> Option<i64> {
+        match &self.0[column as usize] {
+            Some(StoredColumn::Integers(integers)) => integers.get(document).copied(),
+            _ => None,
+        }
+    }
+
+    /// A document's flag; false if there is none.
+    pub(crate) fn flag(&self, column: Column, document: usize) -> bool {
+        match &self.0[column as usize] {
+            Some(StoredColumn::Flags(bits)) => {
+                bits.get(document / 8).is_some_and(|byte| byte >> (document % 8) & 1 == 1)
+            }
+            _ => false,
+        }
+    }
+
+    /// A document's string; empty if there is none.
+    ///
+    /// # Errors
+    /// [`crate::Error::Corrupt`].
+    pub(crate) fn string(&self, column: Column, document: usize) -> Result<&[u8]> {
+        match &self.0[column as usize] {
+            Some(StoredColumn::Strings(strings)) => strings.get(document),
+            _ => Ok(&[]),
+        }
+    }
+
+    /// All values, for a caller that has verified the file.
+    pub(crate) fn as_they_are(&self) -> Views<'_> {
+        let mut views = [None; Column::ALL.len()];
+        for (view, stored) in views.iter_mut().zip(&self.0) {
+            *view = stored.as_ref().map(|stored| match stored {
+                StoredColumn::Integers(integers) => View::Integers(integers),
+                StoredColumn::Flags(bits) => View::Flags(bits),
+                StoredColumn::Strings(strings) => View::Strings(strings.as_they_are()),
+            });
+        }
+        Views(views)
+    }
+}
+
+fn open(
+    container: &Container,
+    column: Column,
+    documents: usize,
     execution: &Execution,
-) -> Result<Vec<Column>> {
-    let mut found: Vec<Found> = paths.iter().map(|_| Found::default()).collect();
-    for document in 0..documents {
-        if document.is_multiple_of(STEP_DOCUMENTS) {
-            execution.check()?;
+) -> Result<Option<StoredColumn>> {
+    let check = |length: usize, expected: usize| {
+        let problem = "its length is not that of the documents";
+        if length == expected { Ok(()) } else { Err(container.corrupt(column.section().name(), problem)) }
+    };
+    Ok(match column.form() {
+        Form::Integers(section) => {
+            let integers = container.optional(section, execution)?;
+            integers.as_ref().map_or(Ok(()), |integers: &Numbers<i64>| check(integers.len(), documents))?;
+            integers.map(StoredColumn::Integers)
         }
-        let Some(json) = metadata(document)? else { continue };
-        let fields = pick(json.as_ref(), paths)
-            .map_err(|error| corrupt(format!("that of document {document} is no JSON object: {error}")))?;
-        for (name, value) in &fields {
-            for (at, rest) in after_each(paths, name) {
-                follow(value, rest, &mut |value| {
-                    found[at].present.insert(document);
-                    found[at].note(value, document);
-                });
-            }
+        Form::Flags(section) => {
+            let bits = container.optional(section, execution)?;
+            bits.as_ref().map_or(Ok(()), |bits: &Numbers<u8>| check(bits.len(), documents.div_ceil(8)))?;
+            bits.map(StoredColumn::Flags)
         }
-    }
-    let sorted = found.into_iter().map(|found| {
-        execution.check()?;
-        Ok(found.sorted())
-    });
-    sorted.collect()
-}
-
-/// Gives `found` all values to which `rest`, what is left of a path behind a name, leads from the value of that name.
-///
-/// Names may have dots themselves, so each name is taken off the path as a whole. A list leads where its elements do.
-fn follow(value: &Value, rest: &str, found: &mut impl FnMut(&Value)) {
-    let Some(path) = rest.strip_prefix('.') else { return found(value) };
-    match value {
-        Value::Array(elements) => elements.iter().for_each(|element| follow(element, rest, found)),
-        Value::Object(fields) => {
-            for (name, value) in fields {
-                if let Some(rest) = after(path, name) {
-                    follow(value, rest, found);
-                }
-            }
+        Form::Strings(offsets, bytes) => {
+            StringColumn::open(container, offsets, bytes, documents, execution)?.map(StoredColumn::Strings)
         }
-        _ => {}
-    }
-}
-
-/// What is left of a path that begins with a name: nothing, or a dot and names.
-fn after<'p>(path: &'p str, name: &str) -> Option<&'p str> {
-    path.strip_prefix(name).filter(|rest| rest.is_empty() || rest.starts_with('.'))
-}
-
-/// Those of `paths`, which ascend, that begin with a name, by position, and what is left of each.
-fn after_each<'p>(paths: &[&'p str], name: &str) -> impl Iterator<Item = (usize, &'p str)> {
-    let first = paths.partition_point(|&path| path < name);
-    let beginning = paths[first..].iter().take_while(move |path| path.starts_with(name));
-    beginning.enumerate().filter_map(move |(at, path)| Some((first + at, after(path, name)?)))
-}
-
-/// The fields of a JSON object that `paths`, which ascend, begin with; the others are passed over.
-fn pick(json: &str, paths: &[&str]) -> serde_json::Result<Map<String, Value>> {
-    let mut deserializer = serde_json::Deserializer::from_str(json);
-    let fields = Pick(paths).deserialize(&mut deserializer)?;
-    deserializer.end()?;
-    Ok(fields)
-}
-
-struct Pick<'a>(&'a [&'a str]);
-
-impl<'de> DeserializeSeed<'de> for Pick<'_> {
-    type Value = Map<String, Value>;
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> std::result::Result<Self::Value, D::Error> {
-        deserializer.deserialize_map(self)
-    }
-}
-
-impl<'de> Visitor<'de> for Pick<'_> {
-    type Value = Map<String, Value>;
-
-    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("an object")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> std::result::Result<Self::Value, A::Error> {
-        let mut fields = Map::new();
-        while let Some(name) = map.next_key::<std::borrow::Cow<'de, str>>()? {
-            if after_each(self.0, &name).next().is_some() {
-                // Of several fields of one name the last one counts, as everywhere in JSON.
-                fields.insert(name.into_owned(), map.next_value()?);
-            } else {
-                map.next_value::<IgnoredAny>()?;
-            }
-        }
-        Ok(fields)
-    }
+    })
 }
 
 #[cfg(test)]
@@ -313,33 +398,46 @@ mod tests {
     use super::*;
 
     #[test]
-    fn broken_metadata_is_an_error() {
-        let (columns, execution) = (Columns::default(), Execution::undisturbed());
-        for json in ["{", "[]", "{} x", r#"{"a": }"#] {
-            let found = columns.get(&BTreeSet::from(["a"]), 1, |_| Ok(Some(json)), Error::invalid, &execution);
-            assert!(found.is_err(), "{json}");
+    fn the_table_has_every_column_once() {
+        for (position, column) in Column::ALL.into_iter().enumerate() {
+            assert_eq!(column as usize, position);
+            assert!(Column::ALL[..position].iter().all(|other| other.section() != column.section()));
+            assert!(column.section().optional() || [IdKind::Int, IdKind::Str].map(Column::of_ids).contains(&column));
         }
     }
 
     #[test]
-    fn columns_are_built_once_and_only_kept_if_there_is_something() {
-        let (columns, execution) = (Columns::default(), Execution::undisturbed());
-        let get = |paths: &[&str], json| {
-            let paths = paths.iter().copied().collect();
-            let found = columns.get(&paths, 1, |_| Ok(Some(json)), Error::invalid, &execution).expect("JSON");
-            assert_eq!(found.len(), paths.len());
-        };
-        get(&["a", "a.b", "c"], r#"{"a": {"b": []}}"#);
-        get(&["a", "a.b"], "no JSON: it is not read again");
-        let known: BTreeSet<String> = columns.known.load().keys().cloned().collect();
-        assert_eq!(known, BTreeSet::from(["a".to_owned(), "a.b".to_owned()]));
-    }
-
-    #[test]
-    fn building_can_be_interrupted() {
-        let execution = Execution::undisturbed();
-        execution.stop_flag().store(true, std::sync::atomic::Ordering::Relaxed);
-        let found = Columns::default().get(&BTreeSet::from(["a"]), 1, |_| Ok(None::<&str>), Error::invalid, &execution);
-        assert!(matches!(found, Err(Error::Interrupted)));
+    fn values_survive_their_way_into_a_segment() {
+        let mut buffers = Buffers::default();
+        for number in 0..21_u8 {
+            let text = format!("{number}").repeat(usize::from(number % 3));
+            buffers.push(|column| match column {
+                Column::IntegerIds => Some(Value::Integer(i64::from(number))),
+                Column::StringIds => None,
+                Column::TextPresent => Some(Value::Flag(number % 3 == 1)),
+                Column::TextTruncated => Some(Value::Flag(false)),
+                Column::Texts => Some(Value::String(text.as_bytes())),
+                Column::Metadata => Some(Value::String(b"")),
+            });
+        }
+        let (views, mut joined) = (buffers.views(), Joined::default());
+        for run in [3..4, 7..18, 20..21] {
+            joined.extend(&views, &run).expect("inside");
+        }
+        let kept: Vec<u8> = (3..4).chain(7..18).chain(20..21).collect();
+        assert!(joined.integers(Column::IntegerIds).eq(kept.iter().map(|&number| i64::from(number))));
+        let (offsets, bytes) = joined.strings(Column::Texts);
+        let texts = Strings { offsets, bytes: &bytes };
+        for (document, number) in kept.iter().enumerate() {
+            assert_eq!(texts.get(document), format!("{number}").repeat(usize::from(number % 3)).as_bytes());
+        }
+        let JoinedColumn::Flags { bits, count } = &joined.0[Column::TextPresent as usize] else { panic!("flags") };
+        assert_eq!(*count, kept.len());
+        for (document, number) in kept.iter().enumerate() {
+            assert_eq!(bits[document / 8] >> (document % 8) & 1 == 1, number % 3 == 1);
+        }
+        let written = Column::ALL.map(|column| joined.sections(column, false).len());
+        assert_eq!(written, [1, 0, 1, 2, 0, 0], "what holds nothing is left out");
+        assert_eq!(joined.sections(Column::Metadata, true).len(), 2);
     }
 }

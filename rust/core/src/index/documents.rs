@@ -3,7 +3,8 @@
 use latewood_kernels::DocumentCodes;
 use roaring::RoaringBitmap;
 
-use super::{Filter, Snapshot};
+use super::filter::Filter;
+use super::snapshot::Snapshot;
 use crate::error::{Error, Result};
 use crate::ids::{Id, IdRef};
 use crate::parallel::Execution;
@@ -21,6 +22,16 @@ pub struct Location {
 }
 
 impl Snapshot {
+    /// Where the document with this id is.
+    #[must_use]
+    pub fn find<'a>(&self, id: impl Into<IdRef<'a>>) -> Option<Location> {
+        let id = id.into();
+        // Documents that are asked for are more often young than old.
+        self.segments.iter().enumerate().rev().find_map(|(position, segment)| {
+            segment.find(id).map(|ordinal| Location { segment: position as u32, ordinal })
+        })
+    }
+
     /// Where the document with this id is, if the index has it.
     ///
     /// # Errors
@@ -104,6 +115,12 @@ impl Snapshot {
     pub fn text_and_metadata(&self, at: Location) -> Result<(Option<String>, Option<String>)> {
         let segment = &self.segments[at.segment as usize];
         Ok((segment.text(at.ordinal)?, segment.metadata(at.ordinal)?))
+    }
+
+    /// Token vectors of all these documents.
+    pub fn tokens_of(&self, documents: impl IntoIterator<Item = Location>) -> u64 {
+        let tokens = |at: Location| self.segments[at.segment as usize].token_range(at.ordinal).len() as u64;
+        documents.into_iter().map(tokens).sum()
     }
 
     /// The codes of the document at `at`.

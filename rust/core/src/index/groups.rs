@@ -3,17 +3,16 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::columns::Column;
-use super::filter;
-use super::scalar::Scalar;
-use super::{Location, Snapshot};
+use super::documents::Location;
+use super::filter::{self, FieldValues, Scalar};
+use super::snapshot::Snapshot;
 use crate::error::Result;
 use crate::parallel::Execution;
 
 /// The groups that the values of a metadata field make of a snapshot's documents.
 #[derive(Debug)]
 pub(crate) struct Groups {
-    segments: Vec<(Arc<Column>, Arc<Vec<usize>>)>,
+    segments: Vec<(Arc<FieldValues>, Arc<Vec<usize>>)>,
 }
 
 /// What all documents of one group have in common. Numbers are the same if their exact values are, `1` and `1.0`.
@@ -34,10 +33,10 @@ impl Groups {
         let path = filter::path(field);
         let mut segments = Vec::with_capacity(snapshot.segments.len());
         for segment in &snapshot.segments {
-            let columns = segment.columns(&BTreeSet::from([path]), execution)?;
-            segments.extend(columns.into_values().map(|column| {
-                let first = column.first();
-                (column, first)
+            let fields = segment.fields(&BTreeSet::from([path]), execution)?;
+            segments.extend(fields.into_values().map(|field| {
+                let first = field.first();
+                (field, first)
             }));
         }
         Ok(Self { segments })
@@ -45,8 +44,8 @@ impl Groups {
 
     /// The group of a document.
     pub(crate) fn of(&self, at: Location) -> Group<'_> {
-        let (column, first) = &self.segments[at.segment as usize];
-        let value = first.get(at.ordinal as usize).and_then(|&place| column.value(place));
+        let (field, first) = &self.segments[at.segment as usize];
+        let value = first.get(at.ordinal as usize).and_then(|&place| field.value(place));
         value.map_or(Group::Alone(at), Group::Value)
     }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::Serialize;
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::snapshot::Snapshot;
 use crate::codec::{CodecOptions, CodecParameters};
@@ -37,8 +37,6 @@ pub struct Info {
     pub codec: Option<CodecParameters>,
     /// What is remembered of the encoder.
     pub encoder: Option<Value>,
-    /// Settings that are kept with the index.
-    pub settings: Map<String, Value>,
     /// Bytes of all files of this generation but its manifest.
     pub bytes: u64,
     /// `bytes` without texts and metadata, for each token vector; `None` without one.
@@ -82,7 +80,6 @@ impl Info {
             codec_options: snapshot.codec_options().clone(),
             codec: snapshot.codec.as_deref().map(|codec| codec.parameters().clone()),
             encoder: snapshot.encoder().cloned(),
-            settings: snapshot.settings().clone(),
             bytes,
             bytes_per_token: (tokens > 0).then(|| (bytes - users) as f64 / tokens as f64),
             bytes_by_section: sections,

@@ -100,7 +100,7 @@ impl Writer {
             }
             self.publish(execution)?;
         }
-        garbage::collect(self.storage(), &[&self.base]);
+        garbage::collect(self.storage(), &[self.base.manifest()]);
         Ok(self.base.generation)
     }
 
@@ -128,7 +128,7 @@ impl Writer {
         let sources: Vec<_> = segments.iter().zip(&dead).map(|(segment, dead)| segment.source(dead)).collect();
         let (name, shape, kind) = (self.new_file(Data::Segment), self.shape(), self.kind());
         let merged = write_segment(self.storage(), &name, shape, kind, &sources, execution)
-            .and_then(|entry| Segment::open(self.storage(), &entry, shape, kind));
+            .and_then(|entry| Segment::open(self.storage(), &entry, shape, kind, execution));
         match merged {
             Ok(segment) => Ok(Some(OpenSegment::new(Arc::new(segment)))),
             Err(error) => {

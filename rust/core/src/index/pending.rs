@@ -4,12 +4,11 @@ use std::collections::HashMap;
 
 use roaring::RoaringBitmap;
 
-use super::columns::Columns;
-use super::filter::Filter;
+use super::batch::Batch;
+use super::columns::{Buffers, Column};
+use super::filter::{Fields, Filter};
 use super::segment::{Segment, are_finite};
-use super::segment_writer::{Ids, Source};
-use super::strings::StringBuffer;
-use super::writer::Batch;
+use super::segment_writer::Source;
 use crate::codec::{Codec, CodecOptions, EncodedTokens};
 use crate::error::{Error, Result};
 use crate::ids::{Id, IdKind};
@@ -21,8 +20,7 @@ use crate::tokens::TokenMatrix;
 pub(super) struct Pending {
     /// Ordinals of those that are not deleted.
     places: HashMap<Id, u32>,
-    integers: Vec<i64>,
-    strings: StringBuffer,
+    columns: Buffers,
     offsets: Vec<u64>,
     /// `[tokens, dim]`, of documents that are not encoded yet.
     vectors: Vec<f32>,
@@ -31,10 +29,6 @@ pub(super) struct Pending {
     centroids: Vec<u16>,
     cell_offsets: Vec<u32>,
     cells: Vec<u16>,
-    present: Vec<u8>,
-    texts: StringBuffer,
-    metadata: StringBuffer,
-    truncated: Vec<u8>,
     dead: RoaringBitmap,
 }
 
@@ -42,8 +36,7 @@ impl Default for Pending {
     fn default() -> Self {
         Self {
             places: HashMap::new(),
-            integers: Vec::new(),
-            strings: StringBuffer::default(),
+            columns: Buffers::default(),
             offsets: vec![0],
             vectors: Vec::new(),
             codes: Vec::new(),
@@ -51,10 +44,6 @@ impl Default for Pending {
             centroids: Vec::new(),
             cell_offsets: vec![0],
             cells: Vec::new(),
-            present: Vec::new(),
-            texts: StringBuffer::default(),
-            metadata: StringBuffer::default(),
-            truncated: Vec::new(),
             dead: RoaringBitmap::new(),
         }
     }
@@ -77,7 +66,7 @@ impl Pending {
 
     /// Bytes of codes, texts and metadata.
     pub(super) fn bytes(&self) -> usize {
-        self.codes.len() + self.strings.bytes() + self.texts.bytes() + self.metadata.bytes()
+        self.codes.len() + self.columns.bytes()
     }
 
     /// Vectors that wait for a codec, `[tokens, dim]`.
@@ -97,15 +86,16 @@ impl Pending {
 
     /// Documents that the filter lets through and that are not deleted.
     pub(super) fn matching(&self, filter: &Filter, execution: &Execution) -> Result<RoaringBitmap> {
-        let texts = self.metadata.view();
         // It was text when it came in, empty where there was none.
-        let metadata =
-            |ordinal: u32| Ok(std::str::from_utf8(texts.get(ordinal as usize)).ok().filter(|json| !json.is_empty()));
+        let metadata = |ordinal: u32| {
+            let json = std::str::from_utf8(self.columns.string(Column::Metadata, ordinal as usize));
+            Ok(json.ok().filter(|json| !json.is_empty()))
+        };
         let documents = self.documents() as u32;
-        let columns = Columns::default().get(&filter.paths(), documents, metadata, Error::invalid, execution)?;
+        let fields = Fields::default().get(&filter.paths(), documents, metadata, Error::invalid, execution)?;
         let mut living = RoaringBitmap::new();
         living.insert_range(0..documents);
-        filter.matching(&columns, &(living - &self.dead), execution)
+        filter.matching(&fields, &(living - &self.dead), execution)
     }
 
     /// Deletes documents by their ordinals.
@@ -117,32 +107,15 @@ impl Pending {
 
     /// Appends documents, whose ids must be new, as vectors or, with `encoded`, as codes.
     pub(super) fn push(&mut self, batch: Batch<'_>, encoded: Option<EncodedTokens>) {
-        let Batch { ids, tokens, texts, metadata, truncated } = batch;
         let first = self.documents();
-        self.present.resize((first + ids.len()).div_ceil(8), 0);
-        self.truncated.resize(self.present.len(), 0);
-        for (item, id) in ids.into_iter().enumerate() {
-            let ordinal = first + item;
-            match &id {
-                Id::Int(value) => self.integers.push(*value),
-                Id::Str(value) => self.strings.push(value.as_bytes()),
-            }
-            self.places.insert(id, ordinal as u32);
-            self.offsets.push(self.tokens() + tokens.item_tokens(item) as u64);
-            let text = texts.as_ref().and_then(|texts| texts[item].as_deref());
-            if text.is_some() {
-                self.present[ordinal / 8] |= 1 << (ordinal % 8);
-            }
-            self.texts.push(text.unwrap_or_default().as_bytes());
-            let metadata = metadata.as_ref().and_then(|metadata| metadata[item].as_deref());
-            self.metadata.push(metadata.unwrap_or_default().as_bytes());
-            if truncated.as_ref().is_some_and(|truncated| truncated[item]) {
-                self.truncated[ordinal / 8] |= 1 << (ordinal % 8);
-            }
+        for item in 0..batch.ids.len() {
+            self.columns.push(|column| batch.value(column, item));
+            self.offsets.push(self.tokens() + batch.tokens.item_tokens(item) as u64);
         }
+        self.places.extend(batch.ids.into_iter().zip(first as u32..));
         match encoded {
             Some(encoded) => self.push_codes(first, encoded),
-            None => self.vectors.extend_from_slice(tokens.values()),
+            None => self.vectors.extend_from_slice(batch.tokens.values()),
         }
     }
 
@@ -200,14 +173,15 @@ impl Pending {
     }
 
     fn id(&self, kind: IdKind, document: usize) -> Id {
+        let column = Column::of_ids(kind);
         match kind {
-            IdKind::Int => Id::Int(self.integers.get(document).copied().unwrap_or_default()),
-            IdKind::Str => Id::Str(String::from_utf8_lossy(self.strings.view().get(document)).into_owned()),
+            IdKind::Int => Id::Int(self.columns.integer(column, document).unwrap_or_default()),
+            IdKind::Str => Id::Str(String::from_utf8_lossy(self.columns.string(column, document)).into_owned()),
         }
     }
 
     /// All documents, for a new segment.
-    pub(super) fn source(&self, id_kind: IdKind, residual: bool) -> Source<'_> {
+    pub(super) fn source(&self, residual: bool) -> Source<'_> {
         Source {
             offsets: &self.offsets,
             codes: &self.codes,
@@ -215,13 +189,7 @@ impl Pending {
             centroids: &self.centroids,
             cell_offsets: if residual { &self.cell_offsets } else { &[] },
             cells: &self.cells,
-            ids: match id_kind {
-                IdKind::Int => Ids::Int(&self.integers),
-                IdKind::Str => Ids::Str(self.strings.view()),
-            },
-            texts: Some((&self.present, self.texts.view())),
-            metadata: Some(self.metadata.view()),
-            truncated: Some(&self.truncated),
+            columns: self.columns.views(),
             dead: &self.dead,
         }
     }

@@ -6,7 +6,8 @@
 use crate::error::{Error, Result};
 use crate::format::section::SectionKind;
 use crate::format::{Blocks, Container, Sound};
-use crate::storage::Column;
+use crate::parallel::Execution;
+use crate::storage::Numbers;
 
 use super::strings::check_offsets;
 
@@ -70,21 +71,26 @@ impl PostingData {
 #[derive(Debug)]
 pub(crate) struct Postings {
     container: Container,
-    centroids: Column<u16>,
-    lengths: Column<u32>,
-    offsets: Column<u64>,
+    centroids: Numbers<u16>,
+    lengths: Numbers<u32>,
+    offsets: Numbers<u64>,
     bytes: Blocks<u8>,
     documents: u32,
 }
 
 impl Postings {
     /// Opens the lists and checks their directory; the lists themselves are checked whenever they are read.
-    pub(crate) fn open(container: &Container, documents: u32, centroid_count: usize) -> Result<Self> {
+    pub(crate) fn open(
+        container: &Container,
+        documents: u32,
+        centroid_count: usize,
+        execution: &Execution,
+    ) -> Result<Self> {
         let postings = Self {
-            centroids: container.required(SectionKind::PostingCentroids)?,
-            lengths: container.required(SectionKind::PostingLengths)?,
-            offsets: container.required(SectionKind::PostingOffsets)?,
-            bytes: Blocks::open(container, SectionKind::Postings, Sound::anything())?,
+            centroids: container.required(SectionKind::PostingCentroids, execution)?,
+            lengths: container.required(SectionKind::PostingLengths, execution)?,
+            offsets: container.required(SectionKind::PostingOffsets, execution)?,
+            bytes: Blocks::open(container, SectionKind::Postings, Sound::anything(), execution)?,
             container: container.clone(),
             documents,
         };

@@ -6,23 +6,22 @@ use std::sync::Arc;
 
 use latewood_kernels::DocumentCodes;
 use roaring::RoaringBitmap;
-use serde_json::{Map, Value};
 
-use super::columns::{self, Columns};
-use super::filter::Filter;
+use super::columns::{Column, Columns};
+use super::filter::{FieldValues, Fields, Filter};
 use super::id_table;
 use super::postings::Postings;
-use super::segment_writer::{Ids, SegmentParameters, Shape, Source};
-use super::strings::{StringColumn, check_offsets};
+use super::segment_writer::{SegmentParameters, Shape, Source};
+use super::strings::check_offsets;
 use super::tombstones;
 use crate::codec::MAX_CENTROIDS;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::format::header::FileKind;
 use crate::format::section::SectionKind;
 use crate::format::{Blocks, Container, SegmentEntry, Sound};
 use crate::ids::{Id, IdKind, IdRef};
 use crate::parallel::Execution;
-use crate::storage::{Column, Storage};
+use crate::storage::{Numbers, Storage};
 
 /// A segment of a snapshot.
 ///
@@ -41,48 +40,47 @@ struct SegmentData {
     documents: u32,
     tokens: u64,
     row_bytes: usize,
-    offsets: Column<u64>,
+    offsets: Numbers<u64>,
     codes: Blocks<u8>,
     gains: Blocks<u16>,
     cells: Option<CellSections>,
-    ids: IdColumn,
-    id_table: Column<u32>,
-    texts: Option<(Column<u8>, StringColumn)>,
-    metadata: Option<StringColumn>,
-    truncated: Option<Column<u8>>,
+    ids: IdKind,
+    id_table: Numbers<u32>,
     columns: Columns,
+    /// Of the metadata.
+    fields: Fields,
 }
 
 /// What a segment of the residual codec knows of its documents' centroids.
 #[derive(Debug)]
 struct CellSections {
     centroids: Blocks<u16>,
-    offsets: Column<u32>,
+    offsets: Numbers<u32>,
     cells: Blocks<u16>,
     postings: Postings,
 }
 
-#[derive(Debug)]
-enum IdColumn {
-    Int(Column<i64>),
-    Str(StringColumn),
-}
-
 impl Segment {
     /// Opens a segment, with the deletions of its manifest entry, and checks everything that later reads rely on.
-    pub(crate) fn open(storage: &dyn Storage, entry: &SegmentEntry, shape: Shape, ids: IdKind) -> Result<Self> {
-        let data = SegmentData::open(storage, entry, shape, ids)?;
+    pub(crate) fn open(
+        storage: &dyn Storage,
+        entry: &SegmentEntry,
+        shape: Shape,
+        ids: IdKind,
+        execution: &Execution,
+    ) -> Result<Self> {
+        let data = SegmentData::open(storage, entry, shape, ids, execution)?;
         let mut segment = Self { data: Arc::new(data), entry: entry.clone(), tombstones: RoaringBitmap::new() };
-        segment.tombstones = tombstones::open(storage, entry)?;
+        segment.tombstones = tombstones::open(storage, entry, execution)?;
         Ok(segment)
     }
 
     /// The same documents under another manifest entry of the same file, with its deletions.
-    pub(crate) fn reopen(&self, storage: &dyn Storage, entry: &SegmentEntry) -> Result<Self> {
+    pub(crate) fn reopen(&self, storage: &dyn Storage, entry: &SegmentEntry, execution: &Execution) -> Result<Self> {
         let tombstones = if self.entry.tombstones == entry.tombstones {
             self.tombstones.clone()
         } else {
-            tombstones::open(storage, entry)?
+            tombstones::open(storage, entry, execution)?
         };
         Ok(Self { data: Arc::clone(&self.data), entry: entry.clone(), tombstones })
     }
@@ -204,11 +202,13 @@ impl Segment {
     /// The id of a document.
     #[must_use]
     pub fn id(&self, ordinal: u32) -> Id {
-        match &self.data.ids {
-            IdColumn::Int(ids) => Id::Int(ids.get(ordinal as usize).copied().unwrap_or_default()),
+        let (columns, column) = (&self.data.columns, Column::of_ids(self.data.ids));
+        match self.data.ids {
+            IdKind::Int => Id::Int(columns.integer(column, ordinal as usize).unwrap_or_default()),
             // `open` has seen that all ids are UTF-8.
-            IdColumn::Str(ids) => {
-                Id::Str(String::from_utf8_lossy(ids.get(ordinal as usize).unwrap_or_default()).into_owned())
+            IdKind::Str => {
+                let id = columns.string(column, ordinal as usize).unwrap_or_default();
+                Id::Str(String::from_utf8_lossy(id).into_owned())
             }
         }
     }
@@ -218,13 +218,11 @@ impl Segment {
     pub fn find<'a>(&self, id: impl Into<IdRef<'a>>) -> Option<u32> {
         let id = id.into();
         let mut candidates = id_table::candidates(&self.data.id_table, id_table::hash(id));
-        let found = match (&self.data.ids, id) {
-            (IdColumn::Int(ids), IdRef::Int(id)) => candidates.find(|&ordinal| ids.get(ordinal as usize) == Some(&id)),
-            (IdColumn::Str(ids), IdRef::Str(id)) => {
-                candidates.find(|&ordinal| ids.get(ordinal as usize).is_ok_and(|known| known == id.as_bytes()))
-            }
-            _ => None,
-        };
+        let (columns, column) = (&self.data.columns, Column::of_ids(id.kind()));
+        let found = candidates.find(|&ordinal| match id {
+            IdRef::Int(id) => columns.integer(column, ordinal as usize) == Some(id),
+            IdRef::Str(id) => columns.string(column, ordinal as usize).is_ok_and(|known| known == id.as_bytes()),
+        });
         found.filter(|&ordinal| !self.tombstones.contains(ordinal))
     }
 
@@ -233,12 +231,8 @@ impl Segment {
     /// # Errors
     /// [`crate::Error::Corrupt`].
     pub fn text(&self, ordinal: u32) -> Result<Option<String>> {
-        let Some((present, texts)) = self.data.texts.as_ref() else { return Ok(None) };
-        let bits = present.get(ordinal as usize / 8).copied().unwrap_or_default();
-        if bits >> (ordinal % 8) & 1 == 0 {
-            return Ok(None);
-        }
-        self.utf8(SectionKind::Texts, ordinal, texts.get(ordinal as usize)?).map(Some)
+        let present = self.data.columns.flag(Column::TextPresent, ordinal as usize);
+        if present { self.string(Column::Texts, ordinal).map(Some) } else { Ok(None) }
     }
 
     /// The metadata of a document, a JSON object, if some was given.
@@ -246,16 +240,28 @@ impl Segment {
     /// # Errors
     /// [`crate::Error::Corrupt`].
     pub fn metadata(&self, ordinal: u32) -> Result<Option<String>> {
-        let Some(metadata) = self.data.metadata.as_ref() else { return Ok(None) };
-        let json = metadata.get(ordinal as usize)?;
-        if json.is_empty() { Ok(None) } else { self.utf8(SectionKind::Metadata, ordinal, json).map(Some) }
+        let json = self.string(Column::Metadata, ordinal)?;
+        Ok(Some(json).filter(|json| !json.is_empty()))
     }
 
     /// A copy, which stays UTF-8 whatever becomes of the file under the map.
-    fn utf8(&self, section: SectionKind, ordinal: u32, bytes: &[u8]) -> Result<String> {
-        let problem =
-            |_| self.data.container.corrupt(section.name(), format!("that of document {ordinal} is not UTF-8"));
-        String::from_utf8(bytes.to_vec()).map_err(problem)
+    fn string(&self, column: Column, ordinal: u32) -> Result<String> {
+        let bytes = self.data.columns.string(column, ordinal as usize)?.to_vec();
+        String::from_utf8(bytes).map_err(|_| self.corrupt_value(column, ordinal, "is not UTF-8"))
+    }
+
+    fn corrupt_value(&self, column: Column, ordinal: u32, problem: &str) -> Error {
+        self.data.container.corrupt(column.section().name(), format!("that of document {ordinal} {problem}"))
+    }
+
+    /// Checks that the values of a document are what those of their columns must be.
+    pub(crate) fn check_columns(&self, ordinal: u32) -> Result<()> {
+        for column in Column::ALL {
+            if let Some(problem) = column.problem(self.data.columns.string(column, ordinal as usize)?) {
+                return Err(self.corrupt_value(column, ordinal, problem));
+            }
+        }
+        Ok(())
     }
 
     /// Deleted documents.
@@ -267,15 +273,13 @@ impl Segment {
     /// Whether the encoder cut the text of a document: its token vectors do not stand for all of it.
     #[must_use]
     pub fn is_truncated(&self, ordinal: u32) -> bool {
-        let at = ordinal as usize;
-        ordinal < self.data.documents
-            && self.data.truncated.as_ref().is_some_and(|truncated| truncated[at / 8] >> (at % 8) & 1 == 1)
+        ordinal < self.data.documents && self.data.columns.flag(Column::TextTruncated, ordinal as usize)
     }
 
     /// How many documents that are not deleted have a text that their encoder cut.
     #[must_use]
     pub fn live_truncated(&self) -> u64 {
-        if self.data.truncated.is_none() {
+        if !self.data.columns.has(Column::TextTruncated) {
             return 0;
         }
         let living = (0..self.data.documents).filter(|&ordinal| !self.tombstones.contains(ordinal));
@@ -288,36 +292,24 @@ impl Segment {
     /// [`crate::Error::Corrupt`] if the metadata of a document is not JSON, [`crate::Error::Interrupted`].
     pub fn matching(&self, filter: &Filter, execution: &Execution) -> Result<RoaringBitmap> {
         let data = &*self.data;
-        let columns = self.columns(&filter.paths(), execution)?;
+        let fields = self.fields(&filter.paths(), execution)?;
         let mut living = RoaringBitmap::new();
         living.insert_range(0..data.documents);
-        filter.matching(&columns, &(living - &self.tombstones), execution)
+        filter.matching(&fields, &(living - &self.tombstones), execution)
     }
 
-    /// The column of each of these paths.
+    /// The values of each of these fields.
     ///
     /// # Errors
     /// As [`Self::matching`].
-    pub(crate) fn columns<'p>(
+    pub(crate) fn fields<'p>(
         &self,
         paths: &BTreeSet<&'p str>,
         execution: &Execution,
-    ) -> Result<HashMap<&'p str, Arc<columns::Column>>> {
+    ) -> Result<HashMap<&'p str, Arc<FieldValues>>> {
         let data = &*self.data;
         let corrupt = |problem| data.container.corrupt(SectionKind::Metadata.name(), problem);
-        data.columns.get(paths, data.documents, |ordinal| self.metadata(ordinal), corrupt, execution)
-    }
-
-    /// Checks that the metadata of a document is a JSON object.
-    pub(crate) fn check_metadata(&self, ordinal: u32) -> Result<()> {
-        let json = self.metadata(ordinal)?;
-        match json.as_deref().map(serde_json::from_str::<Map<String, Value>>) {
-            Some(Err(_)) => {
-                let problem = format!("that of document {ordinal} is no JSON object");
-                Err(self.data.container.corrupt(SectionKind::Metadata.name(), problem))
-            }
-            _ => Ok(()),
-        }
+        data.fields.get(paths, data.documents, |ordinal| self.metadata(ordinal), corrupt, execution)
     }
 
     /// All documents, for a new segment; `dead` are those to leave out. The caller has verified the file.
@@ -330,23 +322,23 @@ impl Segment {
             centroids: data.cells.as_ref().map_or(&[], |sections| sections.centroids.as_they_are()),
             cell_offsets: self.cell_offsets(),
             cells: data.cells.as_ref().map_or(&[], |sections| sections.cells.as_they_are()),
-            ids: match &data.ids {
-                IdColumn::Int(ids) => Ids::Int(ids),
-                IdColumn::Str(ids) => Ids::Str(ids.as_they_are()),
-            },
-            texts: data.texts.as_ref().map(|(present, texts)| (&**present, texts.as_they_are())),
-            metadata: data.metadata.as_ref().map(StringColumn::as_they_are),
-            truncated: data.truncated.as_deref(),
+            columns: data.columns.as_they_are(),
             dead,
         }
     }
 }
 
 impl SegmentData {
-    fn open(storage: &dyn Storage, entry: &SegmentEntry, shape: Shape, id_kind: IdKind) -> Result<Self> {
-        let container = Container::open_entry(storage, &entry.file, FileKind::Segment)?;
+    fn open(
+        storage: &dyn Storage,
+        entry: &SegmentEntry,
+        shape: Shape,
+        id_kind: IdKind,
+        execution: &Execution,
+    ) -> Result<Self> {
+        let container = Container::open_entry(storage, &entry.file, FileKind::Segment, execution)?;
         let corrupt = |section: SectionKind, problem: &str| container.corrupt(section.name(), problem);
-        let json = container.required::<u8>(SectionKind::SegmentParameters)?;
+        let json = container.required::<u8>(SectionKind::SegmentParameters, execution)?;
         let parameters: SegmentParameters = serde_json::from_slice(&json)
             .map_err(|error| corrupt(SectionKind::SegmentParameters, &error.to_string()))?;
         check_parameters(&parameters, entry, shape, id_kind)
@@ -354,20 +346,21 @@ impl SegmentData {
         let SegmentParameters { documents, tokens, row_bytes, .. } = parameters;
         let count = documents as usize;
 
-        let offsets = container.required::<u64>(SectionKind::DocumentOffsets)?;
+        let offsets = container.required::<u64>(SectionKind::DocumentOffsets, execution)?;
         check_offsets(&offsets, count, tokens).map_err(|problem| corrupt(SectionKind::DocumentOffsets, &problem))?;
-        let codes = Blocks::<u8>::open(&container, SectionKind::Codes, Sound::anything())?;
+        let codes = Blocks::<u8>::open(&container, SectionKind::Codes, Sound::anything(), execution)?;
         if Some(codes.len() as u64) != tokens.checked_mul(row_bytes as u64) {
             return Err(corrupt(SectionKind::Codes, "its length is not that of the segment's tokens"));
         }
         let finite = Sound { holds: |gains, _| are_finite(gains), limit: 0, problem: "one is not finite" };
-        let gains = Blocks::<u16>::open(&container, SectionKind::Gains, finite)?;
+        let gains = Blocks::<u16>::open(&container, SectionKind::Gains, finite, execution)?;
         if gains.len() as u64 != tokens {
             return Err(corrupt(SectionKind::Gains, "its length is not that of the segment's tokens"));
         }
-        let id_table = container.required(SectionKind::IdTable)?;
+        let id_table = container.required(SectionKind::IdTable, execution)?;
         id_table::check(&id_table, count).map_err(|problem| corrupt(SectionKind::IdTable, &problem))?;
-        let cells = shape.residual.then(|| CellSections::open(&container, documents, tokens, parameters.centroids));
+        let centroids = parameters.centroids;
+        let cells = shape.residual.then(|| CellSections::open(&container, documents, tokens, centroids, execution));
         Ok(Self {
             documents,
             tokens,
@@ -376,37 +369,41 @@ impl SegmentData {
             codes,
             gains,
             cells: cells.transpose()?,
-            ids: open_ids(&container, id_kind, count)?,
+            ids: id_kind,
             id_table,
-            texts: open_texts(&container, count)?,
-            metadata: StringColumn::open(&container, SectionKind::MetadataOffsets, SectionKind::Metadata, count)?,
-            truncated: open_truncated(&container, count)?,
-            columns: Columns::default(),
+            columns: Columns::open(&container, count, id_kind, execution)?,
+            fields: Fields::default(),
             container: container.clone(),
         })
     }
 }
 
 impl CellSections {
-    fn open(container: &Container, documents: u32, tokens: u64, centroid_count: usize) -> Result<Self> {
+    fn open(
+        container: &Container,
+        documents: u32,
+        tokens: u64,
+        centroid_count: usize,
+        execution: &Execution,
+    ) -> Result<Self> {
         let corrupt = |section: SectionKind, problem: &str| container.corrupt(section.name(), problem);
         let below = || Sound {
             holds: |ids: &[u16], count| ids.iter().max().is_none_or(|&largest| usize::from(largest) < count),
             limit: centroid_count,
             problem: "the codec has fewer centroids",
         };
-        let centroids = Blocks::open(container, SectionKind::TokenCentroids, below())?;
+        let centroids = Blocks::open(container, SectionKind::TokenCentroids, below(), execution)?;
         if centroids.len() as u64 != tokens {
             return Err(corrupt(SectionKind::TokenCentroids, "its length is not that of the segment's tokens"));
         }
-        let cells = Blocks::open(container, SectionKind::Cells, below())?;
+        let cells = Blocks::open(container, SectionKind::Cells, below(), execution)?;
         if cells.len() > centroids.len() {
             return Err(corrupt(SectionKind::Cells, "there are more than tokens"));
         }
-        let offsets = container.required(SectionKind::CellOffsets)?;
+        let offsets = container.required(SectionKind::CellOffsets, execution)?;
         check_offsets(&offsets, documents as usize, cells.len() as u64)
             .map_err(|problem| corrupt(SectionKind::CellOffsets, &problem))?;
-        let postings = Postings::open(container, documents, centroid_count)?;
+        let postings = Postings::open(container, documents, centroid_count, execution)?;
         Ok(Self { centroids, offsets, cells, postings })
     }
 }
@@ -441,42 +438,4 @@ fn check_parameters(
         return Err(format!("{centroids} centroids are too many"));
     }
     Ok(())
-}
-
-fn open_ids(container: &Container, kind: IdKind, documents: usize) -> Result<IdColumn> {
-    if kind == IdKind::Int {
-        let ids = container.required::<i64>(SectionKind::IntegerIds)?;
-        if ids.len() != documents {
-            return Err(container.corrupt(SectionKind::IntegerIds.name(), "its length is not that of the documents"));
-        }
-        return Ok(IdColumn::Int(ids));
-    }
-    let ids = StringColumn::open(container, SectionKind::StringIdOffsets, SectionKind::StringIds, documents)?;
-    let ids = ids.ok_or_else(|| container.corrupt(SectionKind::StringIdOffsets.name(), "the section is missing"))?;
-    let all = ids.verified()?;
-    if (0..documents).any(|document| std::str::from_utf8(all.get(document)).is_err()) {
-        return Err(container.corrupt(SectionKind::StringIds.name(), "an id is not UTF-8"));
-    }
-    Ok(IdColumn::Str(ids))
-}
-
-fn open_truncated(container: &Container, documents: usize) -> Result<Option<Column<u8>>> {
-    let section = SectionKind::TextTruncated;
-    let truncated = container.optional::<u8>(section)?;
-    if truncated.as_ref().is_some_and(|truncated| truncated.len() != documents.div_ceil(8)) {
-        return Err(container.corrupt(section.name(), "its length is not that of the documents"));
-    }
-    Ok(truncated)
-}
-
-fn open_texts(container: &Container, documents: usize) -> Result<Option<(Column<u8>, StringColumn)>> {
-    let Some(texts) = StringColumn::open(container, SectionKind::TextOffsets, SectionKind::Texts, documents)? else {
-        return Ok(None);
-    };
-    let present = container.required::<u8>(SectionKind::TextPresent)?;
-    if present.len() != documents.div_ceil(8) {
-        let problem = "its length is not that of the documents";
-        return Err(container.corrupt(SectionKind::TextPresent.name(), problem));
-    }
-    Ok(Some((present, texts)))
 }

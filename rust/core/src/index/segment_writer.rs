@@ -5,9 +5,10 @@ use std::ops::Range;
 use roaring::RoaringBitmap;
 use serde::{Deserialize, Serialize};
 
+use super::columns::{Column, Joined, Views};
 use super::id_table;
 use super::postings::PostingData;
-use super::strings::Strings;
+use super::strings::{Strings, append_ends};
 use crate::codec::{Codec, CodecKind, CodecOptions};
 use crate::error::{Error, Result};
 use crate::format::header::FileKind;
@@ -51,13 +52,6 @@ pub(crate) struct SegmentParameters {
     pub(crate) ids: IdKind,
 }
 
-/// Ids of documents.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Ids<'a> {
-    Int(&'a [i64]),
-    Str(Strings<'a>),
-}
-
 /// Documents of which the living ones go into a segment.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Source<'a> {
@@ -69,12 +63,7 @@ pub(crate) struct Source<'a> {
     pub(crate) centroids: &'a [u16],
     pub(crate) cell_offsets: &'a [u32],
     pub(crate) cells: &'a [u16],
-    pub(crate) ids: Ids<'a>,
-    /// A bit for each document that has a text, and the texts.
-    pub(crate) texts: Option<(&'a [u8], Strings<'a>)>,
-    pub(crate) metadata: Option<Strings<'a>>,
-    /// A bit for each document whose text its encoder cut.
-    pub(crate) truncated: Option<&'a [u8]>,
+    pub(crate) columns: Views<'a>,
     pub(crate) dead: &'a RoaringBitmap,
 }
 
@@ -96,40 +85,6 @@ impl Source<'_> {
     }
 }
 
-/// Arrays of several documents laid behind each other: where each document begins, and the pieces.
-struct Joined<'a> {
-    offsets: Vec<u64>,
-    pieces: Vec<&'a [u8]>,
-}
-
-impl<'a> Joined<'a> {
-    fn new() -> Self {
-        Self { offsets: vec![0], pieces: Vec::new() }
-    }
-
-    /// Appends the strings of `run`; `None` if their offsets lead out of them.
-    fn extend(&mut self, strings: Strings<'a>, run: &Range<usize>) -> Option<()> {
-        let bytes = append_ends(&mut self.offsets, &strings.offsets[run.start..=run.end])?;
-        self.pieces.push(strings.bytes.get(bytes)?);
-        Some(())
-    }
-
-    /// Appends empty strings.
-    fn skip(&mut self, documents: usize) {
-        let end = self.end();
-        self.offsets.resize(self.offsets.len() + documents, end);
-    }
-
-    fn end(&self) -> u64 {
-        self.offsets.last().copied().unwrap_or_default()
-    }
-
-    fn push_sections(&'a self, offsets: SectionKind, bytes: SectionKind, sections: &mut Vec<SectionData<'a>>) {
-        sections.push(SectionData::new(offsets, bytes_of(&self.offsets)));
-        sections.push(SectionData { kind: bytes, pieces: self.pieces.clone() });
-    }
-}
-
 /// Everything of a segment that is not a plain copy of its sources.
 struct Assembly<'a> {
     documents: usize,
@@ -139,12 +94,7 @@ struct Assembly<'a> {
     centroids: Vec<&'a [u16]>,
     cell_offsets: Vec<u32>,
     cells: Vec<&'a [u16]>,
-    integers: Vec<&'a [i64]>,
-    strings: Joined<'a>,
-    present: Vec<u8>,
-    texts: Joined<'a>,
-    metadata: Joined<'a>,
-    truncated: Vec<u8>,
+    columns: Joined<'a>,
 }
 
 impl<'a> Assembly<'a> {
@@ -158,12 +108,7 @@ impl<'a> Assembly<'a> {
             centroids: Vec::new(),
             cell_offsets: vec![0],
             cells: Vec::new(),
-            integers: Vec::new(),
-            strings: Joined::new(),
-            present: Vec::new(),
-            texts: Joined::new(),
-            metadata: Joined::new(),
-            truncated: Vec::new(),
+            columns: Joined::default(),
         };
         for source in sources {
             for run in source.runs() {
@@ -184,20 +129,7 @@ impl<'a> Assembly<'a> {
             let cells = append_ends(&mut self.cell_offsets, &source.cell_offsets[run.start..=run.end])?;
             self.cells.push(source.cells.get(cells)?);
         }
-        match source.ids {
-            Ids::Int(ids) => self.integers.push(&ids[run.clone()]),
-            Ids::Str(ids) => self.strings.extend(ids, run)?,
-        }
-        match source.metadata {
-            Some(metadata) => self.metadata.extend(metadata, run)?,
-            None => self.metadata.skip(run.len()),
-        }
-        match source.texts {
-            Some((_, texts)) => self.texts.extend(texts, run)?,
-            None => self.texts.skip(run.len()),
-        }
-        copy_bits(&mut self.present, self.documents, source.texts.map(|(present, _)| present), run);
-        copy_bits(&mut self.truncated, self.documents, source.truncated, run);
+        self.columns.extend(&source.columns, run)?;
         self.documents += run.len();
         Some(())
     }
@@ -209,12 +141,12 @@ impl<'a> Assembly<'a> {
     fn id_table(&self, kind: IdKind) -> Vec<u32> {
         match kind {
             IdKind::Int => {
-                let ids = self.integers.iter().copied().flatten();
-                id_table::build(self.documents, ids.map(|&id| id_table::hash_integer(id)))
+                let ids = self.columns.integers(Column::of_ids(kind));
+                id_table::build(self.documents, ids.map(id_table::hash_integer))
             }
             IdKind::Str => {
-                let bytes = self.strings.pieces.concat();
-                let ids = Strings { offsets: &self.strings.offsets, bytes: &bytes };
+                let (offsets, bytes) = self.columns.strings(Column::of_ids(kind));
+                let ids = Strings { offsets, bytes: &bytes };
                 let hashes = (0..self.documents).map(|document| crate::format::checksum(ids.get(document)));
                 id_table::build(self.documents, hashes)
             }
@@ -281,69 +213,20 @@ pub(crate) fn write_segment(
         sections.push(SectionData::new(SectionKind::PostingLengths, bytes_of(&postings.lengths)));
         sections.push(SectionData::new(SectionKind::PostingOffsets, bytes_of(&postings.offsets)));
     }
-    match id_kind {
-        IdKind::Int => sections.push(pieces(SectionKind::IntegerIds, &assembly.integers)),
-        IdKind::Str => {
-            assembly.strings.push_sections(SectionKind::StringIdOffsets, SectionKind::StringIds, &mut sections);
-        }
-    }
+    let ids = Column::of_ids(id_kind);
+    sections.extend(assembly.columns.sections(ids, true));
     sections.push(SectionData::new(SectionKind::IdTable, bytes_of(&table)));
     if shape.residual {
         sections.push(SectionData::new(SectionKind::Postings, &postings.bytes));
     }
     sections.push(SectionData { kind: SectionKind::Codes, pieces: assembly.codes.clone() });
-    if assembly.present.iter().any(|&bits| bits != 0) {
-        sections.push(SectionData::new(SectionKind::TextPresent, &assembly.present));
-        assembly.texts.push_sections(SectionKind::TextOffsets, SectionKind::Texts, &mut sections);
-    }
-    if assembly.metadata.end() > 0 {
-        assembly.metadata.push_sections(SectionKind::MetadataOffsets, SectionKind::Metadata, &mut sections);
-    }
-    if assembly.truncated.iter().any(|&bits| bits != 0) {
-        sections.push(SectionData::new(SectionKind::TextTruncated, &assembly.truncated));
+    for column in Column::ALL.into_iter().filter(|&column| column != ids) {
+        sections.extend(assembly.columns.sections(column, false));
     }
     let file = write_container(storage, name, FileKind::Segment, &sections, execution)?;
     Ok(SegmentEntry { file, documents: parameters.documents, tokens: parameters.tokens, tombstones: None })
 }
 
-/// Appends where each document of a run ends, and gives the range of what they are the ends of; `None` if they do not rise:
-/// somebody wrote over them, under the map.
-fn append_ends<T: Copy + Into<u64> + TryFrom<u64>>(to: &mut Vec<T>, run: &[T]) -> Option<Range<usize>> {
-    let (base, first) = ((*to.last()?).into(), (*run.first()?).into());
-    let mut last = first;
-    for &end in &run[1..] {
-        let end = end.into();
-        if end < last {
-            return None;
-        }
-        last = end;
-        to.push(T::try_from(base.checked_add(end - first)?).ok()?);
-    }
-    Some(first as usize..last as usize)
-}
-
-/// Appends the bits of `run` to the `count` that are in `to`; zeros where there are none.
-fn copy_bits(to: &mut Vec<u8>, count: usize, from: Option<&[u8]>, run: &Range<usize>) {
-    to.resize((count + run.len()).div_ceil(8), 0);
-    for (at, bit) in (count..).zip(run.clone()) {
-        to[at / 8] |= from.map_or(0, |from| from[bit / 8] >> (bit % 8) & 1) << (at % 8);
-    }
-}
-
 fn pieces<'a, T: crate::storage::Plain>(kind: SectionKind, arrays: &[&'a [T]]) -> SectionData<'a> {
     SectionData { kind, pieces: arrays.iter().map(|array| bytes_of(array)).collect() }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn offsets_that_were_written_over_are_noticed() {
-        let mut ends = vec![0_u32, 7];
-        assert_eq!(append_ends(&mut ends, &[3, 3, 5]), Some(3..5));
-        assert_eq!(ends, [0, 7, 7, 9]);
-        assert_eq!(append_ends(&mut ends, &[3, 5, 4]), None);
-        assert_eq!(append_ends(&mut ends, &[0, u32::MAX]), None);
-    }
 }

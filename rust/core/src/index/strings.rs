@@ -1,9 +1,12 @@
 //! One byte string for each document: offsets and bytes, on disk, in memory and borrowed.
 
+use std::ops::Range;
+
 use crate::error::Result;
 use crate::format::section::SectionKind;
 use crate::format::{Blocks, Container, Sound};
-use crate::storage::Column;
+use crate::parallel::Execution;
+use crate::storage::Numbers;
 
 /// Borrowed strings: string `i` is `bytes[offsets[i]..offsets[i + 1]]`.
 #[derive(Clone, Copy, Debug)]
@@ -23,7 +26,7 @@ impl<'a> Strings<'a> {
 /// Strings inside a file, verified when they are read.
 #[derive(Debug)]
 pub(crate) struct StringColumn {
-    offsets: Column<u64>,
+    offsets: Numbers<u64>,
     bytes: Blocks<u8>,
 }
 
@@ -34,11 +37,12 @@ impl StringColumn {
         offsets: SectionKind,
         bytes: SectionKind,
         documents: usize,
+        execution: &Execution,
     ) -> Result<Option<Self>> {
-        let Some(starts) = container.optional::<u64>(offsets)? else {
+        let Some(starts) = container.optional::<u64>(offsets, execution)? else {
             return Ok(None);
         };
-        let bytes = Blocks::open(container, bytes, Sound::anything())?;
+        let bytes = Blocks::open(container, bytes, Sound::anything(), execution)?;
         check_offsets(&starts, documents, bytes.len() as u64)
             .map_err(|problem| container.corrupt(offsets.name(), problem))?;
         Ok(Some(Self { offsets: starts, bytes }))
@@ -56,9 +60,9 @@ impl StringColumn {
     /// All strings, once every block of them is sound.
     ///
     /// # Errors
-    /// [`crate::Error::Corrupt`].
-    pub(crate) fn verified(&self) -> Result<Strings<'_>> {
-        Ok(Strings { offsets: &self.offsets, bytes: self.bytes.all()? })
+    /// [`crate::Error::Corrupt`], [`crate::Error::Interrupted`].
+    pub(crate) fn verified(&self, execution: &Execution) -> Result<Strings<'_>> {
+        Ok(Strings { offsets: &self.offsets, bytes: self.bytes.verified(execution)? })
     }
 
     /// All strings, for a caller that has verified the file.
@@ -84,6 +88,10 @@ impl StringBuffer {
     pub(crate) fn push(&mut self, string: &[u8]) {
         self.bytes.extend_from_slice(string);
         self.offsets.push(self.bytes.len() as u64);
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.offsets.len() == 1
     }
 
     pub(crate) fn bytes(&self) -> usize {
@@ -115,6 +123,22 @@ pub(crate) fn check_offsets<T: Copy + Ord + Into<u64>>(
     Ok(())
 }
 
+/// Appends where each document of a run ends, and gives the range of what they are the ends of; `None` if they do not rise:
+/// somebody wrote over them, under the map.
+pub(crate) fn append_ends<T: Copy + Into<u64> + TryFrom<u64>>(to: &mut Vec<T>, run: &[T]) -> Option<Range<usize>> {
+    let (base, first) = ((*to.last()?).into(), (*run.first()?).into());
+    let mut last = first;
+    for &end in &run[1..] {
+        let end = end.into();
+        if end < last {
+            return None;
+        }
+        last = end;
+        to.push(T::try_from(base.checked_add(end - first)?).ok()?);
+    }
+    Some(first as usize..last as usize)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -138,5 +162,14 @@ mod tests {
         assert_eq!(buffer.view().get(0), b"ab");
         assert_eq!(buffer.view().get(1), b"");
         assert_eq!(buffer.view().get(2), b"");
+    }
+
+    #[test]
+    fn offsets_that_were_written_over_are_noticed() {
+        let mut ends = vec![0_u32, 7];
+        assert_eq!(append_ends(&mut ends, &[3, 3, 5]), Some(3..5));
+        assert_eq!(ends, [0, 7, 7, 9]);
+        assert_eq!(append_ends(&mut ends, &[3, 5, 4]), None);
+        assert_eq!(append_ends(&mut ends, &[0, u32::MAX]), None);
     }
 }

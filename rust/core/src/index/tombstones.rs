@@ -10,13 +10,13 @@ use crate::parallel::Execution;
 use crate::storage::Storage;
 
 /// Reads the deletions of a segment.
-pub(crate) fn open(storage: &dyn Storage, segment: &SegmentEntry) -> Result<RoaringBitmap> {
+pub(crate) fn open(storage: &dyn Storage, segment: &SegmentEntry, execution: &Execution) -> Result<RoaringBitmap> {
     let Some(entry) = &segment.tombstones else {
         return Ok(RoaringBitmap::new());
     };
-    let container = Container::open_entry(storage, &entry.file, FileKind::Tombstones)?;
+    let container = Container::open_entry(storage, &entry.file, FileKind::Tombstones, execution)?;
     let section = SectionKind::Tombstones;
-    let bytes = container.required::<u8>(section)?;
+    let bytes = container.required::<u8>(section, execution)?;
     let corrupt = |problem: String| container.corrupt(section.name(), problem);
     let mut rest: &[u8] = &bytes;
     let bitmap = RoaringBitmap::deserialize_from(&mut rest).map_err(|error| corrupt(error.to_string()))?;

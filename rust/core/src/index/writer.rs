@@ -6,13 +6,17 @@ use std::sync::Arc;
 use roaring::RoaringBitmap;
 use serde_json::{Map, Value};
 
+use super::batch::Batch;
 use super::check::segment_problems;
 use super::filter::Filter;
+use super::generations::{next_generation, note_newest, read_newest};
+use super::identity::{new_identity, random};
 use super::pending::{Pending, check_gains, train};
 use super::segment::Segment;
 use super::segment_writer::{Shape, write_segment};
-use super::snapshot::{Snapshot, read_newest};
-use super::{Shared, codec_file, garbage, is_newest, next_generation, note_newest, random, tombstones};
+use super::shared::Shared;
+use super::snapshot::{Snapshot, is_newest};
+use super::{codec_file, garbage, tombstones};
 use crate::codec::{Codec, CodecKind, CodecOptions, EncodedTokens};
 use crate::error::{Error, Result};
 use crate::format::names::{self, Data};
@@ -20,7 +24,6 @@ use crate::format::{FileEntry, Manifest, PublishFailure, SegmentEntry};
 use crate::ids::{Id, IdKind, IdRef};
 use crate::parallel::Execution;
 use crate::storage::{Lock, Storage};
-use crate::tokens::TokenMatrix;
 
 /// Token vectors on which a codec is trained, if so many come before the first commit.
 const TRAINING_TOKENS: usize = 1 << 20;
@@ -35,21 +38,6 @@ const SEGMENT_BYTES: usize = 1 << 30;
 
 /// Documents that are checked between two looks at whether to stop.
 const STEP_DOCUMENTS: usize = 1024;
-
-/// Documents to be added.
-#[derive(Clone, Debug)]
-pub struct Batch<'a> {
-    /// The id of each document.
-    pub ids: Vec<Id>,
-    /// The token vectors of each document; one without any is kept and never found.
-    pub tokens: TokenMatrix<'a>,
-    /// The text of each document.
-    pub texts: Option<Vec<Option<String>>>,
-    /// The metadata of each document, a JSON object.
-    pub metadata: Option<Vec<Option<String>>>,
-    /// Whether the encoder cut the text of each document.
-    pub truncated: Option<Vec<bool>>,
-}
 
 /// A segment as this writer sees it.
 #[derive(Debug)]
@@ -102,13 +90,12 @@ pub struct Writer {
     /// Those of the base, then those written since.
     pub(super) segments: Vec<OpenSegment>,
     pending: Pending,
-    settings: Map<String, Value>,
     changes: u64,
     failed: Option<&'static str>,
 }
 
 impl Writer {
-    pub(super) fn new(shared: Arc<Shared>, merges: bool) -> Result<Self> {
+    pub(super) fn new(shared: Arc<Shared>, merges: bool, execution: &Execution) -> Result<Self> {
         if shared.pinned {
             return Err(Error::invalid(
                 "this index was opened at a generation, and is for reading only; open it without generation= to write, or \
@@ -116,7 +103,7 @@ impl Writer {
             ));
         }
         let lock = shared.lock()?;
-        shared.refresh()?;
+        shared.refresh(execution)?;
         let base = shared.snapshot();
         let mut writer = Self {
             lock,
@@ -131,7 +118,6 @@ impl Writer {
             id_kind: None,
             segments: Vec::new(),
             pending: Pending::default(),
-            settings: Map::new(),
             changes: 0,
             failed: None,
         };
@@ -156,7 +142,6 @@ impl Writer {
         self.segments = base.segments.iter().map(|segment| OpenSegment::new(Arc::clone(segment))).collect();
         self.codec.clone_from(&base.codec);
         self.id_kind = base.id_kind();
-        self.settings = base.settings().clone();
         self.files.clear();
         self.base = base;
     }
@@ -266,20 +251,6 @@ impl Writer {
         Ok(deleted as usize)
     }
 
-    /// Keeps a setting with the index; `null` removes it.
-    ///
-    /// # Errors
-    /// [`Error::WriterPoisoned`].
-    pub fn set(&mut self, name: &str, value: Value) -> Result<()> {
-        self.check_usable()?;
-        if value.is_null() {
-            self.settings.remove(name);
-        } else {
-            self.settings.insert(name.to_owned(), value);
-        }
-        Ok(())
-    }
-
     /// Makes all changes durable and visible, and returns the new generation, or the old one if there is no change.
     ///
     /// # Errors
@@ -294,7 +265,7 @@ impl Writer {
         let written =
             self.segments.len() != self.base.segments.len() || !self.segments.iter().zip(&self.base.segments).all(same);
         let deleted = self.segments.iter().any(|open| !open.deleted.is_empty());
-        if !written && !deleted && self.pending.living() == 0 && self.settings == *self.base.settings() {
+        if !written && !deleted && self.pending.living() == 0 {
             return Ok(self.base.generation);
         }
         if !self.pending.vectors().is_empty() {
@@ -311,7 +282,7 @@ impl Writer {
         }
         let previous = Arc::clone(&self.base);
         self.publish(execution)?;
-        garbage::collect(self.storage(), &[&self.base, &previous]);
+        garbage::collect(self.storage(), &[self.base.manifest(), previous.manifest()]);
         Ok(self.base.generation)
     }
 
@@ -407,9 +378,9 @@ impl Writer {
 
     fn write_segment_file(&self, name: &str, execution: &Execution) -> Result<Segment> {
         let (shape, kind) = (self.shape(), self.kind());
-        let source = self.pending.source(kind, shape.residual);
+        let source = self.pending.source(shape.residual);
         let entry = write_segment(self.storage(), name, shape, kind, &[source], execution)?;
-        Segment::open(self.storage(), &entry, shape, kind)
+        Segment::open(self.storage(), &entry, shape, kind, execution)
     }
 
     /// Commits the segments as the next generation, and goes on from there.
@@ -506,7 +477,7 @@ impl Writer {
         // An index of format 1 has no identity yet.
         let index = match &self.base.manifest().index {
             Some(known) => known.clone(),
-            None => super::new_identity()?,
+            None => new_identity()?,
         };
         let manifest = Manifest {
             generation: self.generation,
@@ -515,7 +486,6 @@ impl Writer {
             id_kind: self.id_kind,
             codec,
             segments: entries,
-            settings: self.settings.clone(),
             ..self.base.manifest().clone()
         };
         Ok((manifest, kept))

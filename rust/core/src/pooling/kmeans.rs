@@ -8,8 +8,9 @@
 //! A centroid is never formed: with `S[j][i] = Σ_m∈j q_m · q_i`, token `i` is nearest to the centroid `j` of greatest
 //! `S[j][i] / |Σ_m∈j q_m|`, and a token that moves changes two rows of `S`. This makes a step cheap for any dimension.
 
-use super::similarities::Similarities;
-use super::{first_at_most, minimum, norm};
+use latewood_kernels::{Level, Similarities};
+
+use super::reductions::{first_at_most, minimum, norm};
 
 /// Norm of the integer directions: the rounding may add up to √dim / 2, and its square must stay below 2²⁴ for all
 /// dimensions up to 30,000 or so.
@@ -43,18 +44,21 @@ impl KMeans {
     /// The cluster of each of `vectors`, `[tokens, dim]`, numbered as they first occur. `clusters` is below the number of
     /// tokens, and each has a member.
     #[inline(always)]
-    pub(super) fn labels<const LANES: usize>(
+    pub(super) fn labels(
         &mut self,
         similarities: &mut Similarities,
+        level: Level,
         vectors: &[f32],
         dim: usize,
         clusters: usize,
     ) -> &[u32] {
-        similarities.fill::<LANES>(vectors, dim, |_, from, to| {
+        let directions = similarities.vectors(vectors.len() / dim, dim);
+        for (from, to) in vectors.chunks_exact(dim).zip(directions.chunks_exact_mut(dim)) {
             let norm = norm(from);
             let scale = if norm > 0.0 { SCALE / norm } else { 0.0 };
             to.iter_mut().zip(from).for_each(|(to, &value)| *to = round(f64::from(value) * scale));
-        });
+        }
+        similarities.multiply(level);
         self.start(similarities, clusters);
         for step in 0..ITERATIONS {
             self.assign(similarities.tokens());

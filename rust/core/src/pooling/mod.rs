@@ -4,7 +4,7 @@
 //! token vectors -similarities-> every pair's dot product -k-means or Ward-> labels -means-> fewer vectors
 //! ```
 //!
-//! Both ways of clustering see the vectors only through their pairwise dot products ([`similarities`]): one pass over
+//! Both ways of clustering see the vectors only through their pairwise dot products ([`Similarities`]): one pass over
 //! `tokens² · dim / 2` products, after which a step of either costs `tokens²` at most.
 //!
 //! # Contract
@@ -17,40 +17,30 @@
 
 #![expect(clippy::inline_always, reason = "what `widely` runs is compiled for the registers of its caller")]
 
+mod reductions;
 mod kmeans;
-mod similarities;
 mod ward;
 
-use latewood_kernels::{Level, Wide, widely};
+use latewood_kernels::{Level, Similarities, Wide, widely};
+use serde::Deserialize;
 
 use crate::error::{Error, Result};
 use crate::parallel::Execution;
 use crate::tokens::TokenMatrix;
 
+use reductions::norm;
+
 /// Tokens of one item that are clustered at most: every pair's similarity is held, 256 MiB of them here.
 pub const MAX_TOKENS: usize = 8192;
 
 /// How tokens are grouped.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Method {
     /// Spherical k-means from a farthest-first start (CRISP, arXiv 2505.11471).
     KMeans,
     /// Ward's linkage on `1 - dot product`, cut at a number of clusters (Clavié et al., arXiv 2409.14683).
     Ward,
-}
-
-impl Method {
-    /// The method of this name: "kmeans" or "ward".
-    ///
-    /// # Errors
-    /// [`Error::Invalid`] for any other name.
-    pub fn from_name(name: &str) -> Result<Self> {
-        match name {
-            "kmeans" => Ok(Self::KMeans),
-            "ward" => Ok(Self::Ward),
-            _ => Err(Error::invalid(format!("no pooling method is called {name:?}; choose \"kmeans\" or \"ward\""))),
-        }
-    }
 }
 
 /// How many vectors a text may keep.
@@ -143,8 +133,9 @@ impl Pooling {
             return None;
         }
         let mut pooled = kept.to_vec();
-        let work = Work { method: self.method, vectors: rest, dim, clusters, scratch, out: &mut pooled };
-        widely(Level::current(), work);
+        let level = Level::current();
+        let work = Work { level, method: self.method, vectors: rest, dim, clusters, scratch, out: &mut pooled };
+        widely(level, work);
         Some(pooled)
     }
 
@@ -162,13 +153,14 @@ impl Pooling {
 /// What one thread needs for one item after another.
 #[derive(Default)]
 struct Scratch {
-    similarities: similarities::Similarities,
+    similarities: Similarities,
     kmeans: kmeans::KMeans,
     ward: ward::Ward,
 }
 
 /// What is done to one item, with the CPU's widest registers.
 struct Work<'a> {
+    level: Level,
     method: Method,
     vectors: &'a [f32],
     dim: usize,
@@ -184,8 +176,8 @@ impl Wide for Work<'_> {
     fn run<const LANES: usize>(self) {
         let Scratch { similarities, kmeans, ward } = self.scratch;
         let labels = match self.method {
-            Method::KMeans => kmeans.labels::<LANES>(similarities, self.vectors, self.dim, self.clusters),
-            Method::Ward => ward.labels::<LANES>(similarities, self.vectors, self.dim, self.clusters),
+            Method::KMeans => kmeans.labels(similarities, self.level, self.vectors, self.dim, self.clusters),
+            Method::Ward => ward.labels(similarities, self.level, self.vectors, self.dim, self.clusters),
         };
         means(self.vectors, self.dim, labels, self.out);
     }
@@ -213,39 +205,6 @@ fn means(vectors: &[f32], dim: usize, labels: &[u32], out: &mut Vec<f32>) {
     }
 }
 
-/// The least value, in lanes so that it takes vector instructions.
-#[inline(always)]
-fn minimum<T: Copy + PartialOrd>(values: &[T]) -> T {
-    let less = |a: T, b: T| if b < a { b } else { a };
-    let mut lanes = [values[0]; 32];
-    let (chunks, rest) = values.as_chunks::<32>();
-    for chunk in chunks {
-        lanes.iter_mut().zip(chunk).for_each(|(lane, &value)| *lane = less(*lane, value));
-    }
-    // One after the other, each comparison would wait for the one before.
-    let fours: [T; 8] =
-        std::array::from_fn(|at| less(less(lanes[at], lanes[at + 8]), less(lanes[at + 16], lanes[at + 24])));
-    rest.iter().chain(&fours).fold(values[0], |least, &value| less(least, value))
-}
-
-/// Place of the first value that is at most `bound`, 0 if there is none; by whole chunks first, for the same reason.
-#[inline(always)]
-fn first_at_most<T: Copy + PartialOrd>(values: &[T], bound: T) -> usize {
-    let (chunks, _) = values.as_chunks::<32>();
-    let mut start = 0;
-    for chunk in chunks {
-        let mut any = false;
-        for &value in chunk {
-            any |= value <= bound;
-        }
-        if any {
-            break;
-        }
-        start += 32;
-    }
-    start + values[start..].iter().position(|&value| value <= bound).unwrap_or(0)
-}
-
 fn normalize(vector: &mut [f32]) {
     let norm = norm(vector);
     if norm > 0.0 {
@@ -253,18 +212,6 @@ fn normalize(vector: &mut [f32]) {
             *value = (f64::from(*value) / norm) as f32;
         }
     }
-}
-
-/// Length of a vector, without overflow or underflow for any finite float32.
-#[inline(always)]
-fn norm(vector: &[f32]) -> f64 {
-    let (chunks, rest) = vector.as_chunks::<16>();
-    let mut sums = [0.0_f64; 16];
-    for chunk in chunks {
-        sums.iter_mut().zip(chunk).for_each(|(sum, &value)| *sum += f64::from(value) * f64::from(value));
-    }
-    let rest = rest.iter().map(|&value| f64::from(value) * f64::from(value));
-    (sums.iter().sum::<f64>() + rest.sum::<f64>()).sqrt()
 }
 
 #[cfg(test)]

@@ -9,8 +9,9 @@
 //! `1 - dot product`, held to 0..2, *is* the distance; the tree is cut at the lowest height that leaves at most as many
 //! clusters as were asked for; clusters are numbered as scipy's `fcluster` meets them.
 
-use super::similarities::Similarities;
-use super::{first_at_most, minimum};
+use latewood_kernels::{Level, Similarities};
+
+use super::reductions::{first_at_most, minimum};
 
 /// The memory that one item after another is clustered in.
 ///
@@ -48,14 +49,16 @@ struct Merge {
 impl Ward {
     /// The cluster of each of `vectors`, `[tokens, dim]`. `clusters` is at least 1 and below the number of tokens.
     #[inline(always)]
-    pub(super) fn labels<const LANES: usize>(
+    pub(super) fn labels(
         &mut self,
         similarities: &mut Similarities,
+        level: Level,
         vectors: &[f32],
         dim: usize,
         clusters: usize,
     ) -> &[u32] {
-        similarities.fill::<LANES>(vectors, dim, |_, from, to| to.copy_from_slice(from));
+        similarities.vectors(vectors.len() / dim, dim).copy_from_slice(vectors);
+        similarities.multiply(level);
         let count = similarities.tokens();
         self.start(count);
         for _ in 1..count {

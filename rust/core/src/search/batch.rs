@@ -1,4 +1,4 @@
-//! A batch of queries: shared out to threads, and what is returned of each ranking selected.
+//! A batch of queries: checked, shared out to threads, and what is returned of each selected.
 //!
 //! Queries with equal filters share what the filter lets through and how candidates are found.
 
@@ -9,6 +9,8 @@ use super::options::Selection;
 use super::plan::{Plan, Source};
 use super::query::{Query, check_queries};
 use super::ranking::{Answer, Ranking, Stats};
+#[cfg(doc)]
+use crate::error::Error;
 use crate::error::Result;
 use crate::index::{Filter, Groups, Snapshot};
 use crate::parallel::Execution;
@@ -30,7 +32,7 @@ pub(super) trait Rank: Send + Sync {
     /// The best hits for each of some queries.
     ///
     /// # Errors
-    /// [`crate::Error::Corrupt`], [`crate::Error::Interrupted`], and what is wrong with a single query's candidates.
+    /// [`Error::Corrupt`], [`Error::Interrupted`], and what is wrong with a single query's candidates.
     fn rank(&self, queries: &[Query<'_>], execution: &Execution) -> Result<Vec<Ranking>>;
 }
 
@@ -52,7 +54,7 @@ impl<'a> Batch<'a> {
     /// Checks queries, weights and selection.
     ///
     /// # Errors
-    /// As [`check_queries`]; [`crate::Error::Invalid`] for a selection that cannot be.
+    /// As [`check_queries`]; [`Error::Invalid`] for a selection that cannot be.
     pub(super) fn new(
         snapshot: &Snapshot,
         queries: &'a TokenMatrix<'a>,

@@ -58,7 +58,7 @@ pub(super) fn search(
         queries: 1,
         gathered: documents.len() as u64,
         scored: documents.len() as u64,
-        scored_tokens: score::tokens(snapshot, documents.iter().copied()),
+        scored_tokens: snapshot.tokens_of(documents.iter().copied()),
         prepare_s: prepare_s * share,
         gather_s: gather_s * share,
         score_s: score_s * share,

@@ -1,21 +1,20 @@
-//! From query token vectors to ranked documents.
+//! From query token vectors to ranked documents, in five calls ([`pass`]), each timed there and nowhere else.
 
-mod options;
 mod query;
-mod batch;
+mod options;
 mod allowed;
-mod plan;
-mod pass;
 mod prepare;
 mod gather;
+mod plan;
 mod prune;
 mod score;
-mod exhaustive;
 mod top_k;
 mod ranking;
+mod batch;
+mod exhaustive;
+mod pass;
 mod rerank;
 mod feedback;
-pub mod exact;
 mod explain;
 
 use crate::error::Result;
@@ -24,7 +23,8 @@ use crate::parallel::Execution;
 use crate::tokens::TokenMatrix;
 
 pub use explain::explain;
-pub use options::{Feedback, FeedbackMode, GatherKind, SearchOptions, Selection, Weighting};
+pub use feedback::{Feedback, FeedbackMode, Weighting};
+pub use options::{GatherKind, SearchOptions, Selection};
 pub use plan::{Plan, Source};
 pub use query::MAX_QUERY_TOKENS;
 pub use ranking::{Answer, Expansion, Ranking, Stats};

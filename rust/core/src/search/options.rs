@@ -1,7 +1,8 @@
-//! What a search may choose, and what a rerank may choose as well.
+//! What a search may choose.
 
-use serde::Serialize;
+use serde::{Deserialize, Deserializer, Serialize};
 
+use super::feedback::Feedback;
 use super::top_k::{Hit, Wanted};
 use crate::error::{Error, Result};
 use crate::ids::Id;
@@ -9,7 +10,7 @@ use crate::index::{Filter, Groups, Snapshot};
 use crate::parallel::Execution;
 
 /// How candidates are found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum GatherKind {
     /// Every document is scored on its codes.
@@ -20,14 +21,8 @@ pub enum GatherKind {
     Postings,
 }
 
-impl GatherKind {
-    /// Every kind with the name users give it.
-    pub const NAMES: [(&'static str, Self); 3] =
-        [("exact", Self::Exact), ("flood", Self::Flood), ("postings", Self::Postings)];
-}
-
 /// Which of the ranked documents are returned, and with which score: what search and rerank share.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Deserialize)]
 pub struct Selection {
     /// Hits wanted behind the `offset` best, or groups of them; `None` for all.
     pub k: Option<usize>,
@@ -39,6 +34,7 @@ pub struct Selection {
     /// scores.
     pub length_normalize: bool,
     /// Only documents whose metadata match: no filter, one for all queries, or one for each.
+    #[serde(rename = "filter", deserialize_with = "read_filters")]
     pub filters: Vec<Filter>,
     /// Only the best hit of each value of this metadata field, a path as in filters. A document without a value stands for
     /// itself; of several values, as lists have, the first counts; null and objects are none.
@@ -87,58 +83,31 @@ impl Selection {
     }
 }
 
-/// What the expanded query is asked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FeedbackMode {
-    /// The whole index.
-    Ranker,
-    /// The best documents of the first pass.
-    Reranker,
-}
-
-impl FeedbackMode {
-    /// Every mode with the name users give it.
-    pub const NAMES: [(&'static str, Self); 2] = [("ranker", Self::Ranker), ("reranker", Self::Reranker)];
-}
-
-/// How much the added vectors weigh.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Weighting {
-    /// In proportion to their inverse document frequencies, with a sum of `weight` times that of the query's own weights.
-    Normalised,
-    /// `weight` times their inverse document frequencies, as in the paper: in large collections, ten of them outweigh a
-    /// query of thirty tokens.
-    Raw,
-}
-
-impl Weighting {
-    /// Every weighting with the name users give it.
-    pub const NAMES: [(&'static str, Self); 2] = [("normalised", Self::Normalised), ("raw", Self::Raw)];
-}
-
-/// How a query is expanded.
-#[derive(Clone, Debug)]
-pub struct Feedback {
-    /// First hits whose token vectors are looked at.
-    pub documents: usize,
-    /// Clusters of those vectors, at most.
-    pub clusters: usize,
-    /// Means that join the query, at most: no more than make it [`super::MAX_QUERY_TOKENS`] long.
-    pub vectors: usize,
-    /// Weight of the expansion; 0 leaves the query as it was.
-    pub weight: f32,
-    /// What `weight` multiplies.
-    pub weighting: Weighting,
-    /// What the expanded query is asked.
-    pub mode: FeedbackMode,
-    /// Of [`FeedbackMode::Reranker`]: documents of the first pass that are scored again, or as many as hits are wanted.
-    pub rescored: usize,
+/// Reads filters as JSON texts: none, one for all queries, or a list with one for each.
+fn read_filters<'de, D: Deserializer<'de>>(from: D) -> std::result::Result<Vec<Filter>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Texts {
+        One(String),
+        Each(Vec<String>),
+    }
+    let read = |text: &str, place: &str| {
+        Filter::from_json(text).map_err(|error| serde::de::Error::custom(format!("{place}{error}")))
+    };
+    match Option::deserialize(from)? {
+        None => Ok(Vec::new()),
+        Some(Texts::One(text)) => Ok(vec![read(&text, "")?]),
+        Some(Texts::Each(texts)) => {
+            texts.iter().enumerate().map(|(query, text)| read(text, &format!("query {query}: "))).collect()
+        }
+    }
 }
 
 /// What a search may choose; `None` leaves the choice to the index's size.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Deserialize)]
 pub struct SearchOptions {
     /// Which documents are returned.
+    #[serde(skip)]
     pub selection: Selection,
     /// How candidates are found.
     pub gather: Option<GatherKind>,
@@ -149,7 +118,26 @@ pub struct SearchOptions {
     /// Least dot product of query token and centroid for a cell to be probed; the nearest cell always is.
     pub threshold: Option<f32>,
     /// Only these documents; ids of the index's kind that it does not have are passed over.
+    #[serde(skip)]
     pub ids: Option<Vec<Id>>,
     /// Ask a second time, with the query expanded by the first hits.
     pub feedback: Option<Feedback>,
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::Selection;
+
+    #[test]
+    fn a_bad_filter_of_several_names_its_query() {
+        let problem = |filter| {
+            let options = json!({"k": 1, "offset": 0, "length_normalize": false, "filter": filter});
+            serde_json::from_value::<Selection>(options).expect_err("a bad filter").to_string()
+        };
+        let bad = r#"{"a": {"$gt": 1}}"#;
+        assert!(problem(json!(bad)).starts_with("filter on \"a\""));
+        assert!(problem(json!(["{}", bad])).starts_with("query 1: filter on \"a\""));
+    }
 }

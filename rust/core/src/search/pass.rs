@@ -1,4 +1,4 @@
-//! One pass over the index, in five calls, each timed here and nowhere else.
+//! The five calls: one pass from queries to their best documents.
 
 use super::allowed::Allowed;
 use super::batch::Rank;
@@ -64,7 +64,7 @@ pub(super) fn pass(
         let prune_s = clock.lap();
         let (best, scored) = score::score_candidates(&prepared, snapshot, &kept, wanted, execution)?;
         let score_s = clock.lap();
-        let scored_tokens = score::tokens(snapshot, kept[..scored].iter().map(|candidate| candidate.at));
+        let scored_tokens = snapshot.tokens_of(kept[..scored].iter().map(|candidate| candidate.at));
         let hits = best.into_hits();
         let stats = Stats {
             queries: 1,

@@ -1,4 +1,4 @@
-//! One query, and the checks of all.
+//! One query, and what is checked of queries anywhere.
 
 use crate::error::{Error, Result};
 use crate::index::Snapshot;

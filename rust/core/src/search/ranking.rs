@@ -1,4 +1,4 @@
-//! What a search or rerank answers.
+//! What a search or rerank answers, and what it took.
 
 use std::time::Instant;
 

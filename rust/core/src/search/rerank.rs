@@ -1,6 +1,7 @@
 //! The second stage: somebody else's candidates, scored by MaxSim, with the candidate pruning and early exit of
 //! *Multivector Reranking in the Era of Strong First-Stage Retrievers* (Martinico et al., ECIR 2026).
 
+use serde::Deserialize;
 use std::cmp::Ordering;
 
 use super::allowed::Allowed;
@@ -13,7 +14,7 @@ use super::ranking::{Answer, Clock, Expansion, Ranking, Stats};
 use super::score;
 use super::top_k::{Hit, TopK, Wanted};
 use crate::error::{Error, Result};
-use crate::ids::IdRef;
+use crate::ids::{IdRef, Missing};
 use crate::index::{Location, Snapshot};
 use crate::parallel::Execution;
 use crate::tokens::TokenMatrix;
@@ -30,17 +31,18 @@ pub struct Candidates<'a> {
 }
 
 /// What a rerank may choose.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Deserialize)]
 pub struct RerankOptions {
     /// Which candidates are returned.
+    #[serde(skip)]
     pub selection: Selection,
     /// Candidate pruning: drop candidates whose first-stage score is below `s_k - alpha · |s_k|`, where `s_k` is the
     /// k-th best, or below an infinite `s_k`. Smaller prunes more.
     pub alpha: Option<f64>,
     /// Early exit: after the first k, stop once this many candidates in a row have not entered the best k.
     pub beta: Option<usize>,
-    /// Pass over candidates that the index does not have, instead of failing.
-    pub skip_missing: bool,
+    /// What to do about candidates that the index does not have.
+    pub missing: Missing,
 }
 
 impl RerankOptions {
@@ -134,7 +136,7 @@ impl Rerank<'_> {
             (best, kept.len())
         };
         let score_s = clock.lap();
-        let scored_tokens = score::tokens(snapshot, kept[..scored].iter().copied());
+        let scored_tokens = snapshot.tokens_of(kept[..scored].iter().copied());
         let hits = best.into_hits();
         let stats = Stats {
             queries: 1,
@@ -166,7 +168,7 @@ impl Rerank<'_> {
         for position in order {
             match self.snapshot.look_up(ids[position])? {
                 Some(at) => found.push((at, position)),
-                None if self.options.skip_missing => {}
+                None if self.options.missing == Missing::Skip => {}
                 None => {
                     let place = format!(" (candidate {position} of query {item})");
                     return Err(Error::UnknownId { id: ids[position].to_string(), place });

@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::{Blob, Lock, MemoryStorage, NewFile, Storage};
 use crate::error::{Error, Result};
+use crate::parallel::Execution;
 
 /// What happens at the chosen operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -156,7 +157,7 @@ impl Storage for FaultStorage {
         Ok(self.state().live.keys().cloned().collect())
     }
 
-    fn open(&self, name: &str) -> Result<Blob> {
+    fn open(&self, name: &str, _execution: &Execution) -> Result<Blob> {
         let state = self.state();
         let at = state.live.get(name).ok_or_else(|| self.missing(name))?;
         Ok(Blob::from(state.contents[*at].live.as_slice()))
@@ -262,18 +263,19 @@ mod tests {
 
     #[test]
     fn only_what_was_synced_survives() {
+        let execution = Execution::undisturbed();
         let disk = FaultStorage::new();
         let mut file = disk.create("a").expect("created");
         file.write(b"1234").expect("written");
         assert!(disk.after_power_cut(Survivors::Nothing).list().expect("listed").is_empty());
         let half = disk.after_power_cut(Survivors::NamesAndHalf);
-        assert_eq!(*half.open("a").expect("there"), *b"12");
-        assert!(disk.after_power_cut(Survivors::Names).open("a").expect("there").is_empty());
+        assert_eq!(*half.open("a", &execution).expect("there"), *b"12");
+        assert!(disk.after_power_cut(Survivors::Names).open("a", &execution).expect("there").is_empty());
         file.sync().expect("synced");
         disk.sync_folder().expect("synced");
         disk.rename("a", "b").expect("renamed");
-        assert_eq!(*disk.after_power_cut(Survivors::Nothing).open("a").expect("the old name"), *b"1234");
-        assert_eq!(*disk.after_power_cut(Survivors::Names).open("b").expect("the new name"), *b"1234");
+        assert_eq!(*disk.after_power_cut(Survivors::Nothing).open("a", &execution).expect("the old name"), *b"1234");
+        assert_eq!(*disk.after_power_cut(Survivors::Names).open("b", &execution).expect("the new name"), *b"1234");
         assert_eq!(disk.operations(), 5);
     }
 

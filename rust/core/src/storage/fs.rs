@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::{Blob, Lock, NewFile, Storage};
 use crate::error::{Error, Result};
+use crate::parallel::Execution;
 
 /// Bytes after which a file that is being written is synced: a sync cannot be interrupted, and so must not take long.
 const SYNC_BYTES: usize = 32 << 20;
@@ -77,7 +78,7 @@ impl Storage for FileStorage {
         Ok(names)
     }
 
-    fn open(&self, name: &str) -> Result<Blob> {
+    fn open(&self, name: &str, execution: &Execution) -> Result<Blob> {
         let path = self.path(name);
         let metadata = fs::metadata(&path).map_err(failed("open", &path))?;
         if !metadata.is_file() {
@@ -86,8 +87,11 @@ impl Storage for FileStorage {
         }
         let file = File::open(&path).map_err(failed("open", &path))?;
         let length = file.metadata().map_err(failed("open", &path))?.len();
-        let blob = if self.mmap { Blob::map(&file) } else { Blob::read(file, length) };
-        blob.map_err(failed("read", &path))
+        if self.mmap {
+            Blob::map(&file).map_err(failed("read", &path))
+        } else {
+            Blob::read(file, length, &path, execution)
+        }
     }
 
     fn create(&self, name: &str) -> Result<Box<dyn NewFile>> {
@@ -217,6 +221,7 @@ mod tests {
 
     #[test]
     fn files_are_written_renamed_listed_and_removed() {
+        let execution = Execution::undisturbed();
         let folder = tempfile::tempdir().expect("a folder");
         let storage = FileStorage::new(folder.path().join("a").join("b"), true).expect("a path");
         storage.make_folder().expect("made");
@@ -225,11 +230,12 @@ mod tests {
             file.write(bytes).expect("written");
             file.sync().expect("synced");
             for mmap in [true, false] {
-                let blob = FileStorage::new(storage.place(), mmap).expect("a path").open(name).expect("opened");
+                let blob =
+                    FileStorage::new(storage.place(), mmap).expect("a path").open(name, &execution).expect("opened");
                 assert_eq!(*blob, *bytes);
             }
         }
-        let mapped = storage.open("full").expect("opened");
+        let mapped = storage.open("full", &execution).expect("opened");
         storage.create("full").expect("created again").sync().expect("synced");
         assert_eq!(*mapped, *b"hello", "a reader keeps what it mapped");
         storage.rename("full", "other").expect("renamed");
@@ -241,7 +247,7 @@ mod tests {
         names.sort();
         assert_eq!(names, ["empty", "other"]);
         storage.remove("other").expect("removed");
-        let error = storage.open("other").expect_err("gone").to_string();
+        let error = storage.open("other", &execution).expect_err("gone").to_string();
         assert_eq!(error.matches("other").count(), 1, "{error}");
     }
 
@@ -254,7 +260,13 @@ mod tests {
         assert!(made.success());
         fs::create_dir(storage.path("folder")).expect("made");
         for name in ["pipe", "folder"] {
-            assert!(storage.open(name).expect_err("no file").to_string().contains("no regular file"));
+            assert!(
+                storage
+                    .open(name, &Execution::undisturbed())
+                    .expect_err("no file")
+                    .to_string()
+                    .contains("no regular file")
+            );
         }
     }
 

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::{Blob, Lock, NewFile, Storage};
 use crate::error::{Error, Result};
+use crate::parallel::Execution;
 
 /// Files that live in this process's memory; clones share them.
 #[derive(Clone, Debug, Default)]
@@ -60,7 +61,7 @@ impl Storage for MemoryStorage {
         Ok(self.state().files.keys().cloned().collect())
     }
 
-    fn open(&self, name: &str) -> Result<Blob> {
+    fn open(&self, name: &str, _execution: &Execution) -> Result<Blob> {
         let found = self.state().files.get(name).cloned();
         found.ok_or_else(|| self.missing("open", name))
     }

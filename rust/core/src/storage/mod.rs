@@ -3,7 +3,6 @@
 //! The operations are the ones that the commit protocol of `docs/format.md` is written in. Files are written once,
 //! from front to back, and never changed afterwards, so that a reader may map them without a lock.
 
-mod blob;
 mod mmap;
 pub mod fs;
 pub mod memory;
@@ -14,11 +13,11 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use crate::error::Result;
+use crate::parallel::Execution;
 
-pub use blob::Blob;
 pub use fs::FileStorage;
 pub use memory::MemoryStorage;
-pub use mmap::{Column, Plain};
+pub use mmap::{Blob, Numbers, Plain};
 
 pub(crate) use mmap::bytes_of;
 
@@ -38,8 +37,9 @@ pub trait Storage: fmt::Debug + Send + Sync {
     /// The whole content of a file. The file must not change any more.
     ///
     /// # Errors
-    /// [`crate::error::Error::Io`], of kind `NotFound` if there is no such file.
-    fn open(&self, name: &str) -> Result<Blob>;
+    /// [`crate::error::Error::Io`], of kind `NotFound` if there is no such file; [`crate::error::Error::Interrupted`] while
+    /// it is read into memory.
+    fn open(&self, name: &str, execution: &Execution) -> Result<Blob>;
 
     /// A new, empty file. One that is there already is unlinked first, never truncated: a reader may have mapped it.
     ///

@@ -2,12 +2,16 @@
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses its own part")]
 
 use std::collections::BTreeMap;
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
 
 use latewood_core::Result;
 use latewood_core::codec::{CodecKind, CodecOptions};
 use latewood_core::ids::Id;
 use latewood_core::index::{Batch, Filter, Index, IndexOptions, Location, Snapshot, Writer};
 use latewood_core::parallel::Execution;
+use latewood_core::storage::{Blob, Lock, MemoryStorage, NewFile, Storage};
 use latewood_core::tokens::TokenMatrix;
 
 /// Components of a token vector: not a multiple of 32, so that codes are padded.
@@ -156,5 +160,82 @@ pub fn assert_sound(index: &Index) {
             let at = Location { segment: position as u32, ordinal };
             assert_eq!(snapshot.find(&segment.id(ordinal)), Some(at));
         }
+    }
+}
+
+/// When a [`Watched`] folder calls its watcher.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Moment {
+    /// A file is about to be opened.
+    Opening,
+    /// A manifest is about to get its name.
+    Publishing,
+    /// It has its name.
+    Published,
+}
+
+/// A folder in which somebody else can act at the moments of [`Moment`].
+#[derive(Clone)]
+pub struct Watched {
+    pub files: MemoryStorage,
+    /// Whether its locks work.
+    pub locks: bool,
+    pub watcher: Arc<dyn Fn(Moment) + Send + Sync>,
+}
+
+impl fmt::Debug for Watched {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Watched")
+    }
+}
+
+#[derive(Debug)]
+struct NoLock;
+
+impl Lock for NoLock {
+    fn stands(&self) -> bool {
+        true
+    }
+}
+
+impl Storage for Watched {
+    fn place(&self) -> &Path {
+        self.files.place()
+    }
+
+    fn list(&self) -> Result<Vec<String>> {
+        self.files.list()
+    }
+
+    fn open(&self, name: &str, execution: &Execution) -> Result<Blob> {
+        (self.watcher)(Moment::Opening);
+        self.files.open(name, execution)
+    }
+
+    fn create(&self, name: &str) -> Result<Box<dyn NewFile>> {
+        self.files.create(name)
+    }
+
+    fn rename(&self, from: &str, to: &str) -> Result<()> {
+        self.files.rename(from, to)
+    }
+
+    fn rename_new(&self, from: &str, to: &str) -> Result<bool> {
+        (self.watcher)(Moment::Publishing);
+        let renamed = self.files.rename_new(from, to);
+        (self.watcher)(Moment::Published);
+        renamed
+    }
+
+    fn remove(&self, name: &str) -> Result<()> {
+        self.files.remove(name)
+    }
+
+    fn sync_folder(&self) -> Result<()> {
+        self.files.sync_folder()
+    }
+
+    fn try_lock(&self, name: &str) -> Result<Option<Box<dyn Lock>>> {
+        if self.locks { self.files.try_lock(name) } else { Ok(Some(Box::new(NoLock))) }
     }
 }

@@ -1,0 +1,1 @@
+"""What callers have, in whatever form → plain checked values and flat arrays."""

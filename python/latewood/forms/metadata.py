@@ -1,0 +1,56 @@
+"""Metadata and filters → JSON."""
+
+import json
+from collections.abc import Mapping
+from datetime import date
+from typing import Any
+
+import numpy as np
+
+from latewood.errors import InvalidInputError
+from latewood.forms.values import text_of
+
+
+def filter_json(condition: Any, what: str = "filter") -> str | None:
+    """Write a filter as the JSON that the core reads; what its operators mean is the core's to say."""
+    return None if condition is None else mapping_json(condition, what, "{'lang': 'en'}")
+
+
+def filters_json(given: Any, what: str = "filter") -> str | list[str]:
+    """Write one filter for all queries, or a sequence with one for each, of which None lets everything through."""
+    if hasattr(given, "keys") or not isinstance(given, (list, tuple)):
+        return mapping_json(given, what, "{'lang': 'en'}")
+    return [filter_json(entry, f"{what} of query {position}") or "{}" for position, entry in enumerate(given)]
+
+
+def mapping_json(value: Any, what: str, example: str) -> str:
+    """Write a mapping as JSON."""
+    if not hasattr(value, "keys"):
+        message = f"{what} is a {type(value).__name__}; pass a mapping such as {example}"
+        raise InvalidInputError(message)
+    try:
+        text = json.dumps(dict(value), ensure_ascii=False, allow_nan=False, default=_json_value)
+    except RecursionError as error:
+        message = f"{what} is nested too deeply to be written as JSON; make it flatter"
+        raise InvalidInputError(message) from error
+    except Exception as error:  # a foreign mapping may raise anything
+        message = f"{what} is not JSON: {error}"
+        raise InvalidInputError(message) from error
+    return text_of(text, what)
+
+
+def _json_value(value: Any) -> Any:
+    # numpy would give nanoseconds as an integer.
+    if isinstance(value, (date, np.datetime64)):
+        message = f"{type(value).__name__} is not a value of JSON; write dates as strings, as `isoformat` does"
+        raise TypeError(message)
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    if isinstance(value, Mapping):
+        return dict(value)
+    if isinstance(value, (set, frozenset, range)):
+        return sorted(value)
+    message = f"{type(value).__name__} is not a value of JSON"
+    raise TypeError(message)

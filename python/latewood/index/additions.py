@@ -1,0 +1,202 @@
+"""Documents to add, in the forms that callers have → parts that the core takes one after the other."""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any
+
+from latewood.common.progress import chunks, progress_bar
+from latewood.common.types import Id, IdSequence, Metadata, VectorInput
+from latewood.encode.protocol import checked_texts, encode_and_mark
+from latewood.errors import DuplicateIdError, InvalidInputError
+from latewood.forms.ids import normalise_ids, one_id
+from latewood.forms.metadata import mapping_json
+from latewood.forms.ragged import Ragged, is_batch, listed, to_ragged
+from latewood.forms.values import flag_of, text_of, threads_of
+from latewood.index.encoding import Encoding
+
+ENCODE_CHUNK = 1024
+"""Documents that are encoded before their vectors are handed on: bounds memory, and is the step of the progress bar."""
+
+STREAM_VALUES, STREAM_DOCUMENTS = 2**22, 2**14
+"""Components of token vectors (16 MiB), and documents, that are read from an iterator before they are handed on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """What documents have beside their vectors, one entry for each."""
+
+    ids: IdSequence
+    texts: list[str | None] | None
+    metadata: list[str | None] | None
+
+    def rows(self, rows: slice) -> "Columns":
+        """Give some of the documents."""
+        texts, metadata = self.texts, self.metadata
+        return Columns(self.ids[rows], texts and texts[rows], metadata and metadata[rows])
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Documents that the core takes at once."""
+
+    columns: Columns
+    vectors: Ragged
+    truncated: list[bool] | None = None
+
+
+@dataclass(kw_only=True, slots=True)
+class Additions:
+    """The arguments of `Writer.add`."""
+
+    ids: Iterable[Id]
+    texts: Iterable[str | None] | None
+    vectors: VectorInput | None
+    metadata: Iterable[Metadata | None] | None
+    mask: Any
+    offsets: Any
+    lengths: Any
+    store_texts: bool
+    allow_empty: bool
+    threads: int | None
+    _seen: set[Any] = field(default_factory=set, init=False)
+
+    def __post_init__(self) -> None:
+        """Check what can be checked before any document is looked at."""
+        self.store_texts = flag_of(self.store_texts, "store_texts")
+        self.allow_empty = flag_of(self.allow_empty, "allow_empty")
+        self.threads = threads_of(self.threads)
+        if any(part is not None for part in (self.mask, self.offsets, self.lengths)):
+            if self.vectors is None:
+                message = "mask, offsets and lengths describe vectors, and no vectors are given"
+                raise InvalidInputError(message)
+            if isinstance(self.vectors, Iterator):
+                message = "mask, offsets and lengths go with one array, and the vectors are an iterator; give it arrays"
+                raise InvalidInputError(message)
+        if self.texts is None and self.vectors is None:
+            message = "give texts or vectors to add"
+            raise InvalidInputError(message)
+
+    def parts(
+        self, encoding: Encoding, refuse_known: Callable[[IdSequence], None], *, show_progress: bool | None
+    ) -> Iterator[Part]:
+        """Give all documents, so many at a time that memory is bounded by them and not by all.
+
+        Parameters
+        ----------
+        encoding : Encoding
+        refuse_known : callable
+            Called with all ids before their texts are encoded, to raise what adding them would.
+        show_progress : bool, optional
+        """
+        if isinstance(self.vectors, Iterator):
+            yield from self._streamed(self.vectors, encoding.dim, show_progress)
+            return
+        columns = self._columns(self.ids, self.texts, self.metadata)
+        if self.vectors is None:
+            yield from self._encoded(columns, encoding, refuse_known, show_progress)
+            return
+        vectors = to_ragged(
+            self.vectors,
+            mask=self.mask,
+            offsets=self.offsets,
+            lengths=self.lengths,
+            dim=encoding.dim,
+            names=columns.ids,
+            allow_empty=self.allow_empty,
+        )
+        yield self._part(columns, vectors)
+
+    def _encoded(
+        self,
+        columns: Columns,
+        encoding: Encoding,
+        refuse_known: Callable[[IdSequence], None],
+        show_progress: bool | None,
+    ) -> Iterator[Part]:
+        encoder = encoding.require("adding texts")
+        texts = checked_texts(columns.texts, "document", columns.ids, allow_empty=self.allow_empty)
+        refuse_known(columns.ids)
+        with progress_bar(len(texts), "encoding", show_progress=show_progress) as bar:
+            for rows in chunks(len(texts), ENCODE_CHUNK):
+                own = columns.rows(rows)
+                vectors, truncated = encode_and_mark(
+                    encoder, texts[rows], dim=encoding.dim, names=own.ids, allow_empty=self.allow_empty
+                )
+                yield self._part(own, vectors, truncated)
+                bar.update(len(own.ids))
+
+    def _streamed(self, vectors: Iterator[Any], dim: int, show_progress: bool | None) -> Iterator[Part]:
+        given = {"ids": self.ids, "texts": self.texts, "metadata": self.metadata}
+        columns: dict[str, Iterator[Any]] = {
+            what: column if isinstance(column, Iterator) else iter(listed(column, what))
+            for what, column in given.items()
+            if column is not None
+        }
+        with progress_bar(0, "adding", show_progress=show_progress) as bar:
+            for group in _groups(vectors, dim):
+                count = len(group)
+                own = self._columns(**{what: list(islice(column, count)) for what, column in columns.items()})
+                yield self._part(own, to_ragged(group, dim=dim, names=own.ids, allow_empty=self.allow_empty))
+                bar.update(count)
+        for what, column in columns.items():
+            if next(column, columns) is not columns:
+                message = f"there are more {what} than documents in the iterator of vectors; give one for each"
+                raise InvalidInputError(message)
+
+    def _part(self, columns: Columns, vectors: Ragged, truncated: list[bool] | None = None) -> Part:
+        kept = columns if self.store_texts else Columns(columns.ids, None, columns.metadata)
+        return Part(kept, vectors, truncated)
+
+    def _columns(self, ids: Any, texts: Any = None, metadata: Any = None) -> Columns:
+        keys = normalise_ids(listed(ids, "ids"))
+        for key in keys:
+            if key in self._seen:
+                message = f"id {one_id(key)!r} occurs twice in one call; each id names one document"
+                raise DuplicateIdError(message)
+            self._seen.add(key)
+        own_texts, own_metadata = _aligned(texts, len(keys), "texts"), _aligned(metadata, len(keys), "metadata")
+        for key, text in zip(keys, own_texts or (), strict=False):
+            if text is not None:
+                text_of(text, f"the text of document {one_id(key)!r}")
+        return Columns(keys, own_texts, own_metadata and _json(own_metadata, keys))
+
+
+def _groups(documents: Iterator[Any], dim: int) -> Iterator[Any]:
+    """Put documents together until they are enough to be handed on; a batch is handed on as it is."""
+    waiting: list[Any] = []
+    values = 0
+    for document in documents:
+        if is_batch(document):
+            if waiting:
+                yield waiting
+                waiting, values = [], 0
+            yield document
+            continue
+        waiting.append(document)
+        values += len(document) * dim if hasattr(document, "__len__") else 0
+        if values >= STREAM_VALUES or len(waiting) >= STREAM_DOCUMENTS:
+            yield waiting
+            waiting, values = [], 0
+    if waiting:
+        yield waiting
+
+
+def _aligned(items: Any, count: int, what: str) -> list[Any] | None:
+    if items is None:
+        return None
+    given = listed(items, what)
+    if not isinstance(given, (list, tuple)):
+        message = f"{what} is one {type(items).__name__}; pass a list with one entry for each id"
+        raise InvalidInputError(message)
+    if len(given) != count:
+        message = f"{len(given)} {what} for {count} ids; give one for each"
+        raise InvalidInputError(message)
+    return list(given)
+
+
+def _json(metadata: list[Any], keys: IdSequence) -> list[str | None]:
+    return [
+        None if entry is None else mapping_json(entry, f"the metadata of document {one_id(key)!r}", "{'lang': 'en'}")
+        for key, entry in zip(keys, metadata, strict=True)
+    ]

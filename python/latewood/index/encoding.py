@@ -1,0 +1,82 @@
+"""The encoder of one index: which it is, which it should be, and what to say where there is none."""
+
+import json
+from typing import Any
+
+from latewood.encode.fingerprint import check_fingerprint
+from latewood.encode.nano import NAME, has_nano
+from latewood.encode.protocol import Encoder, as_encoder
+from latewood.errors import EncoderError, EncoderRequiredError
+
+RECORDED = "recorded"
+"""As `encoder=`, this word asks for the encoder that the index itself names."""
+
+
+class Encoding:
+    """The encoder that an index uses, next to what it has recorded of the one that filled it.
+
+    Parameters
+    ----------
+    path : str
+        The index's, for messages.
+    dim : int
+        Dimensions of its token vectors.
+    recorded : str or None
+        The fingerprint that it keeps, as JSON.
+    encoder : Encoder, optional
+        One that needs no check.
+    """
+
+    def __init__(self, path: str, dim: int, recorded: str | None, encoder: Encoder | None = None) -> None:
+        self.path = path
+        self.dim = dim
+        self._stored = recorded
+        self._encoder = encoder
+
+    @property
+    def recorded(self) -> dict[str, Any] | None:
+        """The recorded fingerprint."""
+        return None if self._stored is None else json.loads(self._stored)
+
+    @property
+    def encoder(self) -> Encoder | None:
+        """What turns text into token vectors here, if anything; the encoder inside the wheel needs no asking."""
+        if self._encoder is None and (self.recorded or {}).get("name") == NAME and has_nano():
+            self.use(NAME, check=True)
+        return self._encoder
+
+    def use(self, encoder: Any, *, check: bool) -> None:
+        """Take an encoder, or refuse one whose fingerprint differs from the recorded one."""
+        if isinstance(encoder, str) and encoder == RECORDED:
+            recorded = self.recorded
+            if recorded is None:
+                message = f"the index {self.path!r} records no encoder; pass the one that made its vectors"
+                raise EncoderError(message)
+            encoder = str(recorded["name"])
+        own = as_encoder(encoder)
+        if check:
+            check_fingerprint(self._stored, own, path=self.path)
+        self._encoder = own
+
+    def require(self, purpose: str) -> Encoder:
+        """Give the encoder, or raise `EncoderRequiredError` with the remedy."""
+        encoder = self.encoder
+        if encoder is None:
+            recorded = self.recorded
+            remedy = (
+                f"Index.open(path, encoder='{RECORDED}') loads {recorded['name']!r}, which it was built with"
+                if recorded
+                else "pass encoder= to Index.open, or vectors instead of text"
+            )
+            message = f"{purpose} needs an encoder, and the index {self.path!r} was opened without one; {remedy}"
+            raise EncoderRequiredError(message)
+        return encoder
+
+    def labels(self, method: str, text: str | None, count: int) -> tuple[str, ...] | None:
+        """Name the tokens of a text by the encoder's `query_tokens` or `document_tokens`, if it can."""
+        label = getattr(self._encoder, method, None)
+        if text is None or label is None:
+            return None
+        tokens = tuple(label(text))
+        # Vectors that came from elsewhere, or were pooled, have no one-to-one tokens: better no labels than wrong ones.
+        return tokens if len(tokens) == count else None

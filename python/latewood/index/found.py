@@ -1,0 +1,117 @@
+"""The core's flat results → `Hits` and arrays."""
+
+import json
+from typing import Any
+
+import numpy as np
+
+from latewood import _core
+from latewood.common.types import FloatArray, Id, IdSequence, Stats
+from latewood.errors import CorruptIndexError
+from latewood.forms.ids import plain_ids
+from latewood.index.encoding import Encoding
+from latewood.index.explanation import Explanation
+from latewood.index.feedback import Added
+from latewood.index.options import RankingOptions
+from latewood.index.queries import Queries
+from latewood.index.results import Document, Hit, Hits, Plan, SearchArrays
+
+
+class Found:
+    """What one call of the core found, with what is needed to explain it: the source of its hits."""
+
+    __slots__ = ("_encoding", "_options", "_queries", "_results")
+
+    def __init__(self, results: _core.Results, queries: Queries, encoding: Encoding, options: RankingOptions) -> None:
+        self._results = results
+        self._queries = queries
+        self._encoding = encoding
+        self._options = options
+
+    def hits(self, *, with_documents: bool) -> list[Hits]:
+        """Make the hits of each query."""
+        ids, scores, offsets = self._results.lists()
+        documents = self._results.documents() if with_documents else None
+        batch: list[Hits] = []
+        for query in range(len(offsets) - 1):
+            first, end = offsets[query], offsets[query + 1]
+            hits = Hits(source=self, query=query)
+            rank = self._options.offset
+            for row in range(first, end):
+                rank += 1
+                key = ids[row]
+                if documents is None:
+                    hit = Hit(key, scores[row], rank)
+                else:
+                    text, metadata = documents[row]
+                    hit = Hit(key, scores[row], rank, text, None if metadata is None else _metadata(key, metadata))
+                hits.append(hit.come_from(self, query, row))
+            batch.append(hits)
+        return batch
+
+    def arrays(self) -> SearchArrays:
+        """Give ids, scores and offsets as they are."""
+        results = self._results
+        return SearchArrays(results.ids, results.scores, results.offsets, results.stats(), _plan(results.plan))
+
+    def report(self, query: int) -> tuple[Stats, Plan]:
+        """See `Source.report`."""
+        return self._results.stats(query), _plan(self._results.plan)
+
+    def explain(self, query: int, row: int, key: Id) -> Explanation:
+        """See `Source.explain`: what was searched explains its hits, whatever the index has become since."""
+        vectors, weights = self._queries.vectors, self._queries.weights
+        tokens = slice(int(vectors.offsets[query]), int(vectors.offsets[query + 1]))
+        added = Added.to_query(self._results, query)
+        asked, asked_weights = added.join(vectors.values[tokens], None if weights is None else weights[tokens])
+        matrix = self._results.explain(asked, row, asked_weights)
+        texts = self._queries.texts
+        return explanation(
+            key,
+            matrix,
+            self._encoding,
+            query_text=texts[query] if texts else None,
+            document_text=self._results.text(row),
+            added=added,
+            length_normalize=self._options.length_normalize,
+        )
+
+
+def explanation(
+    key: Id,
+    matrix: FloatArray,
+    encoding: Encoding,
+    *,
+    query_text: str | None,
+    document_text: str | None,
+    added: Added,
+    length_normalize: bool,
+) -> Explanation:
+    """Label a matrix of dot products, and scale it to what the score counts."""
+    count = len(matrix) - len(added.weights)
+    return Explanation(
+        key,
+        matrix / np.float32(count) if length_normalize else matrix,
+        added.label(encoding.labels("query_tokens", query_text, count), count),
+        encoding.labels("document_tokens", document_text, matrix.shape[1]),
+    )
+
+
+def documents_of(core: _core.Index, ids: IdSequence) -> list[Document]:
+    """Text and metadata of documents, in the order of `ids`."""
+    return [
+        Document(key, text, None if metadata is None else _metadata(key, metadata))
+        for key, (text, metadata) in zip(plain_ids(ids), core.documents(ids), strict=True)
+    ]
+
+
+def _plan(told: dict[str, Any]) -> Plan:
+    return Plan(**{**told, "without_effect": tuple(told["without_effect"])})
+
+
+def _metadata(key: Id, stored: str) -> Any:
+    try:
+        return json.loads(stored)
+    except ValueError as error:
+        message = f"the stored metadata of document {key!r} is damaged ({error}); index.check() tells which file"
+        raise CorruptIndexError(message) from error

@@ -1,0 +1,831 @@
+"""The index: token vectors of documents, compressed on disk, to search and to rerank with."""
+
+import os
+import pickle
+from collections.abc import Iterable, Mapping, Sequence
+from types import TracebackType
+from typing import Any, Literal, Self, Unpack, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from latewood import _core
+from latewood.common.signatures import shows
+from latewood.common.types import Filter, Id, Metadata, MissingRule, ResultIds, VectorInput
+from latewood.encode.fingerprint import dumps
+from latewood.encode.nano import nano_en
+from latewood.encode.protocol import Encoder, as_encoder, encode_queries
+from latewood.errors import (
+    EncoderError,
+    IndexExistsError,
+    InvalidInputError,
+    LatewoodError,
+    MissingDependencyError,
+)
+from latewood.forms.candidates import Candidates, many_lists, one_list
+from latewood.forms.ids import normalise_ids, one_id
+from latewood.forms.metadata import filter_json
+from latewood.forms.ragged import Ragged
+from latewood.forms.values import choice_of, count_of, flag_of, optional, path_of, shown, threads_of, whole
+from latewood.index.encoding import Encoding
+from latewood.index.explanation import Explanation
+from latewood.index.feedback import NOTHING
+from latewood.index.found import Found, documents_of, explanation
+from latewood.index.interrupts import interrupt_later
+from latewood.index.options import RerankKeywords, RerankOptions, SearchKeywords, SearchOptions
+from latewood.index.queries import Queries, many_queries, one_query
+from latewood.index.results import Document, Hits, SearchArrays
+from latewood.index.writer import AddKeywords, Writer
+
+_BITS = (1, 2, 4, 8)
+
+
+class Index:
+    """A folder of compressed token vectors; make one with `Index.create` or `Index.open`.
+
+    Reading goes on while another process writes: an index object sees one snapshot, and moves to the newest commit with
+    `refresh`, or after a commit of its own. It can be used from several threads. Pickling keeps the path, the
+    generation if it was opened at one, and the encoder where that can be pickled; the files are opened again.
+    """
+
+    def __init__(
+        self, core: _core.Index, *, encoder: Encoder | None, mmap: bool, generation: int | None = None
+    ) -> None:
+        self._core_or_none: _core.Index | None = core
+        self._encoding = Encoding(os.fspath(core.path), core.dim, core.encoder, encoder)
+        self._mmap = mmap
+        self._generation = generation
+
+    # ── life ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    @classmethod
+    def create(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        dim: int | None = None,
+        encoder: Any = None,
+        codec: Literal["residual", "flat"] = "residual",
+        bits: Literal[1, 2, 4, 8] = 4,
+        centroids: int | None = None,
+        seed: int = 42,
+        train_after: int = 65_536,
+        exist_ok: bool = False,
+        overwrite: bool = False,
+        mmap: bool = True,
+    ) -> "Index":
+        """Create an empty index in a folder, which is made if it is not there; other files in it are left alone.
+
+        Parameters
+        ----------
+        path : path-like
+            `~` stands for the user's home. A relative path is the folder's that is current now, whatever is later.
+        dim : int, optional
+            Dimensions of a token vector, for an index that is filled with vectors; otherwise the encoder's.
+        encoder : Encoder, MultiVectorEncoder or str, optional
+            Turns texts into token vectors; a str is a model's name or path. The index records its fingerprint. With
+            neither `dim` nor `encoder` it is "latewood/nano-en", which is inside the wheel and needs the extra `text`.
+        codec : {"residual", "flat"}
+            "residual" for search; "flat", which needs no training, for reranking only.
+        bits : {4, 1, 2, 8}
+            Bits for each dimension.
+        centroids : int, optional
+            Of the residual codec, 65,536 at most; by default a power of two chosen from the amount of data.
+        seed : int
+            Of the codec's training, from 0 to 2^64 - 1: the same data and seed give the same index.
+        train_after : int
+            Token vectors that the index holds before the residual codec's centroids are trained. Until then it keeps
+            8-bit codes without centroids, close to the originals; training encodes what is there again.
+        exist_ok : bool
+            Open the index that is at `path` already, if there is one, as it is: `dim` and `encoder` must fit it where
+            they are given, and the other settings are its own.
+        overwrite : bool
+            Put an empty index in the place of one that is at `path` already, by one commit: whoever has the old one
+            open goes on reading it, and gets an `IndexReplacedError` from `refresh` and `writer`.
+        mmap : bool
+            As for `open`.
+
+        Raises
+        ------
+        IndexExistsError
+            There is an index at `path`, and neither `exist_ok` nor `overwrite` says what to do about it.
+        IndexLockedError
+            Somebody is writing to the index that is to be overwritten.
+        InvalidInputError
+            Settings that do not exist, or that an existing index does not have; both `exist_ok` and `overwrite`.
+        MissingDependencyError
+            Neither `dim` nor `encoder`, and the extra `text` is not installed: vectors of one's own need `dim`.
+        """
+        folder, mmap = _folder(path), flag_of(mmap, "mmap")
+        exist_ok, overwrite = flag_of(exist_ok, "exist_ok"), flag_of(overwrite, "overwrite")
+        if exist_ok and overwrite:
+            message = "exist_ok keeps the index that is there, and overwrite does not; pass one of them"
+            raise InvalidInputError(message)
+        optional(count_of, dim, "dim")
+        if whole(bits) not in _BITS:
+            message = f"bits must be 1, 2, 4 or 8, not {shown(bits)}"
+            raise InvalidInputError(message)
+        settings: dict[str, Any] = {
+            "codec": choice_of(codec, "codec", ("residual", "flat")),
+            "bits": whole(bits),
+            "centroids": optional(count_of, centroids, "centroids"),
+            "seed": count_of(seed, "seed", least=0, most=2**64 - 1),
+            "train_after": count_of(train_after, "train_after", least=0),
+        }
+        own = as_encoder(encoder) if encoder is not None else _default_encoder() if dim is None else None
+        width = _dimensions(own, dim)
+        fingerprint = dumps(own, dim=width) if own is not None else None
+        try:
+            core = _core.Index.create(folder, width, **settings, encoder=fingerprint, overwrite=overwrite, mmap=mmap)
+        except IndexExistsError:
+            if not exist_ok:
+                raise
+            index = cls.open(folder, encoder=own if encoder is not None else None, mmap=mmap)
+            if dim is not None and dim != index.dim:
+                message = f"the index {index.path!r} has {index.dim} dimensions, not {dim}; leave dim out"
+                raise InvalidInputError(message) from None
+            return index
+        return cls(core, encoder=own, mmap=mmap)
+
+    @classmethod
+    def open(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        encoder: Any = None,
+        check_encoder: bool = True,
+        generation: int | None = None,
+        mmap: bool = True,
+    ) -> "Index":
+        """Open the newest commit of an index.
+
+        Parameters
+        ----------
+        path : path-like
+            As for `create`.
+        encoder : Encoder, MultiVectorEncoder or str, optional
+            Needed only for text. "recorded" loads the encoder that the index names; nothing is loaded without being
+            asked but "latewood/nano-en", which is part of the library.
+        check_encoder : bool
+            False accepts an encoder whose fingerprint differs from the recorded one.
+        generation : int, optional
+            An older commit, to read it as it was: the index stays at it, and cannot be changed. A commit keeps the one
+            before it; older ones are removed.
+        mmap : bool
+            False reads files into memory instead of mapping them, and verifies all of them when they are opened: for
+            media that may fail, or folders in which somebody may shorten a file while it is open. A mapped file that is
+            shortened makes the operating system end the process (SIGBUS) as soon as its lost part is read.
+
+        Raises
+        ------
+        CorruptIndexError
+            A file of the commit is damaged or missing. The message names it and the newest commit that is whole, which
+            `generation` reads and `recover` goes back to. With `mmap`, damage in codes, texts and metadata shows when
+            they are first read: then the call that reads them raises it.
+        IndexNotFoundError, FormatVersionError
+        InvalidInputError
+            There is no such generation.
+        EncoderMismatchError
+            The encoder is not the one that the index was built with.
+        """
+        folder, mmap, check_encoder = _folder(path), flag_of(mmap, "mmap"), flag_of(check_encoder, "check_encoder")
+        number = optional(count_of, generation, "generation")
+        index = cls(_core.Index.open(folder, generation=number, mmap=mmap), encoder=None, mmap=mmap, generation=number)
+        if encoder is not None:
+            index.use_encoder(encoder, check_encoder=check_encoder)
+        return index
+
+    @classmethod
+    def recover(cls, path: str | os.PathLike[str], *, generation: int | None = None, mmap: bool = True) -> "Index":
+        """Go back to an older commit for good, and open it: what came after it is given up.
+
+        The older commit is committed again as the newest. Files of the ones in between stay until the next commit,
+        and `check` tells what is wrong with them until then.
+
+        Parameters
+        ----------
+        path : path-like
+        generation : int, optional
+            The commit to go back to; by default the newest that is whole. An index whose newest commit is whole then
+            stays as it is.
+        mmap : bool
+            As for `open`.
+
+        Raises
+        ------
+        CorruptIndexError
+            No commit is whole, or the one that was asked for is not.
+        IndexNotFoundError, IndexLockedError, FormatVersionError
+        InvalidInputError
+            There is no such generation.
+        """
+        folder, mmap = _folder(path), flag_of(mmap, "mmap")
+        number = optional(count_of, generation, "generation")
+        return cls(_core.Index.recover(folder, generation=number, mmap=mmap), encoder=None, mmap=mmap)
+
+    def use_encoder(self, encoder: Any, *, check_encoder: bool = True) -> None:
+        """Set the encoder for text; parameters and errors as for `open`."""
+        self._encoding.use(encoder, check=flag_of(check_encoder, "check_encoder"))
+
+    def close(self) -> None:
+        """Let go of the files. Any further use is an error."""
+        self._core_or_none = None
+
+    def __enter__(self) -> Self:
+        """Return the index itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Close the index."""
+        self.close()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle the path, the generation if one was asked for, and the encoder if it can be pickled."""
+        encoder = self._encoding.encoder
+        try:
+            pickle.dumps(encoder)
+        except Exception:  # noqa: BLE001  a foreign encoder may raise anything
+            encoder = None
+        return (_reopen, (self.path, self._mmap, self._generation, encoder))
+
+    @property
+    def _core(self) -> _core.Index:
+        if self._core_or_none is None:
+            message = "the index is closed; open it again with Index.open(path)"
+            raise LatewoodError(message)
+        return self._core_or_none
+
+    # ── what it is and holds ─────────────────────────────────────────────────────────────────────────────────────────
+
+    @property
+    def path(self) -> str:
+        """The folder."""
+        return os.fspath(self._core.path)
+
+    @property
+    def dim(self) -> int:
+        """Dimensions of a token vector."""
+        return self._core.dim
+
+    @property
+    def encoder(self) -> Encoder | None:
+        """What turns text into token vectors here, if anything."""
+        return self._encoding.encoder
+
+    @property
+    def recorded_encoder(self) -> dict[str, Any] | None:
+        """Fingerprint of the encoder that the index was built with."""
+        return self._encoding.recorded
+
+    def require_encoder(self, purpose: str) -> Encoder:
+        """Give the encoder, or raise `EncoderRequiredError` with the remedy; `purpose` begins the message."""
+        return self._encoding.require(purpose)
+
+    def __len__(self) -> int:
+        """Count the documents."""
+        return len(self._core)
+
+    def __contains__(self, key: object) -> bool:
+        """Whether a document with this id is in the index."""
+        try:
+            return bool(self.contains([one_id(key)])[0])
+        except InvalidInputError:
+            # What cannot be an id is not among them.
+            return False
+
+    def contains(self, ids: Iterable[Id]) -> NDArray[np.bool_]:
+        """Whether each of `ids` is in the index: bool array."""
+        return self._core.contains(normalise_ids(ids))
+
+    def ids(self, *, filter: Filter | None = None) -> ResultIds:  # noqa: A002
+        """Give the ids of all documents, or of those that `filter` lets through: an int64 array or a list of str.
+
+        They come in the order in which the documents were added. `filter` is that of `search` (docs/filters.md); one
+        that cannot be understood is an `InvalidInputError`.
+        """
+        return self._core.ids(filter_json(filter))
+
+    def count(self, *, filter: Filter | None = None) -> int:  # noqa: A002
+        """Count all documents, or those that `filter` lets through; `filter` and errors as for `ids`."""
+        return self._core.count(filter_json(filter))
+
+    def documents(self, ids: Iterable[Id]) -> list[Document]:
+        """Give the stored text and metadata of documents; `UnknownIdError` names an id that is not there."""
+        return documents_of(self._core, normalise_ids(ids))
+
+    def vectors(self, ids: Iterable[Id]) -> Ragged:
+        """Give token vectors of documents, decoded: close to those that were added, and not equal."""
+        values, offsets = self._core.vectors(normalise_ids(ids))
+        return Ragged(values, offsets)
+
+    def info(self) -> dict[str, Any]:
+        """Give counts, sizes in bytes, codec, format and the recorded encoder."""
+        return {"path": self.path, **self._core.info(), "encoder": self.recorded_encoder}
+
+    def check(self) -> list[str]:
+        """Read all files of all commits that are there, and verify every checksum and count.
+
+        Returns
+        -------
+        list of str
+            The problems found, empty if there are none. What a commit that ends meanwhile removes is no problem.
+        """
+        return self._core.check()
+
+    @property
+    def generation(self) -> int:
+        """Number of the commit that this object reads."""
+        return self._core.generation
+
+    def refresh(self) -> bool:
+        """Move to the newest commit; True if there was a newer one. An index opened at a generation stays at it.
+
+        Raises
+        ------
+        IndexReplacedError
+            The folder holds another index than it did, or an older state of this one, such as a backup that was put
+            back: open it again.
+        CorruptIndexError
+            The newest commit is damaged; this object stays where it is.
+        """
+        return self._core.refresh()
+
+    def __repr__(self) -> str:
+        """Path, dimensions and number of documents."""
+        if self._core_or_none is None:
+            return "Index(closed)"
+        return f"Index({self.path!r}, dim={self.dim}, documents={len(self)})"
+
+    # ── search ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    @shows(SearchOptions)
+    def search(
+        self,
+        query: str | VectorInput,
+        k: int = 10,
+        *,
+        ids: Iterable[Id] | None = None,
+        weights: Any = None,
+        with_documents: bool = True,
+        **options: Unpack[SearchKeywords],
+    ) -> Hits:
+        """Find the k documents with the highest MaxSim for one query.
+
+        Parameters
+        ----------
+        query : str or [tokens, dim] array
+            Text needs an encoder; vectors never do.
+        k : int
+            How many hits at most; fewer where fewer documents match.
+        ids : sequence of str or int, optional
+            Search only among these; those the index does not hold are passed over. All are of the index's kind.
+        weights : array [query tokens], optional
+            Not negative; multiplies what each query token adds.
+        with_documents : bool
+            Whether hits carry stored text and metadata.
+        **options
+            `filter`, `group_by`, `offset`, `min_score` and more, which `SearchOptions` describes.
+
+        Returns
+        -------
+        Hits
+            A list of `Hit`, best first, with `stats` and `plan`.
+
+        Raises
+        ------
+        InvalidInputError
+            k below 1, a query without tokens, with more than 4,096 of them or with NaN, an option that is not one;
+            feedback from an index without cells. Options are checked before a text is encoded.
+        DimensionError, EncoderRequiredError
+        """
+        chosen, only = SearchOptions(k=k, **options), optional(normalise_ids, ids, "ids")
+        with_documents = flag_of(with_documents, "with_documents")
+        queries = one_query(query, weights, self._encoding)
+        return self._search(queries, only, chosen).hits(with_documents=with_documents)[0]
+
+    @shows(SearchOptions)
+    def search_batch(
+        self,
+        queries: Sequence[str] | VectorInput,
+        k: int = 10,
+        *,
+        ids: Iterable[Id] | None = None,
+        weights: Any = None,
+        with_documents: bool = True,
+        **options: Unpack[SearchKeywords],
+    ) -> list[Hits]:
+        """Search for several queries at once, over all threads.
+
+        Parameters
+        ----------
+        queries : sequence of str, or vectors in any form of `latewood.to_ragged`
+        k, ids, with_documents, **options
+            As for `search`; a `filter` may be a list with one for each query.
+        weights : array [query tokens of all queries], or a sequence with one array for each query, optional
+
+        Returns
+        -------
+        list of Hits
+            One for each query.
+        """
+        chosen, only = SearchOptions(k=k, **options), optional(normalise_ids, ids, "ids")
+        with_documents = flag_of(with_documents, "with_documents")
+        asked = many_queries(queries, weights, self._encoding)
+        return self._search(asked, only, chosen).hits(with_documents=with_documents)
+
+    @shows(SearchOptions)
+    def search_arrays(
+        self,
+        queries: Sequence[str] | VectorInput,
+        k: int = 10,
+        *,
+        ids: Iterable[Id] | None = None,
+        weights: Any = None,
+        **options: Unpack[SearchKeywords],
+    ) -> SearchArrays:
+        """Do as `search_batch`, and give ids and scores as arrays: the quickest form for many hits."""
+        chosen, only = SearchOptions(k=k, **options), optional(normalise_ids, ids, "ids")
+        return self._search(many_queries(queries, weights, self._encoding), only, chosen).arrays()
+
+    def _search(self, queries: Queries, ids: Any, options: SearchOptions) -> Found:
+        vectors = queries.vectors
+        results = self._core.search(vectors.values, vectors.offsets, queries.weights, ids, options.values())
+        return Found(results, queries, self._encoding, options)
+
+    # ── rerank ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    @shows(RerankOptions)
+    def rerank(
+        self,
+        query: str | VectorInput,
+        candidates: Any,
+        scores: Any = None,
+        *,
+        k: int | None = None,
+        weights: Any = None,
+        with_documents: bool = True,
+        **options: Unpack[RerankKeywords],
+    ) -> Hits:
+        """Order somebody else's candidates by MaxSim on the stored vectors.
+
+        Parameters
+        ----------
+        query : str or [tokens, dim] array
+        candidates : sequence of ids, mapping id → first-stage score, or sequence of (id, score)
+            Or any other form that a first stage gives; `latewood.FirstStage` lists them.
+        scores : sequence of float, optional
+            First-stage scores of the candidates, the higher the better.
+        k : int, optional
+            How many to give back; all of them by default.
+        weights, with_documents
+            As for `search`.
+        **options
+            `alpha`, `beta`, `filter` and more, which `RerankOptions` describes.
+
+        Returns
+        -------
+        Hits
+            A list of `Hit`, best first, with `stats` and `plan`.
+
+        Raises
+        ------
+        UnknownIdError
+            A candidate that the index does not hold, unless `missing` is "skip".
+        InvalidInputError, DimensionError, EncoderRequiredError
+        """
+        chosen, with_documents = RerankOptions(k=k, **options), flag_of(with_documents, "with_documents")
+        given = one_list(candidates, scores)
+        queries = one_query(query, weights, self._encoding)
+        return self._rerank(queries, given, chosen).hits(with_documents=with_documents)[0]
+
+    @shows(RerankOptions)
+    def rerank_batch(
+        self,
+        queries: Sequence[str] | VectorInput,
+        candidates: Any,
+        scores: Any = None,
+        *,
+        offsets: Any = None,
+        k: int | None = None,
+        weights: Any = None,
+        with_documents: bool = True,
+        **options: Unpack[RerankKeywords],
+    ) -> list[Hits]:
+        """Rerank the candidates of several queries at once.
+
+        Parameters
+        ----------
+        queries : sequence of str, or vectors in any form of `latewood.to_ragged`
+        candidates : one list (or mapping, or pairs) for each query; or flat ids with `offsets`
+        scores : sequence of sequences, or flat array, optional
+        offsets : int64 array [queries + 1], optional
+            Bounds of each query's candidates in flat `candidates`.
+        k, with_documents, **options
+            As for `rerank`; a `filter` may be a list with one for each query.
+        weights : array [query tokens of all queries], or a sequence with one array for each query, optional
+
+        Returns
+        -------
+        list of Hits
+            One for each query.
+        """
+        chosen, with_documents = RerankOptions(k=k, **options), flag_of(with_documents, "with_documents")
+        asked = many_queries(queries, weights, self._encoding)
+        given = many_lists(candidates, scores, offsets, len(asked.vectors))
+        return self._rerank(asked, given, chosen).hits(with_documents=with_documents)
+
+    @shows(RerankOptions)
+    def rerank_arrays(
+        self,
+        queries: Sequence[str] | VectorInput,
+        candidates: Any,
+        scores: Any = None,
+        *,
+        offsets: Any = None,
+        k: int | None = None,
+        weights: Any = None,
+        **options: Unpack[RerankKeywords],
+    ) -> SearchArrays:
+        """Do as `rerank_batch`, and give ids and scores as arrays: the quickest form for many hits."""
+        chosen = RerankOptions(k=k, **options)
+        asked = many_queries(queries, weights, self._encoding)
+        given = many_lists(candidates, scores, offsets, len(asked.vectors))
+        return self._rerank(asked, given, chosen).arrays()
+
+    @shows(RerankOptions)
+    def rerank_run(
+        self,
+        queries: Mapping[str, str | VectorInput],
+        run: Mapping[str, Any],
+        *,
+        k: int | None = None,
+        with_documents: bool = True,
+        **options: Unpack[RerankKeywords],
+    ) -> dict[str, Hits]:
+        """Rerank a first stage's run.
+
+        Parameters
+        ----------
+        queries : mapping of query id to text or [tokens, dim] array
+            All of one form. Those without an entry in `run` are passed over.
+        run : mapping of query id to candidates
+            {document id: first-stage score}, or any other form that `rerank` takes.
+        k, with_documents, **options
+            As for `rerank`.
+
+        Returns
+        -------
+        dict of str to Hits
+            In the order of `queries`.
+
+        Raises
+        ------
+        InvalidInputError
+            No mappings, or candidates for a query that is not there.
+        """
+        for given, what in ((queries, "queries"), (run, "the run")):
+            if not isinstance(cast("object", given), Mapping):
+                message = f"{what} must be a mapping by query id, not a {type(given).__name__}; use rerank_batch"
+                raise InvalidInputError(message)
+        unknown = next((key for key in run if key not in queries), None)
+        if unknown is not None:
+            message = f"the run has candidates for query {unknown!r}, and there is no such query"
+            raise InvalidInputError(message)
+        keys = [key for key in queries if key in run]
+        hits = self.rerank_batch(
+            [queries[key] for key in keys],
+            [run[key] for key in keys],
+            k=k,
+            with_documents=with_documents,
+            **options,
+        )
+        return dict(zip(keys, hits, strict=True))
+
+    def _rerank(self, queries: Queries, candidates: Candidates, options: RerankOptions) -> Found:
+        if options.alpha is not None and candidates.scores is None and len(candidates.ids):
+            message = "alpha prunes by first-stage scores, and there are none; pass scores=, or leave alpha out"
+            raise InvalidInputError(message)
+        vectors = queries.vectors
+        results = self._core.rerank(
+            vectors.values,
+            vectors.offsets,
+            queries.weights,
+            candidates.ids,
+            candidates.offsets,
+            candidates.scores,
+            options.values(),
+        )
+        return Found(results, queries, self._encoding, options)
+
+    # ── explain and measure ──────────────────────────────────────────────────────────────────────────────────────────
+
+    def explain(
+        self,
+        query: str | VectorInput,
+        id: Id,  # noqa: A002
+        *,
+        weights: Any = None,
+        length_normalize: bool = False,
+    ) -> Explanation:
+        """Show how a document's score comes about, token by token.
+
+        Parameters
+        ----------
+        query : str or [tokens, dim] array
+        id : str or int
+            `UnknownIdError` if the index does not hold it.
+        weights, length_normalize
+            As for `search`.
+
+        Returns
+        -------
+        Explanation
+            Of the query as given. What feedback added to it is known to the hits alone: ask `Hit.explain`.
+        """
+        key, length_normalize = one_id(id), flag_of(length_normalize, "length_normalize")
+        queries = one_query(query, weights, self._encoding)
+        matrix, text = self._core.explain(queries.vectors.values, key, queries.weights)
+        return explanation(
+            key,
+            matrix,
+            self._encoding,
+            query_text=queries.texts[0] if queries.texts else None,
+            document_text=text,
+            added=NOTHING,
+            length_normalize=length_normalize,
+        )
+
+    @shows(SearchOptions)
+    def measure_recall(
+        self,
+        queries: Sequence[str] | VectorInput,
+        k: int = 10,
+        *,
+        ids: Iterable[Id] | None = None,
+        weights: Any = None,
+        **options: Unpack[SearchKeywords],
+    ) -> float:
+        """Measure the share of the exact top k that a search with `options` finds, on average over the queries.
+
+        Parameters
+        ----------
+        queries, k, ids, weights, **options
+            As for `search_batch`. `gather`, `max_scored`, `probes` and `threshold` are what is measured; the others
+            hold in both searches.
+
+        Returns
+        -------
+        float
+            1.0 if nothing is lost. Among documents with equal scores, the exact search's choice counts.
+        """
+        chosen, only = SearchOptions(k=k, **options), optional(normalise_ids, ids, "ids")
+        asked = many_queries(queries, weights, self._encoding)
+        complete: SearchKeywords = {**options, "gather": "exact", "max_scored": None, "probes": None, "threshold": None}
+        found = (self._search(asked, only, one).arrays() for one in (SearchOptions(k=k, **complete), chosen))
+        shares = [
+            len(set(all_hits) & set(some)) / len(all_hits)
+            for (all_hits, _), (some, _) in zip(*found, strict=True)
+            if len(all_hits)
+        ]
+        return float(np.mean(shares)) if shares else 1.0
+
+    # ── changes ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def writer(self, *, merge: bool = True, show_progress: bool | None = None) -> Writer:
+        """Start a set of changes that become visible together.
+
+        Parameters
+        ----------
+        merge : bool
+            Whether its commits merge small segments into larger ones, which keeps searches fast after many small
+            commits (docs/merging.md). False leaves all segments as they are.
+        show_progress : bool, optional
+            A bar on standard error while texts are encoded; None shows it on a terminal where tqdm is installed.
+
+        Raises
+        ------
+        IndexLockedError
+            Another writer is at work, in this process or another.
+        IndexReplacedError, CorruptIndexError
+            As for `refresh`.
+        InvalidInputError
+            This index was opened at a generation.
+        """
+        merge, show_progress = flag_of(merge, "merge"), optional(flag_of, show_progress, "show_progress")
+        return Writer(self._core.writer(merge=merge), self._encoding, show_progress=show_progress)
+
+    @shows(Writer.add)
+    def add(
+        self,
+        ids: Iterable[Id],
+        *,
+        merge: bool = True,
+        show_progress: bool | None = None,
+        **documents: Unpack[AddKeywords],
+    ) -> None:
+        """Add documents in a commit of their own.
+
+        Parameters and errors are those of `Writer.add`; `merge` and `show_progress` are those of `writer`.
+        """
+        with self.writer(merge=merge, show_progress=show_progress) as writer:
+            writer.add(ids, **documents)
+
+    @shows(Writer.upsert)
+    def upsert(
+        self,
+        ids: Iterable[Id],
+        *,
+        merge: bool = True,
+        show_progress: bool | None = None,
+        **documents: Unpack[AddKeywords],
+    ) -> None:
+        """Add or replace documents in a commit of their own.
+
+        Parameters and errors are those of `Writer.add`; `merge` and `show_progress` are those of `writer`.
+        """
+        with self.writer(merge=merge, show_progress=show_progress) as writer:
+            writer.upsert(ids, **documents)
+
+    def update_metadata(
+        self,
+        ids: Iterable[Id] | None = None,
+        metadata: Metadata | Sequence[Metadata] | None = None,
+        *,
+        filter: Filter | None = None,  # noqa: A002
+        replace: bool = False,
+        missing: MissingRule = "error",
+        merge: bool = True,
+    ) -> int:
+        """Change metadata of documents in a commit of its own.
+
+        Parameters, result and errors are those of `Writer.update_metadata`; `merge` is that of `writer`.
+        """
+        with self.writer(merge=merge) as writer:
+            return writer.update_metadata(ids, metadata, filter=filter, replace=replace, missing=missing)
+
+    def delete(
+        self,
+        ids: Iterable[Id] | None = None,
+        *,
+        filter: Filter | None = None,  # noqa: A002
+        missing: MissingRule = "error",
+        merge: bool = True,
+    ) -> int:
+        """Delete documents in a commit of their own.
+
+        Parameters, result and errors are those of `Writer.delete`; `merge` is that of `writer`.
+        """
+        with self.writer(merge=merge) as writer:
+            return writer.delete(ids, filter=filter, missing=missing)
+
+    def compact(self, *, threads: int | None = None) -> None:
+        """Rewrite all segments as one, without the deleted documents: time and space grow with the index.
+
+        Only the new commit is kept. Commits merge by themselves what is worth it (docs/merging.md).
+
+        Parameters
+        ----------
+        threads : int, optional
+
+        Raises
+        ------
+        CorruptIndexError
+            A segment is damaged, in the words of `check`. Nothing has changed then.
+        IndexLockedError, IndexReplacedError, StorageError
+        """
+        threads, before = threads_of(threads), self._core.generation
+        try:
+            self._core.compact(threads)
+        except KeyboardInterrupt:
+            if self._core.generation == before:
+                raise
+            interrupt_later()
+
+
+def _default_encoder() -> Encoder:
+    try:
+        return nano_en()
+    except (MissingDependencyError, EncoderError) as error:
+        message = f"{error}; an index for vectors of your own needs no encoder, but their dimensions: pass dim="
+        raise type(error)(message) from error
+
+
+def _dimensions(encoder: Encoder | None, asked: int | None) -> int:
+    known = optional(count_of, getattr(encoder, "dim", None), "the encoder's dim")
+    if encoder is not None and asked is None and known is None:
+        known = encode_queries(encoder, ["dimensions"]).dim
+    if asked is not None and known is not None and asked != known:
+        message = f"dim={asked} is asked for and the encoder gives {known} dimensions; leave dim out"
+        raise InvalidInputError(message)
+    return count_of(known if asked is None else asked, "dim")
+
+
+def _folder(path: Any) -> str:
+    return os.path.expanduser(path_of(path))  # noqa: PTH111  pathlib raises where the user is unknown
+
+
+def _reopen(path: str, mmap: bool, generation: int | None, encoder: Encoder | None) -> Index:
+    # It was accepted before, checked or not.
+    return Index.open(path, mmap=mmap, generation=generation, encoder=encoder, check_encoder=False)

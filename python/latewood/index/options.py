@@ -1,0 +1,198 @@
+"""What a search or a rerank may choose: one value from the keyword arguments to the core, checked when it is made.
+
+A new option is a keyword here with its check, a field of the core's `SearchOptions`, and the stage that reads it.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import Any, ClassVar, TypedDict, get_args
+
+import numpy as np
+
+from latewood.common.types import Filter, Gather, MissingRule
+from latewood.errors import InvalidInputError
+from latewood.forms.metadata import filters_json
+from latewood.forms.values import choice_of, count_of, flag_of, number_of, text_of
+from latewood.index.feedback import Feedback
+
+Check = Callable[[Any, str], Any]
+
+
+class RankingKeywords(TypedDict, total=False):
+    """Keyword arguments that searches and reranks share."""
+
+    filter: Filter | Sequence[Filter | None] | None
+    group_by: str | None
+    offset: int
+    min_score: float | None
+    length_normalize: bool
+    threads: int | None
+
+
+class SearchKeywords(RankingKeywords, total=False):
+    """Keyword arguments of all searches, described at `SearchOptions`."""
+
+    gather: Gather | None
+    max_scored: int | None
+    probes: int | None
+    threshold: float | None
+    feedback: Feedback | None
+
+
+class RerankKeywords(RankingKeywords, total=False):
+    """Keyword arguments of all reranks, described at `RerankOptions`."""
+
+    alpha: float | None
+    beta: int | None
+    missing: MissingRule
+
+
+@dataclass(frozen=True, kw_only=True)
+class RankingOptions:
+    """What searches and reranks share; each option is None or is what its check makes of it."""
+
+    filter: Any = None
+    group_by: str | None = None
+    offset: int = 0
+    min_score: float | None = None
+    length_normalize: bool = False
+    threads: int | None = None
+
+    checks: ClassVar[dict[str, Check]] = {
+        "filter": filters_json,
+        "group_by": text_of,
+        "offset": partial(count_of, least=0),
+        "min_score": number_of,
+        "length_normalize": flag_of,
+        "threads": count_of,
+    }
+
+    def __post_init__(self) -> None:
+        """Check what was given."""
+        for name, check in self.checks.items():
+            value = getattr(self, name)
+            if value is not None:
+                object.__setattr__(self, name, check(value, name))
+
+    def values(self) -> dict[str, Any]:
+        """Give the options as the core reads them: plain values by their names."""
+        return vars(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchOptions(RankingOptions):
+    """What a search may choose.
+
+    Parameters
+    ----------
+    k : int
+        How many hits at most, or groups with `group_by`; fewer where fewer documents match.
+    filter : mapping, or a sequence with one mapping or None for each query of a batch, optional
+        Conditions on metadata, all of which must hold: `{"lang": "en"}`, `{"lang": ["en", "de"]}`,
+        `{"year": {"gte": 2020, "lt": 2025}}`, `{"author.name": {"prefix": "Kn"}}`. The operators are eq, ne, in,
+        gt, gte, lt, lte, contains, prefix and exists; the keys and, or and not combine filters:
+        `{"or": [{"lang": "en"}, {"not": {"year": {"lt": 2020}}}]}`. Numbers compare by their exact value; values of
+        different kinds are never equal and never in order; of a list in the metadata one element must match; a
+        missing field is None. docs/filters.md has all rules.
+    group_by : str, optional
+        Only the best hit of each value of this metadata field, such as the passages of one page; `a.b` looks into
+        objects. A document without the field stands for itself (docs/filters.md).
+    offset : int
+        Leave out so many of the best: the second page of ten has `offset=10`. Ranks go on from there.
+    min_score : float, optional
+        Leave out hits whose score is lower.
+    length_normalize : bool
+        Divide scores by the number of the query's tokens, those added by feedback not counted.
+    gather : {"exact", "flood", "postings"}, optional
+        How candidates are found; chosen by the size of the index by default. "exact" scores every document.
+    max_scored : int, optional
+        How many gathered documents are scored on their codes at most; scoring stops earlier where the rest
+        cannot be expected among the hits.
+    probes : int, optional
+        Of "postings": cells visited for each query token.
+    threshold : float, optional
+        Of "postings": least centroid score of a visited cell.
+    feedback : Feedback, optional
+        Search twice, the second time with vectors of the first hits added to the query. Needs a trained residual
+        codec. Filters and ids hold in both passes; scores, and `Hit.explain`, are those of the expanded query.
+    threads : int, optional
+        As many as this process may use at once by default. The hits do not depend on it.
+
+    Raises
+    ------
+    InvalidInputError
+        An option that is not one. `Hits.plan` names those that are one and had no effect.
+    """
+
+    k: int
+    gather: Gather | None = None
+    max_scored: int | None = None
+    probes: int | None = None
+    threshold: float | None = None
+    feedback: Feedback | None = None
+
+    checks: ClassVar[dict[str, Check]] = {
+        **RankingOptions.checks,
+        "k": count_of,
+        "gather": partial(choice_of, known=get_args(Gather)),
+        "max_scored": count_of,
+        "probes": count_of,
+        "threshold": number_of,
+        "feedback": Feedback.check,
+    }
+
+    def values(self) -> dict[str, Any]:
+        """See `RankingOptions.values`."""
+        return vars(self) if self.feedback is None else {**vars(self), "feedback": asdict(self.feedback)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class RerankOptions(RankingOptions):
+    """What a rerank may choose.
+
+    Parameters
+    ----------
+    k : int, optional
+        How many hits to give back, or groups with `group_by`; all of them by default.
+    filter, group_by, offset, min_score, length_normalize, threads
+        As for `SearchOptions`. Candidates that a filter does not let through are as if they had not been given.
+    alpha : float, optional
+        Candidate pruning: drop candidates whose first-stage score is below `s_k - alpha * |s_k|`, `s_k` being the
+        k-th first-stage score; below `s_k` itself if that is infinite. Smaller prunes more. Needs `scores` and `k`.
+    beta : int, optional
+        Early exit: in first-stage order, stop after this many candidates in a row that do not enter the top k.
+        Needs `k`.
+    missing : {"error", "skip"}
+        What to do about candidates that the index does not hold.
+
+    Raises
+    ------
+    InvalidInputError
+        An option that is not one.
+
+    Notes
+    -----
+    Candidate pruning and early exit are those of "Multivector Reranking in the Era of Strong First-Stage
+    Retrievers", defined for negative scores and short lists too.
+    """
+
+    k: int | None
+    alpha: float | None = None
+    beta: int | None = None
+    missing: MissingRule = "error"
+
+    checks: ClassVar[dict[str, Check]] = {
+        **RankingOptions.checks,
+        "k": count_of,
+        "alpha": partial(number_of, least=0.0, most=float(np.finfo(np.float64).max)),
+        "beta": count_of,
+        "missing": partial(choice_of, known=get_args(MissingRule)),
+    }
+
+    def __post_init__(self) -> None:
+        """Check what was given, and what it needs."""
+        super().__post_init__()
+        if self.k is None and (self.alpha is not None or self.beta is not None):
+            message = "alpha and beta work towards a top k; pass k="
+            raise InvalidInputError(message)

@@ -1,0 +1,228 @@
+"""What a search or a rerank gives: small values, which become JSON, pickles and copies like any others."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass, field
+from typing import Any, Protocol, Self
+
+from latewood.common.types import FloatArray, Id, OffsetArray, ResultIds, Run, Stats
+from latewood.errors import InvalidInputError, LatewoodError
+from latewood.forms.ids import normalise_ids
+from latewood.forms.ragged import listed, position_of
+from latewood.index.explanation import Explanation
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A stored document without its vectors."""
+
+    id: Id
+    text: str | None = None
+    metadata: Mapping[str, Any] | None = None
+
+
+class Source(Protocol):
+    """What hits were found in; they keep it to explain themselves."""
+
+    def explain(self, query: int, row: int, key: Id) -> Explanation:
+        """Explain a hit of a query of the batch, by its row in the whole batch."""
+
+    def report(self, query: int) -> "tuple[Stats, Plan]":
+        """Say what a query of the batch took, and how its candidates were found."""
+
+
+class _FromSource:
+    """Keeps where a hit comes from, beside the fields, so that it is in no dict, pickle or comparison."""
+
+    __slots__ = ("_place", "_source")
+    _source: Source
+    _place: tuple[int, int]
+
+    def come_from(self, source: Source, query: int, row: int) -> Self:
+        """Note the source, and the query and the row by which it knows the hit."""
+        self._source = source
+        self._place = (query, row)
+        return self
+
+
+# Frozen, it would take four times as long to make, and reranking makes one for every candidate.
+@dataclass(slots=True)
+class Hit(_FromSource):
+    """One document found.
+
+    Attributes
+    ----------
+    id : str or int
+        The user's own.
+    score : float
+        MaxSim on the stored vectors (a float32 value).
+    rank : int
+        From 1.
+    text : str or None
+    metadata : mapping or None
+    """
+
+    id: Id
+    score: float
+    rank: int
+    text: str | None = None
+    metadata: Mapping[str, Any] | None = None
+
+    def explain(self) -> Explanation:
+        """Token by token, on what was searched, whatever the index holds now; after feedback, for the expanded query.
+
+        While a hit is kept, so are the files that it was found in, even if later commits have no use for them. One that
+        was unpickled or made by hand comes from no index: ask `Index.explain` then.
+        """
+        source = getattr(self, "_source", None)
+        if source is None:
+            message = f"hit {self.id!r} does not come from an index; call index.explain(query, {self.id!r})"
+            raise LatewoodError(message)
+        query, row = self._place
+        explanation: Explanation = source.explain(query, row, self.id)
+        return explanation
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give id, score, rank, text and metadata; a score that JSON does not have, `-inf`, becomes None."""
+        score = self.score if self.score > float("-inf") else None
+        return {"id": self.id, "score": score, "rank": self.rank, "text": self.text, "metadata": self.metadata}
+
+    def scored(self, score: float, rank: int) -> "Hit":
+        """Give this hit with another score and rank."""
+        return self._like(Hit(self.id, score, rank, self.text, self.metadata))
+
+    def __copy__(self) -> "Hit":
+        """Copy the values, and what they come from."""
+        return self.scored(self.score, self.rank)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Hit":
+        """Do the same with metadata of its own; what was searched is shared."""
+        return self._like(Hit(self.id, self.score, self.rank, self.text, deepcopy(self.metadata, memo)))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle the values; the link to the index stays behind."""
+        return (Hit, (self.id, self.score, self.rank, self.text, self.metadata))
+
+    def _like(self, other: "Hit") -> "Hit":
+        source = getattr(self, "_source", None)
+        return other if source is None else other.come_from(source, *self._place)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How candidates were found.
+
+    Attributes
+    ----------
+    gather : {"exact", "flood", "postings", "given", "none"}
+        "given": the candidates of a rerank; "none": there was nothing to search.
+    probes : int or None
+    threshold : float or None
+    max_scored : int or None
+        As they were used; None where they have no meaning.
+    without_effect : tuple of str
+        Options that were given and could not have an effect on this index.
+    """
+
+    gather: str
+    probes: int | None = None
+    threshold: float | None = None
+    max_scored: int | None = None
+    without_effect: tuple[str, ...] = ()
+
+
+class Hits(list[Hit]):
+    """Hits of one query, best first: a list of `Hit` that also tells how they were found."""
+
+    __slots__ = ("_query", "_report", "_source")
+
+    def __init__(
+        self,
+        hits: Iterable[Hit] = (),
+        *,
+        report: tuple[Stats, Plan] | None = None,
+        source: Source | None = None,
+        query: int = 0,
+    ) -> None:
+        super().__init__(hits)
+        self._report = report
+        self._source = source
+        self._query = query
+
+    @property
+    def stats(self) -> Stats:
+        """Counts and seconds by stage; with feedback, those of both passes together."""
+        return self._told()[0]
+
+    @property
+    def plan(self) -> Plan:
+        """How candidates were found, and which options had no effect."""
+        return self._told()[1]
+
+    def to_dicts(self) -> list[dict[str, Any]]:
+        """Give each hit as `Hit.to_dict` does."""
+        return [hit.to_dict() for hit in self]
+
+    def with_hits(self, hits: Iterable[Hit]) -> "Hits":
+        """Give other hits that were found in the same way."""
+        return Hits(hits, report=self._report, source=self._source, query=self._query)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle the hits and what is told of them."""
+        return (_hits, (list(self), self._told()))
+
+    def _told(self) -> tuple[Stats, Plan]:
+        if self._report is None:
+            self._report = ({}, Plan("none")) if self._source is None else self._source.report(self._query)
+        return self._report
+
+
+def _hits(hits: list[Hit], report: tuple[Stats, Plan]) -> Hits:
+    return Hits(hits, report=report)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SearchArrays:
+    """Hits of several queries as arrays; those of query i are entries `offsets[i]` to `offsets[i + 1]`, best first.
+
+    Attributes
+    ----------
+    ids : int64 array or list of str [hits]
+    scores : float32 array [hits]
+    offsets : int64 array [queries + 1]
+    stats : dict
+        Counts and seconds by stage, over all queries.
+    plan : Plan or None
+        How candidates were found.
+    """
+
+    ids: ResultIds
+    scores: FloatArray
+    offsets: OffsetArray
+    stats: Stats = field(default_factory=dict)
+    plan: Plan | None = None
+
+    def __len__(self) -> int:
+        """Count the queries."""
+        return len(self.offsets) - 1
+
+    def __getitem__(self, position: int) -> tuple[ResultIds, FloatArray]:
+        """Give ids and scores of one query."""
+        position = position_of(position, len(self), "queries")
+        rows = slice(int(self.offsets[position]), int(self.offsets[position + 1]))
+        return self.ids[rows], self.scores[rows]
+
+    def __iter__(self) -> Iterator[tuple[ResultIds, FloatArray]]:
+        """Give ids and scores of each query in turn."""
+        return (self[position] for position in range(len(self)))
+
+    def to_run(self, query_ids: Sequence[str]) -> Run:
+        """Give a run, query id → document id → score, with all ids as strings."""
+        names = list(map(str, normalise_ids(listed(query_ids, "query_ids"), "query_ids")))
+        if len(names) != len(self):
+            message = f"{len(names)} query ids for {len(self)} queries; give one for each"
+            raise InvalidInputError(message)
+        return {
+            name: {str(document): float(score) for document, score in zip(ids, scores, strict=True)}
+            for name, (ids, scores) in zip(names, self, strict=True)
+        }

@@ -1,0 +1,310 @@
+"""The writer: changes to an index that become visible together."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self, TypedDict, Unpack, get_args
+
+from latewood.common.signatures import shows
+from latewood.common.types import Filter, Id, IdSequence, Metadata, MissingRule, VectorInput
+from latewood.errors import InvalidInputError, WriterError
+from latewood.forms.ids import normalise_ids
+from latewood.forms.metadata import filter_json, mapping_json
+from latewood.forms.ragged import listed
+from latewood.forms.values import choice_of, flag_of, shown
+from latewood.index.additions import Additions
+from latewood.index.interrupts import finished, interrupt_later
+
+if TYPE_CHECKING:
+    from latewood import _core
+    from latewood.index.encoding import Encoding
+
+
+class AddKeywords(TypedDict, total=False):
+    """Keyword arguments of all calls that add documents, described at `Writer.add`."""
+
+    texts: Sequence[str | None] | None
+    vectors: VectorInput | None
+    metadata: Sequence[Metadata | None] | None
+    mask: Any
+    offsets: Any
+    lengths: Any
+    store_texts: bool
+    allow_empty: bool
+    threads: int | None
+
+
+class Writer:
+    """Adds and deletes documents; all of it becomes durable and visible at `commit`, or none.
+
+    Used as a context manager it commits at the end, and gives everything up if an exception leaves the block. There is
+    one writer at a time for each index, in all processes; it holds the lock until it is closed. A forked child cannot
+    use it.
+
+    A call that raises has done nothing. An interruption (Ctrl-C) that comes between the parts of one call that encodes
+    many texts, or right behind its end, leaves a writer that takes no more changes, and none of its changes is
+    committed. One that comes when a commit is on the disk already is raised a moment after the call has returned.
+    """
+
+    def __init__(self, core: "_core.Writer", encoding: "Encoding", *, show_progress: bool | None = None) -> None:
+        self._core = core
+        self._encoding = encoding
+        self._show_progress = show_progress
+        self._closed = False
+        self._failed: BaseException | None = None
+
+    def add(
+        self,
+        ids: Iterable[Id],
+        *,
+        texts: Sequence[str | None] | None = None,
+        vectors: VectorInput | None = None,
+        metadata: Sequence[Metadata | None] | None = None,
+        mask: Any = None,
+        offsets: Any = None,
+        lengths: Any = None,
+        store_texts: bool = True,
+        allow_empty: bool = False,
+        threads: int | None = None,
+    ) -> None:
+        """Add documents whose ids are new.
+
+        Parameters
+        ----------
+        ids : sequence of str, or of int
+            One kind throughout an index.
+        texts : sequence of str, optional
+            Encoded by the index's encoder unless `vectors` are given, and stored.
+        vectors : array, tensor, list of [tokens, dim] arrays, Arrow array or Ragged, optional
+            Token vectors, one item for each id, in any form that `latewood.to_ragged` takes.
+        metadata : sequence of mappings, optional
+            What JSON can hold; filters look at it (docs/filters.md).
+        mask, offsets, lengths : array, optional
+            What padded or flat `vectors` need.
+        store_texts : bool
+            False encodes the texts without keeping them.
+        allow_empty : bool
+            Accept documents without a single token, such as empty texts: no search finds them, and a rerank puts them
+            last with `-inf`.
+        threads : int, optional
+            As many as this process may use at once by default; the codes do not depend on it.
+
+        Raises
+        ------
+        DuplicateIdError
+            An id occurs twice, or is in the index already.
+        DimensionError, InvalidInputError
+            Vectors or metadata that do not fit, with the document's id. Nothing of this call is added.
+        EncoderRequiredError
+            Texts without vectors, and no encoder.
+        """
+        additions = Additions(
+            ids=ids,
+            texts=texts,
+            vectors=vectors,
+            metadata=metadata,
+            mask=mask,
+            offsets=offsets,
+            lengths=lengths,
+            store_texts=store_texts,
+            allow_empty=allow_empty,
+            threads=threads,
+        )
+        self._store(additions, upsert=False)
+
+    @shows(add)
+    def upsert(self, ids: Iterable[Id], **documents: Unpack[AddKeywords]) -> None:
+        """Add documents, replacing those whose ids exist; otherwise as `add`."""
+        self._store(Additions(ids=ids, **documents), upsert=True)
+
+    def delete(
+        self,
+        ids: Iterable[Id] | None = None,
+        *,
+        filter: Filter | None = None,  # noqa: A002  the word that every search library uses
+        missing: MissingRule = "error",
+    ) -> int:
+        """Delete documents, those of this writer that are not committed yet among them.
+
+        Parameters
+        ----------
+        ids : sequence of str or int, optional
+        filter : mapping, optional
+            Instead of `ids`: delete all documents whose metadata match, as in `Index.search`. A filter without any
+            condition is refused; `index.ids()` are the ids of all.
+        missing : {"error", "skip"}
+            What to do about an id that the index does not hold.
+
+        Returns
+        -------
+        int
+            How many were deleted.
+
+        Raises
+        ------
+        UnknownIdError
+            An id is missing and `missing` is "error". Nothing is deleted.
+        InvalidInputError
+            Both or none of `ids` and `filter`, or a filter that cannot be understood. Nothing is deleted.
+        """
+        self._check_usable()
+        keys, condition = _which(ids, filter, missing)
+        with self._all_or_nothing():
+            if condition is not None:
+                return self._core.delete_matching(condition)
+            return self._core.delete(keys, missing=missing)
+
+    def update_metadata(
+        self,
+        ids: Iterable[Id] | None = None,
+        metadata: Metadata | Sequence[Metadata] | None = None,
+        *,
+        filter: Filter | None = None,  # noqa: A002
+        replace: bool = False,
+        missing: MissingRule = "error",
+    ) -> int:
+        """Change metadata of documents and nothing else; the work goes by what changes, not by the index.
+
+        Parameters
+        ----------
+        ids : sequence of str or int, optional
+        metadata : mapping, or sequence of mappings
+            One for all documents, or one for each id. Its fields are set; None takes a field away, and mappings
+            inside are joined in the same way (JSON merge patch, RFC 7396).
+        filter : mapping, optional
+            Instead of `ids`: all documents whose metadata match, as in `Index.search`.
+        replace : bool
+            Whether `metadata` takes the place of all that a document had.
+        missing : {"error", "skip"}
+            What to do about an id that the index does not hold.
+
+        Returns
+        -------
+        int
+            How many documents were changed.
+
+        Raises
+        ------
+        UnknownIdError
+            An id is missing and `missing` is "error". Nothing is changed.
+        InvalidInputError
+            Both or none of `ids` and `filter`, a filter that cannot be understood, or metadata that JSON does not have.
+        """
+        self._check_usable()
+        keys, condition = _which(ids, filter, missing)
+        replace = flag_of(replace, "replace")
+        for_all = hasattr(metadata, "keys")
+        given = [metadata] if for_all else listed(metadata, "metadata")
+        if not for_all and (condition is not None or not isinstance(given, (list, tuple)) or len(given) != len(keys)):
+            message = f"metadata must be one mapping, or with ids a list with one for each, not {shown(metadata)}"
+            raise InvalidInputError(message)
+        changes = [mapping_json(entry, "metadata", "{'lang': 'en'}") for entry in given]
+        with self._all_or_nothing():
+            if condition is not None:
+                return self._core.update_metadata_matching(condition, changes[0], replace=replace)
+            return self._core.update_metadata(keys, changes, replace=replace, missing=missing)
+
+    def commit(self) -> int:
+        """Make the changes durable and visible; without changes nothing is written.
+
+        Returns
+        -------
+        int
+            The generation of the index that now holds.
+
+        Raises
+        ------
+        StorageError
+            The system refused to write, for want of room perhaps. The last commit stands; open another writer.
+        CommitConflictError, IndexReplacedError
+            Somebody else has committed, or put another folder in this one's place, though this writer holds the lock:
+            its file was removed, or locks do nothing on this file system. This commit is not in the index.
+        KeyboardInterrupt
+            Nothing was committed, and the writer is as it was.
+        """
+        self._check_usable()
+        before = self._core.generation
+        try:
+            return self._core.commit()
+        except KeyboardInterrupt:
+            generation = self._core.generation
+            if generation is None or generation == before:
+                raise
+            interrupt_later()
+            return generation
+
+    def close(self) -> None:
+        """Give up what is not committed and release the lock. Closing twice is harmless."""
+        self._core.close()
+        self._closed = True
+
+    def __enter__(self) -> Self:
+        """Return the writer itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Commit if no exception left the block, and close in either case."""
+        if kind is None and not self._closed:
+            try:
+                self.commit()
+            except BaseException:
+                self.close()
+                raise
+        finished(self.close)
+
+    def _check_usable(self) -> None:
+        if self._closed:
+            message = "the writer is closed; open another one with index.writer()"
+            raise WriterError(message)
+        if self._failed is not None:
+            reason = str(self._failed) or type(self._failed).__name__
+            message = (
+                f"an earlier step of this writer ended early ({reason}); close it and start again with index.writer()"
+            )
+            raise WriterError(message)
+        self._core.check_usable()
+
+    @contextmanager
+    def _all_or_nothing(self) -> Iterator[None]:
+        """Let a call that raises after it has changed something leave a writer that can commit nothing of it."""
+        before = self._core.changes
+        try:
+            yield
+        except BaseException as error:
+            if self._core.changes != before:
+                self._failed = error
+            raise
+
+    def _store(self, additions: Additions, *, upsert: bool) -> None:
+        self._check_usable()
+        refuse_known = partial(self._core.check_ids, upsert=upsert)
+        with self._all_or_nothing():
+            for part in additions.parts(self._encoding, refuse_known, show_progress=self._show_progress):
+                if len(part.columns.ids):
+                    self._core.add(
+                        part.columns.ids,
+                        part.vectors.values,
+                        part.vectors.offsets,
+                        texts=part.columns.texts,
+                        metadata=part.columns.metadata,
+                        truncated=part.truncated,
+                        upsert=upsert,
+                        threads=additions.threads,
+                    )
+
+
+def _which(ids: Any, condition: Any, missing: Any) -> tuple[IdSequence, str | None]:
+    """Read what names the documents of a change: ids, or a filter as JSON."""
+    choice_of(missing, "missing", get_args(MissingRule))
+    if (ids is None) == (condition is None):
+        message = f"{'neither' if ids is None else 'both'} of ids and filter given; pass one of the two"
+        raise InvalidInputError(message)
+    if condition is None:
+        return normalise_ids(ids), None
+    if missing != "error":
+        message = "missing= says what to do about ids, and a filter names none; leave it out"
+        raise InvalidInputError(message)
+    return [], filter_json(condition)

@@ -1,0 +1,1 @@
+"""The second stage: MaxSim in floats without an index, first stages, fusion, and both stages together."""

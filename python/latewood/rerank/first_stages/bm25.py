@@ -1,0 +1,96 @@
+"""BM25 as a first stage."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from latewood.common.packages import import_optional
+from latewood.common.types import Id
+from latewood.errors import InvalidInputError
+from latewood.forms.ids import plain_ids
+from latewood.forms.values import count_of
+from latewood.rerank.first_stages.protocol import FirstStageHits, check_count, texts_of
+
+
+class Bm25FirstStage:
+    """BM25 by the package `bm25s`.
+
+    Parameters
+    ----------
+    retriever : bm25s.BM25
+        Indexed.
+    ids : sequence of str or int
+        Id of each indexed document, in the order of indexing.
+    tokenize : callable, optional
+        List of texts → token lists or ids, as the corpus was tokenized; by default `bm25s.tokenize` with
+        `tokenizer_options`.
+    **tokenizer_options
+        Such as `stopwords` and `stemmer`: the same as for the corpus.
+
+    Notes
+    -----
+    Documents that share no term with the query score 0 and are not candidates.
+    """
+
+    def __init__(
+        self,
+        retriever: Any,
+        ids: Iterable[Id],
+        *,
+        tokenize: Callable[[list[str]], Any] | None = None,
+        **tokenizer_options: Any,
+    ) -> None:
+        self._retriever = retriever
+        self._ids = plain_ids(ids)
+        indexed: Any = getattr(retriever, "scores", None)
+        if not isinstance(indexed, Mapping) or "num_docs" not in indexed:
+            message = f"the retriever is a {type(retriever).__name__}; pass a bm25s.BM25 that has indexed the documents"
+            raise InvalidInputError(message)
+        check_count(self._ids, int(indexed["num_docs"]), "documents of the BM25 index")
+        self._tokenize = tokenize
+        self._options = tokenizer_options
+
+    @classmethod
+    def from_texts(cls, ids: Iterable[Id], texts: Sequence[str], **tokenizer_options: Any) -> "Bm25FirstStage":
+        """Index texts with bm25s' defaults.
+
+        Parameters
+        ----------
+        ids : sequence of str or int
+        texts : sequence of str
+        **tokenizer_options
+            Of `bm25s.tokenize`: `stopwords` ("en" by default), `stemmer`, `token_pattern`, `lower`.
+        """
+        bm25s = import_optional("bm25s", purpose="the BM25 first stage")
+        keys, documents = plain_ids(ids), texts_of(texts, "texts")
+        check_count(keys, len(documents), "texts")
+        if not documents:
+            message = "there are no texts to index by BM25"
+            raise InvalidInputError(message)
+        retriever = bm25s.BM25()
+        retriever.index(bm25s.tokenize(documents, show_progress=False, **tokenizer_options), show_progress=False)
+        return cls(retriever, keys, **tokenizer_options)
+
+    def search(self, query: str, k: int) -> FirstStageHits:
+        """See `FirstStage.search`."""
+        return self.search_batch([query], k)[0]
+
+    def search_batch(self, queries: Sequence[str], k: int) -> list[FirstStageHits]:
+        """See `FirstStage.search_batch`."""
+        texts, depth = texts_of(queries, "queries"), min(count_of(k, "k"), len(self._ids))
+        if self._tokenize is not None:
+            tokens = self._tokenize(texts)
+        else:
+            bm25s = import_optional("bm25s", purpose="the BM25 first stage")
+            tokens = bm25s.tokenize(texts, show_progress=False, return_ids=False, **self._options)
+        found: list[FirstStageHits] = []
+        for entry in tokens:
+            if not len(entry):
+                found.append(([], []))
+                continue
+            positions, scores = self._retriever.retrieve([entry], k=depth, show_progress=False)
+            matched = np.asarray(scores[0]) > 0
+            ids = [self._ids[position] for position in np.asarray(positions[0])[matched].tolist()]
+            found.append((ids, np.asarray(scores[0])[matched].astype(float).tolist()))
+        return found

@@ -1,0 +1,46 @@
+"""A function as a first stage."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, cast
+
+import numpy as np
+
+from latewood.common.types import Id
+from latewood.errors import InvalidInputError
+from latewood.forms.candidates import read_candidates
+from latewood.forms.ids import plain_ids
+from latewood.forms.values import count_of
+from latewood.rerank.first_stages.protocol import name_of, texts_of
+
+
+class CallableFirstStage:
+    """Any function `(query, k) -> candidates`, in a form that `FirstStage` lists.
+
+    Parameters
+    ----------
+    function : callable
+        May give more than k candidates: the k best are taken, or the first k where there are no scores. What it raises
+        passes through.
+    """
+
+    def __init__(self, function: Callable[[str, int], Any]) -> None:
+        if not callable(cast("object", function)):
+            message = f"a first stage is a function (query, k) -> candidates, not a {type(function).__name__}"
+            raise InvalidInputError(message)
+        self.function = function
+
+    def search(self, query: str, k: int) -> tuple[Sequence[Id], Sequence[float] | None]:
+        """Give at most k ids and their scores, best first; None for scores where the function gives none."""
+        (text,) = texts_of([query], "the query")
+        depth = count_of(k, "k")
+        where = f"the candidates of {name_of(self)} for query {text[:60]!r}"
+        ids, scores = read_candidates(self.function(text, depth), where)
+        keys = plain_ids(ids)
+        if scores is None:
+            return keys[:depth], None
+        order = np.argsort(-scores, kind="stable")[:depth].tolist()
+        return [keys[position] for position in order], scores[order].tolist()
+
+    def search_batch(self, queries: Sequence[str], k: int) -> list[tuple[Sequence[Id], Sequence[float] | None]]:
+        """One query after the other."""
+        return [self.search(query, k) for query in texts_of(queries, "queries")]

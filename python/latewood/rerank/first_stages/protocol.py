@@ -1,0 +1,77 @@
+"""What finds candidates for a text: a protocol of two methods, and how their results are read."""
+
+from collections.abc import Sequence
+from typing import Any, Protocol, runtime_checkable
+
+from latewood.common.types import Id
+from latewood.errors import InvalidInputError
+from latewood.forms.candidates import Scored, items_of, read_candidates
+
+FirstStageHits = tuple[Sequence[Id], Sequence[float]]
+"""Ids and their scores, the best first."""
+
+
+@runtime_checkable
+class FirstStage(Protocol):
+    """Anything that finds candidates for a text query.
+
+    The candidates of a query have one of these forms:
+
+    * ids, the best first: a list, an array, anything else that can be gone through in order;
+    * a mapping of id to score, a tuple of ids and of scores, or (id, score) pairs;
+    * hits: objects or mappings with an `id` (or `doc_id`, `corpus_id` and the like) and a `score`, or rows of a
+      structured array.
+
+    Scores are the higher the better. An id is never taken apart. All candidates have one form, and all or none have a
+    score.
+    """
+
+    def search(self, query: str, k: int) -> Any:
+        """Give at most k candidates."""
+
+    def search_batch(self, queries: Sequence[str], k: int) -> Any:
+        """Give the same for each query, in the order of `queries`."""
+
+
+def name_of(first_stage: Any) -> str:
+    """How messages call a first stage: by its class, or by the function that it is."""
+    inner = getattr(first_stage, "function", first_stage)
+    return f"the first stage {getattr(inner, '__qualname__', type(inner).__name__)}"
+
+
+def candidates_of(first_stage: Any, queries: Sequence[str], k: int) -> list[Scored]:
+    """Ask a first stage for the candidates of each query, and read what it gives.
+
+    Raises
+    ------
+    InvalidInputError
+        Results in no form that `FirstStage` lists, or not one for each query; the message names stage and query. What
+        the stage itself raises passes through.
+    """
+    found = first_stage.search_batch(queries, k)
+    where = f"the results of {name_of(first_stage)} for {len(queries)} queries"
+    results = items_of(found, where, "a list with the candidates of each query")
+    if len(results) != len(queries):
+        message = f"{name_of(first_stage)} gave {len(results)} lists of candidates for {len(queries)} queries"
+        raise InvalidInputError(message)
+    return [
+        read_candidates(result, f"the candidates of {name_of(first_stage)} for query {position} ({query[:60]!r})")
+        for position, (query, result) in enumerate(zip(queries, results, strict=True))
+    ]
+
+
+def texts_of(texts: Any, what: str) -> list[str]:
+    """Check that `texts` is a collection of str, and give it as a list."""
+    items = items_of(texts, what, "a list of str")
+    for position, text in enumerate(items):
+        if not isinstance(text, str):
+            message = f"{what}: entry {position} is a {type(text).__name__}, not a str"
+            raise InvalidInputError(message)
+    return list(items)
+
+
+def check_count(ids: Sequence[Id], expected: int, what: str) -> None:
+    """Refuse ids that are not as many as what they name."""
+    if len(ids) != expected:
+        message = f"{len(ids)} ids for the {expected} {what}; give one for each"
+        raise InvalidInputError(message)
