@@ -4,14 +4,14 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use latewood_core::Result;
 use latewood_core::codec::{CodecKind, CodecOptions};
 use latewood_core::ids::IdRef;
-use latewood_core::index::{Filter, Index, IndexOptions, Snapshot};
+use latewood_core::index::{Index, IndexOptions, Snapshot};
 use latewood_core::parallel::Execution;
 use latewood_core::search::{self, Answer, Candidates};
 use latewood_core::storage::{FileStorage, Storage};
 use latewood_core::tokens::TokenMatrix;
-use latewood_core::Result;
 use numpy::{IntoPyArray, PyArray1, PyArray2, PyArrayMethods, PyReadonlyArray1, PyReadonlyArray2};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
@@ -20,7 +20,7 @@ use pythonize::pythonize;
 use crate::arrays::{self, GivenId, Ragged};
 use crate::detach::detached;
 use crate::errors::{invalid, to_python};
-use crate::options::{self, Word};
+use crate::options::{self, Word, read_filter};
 use crate::results::{PyResults, explain, ids_to_python, text};
 use crate::writer::PyWriter;
 
@@ -83,7 +83,8 @@ impl PyIndex {
             .map(serde_json::from_str)
             .transpose()
             .map_err(|error| invalid(py, format!("the encoder's fingerprint is not JSON: {error}")))?;
-        let options = IndexOptions { dim, codec: CodecOptions { kind: codec.0, bits, centroids, seed, train_after }, encoder };
+        let options =
+            IndexOptions { dim, codec: CodecOptions { kind: codec.0, bits, centroids, seed, train_after }, encoder };
         Self::made(py, &path, mmap, |storage, _| {
             options.validate()?;
             storage.make_folder()?;
@@ -296,9 +297,4 @@ impl PyIndex {
             Ok(PyResults::new(Arc::clone(&snapshot), work(&snapshot, &queries, weights, execution)?))
         })
     }
-}
-
-/// A filter from JSON; without one, the filter that lets every document through.
-pub(crate) fn read_filter(py: Python<'_>, json: Option<&str>) -> PyResult<Filter> {
-    Filter::from_json(json.unwrap_or("{}")).map_err(|error| to_python(py, &error))
 }

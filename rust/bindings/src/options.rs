@@ -1,12 +1,13 @@
 //! Options: dicts of plain values, which Python has checked, as the core's structs. Words become the core's choices here.
 
+use latewood_core::index::Filter;
 use latewood_core::search::{RerankOptions, SearchOptions};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use pythonize::depythonize;
 use serde::de::DeserializeOwned;
 
-use crate::errors::invalid;
+use crate::errors::{invalid, to_python};
 
 /// The options of a search, and its threads.
 pub(crate) fn of_search(options: &Bound<'_, PyDict>) -> PyResult<(SearchOptions, Option<usize>)> {
@@ -29,6 +30,11 @@ impl<'py, T: DeserializeOwned> FromPyObject<'_, 'py> for Word<T> {
     fn extract(word: Borrowed<'_, 'py, PyAny>) -> PyResult<Self> {
         read(&word).map(Self)
     }
+}
+
+/// A filter from JSON; without one, the filter that lets every document through.
+pub(crate) fn read_filter(py: Python<'_>, json: Option<&str>) -> PyResult<Filter> {
+    Filter::from_json(json.unwrap_or("{}")).map_err(|error| to_python(py, &error))
 }
 
 fn threads(options: &Bound<'_, PyDict>) -> PyResult<Option<usize>> {

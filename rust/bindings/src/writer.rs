@@ -12,8 +12,7 @@ use pyo3::prelude::*;
 use crate::arrays::{self, Ragged};
 use crate::detach::detached;
 use crate::errors::{invalid, writer_closed};
-use crate::index::read_filter;
-use crate::options::Word;
+use crate::options::{Word, read_filter};
 
 /// Collects changes and commits them; holds the index's writer lock until closed.
 #[pyclass(frozen, name = "Writer", module = "latewood._core")]

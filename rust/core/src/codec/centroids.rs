@@ -5,6 +5,8 @@
 
 use latewood_kernels::{Level, MAX_LEVEL, QueryLanes};
 
+use super::blocks::block_tokens;
+use super::random::Random;
 use crate::error::Result;
 use crate::parallel::Execution;
 
@@ -13,7 +15,6 @@ const SAMPLE_PER_CENTROID: usize = 32;
 const ITERATIONS: usize = 6;
 /// A cell that holds this many times the mean gives one of its tokens to an empty cell.
 const GIANT: usize = 4;
-const BLOCK_TOKENS: usize = 1024;
 /// Cells whose means one task computes.
 const BLOCK_CELLS: usize = 64;
 
@@ -54,7 +55,8 @@ impl Training<'_> {
 
     fn rotate_chosen(&self, sample: &[f32], chosen: &[usize], execution: &Execution) -> Result<Vec<f32>> {
         let mut points = vec![0.0; chosen.len() * self.depth];
-        let blocks = chosen.chunks(BLOCK_TOKENS).zip(points.chunks_mut(BLOCK_TOKENS * self.depth));
+        let block = block_tokens(self.depth);
+        let blocks = chosen.chunks(block).zip(points.chunks_mut(block * self.depth));
         execution.map(blocks, |(chosen, points)| {
             let mut block: Vec<f32> =
                 chosen.iter().flat_map(|&at| &sample[at * self.dim..][..self.dim]).copied().collect();
@@ -73,7 +75,8 @@ impl Training<'_> {
         assigned: &mut [u32],
         execution: &Execution,
     ) -> Result<()> {
-        let blocks = points.chunks(BLOCK_TOKENS * self.depth).zip(assigned.chunks_mut(BLOCK_TOKENS));
+        let block = block_tokens(self.depth);
+        let blocks = points.chunks(block * self.depth).zip(assigned.chunks_mut(block));
         execution.map(blocks, |(points, assigned)| {
             nearest(points, self.depth, centroids, biases, assigned);
             Ok(())
@@ -192,52 +195,10 @@ pub(super) fn normalize(vector: &mut [f32]) {
     }
 }
 
-/// SplitMix64 (Steele, Lea and Flood 2014): small, seedable, the same everywhere.
-pub(crate) struct Random(u64);
-
-impl Random {
-    pub(crate) fn new(seed: u64) -> Self {
-        Self(seed)
-    }
-
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    /// A number in `0..bound`.
-    pub(crate) fn below(&mut self, bound: usize) -> usize {
-        ((u128::from(self.next()) * bound as u128) >> 64) as usize
-    }
-
-    /// A number in `0..1`.
-    pub(crate) fn uniform(&mut self) -> f64 {
-        (self.next() >> 11) as f64 / (1_u64 << 53) as f64
-    }
-
-    /// The sum of twelve uniform numbers less six: close enough to normal, and free of the platform's logarithm.
-    pub(super) fn gaussian(&mut self) -> f64 {
-        (0..12).map(|_| self.uniform()).sum::<f64>() - 6.0
-    }
-
-    /// At most `wanted` different numbers below `total`, ascending (Knuth's selection sampling).
-    fn sample(&mut self, total: usize, wanted: usize) -> Vec<usize> {
-        let mut left = wanted.min(total);
-        (0..total)
-            .filter(|at| {
-                let taken = self.below(total - at) < left;
-                left -= usize::from(taken);
-                taken
-            })
-            .collect()
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{Random, Training, biases, nearest};
+    use super::{Training, biases, nearest};
+    use crate::codec::random::Random;
     use crate::codec::rotation;
     use crate::parallel::Execution;
 
@@ -257,7 +218,7 @@ mod tests {
     fn threads_do_not_change_the_centroids() {
         let (dim, depth) = (48, 64);
         let sample = clustered(3000, dim, 40);
-        let rotation = rotation::draw(dim, depth, 5);
+        let rotation = rotation::draw(dim, depth, 5, &Execution::undisturbed()).expect("not interrupted");
         let training = Training { dim, depth, rotation: &rotation, count: 64, seed: 9 };
         let run = |threads| {
             let execution = Execution::new(Some(threads)).expect("a pool");
@@ -273,7 +234,7 @@ mod tests {
     fn no_cell_is_wasted_and_clusters_are_found() {
         let (dim, depth) = (128, 128);
         let sample = clustered(4000, dim, 25);
-        let rotation = rotation::draw(dim, depth, 5);
+        let rotation = rotation::draw(dim, depth, 5, &Execution::undisturbed()).expect("not interrupted");
         let training = Training { dim, depth, rotation: &rotation, count: 32, seed: 1 };
         let execution = Execution::new(Some(1)).expect("a pool");
         let (centroids, unit) = training.run(&sample, &execution).expect("trained");

@@ -11,6 +11,8 @@
 //! every CPU. The gain follows each residual's own norm, so the levels fit vectors the codec was never trained on, and
 //! nothing but the centroids needs training. What is lost is measured in `benches/record`.
 
+mod blocks;
+mod random;
 mod centroids;
 mod pack;
 mod residual;
@@ -24,15 +26,16 @@ use crate::error::{Error, Result};
 use crate::parallel::Execution;
 use crate::tokens::TokenMatrix;
 
-pub(crate) use centroids::Random;
+use blocks::block_tokens;
+
+pub(crate) use random::Random;
 pub use residual::Quantizer;
 
-/// Tokens that one task encodes: large enough for the kernels, small enough to stay in L2.
-const BLOCK_TOKENS: usize = 1024;
 /// Most centroids that a token's `u16` can name.
 pub const MAX_CENTROIDS: usize = 1 << 16;
-/// Largest dimension. Up to here the dot product of two int8 vectors is below 2^24, so that its float is exact.
-pub const MAX_DIM: usize = 1024;
+/// Largest dimension. The sums of products would fit an i32 four times over; the rotation, `dim²` products for each vector,
+/// is what makes larger ones slow.
+pub const MAX_DIM: usize = 4096;
 
 /// Which codec an index uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -153,7 +156,7 @@ impl Codec {
             return Err(Error::invalid(format!("dim must lie between 1 and {MAX_DIM}, not {dim}")));
         }
         let depth = dim.next_multiple_of(32);
-        let rotation = rotation::draw(dim, depth, options.seed);
+        let rotation = rotation::draw(dim, depth, options.seed, execution)?;
         let tokens = sample.len() / dim;
         let (centroids, centroid_unit) = match options.kind {
             CodecKind::Flat => (Vec::new(), 1.0),
@@ -281,12 +284,13 @@ impl Codec {
             gains: vec![0; count],
             centroids: vec![0; if self.centroids.is_empty() { 0 } else { count }],
         };
+        let block = block_tokens(self.depth());
         // Flat codecs have no centroid slice to share out: empty slices stand in for it.
-        let mut centroid_blocks: Vec<&mut [u16]> = encoded.centroids.chunks_mut(BLOCK_TOKENS).collect();
-        centroid_blocks.resize_with(count.div_ceil(BLOCK_TOKENS), Default::default);
-        let blocks = tokens.values().chunks(BLOCK_TOKENS * dim);
-        let codes = encoded.codes.chunks_mut(BLOCK_TOKENS * self.row_bytes());
-        let gains = encoded.gains.chunks_mut(BLOCK_TOKENS);
+        let mut centroid_blocks: Vec<&mut [u16]> = encoded.centroids.chunks_mut(block).collect();
+        centroid_blocks.resize_with(count.div_ceil(block), Default::default);
+        let blocks = tokens.values().chunks(block * dim);
+        let codes = encoded.codes.chunks_mut(block * self.row_bytes());
+        let gains = encoded.gains.chunks_mut(block);
         execution.map(
             blocks.zip(codes).zip(gains).zip(centroid_blocks),
             |(((vectors, codes), gains), centroids)| {
@@ -346,7 +350,7 @@ impl Codec {
         nearest.into_iter().map(|cell| cell as u16).collect()
     }
 
-    /// Encodes at most [`BLOCK_TOKENS`] vectors.
+    /// Encodes the vectors of one task.
     fn encode_block(&self, vectors: &[f32], codes: &mut [u8], gains: &mut [u16], cells: &mut [u16]) {
         let CodecParameters { dim, depth, centroid_unit, .. } = self.parameters;
         let mut rotated = self.rotate(vectors);
@@ -375,4 +379,42 @@ fn default_centroids(tokens: usize) -> usize {
     let wanted = (4.0 * (tokens as f64).sqrt()).log2().round().clamp(12.0, 14.0) as u32;
     let supported = (tokens / 16).max(1).ilog2();
     1 << wanted.min(supported)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn vectors_come_back_from_their_codes_at_every_dimension() {
+        let execution = Execution::new(None).expect("threads");
+        for dim in [1, 100, 128, 1024, 2048, MAX_DIM] {
+            let mut random = Random::new(dim as u64);
+            let tokens = 12;
+            let mut values: Vec<f32> = (0..tokens * dim).map(|_| random.gaussian() as f32).collect();
+            values.chunks_exact_mut(dim).for_each(centroids::normalize);
+            // The rotation of the largest dimension takes seconds.
+            let kinds = [(CodecKind::Residual, 4, 0.03), (CodecKind::Flat, 8, 0.001)];
+            for (kind, bits, most) in kinds.into_iter().take(if dim == MAX_DIM { 1 } else { 2 }) {
+                let options = CodecOptions { kind, bits, ..CodecOptions::default() };
+                let codec = Codec::train(&values, dim, &options, &execution).expect("trained");
+                let offsets = [0, tokens as i64];
+                let matrix = TokenMatrix::new(&values, &offsets, dim, |_| "all".to_owned()).expect("sound");
+                let encoded = codec.encode(&matrix, &execution).expect("encoded");
+                let decoded = codec.decode(&encoded.codes, &encoded.gains, &encoded.centroids);
+                for (one, other) in decoded.chunks_exact(dim).zip(values.chunks_exact(dim)) {
+                    let distance: f32 = one.iter().zip(other).map(|(a, b)| (a - b) * (a - b)).sum();
+                    assert!(distance < most, "{dim} dimensions, {kind:?}: squared distance {distance}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn dimensions_beyond_the_largest_are_refused() {
+        for dim in [0, MAX_DIM + 1] {
+            let trained = Codec::train(&[], dim, &CodecOptions::default(), &Execution::undisturbed());
+            assert!(matches!(trained, Err(Error::Invalid(_))), "{dim}");
+        }
+    }
 }

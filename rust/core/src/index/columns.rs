@@ -212,7 +212,7 @@ impl<'a> Joined<'a> {
         for (joined, view) in self.0.iter_mut().zip(views.0) {
             match (joined, view) {
                 (JoinedColumn::Integers(pieces), Some(View::Integers(integers))) => {
-                    pieces.push(integers.get(run.clone())?)
+                    pieces.push(integers.get(run.clone())?);
                 }
                 (JoinedColumn::Integers(_), _) => {}
                 (JoinedColumn::Flags { bits, count }, view) => {

@@ -117,6 +117,12 @@ impl Snapshot {
         Ok((segment.text(at.ordinal)?, segment.metadata(at.ordinal)?))
     }
 
+    /// Token vectors of all these documents.
+    pub fn tokens_of(&self, documents: impl IntoIterator<Item = Location>) -> u64 {
+        let tokens = |at: Location| self.segments[at.segment as usize].token_range(at.ordinal).len() as u64;
+        documents.into_iter().map(tokens).sum()
+    }
+
     /// The codes of the document at `at`.
     ///
     /// # Errors

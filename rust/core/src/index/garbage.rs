@@ -2,8 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::snapshot::Snapshot;
-use crate::format::names;
+use crate::format::{Manifest, names};
 use crate::storage::Storage;
 
 /// Removes the files of ours that belong to none of `kept`, the newest first: those of older generations and of writers
@@ -12,12 +11,12 @@ use crate::storage::Storage;
 /// A file that was made for a generation beyond the newest stays: somebody may be about to commit it, or its manifest was
 /// lost. What cannot be removed now, because a reader on Windows has it open, is removed after a later commit. Readers
 /// elsewhere keep what they have open.
-pub(crate) fn collect(storage: &dyn Storage, kept: &[&Snapshot]) {
-    let Some(newest) = kept.iter().map(|snapshot| snapshot.generation).max() else { return };
+pub(crate) fn collect(storage: &dyn Storage, kept: &[&Manifest]) {
+    let Some(newest) = kept.iter().map(|manifest| manifest.generation).max() else { return };
     let mut names: BTreeSet<String> = BTreeSet::new();
-    for snapshot in kept {
-        names.insert(names::manifest(snapshot.generation));
-        names.extend(snapshot.manifest().files().map(|file| file.name.clone()));
+    for manifest in kept {
+        names.insert(names::manifest(manifest.generation));
+        names.extend(manifest.files().map(|file| file.name.clone()));
     }
     let Ok(present) = storage.list() else {
         return;

@@ -100,7 +100,7 @@ impl Writer {
             }
             self.publish(execution)?;
         }
-        garbage::collect(self.storage(), &[&self.base]);
+        garbage::collect(self.storage(), &[self.base.manifest()]);
         Ok(self.base.generation)
     }
 

@@ -282,7 +282,7 @@ impl Writer {
         }
         let previous = Arc::clone(&self.base);
         self.publish(execution)?;
-        garbage::collect(self.storage(), &[&self.base, &previous]);
+        garbage::collect(self.storage(), &[self.base.manifest(), previous.manifest()]);
         Ok(self.base.generation)
     }
 

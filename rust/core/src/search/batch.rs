@@ -7,22 +7,17 @@ use std::mem;
 
 use super::options::Selection;
 use super::plan::{Plan, Source};
-use super::{Answer, MAX_QUERY_TOKENS, Ranking, Stats};
-use crate::error::{Error, Result};
+use super::query::{Query, check_queries};
+use super::ranking::{Answer, Ranking, Stats};
+#[cfg(doc)]
+use crate::error::Error;
+use crate::error::Result;
 use crate::index::{Filter, Groups, Snapshot};
 use crate::parallel::Execution;
 use crate::tokens::TokenMatrix;
 
 /// Filters that are held at a time, for each thread: what one lets through may take a bit for each document.
 const FILTERS_PER_THREAD: usize = 16;
-
-/// One query: its number in the batch, its token vectors `[tokens, dim]` and a weight for each token.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Query<'a> {
-    pub(super) item: usize,
-    pub(super) vectors: &'a [f32],
-    pub(super) weights: Option<&'a [f32]>,
-}
 
 /// What ranks documents for the queries that have one filter.
 pub(super) trait Rank: Send + Sync {
@@ -140,42 +135,4 @@ impl<'a> Batch<'a> {
         }
         shares
     }
-}
-
-/// Checks what is said of queries anywhere: their dimension, size and number of tokens, and the weights of these.
-///
-/// # Errors
-/// [`Error::Dimension`], [`Error::Invalid`].
-pub(super) fn check_queries(snapshot: &Snapshot, queries: &TokenMatrix<'_>, weights: Option<&[f32]>) -> Result<()> {
-    let expected = snapshot.dim();
-    if queries.dim() != expected {
-        return Err(Error::Dimension { thing: "the query".to_owned(), got: queries.dim(), expected });
-    }
-    queries.check_magnitude(|item| format!("query {item}"))?;
-    if let Some(item) = (0..queries.items()).find(|&item| queries.item_tokens(item) == 0) {
-        return Err(Error::invalid(format!("query {item} has no token vectors; a query needs at least one")));
-    }
-    if let Some(item) = (0..queries.items()).find(|&item| queries.item_tokens(item) > MAX_QUERY_TOKENS) {
-        return Err(Error::invalid(format!(
-            "query {item} has {} token vectors, and at most {MAX_QUERY_TOKENS} can be searched with; pool them to fewer, or \
-             split the query",
-            queries.item_tokens(item)
-        )));
-    }
-    if let Some(weights) = weights {
-        if weights.len() != queries.tokens() {
-            return Err(Error::invalid(format!(
-                "{} weights for {} query tokens; give one for each",
-                weights.len(),
-                queries.tokens()
-            )));
-        }
-        if let Some(at) = weights.iter().position(|weight| !weight.is_finite() || *weight < 0.0) {
-            return Err(Error::invalid(format!(
-                "weight {} of query token {at} must be a finite number of at least 0",
-                weights[at]
-            )));
-        }
-    }
-    Ok(())
 }

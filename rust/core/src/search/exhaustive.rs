@@ -1,12 +1,11 @@
 //! Every allowed document scored, for several queries at once: each is read and decoded once for all of them.
 
-use std::time::Instant;
-
 use super::allowed::Allowed;
-use super::batch::Query;
 use super::prepare::Prepared;
+use super::query::Query;
+use super::ranking::{Clock, Expansion, Ranking, Stats};
+use super::score;
 use super::top_k::{Hit, TopK, Wanted};
-use super::{Clock, Expansion, Ranking, Stats, score};
 use crate::codec::Codec;
 use crate::error::Result;
 use crate::index::{Location, Snapshot};
@@ -37,7 +36,7 @@ pub(super) fn search(
     wanted: Wanted<'_>,
     execution: &Execution,
 ) -> Result<Vec<Ranking>> {
-    let mut clock = Clock(Instant::now());
+    let mut clock = Clock::start();
     let prepared: Vec<_> = queries.iter().map(|&query| Prepared::new(codec, query)).collect();
     let prepare_s = clock.lap();
     let located = |segment: usize| {
@@ -59,7 +58,7 @@ pub(super) fn search(
         queries: 1,
         gathered: documents.len() as u64,
         scored: documents.len() as u64,
-        scored_tokens: score::tokens(snapshot, documents.iter().copied()),
+        scored_tokens: snapshot.tokens_of(documents.iter().copied()),
         prepare_s: prepare_s * share,
         gather_s: gather_s * share,
         score_s: score_s * share,

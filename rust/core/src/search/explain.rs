@@ -1,7 +1,7 @@
 //! Why a document scored as it did: every query token's dot product with every document token.
 
-use super::batch::{Query, check_queries};
 use super::prepare::Prepared;
+use super::query::{Query, check_queries};
 use crate::error::Result;
 use crate::index::{Location, Snapshot};
 use crate::tokens::TokenMatrix;

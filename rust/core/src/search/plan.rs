@@ -1,10 +1,10 @@
 //! How a search finds what it scores: the user's choice, or the cheapest way that the index's size allows.
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use super::allowed::Allowed;
 use super::gather::{Flood, Gather, Postings};
-use super::options::SearchOptions;
+use super::options::{GatherKind, SearchOptions};
 use crate::index::Snapshot;
 
 /// Documents scored on their codes, at most, unless the user says otherwise.
@@ -16,18 +16,6 @@ const SCORED_PER_HIT: usize = 8;
 const PROBES: usize = 4;
 /// Above this many token vectors, walking posting lists is cheaper than looking at every document.
 const FLOOD_TOKENS: u64 = 2_000_000;
-
-/// How candidates are found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum GatherKind {
-    /// Every document is scored on its codes.
-    Exact,
-    /// Every document is estimated by its cells' centroid scores.
-    Flood,
-    /// Documents in the cells nearest to each query token (PLAID), with imputation for cells not probed (WARP).
-    Postings,
-}
 
 /// Where the candidates of a search or rerank came from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]

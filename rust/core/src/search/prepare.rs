@@ -4,8 +4,7 @@ use std::cell::RefCell;
 
 use latewood_kernels::{CodeQuery, LANES, Level, QueryLanes, RowTable};
 
-use super::batch::Query;
-use super::score;
+use super::query::Query;
 use crate::codec::Codec;
 use crate::error::Result;
 use crate::index::{Location, Snapshot};
@@ -45,7 +44,7 @@ impl<'a> Prepared<'a> {
         documents: &[Location],
     ) -> Result<Self> {
         let count = codec.centroid_count();
-        if score::tokens(snapshot, documents.iter().copied()) as f64 > FEW_TOKENS * count as f64 {
+        if snapshot.tokens_of(documents.iter().copied()) as f64 > FEW_TOKENS * count as f64 {
             return Ok(Self::new(codec, query));
         }
         let mut named = vec![false; count];

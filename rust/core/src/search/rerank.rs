@@ -1,18 +1,18 @@
 //! The second stage: somebody else's candidates, scored by MaxSim, with the candidate pruning and early exit of
 //! *Multivector Reranking in the Era of Strong First-Stage Retrievers* (Martinico et al., ECIR 2026).
 
-use std::cmp::Ordering;
-use std::time::Instant;
-
 use serde::Deserialize;
+use std::cmp::Ordering;
 
 use super::allowed::Allowed;
-use super::batch::{Batch, Query, Rank};
+use super::batch::{Batch, Rank};
 use super::options::Selection;
 use super::plan::Plan;
 use super::prepare::Prepared;
+use super::query::Query;
+use super::ranking::{Answer, Clock, Expansion, Ranking, Stats};
+use super::score;
 use super::top_k::{Hit, TopK, Wanted};
-use super::{Answer, Clock, Expansion, Ranking, Stats, score};
 use crate::error::{Error, Result};
 use crate::ids::{IdRef, Missing};
 use crate::index::{Location, Snapshot};
@@ -120,9 +120,9 @@ impl Rank for Rerank<'_> {
 impl Rerank<'_> {
     fn rank_one(&self, query: Query<'_>, execution: &Execution) -> Result<Ranking> {
         let Self { snapshot, wanted, options, .. } = *self;
-        let mut clock = Clock(Instant::now());
+        let mut clock = Clock::start();
         let given = self.locate(query.item)?;
-        let Some(codec) = &snapshot.codec else { return Ok(Ranking::default()) };
+        let Some(codec) = &snapshot.codec else { return Ok(Ranking::without_hits()) };
         let gather_s = clock.lap();
         let kept = prune_candidates(&given, options.alpha, wanted);
         let prune_s = clock.lap();
@@ -136,7 +136,7 @@ impl Rerank<'_> {
             (best, kept.len())
         };
         let score_s = clock.lap();
-        let scored_tokens = score::tokens(snapshot, kept[..scored].iter().copied());
+        let scored_tokens = snapshot.tokens_of(kept[..scored].iter().copied());
         let hits = best.into_hits();
         let stats = Stats {
             queries: 1,

@@ -102,9 +102,3 @@ pub(super) fn score_together(
     }
     Ok(hits)
 }
-
-/// Token vectors of all these documents.
-pub(super) fn tokens(snapshot: &Snapshot, documents: impl IntoIterator<Item = Location>) -> u64 {
-    let tokens = |at: Location| snapshot.segments[at.segment as usize].token_range(at.ordinal).len() as u64;
-    documents.into_iter().map(tokens).sum()
-}

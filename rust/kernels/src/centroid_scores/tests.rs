@@ -2,7 +2,7 @@ use super::*;
 use crate::testing::{Guarded, Random};
 
 /// The smallest; one tile; a tile and a half (96, padded); whole tiles; an odd number of half tiles; more than a chunk holds.
-const DEPTHS: [usize; 6] = [32, 64, 96, 128, 320, 1024];
+const DEPTHS: [usize; 8] = [32, 64, 96, 128, 320, 1024, 2048, 4096];
 
 /// One row; one less and one more than the tiles of 2, 3, 8 and 32 rows; more than one chunk at depth 128 and up.
 const ROWS: [usize; 9] = [1, 2, 3, 7, 9, 31, 33, 64, 133];
@@ -97,11 +97,12 @@ fn among_equals_the_lowest_row_wins() {
 
 #[test]
 fn nothing_overflows_at_the_extreme() {
-    let depth = 1024;
-    let lanes = QueryLanes::quantize(&[vec![1.0; depth], vec![-1.0; depth]].concat(), depth);
-    for value in [-21_i8, 21] {
+    for (depth, value) in
+        [1024, 2048, 4096, crate::lanes::MAX_DEPTH].into_iter().flat_map(|depth| [(depth, -21_i8), (depth, 21)])
+    {
+        let lanes = QueryLanes::quantize(&[vec![1.0; depth], vec![-1.0; depth]].concat(), depth);
         let centroids = vec![value; depth];
-        let product = 1024 * 127 * i32::from(value);
+        let product = depth as i32 * 127 * i32::from(value);
         for level in Level::available() {
             let mut out = [0.0; LANES];
             centroid_scores(level, &lanes, &centroids, 1.0, &mut out);

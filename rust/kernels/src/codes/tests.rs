@@ -2,9 +2,9 @@ use super::*;
 use crate::testing::{Guarded, Random};
 
 /// Model dims after padding to 32: the smallest; 48 and 64 as 64 (rows of 16 and 32 bytes at 2 and 4 bits); 96 (rows that
-/// fill no register); 100 and 128 as 128 (one whole register at 4 bits); 320 (odd number of half tiles); 768 and 1024
-/// (several registers per plane).
-const DEPTHS: [usize; 7] = [32, 64, 96, 128, 320, 768, 1024];
+/// fill no register); 100 and 128 as 128 (one whole register at 4 bits); 320 (odd number of half tiles); 768, 1024, 2048 and
+/// 4096 (several registers per plane; from 2048 on sums of 8-bit codes that no float holds).
+const DEPTHS: [usize; 9] = [32, 64, 96, 128, 320, 768, 1024, 2048, 4096];
 
 /// One lane; less than a block; one short of a block, a block, one more; a block and a half; several blocks.
 const QUERY_TOKENS: [usize; 8] = [1, 8, 31, 32, 33, 48, 128, 512];
@@ -203,11 +203,12 @@ fn queries_must_be_of_one_kind() {
     maxsim_codes(Level::current(), &[four, two], &[], &mut []);
 }
 
-/// The largest sums there are: query ±127, levels ±21 (or codes 0 and 255), equal and opposite signs, depth 1024.
+/// The largest sums there are: query ±127, levels ±21 (or codes 0 and 255), equal and opposite signs, up to the largest depth.
 #[test]
 fn nothing_overflows_at_the_extreme() {
-    let depth = 1024;
-    for sign in [1.0, -1.0] {
+    for (depth, sign) in
+        [1024, 2048, 4096, crate::lanes::MAX_DEPTH].into_iter().flat_map(|depth| [(depth, 1.0), (depth, -1.0)])
+    {
         let lanes = QueryLanes::quantize(&vec![sign; 32 * depth], depth);
         assert!(lanes.block(0)[..depth].iter().all(|q| q.unsigned_abs() == 127));
         for bits in ALL_BITS {
@@ -220,8 +221,8 @@ fn nothing_overflows_at_the_extreme() {
                 let document = DocumentCodes { codes: &codes, gains: &[0x3f80, 0x3f80], centroids: &[] };
                 let mut out = [0.0];
                 maxsim_codes(level, &[query], &[document], &mut out);
-                let expected = (1024 * 127 * largest) as f32 * 32.0;
-                assert_eq!(out[0].to_bits(), expected.to_bits(), "{level} {bits:?} {sign}");
+                let expected = (depth as i32 * 127 * largest) as f32 * 32.0;
+                assert_eq!(out[0].to_bits(), expected.to_bits(), "{level} {bits:?} {depth} {sign}");
             }
         }
     }

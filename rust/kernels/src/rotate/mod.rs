@@ -97,7 +97,7 @@ mod tests {
     fn every_level_gives_the_bits_of_the_plain_loop() {
         let mut random = Random::new(41);
         // Common dims, and depths that are no whole tile; counts around the tiles of 2, 4 and 8 vectors.
-        for (dim, depth) in [(1, 1), (48, 64), (100, 128), (128, 128), (320, 320), (96, 100)] {
+        for (dim, depth) in [(1, 1), (48, 64), (100, 128), (128, 128), (320, 320), (96, 100), (2048, 96), (4096, 64)] {
             for vectors in [0, 1, 3, 8, 9, 17] {
                 let matrix = Guarded::new(&random.floats(dim * depth));
                 let input = Guarded::new(&random.floats(vectors * dim));

@@ -7,76 +7,29 @@
 //! in each cell, and no token ids.
 
 mod k_means;
+mod options;
 
 use std::cmp::Reverse;
 
-use serde::Deserialize;
-use std::time::Instant;
-
 use super::allowed::Allowed;
-use super::batch::{Query, Rank};
+use super::batch::Rank;
 use super::options::SearchOptions;
+use super::pass::pass;
 use super::plan::{MAX_SCORED, Plan};
 use super::prepare::Prepared;
+use super::query::{MAX_QUERY_TOKENS, Query};
+use super::ranking::{Clock, Expansion, Ranking, Stats};
 use super::rerank::score_in_document_order;
 use super::top_k::{Hit, TopK, Wanted};
-use super::{Clock, MAX_QUERY_TOKENS, Ranking, Stats, score};
 use crate::codec::{Codec, CodecKind};
 use crate::error::{Error, Result};
 use crate::index::{Location, Snapshot};
 use crate::parallel::Execution;
 
+pub use options::{Feedback, FeedbackMode, Weighting};
+
 /// Token vectors times clusters, at most: with 128 dimensions a second or two of k-means.
 const MAX_DISTANCES: u64 = 1 << 24;
-
-/// What the expanded query is asked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum FeedbackMode {
-    /// The whole index.
-    Ranker,
-    /// The best documents of the first pass.
-    Reranker,
-}
-
-/// How much the added vectors weigh.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Weighting {
-    /// In proportion to their inverse document frequencies, with a sum of `weight` times that of the query's own weights.
-    Normalised,
-    /// `weight` times their inverse document frequencies, as in the paper: in large collections, ten of them outweigh a
-    /// query of thirty tokens.
-    Raw,
-}
-
-/// How a query is expanded.
-#[derive(Clone, Debug, Deserialize)]
-pub struct Feedback {
-    /// First hits whose token vectors are looked at.
-    pub documents: usize,
-    /// Clusters of those vectors, at most.
-    pub clusters: usize,
-    /// Means that join the query, at most: no more than make it [`MAX_QUERY_TOKENS`] long.
-    pub vectors: usize,
-    /// Weight of the expansion; 0 leaves the query as it was.
-    pub weight: f32,
-    /// What `weight` multiplies.
-    pub weighting: Weighting,
-    /// What the expanded query is asked.
-    pub mode: FeedbackMode,
-    /// Of [`FeedbackMode::Reranker`]: documents of the first pass that are scored again, or as many as hits are wanted.
-    pub rescored: usize,
-}
-
-/// What joined a query: vectors `[n, dim]` and a weight for each.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Expansion {
-    /// `[n, dim]`, not of unit length.
-    pub vectors: Vec<f32>,
-    /// `[n]`.
-    pub weights: Vec<f32>,
-}
 
 /// Feedback with all that the queries of one filter share.
 pub(super) struct TwoPasses<'a> {
@@ -123,10 +76,10 @@ impl<'a> TwoPasses<'a> {
     /// Both passes for one query. Counts and seconds of the passes are summed.
     fn search(&self, query: Query<'_>, execution: &Execution) -> Result<Ranking> {
         let Self { snapshot, allowed, feedback, .. } = self;
-        let Some(codec) = &snapshot.codec else { return Ok(Ranking::default()) };
+        let Some(codec) = &snapshot.codec else { return Ok(Ranking::without_hits()) };
         let documents = Wanted { count: self.first_count, groups: None };
-        let first = one(super::pass(snapshot, &[query], allowed, &self.first, documents, execution)?);
-        let mut clock = Clock(Instant::now());
+        let first = one(pass(snapshot, &[query], allowed, &self.first, documents, execution)?);
+        let mut clock = Clock::start();
         let documents = &first.hits[..feedback.documents.min(first.hits.len())];
         let expansion = feedback.expand(snapshot, codec, query, documents)?;
         let own_weights = query.weights.map_or_else(|| vec![1.0; query.vectors.len() / codec.dim()], <[f32]>::to_vec);
@@ -135,9 +88,7 @@ impl<'a> TwoPasses<'a> {
         let expanded = Query { vectors: &vectors, weights: Some(&weights), ..query };
         let feedback_s = clock.lap();
         let second = match feedback.mode {
-            FeedbackMode::Ranker => {
-                one(super::pass(snapshot, &[expanded], allowed, &self.second, self.wanted, execution)?)
-            }
+            FeedbackMode::Ranker => one(pass(snapshot, &[expanded], allowed, &self.second, self.wanted, execution)?),
             FeedbackMode::Reranker => rescore(snapshot, codec, expanded, &first.hits, self.wanted, execution)?,
         };
         let added = Stats { feedback_vectors: expansion.weights.len() as u64, feedback_s, ..Stats::default() };
@@ -174,7 +125,7 @@ fn rescore(
     wanted: Wanted<'_>,
     execution: &Execution,
 ) -> Result<Ranking> {
-    let mut clock = Clock(Instant::now());
+    let mut clock = Clock::start();
     let prepared = Prepared::new(codec, query);
     let prepare_s = clock.lap();
     let documents: Vec<Location> = hits.iter().map(|hit| hit.at).collect();
@@ -182,37 +133,15 @@ fn rescore(
     best.extend(score_in_document_order(&prepared, snapshot, &documents, execution)?);
     let score_s = clock.lap();
     let hits = best.into_hits();
-    let (scored, scored_tokens) = (documents.len() as u64, score::tokens(snapshot, documents));
+    let (scored, scored_tokens) = (documents.len() as u64, snapshot.tokens_of(documents));
     let counts = Stats { scored, scored_tokens, prepare_s, score_s, ..Stats::default() };
     Ok(Ranking { hits, stats: Stats { top_k_s: clock.lap(), ..counts }, expansion: Expansion::default() })
 }
 
 impl Feedback {
-    fn validate(&self) -> Result<()> {
-        let counts = [
-            ("documents", self.documents),
-            ("clusters", self.clusters),
-            ("vectors", self.vectors),
-            ("rescored", self.rescored),
-        ];
-        if let Some((name, _)) = counts.iter().find(|(_, count)| *count == 0) {
-            return Err(Error::invalid(format!("{name} of feedback must be at least 1")));
-        }
-        if self.vectors > self.clusters {
-            let Self { vectors, clusters, .. } = self;
-            return Err(Error::invalid(format!(
-                "feedback cannot add {vectors} vectors from {clusters} clusters; ask for more clusters or fewer vectors"
-            )));
-        }
-        if !self.weight.is_finite() || self.weight < 0.0 {
-            return Err(Error::invalid("weight of feedback must be a finite number of at least 0"));
-        }
-        Ok(())
-    }
-
     /// What joins `query`, from the token vectors of `documents`; rarest first.
     fn expand(&self, snapshot: &Snapshot, codec: &Codec, query: Query<'_>, documents: &[Hit]) -> Result<Expansion> {
-        let tokens = score::tokens(snapshot, documents.iter().map(|hit| hit.at));
+        let tokens = snapshot.tokens_of(documents.iter().map(|hit| hit.at));
         if tokens.saturating_mul(tokens.min(self.clusters as u64)) > MAX_DISTANCES {
             return Err(Error::invalid(format!(
                 "feedback cannot put {tokens} token vectors of {} documents into {} clusters in reasonable time; ask for \

@@ -2,7 +2,7 @@
 
 use latewood_kernels::{Level, RowTable, Span};
 
-use super::{Candidate, Estimate, Gather, Gathered};
+use super::candidates::{Candidate, Estimate, Gather, Gathered};
 use crate::error::Result;
 use crate::index::{Location, Segment, Snapshot};
 use crate::parallel::Execution;

@@ -1,64 +1,19 @@
 //! Candidates for a query: every way to find them, behind one trait.
 
+mod candidates;
 mod flood;
 mod postings;
-
-use std::cmp::Ordering;
 
 use super::allowed::Allowed;
 use super::prepare::Prepared;
 use super::top_k::Wanted;
 use crate::error::Result;
-use crate::index::{Location, Snapshot};
+use crate::index::Snapshot;
 use crate::parallel::Execution;
 
+pub(super) use candidates::{Candidate, Estimate, Gather, Gathered};
 pub(super) use flood::Flood;
 pub(super) use postings::Postings;
-
-/// A document that may be a hit, with an estimate of its score.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Candidate {
-    pub(super) at: Location,
-    pub(super) estimate: f32,
-}
-
-impl Candidate {
-    /// Better estimates first, equal ones in document order.
-    pub(super) fn order(&self, other: &Self) -> Ordering {
-        other.estimate.total_cmp(&self.estimate).then(self.at.cmp(&other.at))
-    }
-}
-
-/// What a gatherer found.
-pub(super) struct Gathered {
-    pub(super) candidates: Vec<Candidate>,
-    /// What the estimates are.
-    pub(super) estimate: Estimate,
-}
-
-/// What a candidate's estimate is.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Estimate {
-    /// MaxSim with each token vector replaced by its centroid.
-    CentroidMaxsim,
-    /// The same over probed cells only, with a bound in place of the others.
-    Imputed,
-}
-
-/// A way to find candidates.
-pub(super) trait Gather: Send + Sync {
-    /// Candidates for the query among the allowed documents.
-    ///
-    /// # Errors
-    /// [`crate::Error::Corrupt`], [`crate::Error::Interrupted`].
-    fn gather(
-        &self,
-        query: &Prepared<'_>,
-        snapshot: &Snapshot,
-        allowed: &Allowed,
-        execution: &Execution,
-    ) -> Result<Gathered>;
-}
 
 /// Candidates for the query, of as many groups as are wanted: cells that were not probed may hold more than the others.
 ///

@@ -6,7 +6,7 @@ use std::cell::RefCell;
 
 use latewood_kernels::LANES;
 
-use super::{Candidate, Estimate, Gather, Gathered};
+use super::candidates::{Candidate, Estimate, Gather, Gathered};
 use crate::error::{Error, Result};
 use crate::index::{Location, Segment, Snapshot};
 use crate::parallel::Execution;
