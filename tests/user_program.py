@@ -1,7 +1,7 @@
 """A program as users write them: every public call, under `mypy --strict` and without a single expression of type Any.
 
-`test_user_program.py` runs it, and has mypy read it. What is typed by Any itself, such as the arrays of numpy, is made in
-`user_inputs.py`.
+`test_user_program.py` runs it, and has mypy read it. What is typed by Any itself, such as the arrays of numpy, is made
+in `user_inputs.py`.
 """
 
 from pathlib import Path
