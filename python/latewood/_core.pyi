@@ -214,6 +214,22 @@ class Writer:
     def delete_matching(self, filter: str) -> int:
         """Delete the documents that a filter, as JSON, lets through; it must ask for a field."""
 
+    def update_metadata(
+        self,
+        ids: Sequence[str] | Sequence[int] | NDArray[np.int64],
+        metadata: Sequence[str],
+        *,
+        replace: bool,
+        missing: str,
+    ) -> int:
+        """Change metadata of documents; how many there were.
+
+        `metadata`: a JSON object for each id, or a single one for all: the new metadata with `replace`, else a merge patch.
+        """
+
+    def update_metadata_matching(self, filter: str, metadata: str, *, replace: bool) -> int:
+        """As `update_metadata`, of the documents that a filter, as JSON, lets through; it must ask for a field."""
+
     def commit(self) -> int:
         """Make the changes durable and visible; the new generation."""
 

@@ -115,6 +115,31 @@ impl PyWriter {
         self.run(py, Some(1), |writer, execution| writer.delete_matching(&filter, execution))
     }
 
+    /// Change metadata of documents; the number that were there.
+    #[pyo3(signature = (ids, metadata, *, replace, missing))]
+    fn update_metadata(
+        &self,
+        py: Python<'_>,
+        ids: &Bound<'_, PyAny>,
+        metadata: Vec<String>,
+        replace: bool,
+        missing: Word<Missing>,
+    ) -> PyResult<usize> {
+        let ids: Vec<Id> = arrays::ids(ids)?;
+        self.run(py, Some(1), |writer, execution| {
+            writer.update_metadata(&ids, &metadata, replace, missing.0, execution)
+        })
+    }
+
+    /// Change metadata of the documents that the filter lets through; how many there were.
+    #[pyo3(signature = (filter, metadata, *, replace))]
+    fn update_metadata_matching(&self, py: Python<'_>, filter: &str, metadata: &str, replace: bool) -> PyResult<usize> {
+        let filter = read_filter(py, Some(filter))?;
+        self.run(py, Some(1), |writer, execution| {
+            writer.update_metadata_matching(&filter, metadata, replace, execution)
+        })
+    }
+
     /// Make the changes durable and visible; the new generation.
     fn commit(&self, py: Python<'_>) -> PyResult<u64> {
         self.run(py, None, Writer::commit)

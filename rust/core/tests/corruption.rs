@@ -13,7 +13,7 @@ use latewood_core::codec::CodecKind;
 use latewood_core::format::BLOCK_BYTES;
 use latewood_core::format::header::{ENTRY_BYTES, Entry, FORMAT_VERSION, HEADER_BYTES, Header};
 use latewood_core::format::names::{generation, manifest};
-use latewood_core::ids::Id;
+use latewood_core::ids::{Id, Missing};
 use latewood_core::index::Index;
 use latewood_core::storage::{FileStorage, MemoryStorage, Storage};
 use support::{add, assert_sound, content, document, execution, found, options, random, string, try_content};
@@ -32,9 +32,13 @@ fn files(kind: CodecKind, integers: bool) -> Files {
     writer.commit(&execution()).expect("committed");
     add(&mut writer, &[document(id(3), 5, 13), document(id(20), 2, 14), document(id(21), 1, 15)], true).expect("added");
     writer.delete(&[id(1), id(4)], false).expect("deleted");
+    let patch = [r#"{"seed": 7, "changed": "ü"}"#.to_owned()];
+    let updated = writer.update_metadata(&[id(0), id(2), id(8)], &patch, false, Missing::Error, &execution());
+    assert_eq!(updated.expect("updated"), 3);
     writer.commit(&execution()).expect("committed");
     drop(writer);
     assert_sound(&index);
+    assert!(storage.list().expect("listed").iter().any(|name| name.starts_with("metadata")));
     let names = storage.list().expect("listed");
     let files =
         names.into_iter().map(|name| (name.clone(), storage.open(&name, &execution()).expect("there").to_vec()));
@@ -355,6 +359,9 @@ fn use_up(files: &Files) {
     let _ = snapshot.find(&string("document 2")).or_else(|| snapshot.find(&Id::Int(2)));
     if let Ok(mut writer) = index.writer(&execution()) {
         let _ = writer.delete(&[string("document 2")], true);
+        let patch = [r#"{"seed": 1}"#.to_owned()];
+        let ids = [string("document 0"), string("document 5")];
+        let _ = writer.update_metadata(&ids, &patch, false, Missing::Skip, &execution());
         let _ = add(&mut writer, &[document(string("document 3"), 2, 77)], true);
         let _ = writer.commit(&execution());
     }
@@ -391,7 +398,7 @@ fn hostile_bytes_with_right_checksums_do_no_harm() {
 fn hostile_manifests_are_refused() {
     let original = files(CodecKind::Residual, false);
     let newest = original.keys().rfind(|name| name.starts_with("MANIFEST")).expect("there").clone();
-    let changes: [(&str, serde_json::Value); 12] = [
+    let changes: [(&str, serde_json::Value); 14] = [
         ("/generation", 7.into()),
         ("/dim", 0.into()),
         ("/dim", 24.into()),
@@ -403,6 +410,8 @@ fn hostile_manifests_are_refused() {
         ("/segments/0/documents", 8.into()),
         ("/segments/0/tokens", u64::MAX.into()),
         ("/segments/0/tombstones/documents", 1.into()),
+        ("/segments/0/metadata/0/documents", 2.into()),
+        ("/segments/0/metadata/0/file/name", "tombstones-1.lwd".into()),
         ("/id_kind", "int".into()),
     ];
     for (place, value) in changes {

@@ -10,11 +10,12 @@ mod support;
 use std::sync::Arc;
 
 use latewood_core::codec::CodecKind;
-use latewood_core::index::Index;
+use latewood_core::ids::Missing;
+use latewood_core::index::{Index, Writer};
 use latewood_core::storage::Storage;
 use latewood_core::storage::fault::{Fault, FaultStorage, Survivors};
 use latewood_core::{Error, Result};
-use support::{Content, add, assert_sound, content, document, execution, options, string};
+use support::{Content, Stored, add, assert_sound, content, document, execution, options, string};
 
 /// Reached by the second commit of the life, which so replaces the codec and every segment.
 const TRAIN_AFTER: u64 = 10;
@@ -34,6 +35,10 @@ fn live(storage: &FaultStorage, committed: &mut dyn FnMut(Content)) -> Result<()
 
     add(&mut writer, &[document(string("d1"), 3, 21), document(string("e"), 2, 22)], true)?;
     writer.delete(&[string("d2"), string("d5")], false)?;
+    update(&mut writer, &["d3", "e"], r#"{"changed": 1}"#)?;
+    writer.commit(&execution())?;
+    committed(&index);
+    update(&mut writer, &["d0", "d4"], r#"{"changed": 2}"#)?;
     writer.commit(&execution())?;
     committed(&index);
     drop(writer);
@@ -41,6 +46,7 @@ fn live(storage: &FaultStorage, committed: &mut dyn FnMut(Content)) -> Result<()
     let mut writer = Index::open(storage, &execution())?.writer(&execution())?;
     add(&mut writer, &[document(string("f"), 1, 31)], false)?;
     writer.delete(&[string("e")], false)?;
+    update(&mut writer, &["d0", "d1", "f"], r#"{"changed": 3, "seed": null}"#)?;
     writer.commit(&execution())?;
     index.refresh(&execution())?;
     committed(&index);
@@ -57,16 +63,27 @@ fn live(storage: &FaultStorage, committed: &mut dyn FnMut(Content)) -> Result<()
     Ok(())
 }
 
+/// Changes metadata, in a segment or in memory.
+fn update(writer: &mut Writer, ids: &[&str], patch: &str) -> Result<()> {
+    let ids: Vec<_> = ids.iter().map(|id| string(id)).collect();
+    writer.update_metadata(&ids, &[patch.to_owned()], false, Missing::Error, &execution()).map(drop)
+}
+
 /// The content after each step, and the number of disk operations, of a life without a failure.
 fn undisturbed() -> (Vec<Content>, usize) {
     let disk = FaultStorage::new();
     let mut contents = Vec::new();
     live(&disk, &mut |content| contents.push(content)).expect("no failure");
-    assert_eq!(contents.len(), 6);
+    assert_eq!(contents.len(), 7);
     assert_eq!(contents[1].len(), 6);
     assert_eq!(contents[2].len(), 5);
-    assert_eq!(contents[3], contents[4], "compaction changes no content");
-    assert_eq!(contents[5].len(), 1);
+    let changed = |step: usize, change: &str| {
+        let has = |stored: &Stored| stored.metadata.as_ref().is_some_and(|metadata| metadata.contains(change));
+        contents[step].iter().filter(|(_, stored)| has(stored)).count()
+    };
+    assert_eq!([changed(2, "\"changed\":1"), changed(3, "\"changed\":2"), changed(4, "\"changed\":3")], [2, 2, 3]);
+    assert_eq!(contents[4], contents[5], "compaction changes no content");
+    assert_eq!(contents[6].len(), 1);
     (contents, disk.operations())
 }
 

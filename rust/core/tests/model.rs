@@ -8,10 +8,11 @@ use std::sync::atomic::Ordering;
 
 use latewood_core::Error;
 use latewood_core::codec::CodecKind;
-use latewood_core::ids::Id;
+use latewood_core::ids::{Id, Missing};
 use latewood_core::index::{Filter, Index, Writer};
 use latewood_core::storage::{FileStorage, MemoryStorage, Storage};
 use proptest::prelude::*;
+use serde_json::{Map, Value};
 use support::{DIM, Document, add, assert_sound, content, document, execution, options};
 
 /// What may happen to an index. Ids are small numbers, so that they meet.
@@ -22,6 +23,10 @@ enum Operation {
     Delete(Vec<u8>, bool),
     /// By a filter on the number that the metadata have.
     DeleteMatching(u64),
+    /// Ids, what to put into or in the place of their metadata, whether in their place, whether missing ones are passed over.
+    Update(Vec<u8>, usize, bool, bool),
+    /// The same of documents whose number is at least this.
+    UpdateMatching(u64, usize, bool),
     Commit,
     /// The writer is dropped without a commit.
     Forget,
@@ -29,12 +34,25 @@ enum Operation {
     Compact,
 }
 
+/// Metadata, and what may be merged into them: a number that filters ask for, objects in objects, and fields taken away.
+const PATCHES: [&str; 5] = [
+    r#"{"seed": 3, "tag": "a"}"#,
+    r#"{"seed": null, "inner": {"a": 1, "b": null}}"#,
+    r#"{"inner": {"b": [1, 2]}, "tag": "ü"}"#,
+    r#"{"seed": 70, "inner": 5}"#,
+    "{}",
+];
+
 fn operation() -> impl Strategy<Value = Operation> {
     let documents = prop::collection::vec((0..12_u8, 0..5_usize), 0..5);
     prop_oneof![
         3 => (documents, any::<bool>()).prop_map(|(documents, upsert)| Operation::Add(documents, upsert)),
         2 => (prop::collection::vec(0..12_u8, 0..4), any::<bool>()).prop_map(|(ids, skip)| Operation::Delete(ids, skip)),
         1 => (0..60_u64).prop_map(Operation::DeleteMatching),
+        3 => (prop::collection::vec(0..12_u8, 0..4), 0..PATCHES.len(), any::<bool>(), any::<bool>())
+            .prop_map(|(ids, patch, replace, skip)| Operation::Update(ids, patch, replace, skip)),
+        1 => (0..60_u64, 0..PATCHES.len(), any::<bool>())
+            .prop_map(|(least, patch, replace)| Operation::UpdateMatching(least, patch, replace)),
         3 => Just(Operation::Commit),
         1 => Just(Operation::Forget),
         1 => Just(Operation::Reopen),
@@ -76,9 +94,41 @@ impl Model {
         self.documents.len() < before
     }
 
+    fn update(&mut self, chosen: impl Fn(&Document) -> bool, patch: &str, replace: bool) {
+        for document in self.documents.iter_mut().filter(|document| chosen(document)) {
+            let before = document.metadata.as_deref().map_or(Value::Null, |json| Value::Object(object(json)));
+            let patch = Value::Object(object(patch));
+            document.metadata = Some(if replace { patch } else { merge_patch(before, &patch) }.to_string());
+        }
+    }
+
     fn contains(&self, id: &Id) -> bool {
         self.documents.iter().any(|document| document.id == *id)
     }
+}
+
+/// The number in a document's metadata.
+fn seed(document: &Document) -> Option<u64> {
+    document.metadata.as_deref().map(object)?.get("seed")?.as_u64()
+}
+
+fn object(json: &str) -> Map<String, Value> {
+    serde_json::from_str(json).expect("an object")
+}
+
+/// What RFC 7396 makes of two values, in its own words.
+fn merge_patch(target: Value, patch: &Value) -> Value {
+    let Value::Object(patch) = patch else { return patch.clone() };
+    let mut target = if let Value::Object(target) = target { target } else { Map::new() };
+    for (name, value) in patch {
+        if value.is_null() {
+            target.remove(name);
+        } else {
+            let own = target.remove(name).unwrap_or(Value::Null);
+            target.insert(name.clone(), merge_patch(own, value));
+        }
+    }
+    Value::Object(target)
 }
 
 struct Life {
@@ -106,6 +156,8 @@ impl Life {
             Operation::Add(documents, upsert) => self.add(documents, *upsert),
             Operation::Delete(ids, skip) => self.delete(ids, *skip),
             Operation::DeleteMatching(least) => self.delete_matching(*least),
+            Operation::Update(ids, patch, replace, skip) => self.update(ids, PATCHES[*patch], *replace, *skip),
+            Operation::UpdateMatching(least, patch, replace) => self.update_matching(*least, PATCHES[*patch], *replace),
             Operation::Commit => {
                 let before = self.index.snapshot().generation;
                 let generation = self.writer().commit(&execution()).expect("committed");
@@ -181,11 +233,36 @@ impl Life {
         let filter = Filter::from_json(&filter).expect("a filter");
         let deleted = self.writer().delete_matching(&filter, &execution()).expect("deleted");
         let before = self.working.documents.len();
-        self.working.documents.retain(|document| {
-            let metadata = document.metadata.as_deref().map(serde_json::from_str::<serde_json::Value>);
-            metadata.is_some_and(|metadata| metadata.expect("JSON")["seed"].as_u64() < Some(least))
-        });
+        self.working.documents.retain(|document| seed(document).is_some_and(|seed| seed < least));
         assert_eq!(deleted, before - self.working.documents.len());
+    }
+
+    fn update(&mut self, ids: &[u8], patch: &str, replace: bool, skip_missing: bool) {
+        let ids: Vec<Id> = ids.iter().map(|&number| self.id(number)).collect();
+        let twice = (1..ids.len()).any(|at| ids[..at].contains(&ids[at]));
+        let absent = ids.iter().any(|id| !self.working.contains(id));
+        let missing = if skip_missing { Missing::Skip } else { Missing::Error };
+        // One for each id, or one for all.
+        let metadata = vec![patch.to_owned(); if ids.len() % 2 == 0 { ids.len() } else { 1 }];
+        match self.writer().update_metadata(&ids, &metadata, replace, missing, &execution()) {
+            Err(Error::DuplicateId { .. }) => assert!(twice),
+            Err(Error::UnknownId { .. }) => assert!(absent && !skip_missing),
+            result => {
+                let updated = result.expect("updated");
+                assert!(!twice && (skip_missing || !absent));
+                assert_eq!(updated, ids.iter().filter(|id| self.working.contains(id)).count());
+                let chosen = |document: &Document| ids.contains(&document.id);
+                self.working.update(chosen, patch, replace);
+            }
+        }
+    }
+
+    fn update_matching(&mut self, least: u64, patch: &str, replace: bool) {
+        let filter = Filter::from_json(&format!("{{\"seed\": {{\"gte\": {least}}}}}")).expect("a filter");
+        let updated = self.writer().update_metadata_matching(&filter, patch, replace, &execution()).expect("updated");
+        let chosen = |document: &Document| seed(document).is_some_and(|seed| seed >= least);
+        assert_eq!(updated, self.working.documents.iter().filter(|document| chosen(document)).count());
+        self.working.update(chosen, patch, replace);
     }
 
     /// Readers see the last commit, document for document, in the order of adding.
@@ -198,10 +275,26 @@ impl Life {
         assert_eq!(ids, expected);
         let truncated = self.committed.documents.iter().filter(|document| document.truncated).count();
         assert_eq!(self.index.info().truncated_documents, truncated as u64);
+        for (filter, chosen) in [
+            (r#"{"seed": {"gte": 20}}"#, (|metadata| metadata["seed"].as_u64() >= Some(20)) as fn(&Value) -> bool),
+            (r#"{"seed": {"exists": false}}"#, |metadata| metadata.get("seed").is_none()),
+            (r#"{"inner.b": 2}"#, |metadata| metadata["inner"]["b"] == serde_json::json!([1, 2])),
+            (r#"{"tag": ["a", "ü"]}"#, |metadata| metadata["tag"] == "a" || metadata["tag"] == "ü"),
+        ] {
+            let filter = Filter::from_json(filter).expect("a filter");
+            let metadata = |document: &Document| {
+                document.metadata.as_deref().map_or(Value::Null, |json| Value::Object(object(json)))
+            };
+            let documents = self.committed.documents.iter().filter(|document| chosen(&metadata(document)));
+            let expected: Vec<Id> = documents.map(|document| document.id.clone()).collect();
+            assert_eq!(snapshot.ids(&filter, &execution()).expect("read"), expected);
+        }
         let seen: BTreeMap<_, _> = seen.into_iter().collect();
         for document in &self.committed.documents {
             let stored = &seen[&document.id];
-            assert_eq!((&stored.text, &stored.metadata), (&document.text, &document.metadata));
+            assert_eq!(stored.text, document.text);
+            let metadata = |json: &Option<String>| json.as_deref().map(object);
+            assert_eq!(metadata(&stored.metadata), metadata(&document.metadata));
             assert_eq!(stored.truncated, document.truncated);
             let tokens = document.vectors.len() / DIM;
             assert_eq!(stored.gains.len(), tokens);

@@ -48,6 +48,8 @@ pub enum FileKind {
     Segment = 3,
     /// Deleted documents of one segment.
     Tombstones = 4,
+    /// Changed metadata of documents of one segment.
+    Metadata = 5,
 }
 
 /// The header of a container.

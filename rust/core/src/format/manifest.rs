@@ -16,10 +16,10 @@ use crate::ids::IdKind;
 use crate::parallel::Execution;
 use crate::storage::Storage;
 
-/// Deleted documents of a segment.
+/// A file about some documents of a segment.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct TombstoneEntry {
-    /// The bitmap's file.
+pub struct DocumentsEntry {
+    /// The file.
     pub file: FileEntry,
     /// How many documents it names.
     pub documents: u32,
@@ -36,7 +36,10 @@ pub struct SegmentEntry {
     pub tokens: u64,
     /// Which documents are deleted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub tombstones: Option<TombstoneEntry>,
+    pub tombstones: Option<DocumentsEntry>,
+    /// Metadata that documents got later, the newest last.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub metadata: Vec<DocumentsEntry>,
 }
 
 /// The content of one generation of the index.
@@ -158,8 +161,8 @@ impl Manifest {
     /// All files that the manifest names.
     pub(crate) fn files(&self) -> impl Iterator<Item = &FileEntry> {
         let segments = self.segments.iter().flat_map(|segment| {
-            let tombstones = segment.tombstones.as_ref().map(|tombstones| &tombstones.file);
-            [Some(&segment.file), tombstones].into_iter().flatten()
+            let about = segment.tombstones.iter().chain(&segment.metadata);
+            std::iter::once(&segment.file).chain(about.map(|entry| &entry.file))
         });
         self.codec.iter().chain(segments)
     }
@@ -186,6 +189,9 @@ impl Manifest {
                 if tombstones.documents > segment.documents {
                     return Err(format!("more documents of {} are deleted than it has", segment.file.name));
                 }
+            }
+            if let Some(metadata) = segment.metadata.iter().find(|metadata| !Data::Metadata.owns(&metadata.file.name)) {
+                return Err(format!("{:?} is no name of metadata", metadata.file.name));
             }
         }
         let mut names: Vec<&str> = self.files().map(|file| file.name.as_str()).collect();

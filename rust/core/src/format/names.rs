@@ -50,16 +50,19 @@ pub enum Data {
     Segment,
     /// Deleted documents of one segment.
     Tombstones,
+    /// Changed metadata of documents of one segment.
+    Metadata,
 }
 
 impl Data {
-    const ALL: [Self; 3] = [Self::Codec, Self::Segment, Self::Tombstones];
+    const ALL: [Self; 4] = [Self::Codec, Self::Segment, Self::Tombstones, Self::Metadata];
 
     fn prefix(self) -> &'static str {
         match self {
             Self::Codec => "codec",
             Self::Segment => "segment",
             Self::Tombstones => "tombstones",
+            Self::Metadata => "metadata",
         }
     }
 

@@ -50,19 +50,21 @@ pub enum SectionKind {
     TextOffsets = 48,
     /// Segment: texts, UTF-8.
     Texts = 49,
-    /// Segment: where the metadata of each document begins, u64 `[documents + 1]`.
+    /// Segment, metadata: where the metadata of each document begins, u64 `[documents + 1]`.
     MetadataOffsets = 50,
-    /// Segment: metadata, JSON objects.
+    /// Segment, metadata: metadata, JSON objects.
     Metadata = 51,
     /// Segment: a bit for each document: did its encoder cut the text?
     TextTruncated = 52,
     /// Tombstones: ordinals of deleted documents, a Roaring bitmap.
     Tombstones = 64,
+    /// Metadata: ordinals of the documents that they are of, ascending, u32.
+    ChangedDocuments = 65,
 }
 
 impl SectionKind {
     /// Every kind.
-    pub const ALL: [Self; 27] = [
+    pub const ALL: [Self; 28] = [
         Self::Manifest,
         Self::BlockChecksums,
         Self::CodecParameters,
@@ -90,6 +92,7 @@ impl SectionKind {
         Self::Metadata,
         Self::TextTruncated,
         Self::Tombstones,
+        Self::ChangedDocuments,
     ];
 
     /// The kind with this number.
@@ -129,6 +132,7 @@ impl SectionKind {
             Self::Metadata => "metadata",
             Self::TextTruncated => "text truncated",
             Self::Tombstones => "tombstones",
+            Self::ChangedDocuments => "changed documents",
         }
     }
 

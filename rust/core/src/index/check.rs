@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 use std::io::ErrorKind;
 
 use super::generations::{generations, newest};
+use super::metadata::Layer;
 use super::segment::Segment;
 use super::segment_writer::Shape;
 use super::{codec_file, tombstones};
 use crate::error::{Error, Result};
 use crate::format::header::FileKind;
 use crate::format::section::SectionKind;
-use crate::format::{Container, FileEntry, Manifest, SegmentEntry, names};
+use crate::format::{Container, DocumentsEntry, FileEntry, Manifest, SegmentEntry, names};
 use crate::ids::IdKind;
 use crate::parallel::Execution;
 use crate::storage::Storage;
@@ -89,6 +90,9 @@ impl Checker<'_> {
             if let Err(error) = tombstones::open(self.storage, entry, self.execution) {
                 found.push(broken(error)?.to_string());
             }
+            for metadata in &entry.metadata {
+                found.extend(self.layer(metadata, entry.documents)?);
+            }
             found.extend(self.segment(entry, shape, id_kind)?);
         }
         Ok(found)
@@ -101,9 +105,16 @@ impl Checker<'_> {
         })
     }
 
+    fn layer(&mut self, entry: &DocumentsEntry, documents: u32) -> Result<Vec<String>> {
+        self.once(&entry.file, |checker| {
+            let layer = Layer::open(checker.storage, entry, documents, checker.execution)?;
+            layer.problems(checker.execution)
+        })
+    }
+
     fn segment(&mut self, entry: &SegmentEntry, shape: Shape, id_kind: IdKind) -> Result<Vec<String>> {
         self.once(&entry.file, |checker| {
-            let file = SegmentEntry { tombstones: None, ..entry.clone() };
+            let file = SegmentEntry { tombstones: None, metadata: Vec::new(), ..entry.clone() };
             let segment = Segment::open(checker.storage, &file, shape, id_kind, checker.execution)?;
             segment_problems(&segment, checker.execution)
         })
@@ -123,10 +134,13 @@ impl Checker<'_> {
     }
 }
 
-/// Everything that is wrong with a segment: what the checksums tell, and, if they are right, whether its sections agree
+/// Everything that is wrong with a segment and its layers: what the checksums tell, and, if they are right, whether its sections agree
 /// with each other, as those of a file that somebody else made may not.
 pub(super) fn segment_problems(segment: &Segment, execution: &Execution) -> Result<Vec<Error>> {
     let mut problems = segment.container().problems(execution)?;
+    for layer in segment.layers() {
+        problems.extend(layer.problems(execution)?);
+    }
     if problems.is_empty() {
         // Deleted documents are in the file like all others.
         match check_sections(&segment.without_tombstones(), execution, &mut problems) {

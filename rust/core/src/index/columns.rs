@@ -8,6 +8,7 @@
 //!
 //! A new column is an entry of [`Column`], with its form and its sections, and what [`super::Batch`] puts into it.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 use serde_json::Map;
@@ -192,6 +193,39 @@ enum JoinedColumn<'a> {
     Strings { offsets: Vec<u64>, pieces: Vec<&'a [u8]> },
 }
 
+impl<'a> JoinedColumn<'a> {
+    /// Appends the values of `run`, or none, which are 0 or empty; `None` if the offsets of strings lead out of them.
+    fn extend(&mut self, view: Option<View<'a>>, run: &Range<usize>) -> Option<()> {
+        match (self, view) {
+            (Self::Integers(pieces), Some(View::Integers(integers))) => pieces.push(integers.get(run.clone())?),
+            // No ids of this kind.
+            (Self::Integers(_), _) => {}
+            (Self::Flags { bits, count }, view) => {
+                let from = if let Some(View::Flags(from)) = view { from } else { &[] };
+                copy_bits(bits, *count, from, run);
+                *count += run.len();
+            }
+            (Self::Strings { offsets, pieces }, Some(View::Strings(strings))) => {
+                let bytes = append_ends(offsets, strings.offsets.get(run.start..=run.end)?)?;
+                pieces.push(strings.bytes.get(bytes)?);
+            }
+            (Self::Strings { offsets, .. }, _) => {
+                let end = offsets.last().copied().unwrap_or_default();
+                offsets.resize(offsets.len() + run.len(), end);
+            }
+        }
+        Some(())
+    }
+
+    /// Appends a string.
+    fn push(&mut self, string: &'a [u8]) {
+        if let Self::Strings { offsets, pieces } = self {
+            offsets.push(offsets.last().copied().unwrap_or_default() + string.len() as u64);
+            pieces.push(string);
+        }
+    }
+}
+
 /// The columns of a new segment: several runs of documents behind each other.
 #[derive(Debug)]
 pub(crate) struct Joined<'a>([JoinedColumn<'a>; Column::ALL.len()]);
@@ -207,27 +241,24 @@ impl Default for Joined<'_> {
 }
 
 impl<'a> Joined<'a> {
-    /// Appends the documents of `run`; `None` if the offsets of strings lead out of them.
-    pub(crate) fn extend(&mut self, views: &Views<'a>, run: &Range<usize>) -> Option<()> {
-        for (joined, view) in self.0.iter_mut().zip(views.0) {
-            match (joined, view) {
-                (JoinedColumn::Integers(pieces), Some(View::Integers(integers))) => {
-                    pieces.push(integers.get(run.clone())?);
+    /// Appends the documents of `run`, those in `metadata` with these; `None` if the offsets of strings lead out of them.
+    pub(crate) fn extend(
+        &mut self,
+        views: &Views<'a>,
+        run: &Range<usize>,
+        metadata: &BTreeMap<u32, &'a [u8]>,
+    ) -> Option<()> {
+        for (column, (joined, view)) in Column::ALL.into_iter().zip(self.0.iter_mut().zip(views.0)) {
+            if column == Column::Metadata {
+                let mut start = run.start;
+                for (&changed, json) in metadata.range(run.start as u32..run.end as u32) {
+                    joined.extend(view, &(start..changed as usize))?;
+                    joined.push(json);
+                    start = changed as usize + 1;
                 }
-                (JoinedColumn::Integers(_), _) => {}
-                (JoinedColumn::Flags { bits, count }, view) => {
-                    let from = if let Some(View::Flags(from)) = view { from } else { &[] };
-                    copy_bits(bits, *count, from, run);
-                    *count += run.len();
-                }
-                (JoinedColumn::Strings { offsets, pieces }, Some(View::Strings(strings))) => {
-                    let bytes = append_ends(offsets, strings.offsets.get(run.start..=run.end)?)?;
-                    pieces.push(strings.bytes.get(bytes)?);
-                }
-                (JoinedColumn::Strings { offsets, .. }, _) => {
-                    let end = offsets.last().copied().unwrap_or_default();
-                    offsets.resize(offsets.len() + run.len(), end);
-                }
+                joined.extend(view, &(start..run.end))?;
+            } else {
+                joined.extend(view, run)?;
             }
         }
         Some(())
@@ -421,8 +452,10 @@ mod tests {
             });
         }
         let (views, mut joined) = (buffers.views(), Joined::default());
+        let changed =
+            BTreeMap::from([(5, b"left out".as_slice()), (7, b"first"), (9, b""), (17, b"last"), (20, b"one")]);
         for run in [3..4, 7..18, 20..21] {
-            joined.extend(&views, &run).expect("inside");
+            joined.extend(&views, &run, &changed).expect("inside");
         }
         let kept: Vec<u8> = (3..4).chain(7..18).chain(20..21).collect();
         assert!(joined.integers(Column::IntegerIds).eq(kept.iter().map(|&number| i64::from(number))));
@@ -431,13 +464,22 @@ mod tests {
         for (document, number) in kept.iter().enumerate() {
             assert_eq!(texts.get(document), format!("{number}").repeat(usize::from(number % 3)).as_bytes());
         }
+        let (offsets, bytes) = joined.strings(Column::Metadata);
+        let metadata = Strings { offsets, bytes: &bytes };
+        for (document, &number) in kept.iter().enumerate() {
+            assert_eq!(
+                metadata.get(document),
+                changed.get(&u32::from(number)).copied().unwrap_or_default(),
+                "{number}"
+            );
+        }
         let JoinedColumn::Flags { bits, count } = &joined.0[Column::TextPresent as usize] else { panic!("flags") };
         assert_eq!(*count, kept.len());
         for (document, number) in kept.iter().enumerate() {
             assert_eq!(bits[document / 8] >> (document % 8) & 1 == 1, number % 3 == 1);
         }
         let written = Column::ALL.map(|column| joined.sections(column, false).len());
-        assert_eq!(written, [1, 0, 1, 2, 0, 0], "what holds nothing is left out");
-        assert_eq!(joined.sections(Column::Metadata, true).len(), 2);
+        assert_eq!(written, [1, 0, 1, 2, 2, 0], "what holds nothing is left out");
+        assert_eq!(joined.sections(Column::TextTruncated, true).len(), 1);
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::documents::Location;
 use super::filter::{self, FieldValues, Scalar};
+use super::metadata::Layer;
 use super::snapshot::Snapshot;
 use crate::error::Result;
 use crate::parallel::Execution;
@@ -12,7 +13,28 @@ use crate::parallel::Execution;
 /// The groups that the values of a metadata field make of a snapshot's documents.
 #[derive(Debug)]
 pub(crate) struct Groups {
-    segments: Vec<(Arc<FieldValues>, Arc<Vec<usize>>)>,
+    /// Of each segment the newest layer first, and the segment itself last.
+    segments: Vec<Vec<Values>>,
+}
+
+/// The values of the field in a layer, or in a segment as it was written.
+#[derive(Debug)]
+struct Values {
+    layer: Option<Arc<Layer>>,
+    field: Arc<FieldValues>,
+    first: Arc<Vec<usize>>,
+}
+
+impl Values {
+    fn new(layer: Option<Arc<Layer>>, field: Arc<FieldValues>) -> Self {
+        let first = field.first();
+        Self { layer, field, first }
+    }
+
+    /// Where a document stands here, if this says what its metadata are.
+    fn position(&self, ordinal: u32) -> Option<usize> {
+        self.layer.as_ref().map_or(Some(ordinal as usize), |layer| layer.position(ordinal))
+    }
 }
 
 /// What all documents of one group have in common. Numbers are the same if their exact values are, `1` and `1.0`.
@@ -33,24 +55,31 @@ impl Groups {
         let path = filter::path(field);
         let mut segments = Vec::with_capacity(snapshot.segments.len());
         for segment in &snapshot.segments {
-            let fields = segment.fields(&BTreeSet::from([path]), execution)?;
-            segments.extend(fields.into_values().map(|field| {
-                let first = field.first();
-                (field, first)
-            }));
+            let paths = BTreeSet::from([path]);
+            let mut values = Vec::with_capacity(segment.layers().len() + 1);
+            for layer in segment.layers().iter().rev() {
+                let fields = layer.fields(&paths, execution)?;
+                values.extend(fields.into_values().map(|field| Values::new(Some(Arc::clone(layer)), field)));
+            }
+            let fields = segment.own_fields(&paths, execution)?;
+            values.extend(fields.into_values().map(|field| Values::new(None, field)));
+            segments.push(values);
         }
         Ok(Self { segments })
     }
 
     /// The group of a document.
     pub(crate) fn of(&self, at: Location) -> Group<'_> {
-        let (field, first) = &self.segments[at.segment as usize];
-        let value = first.get(at.ordinal as usize).and_then(|&place| field.value(place));
-        value.map_or(Group::Alone(at), Group::Value)
+        let values = &self.segments[at.segment as usize];
+        let value = values.iter().find_map(|values| {
+            let position = values.position(at.ordinal)?;
+            Some(values.first.get(position).and_then(|&place| values.field.value(place)))
+        });
+        value.flatten().map_or(Group::Alone(at), Group::Value)
     }
 
     /// Whether every document is alone.
     pub(crate) fn is_trivial(&self) -> bool {
-        self.segments.iter().all(|(_, first)| first.is_empty())
+        self.segments.iter().flatten().all(|values| values.first.is_empty())
     }
 }

@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::snapshot::Snapshot;
 use crate::codec::{CodecOptions, CodecParameters};
+use crate::format::Container;
 use crate::format::section::SectionKind;
 use crate::ids::IdKind;
 
@@ -47,8 +48,11 @@ pub struct Info {
 
 impl Info {
     pub(crate) fn new(snapshot: &Snapshot) -> Self {
+        let containers = snapshot.segments.iter().flat_map(|segment| {
+            std::iter::once(segment.container()).chain(segment.layers().iter().map(|layer| layer.container()))
+        });
         let mut sections: BTreeMap<&'static str, u64> = BTreeMap::new();
-        for (name, bytes) in snapshot.segments.iter().flat_map(|segment| segment.container().sizes()) {
+        for (name, bytes) in containers.flat_map(Container::sizes) {
             *sections.entry(name).or_default() += bytes;
         }
         let manifest = snapshot.manifest();

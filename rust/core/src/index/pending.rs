@@ -7,7 +7,9 @@ use roaring::RoaringBitmap;
 use super::batch::Batch;
 use super::columns::{Buffers, Column};
 use super::filter::{Fields, Filter};
-use super::segment::{Segment, are_finite};
+use super::metadata::Changes;
+use super::open_segment::OpenSegment;
+use super::segment::are_finite;
 use super::segment_writer::Source;
 use crate::codec::{Codec, CodecOptions, EncodedTokens};
 use crate::error::{Error, Result};
@@ -29,6 +31,8 @@ pub(super) struct Pending {
     centroids: Vec<u16>,
     cell_offsets: Vec<u32>,
     cells: Vec<u16>,
+    /// Metadata that were changed after the documents came in.
+    changes: Changes,
     dead: RoaringBitmap,
 }
 
@@ -44,6 +48,7 @@ impl Default for Pending {
             centroids: Vec::new(),
             cell_offsets: vec![0],
             cells: Vec::new(),
+            changes: Changes::default(),
             dead: RoaringBitmap::new(),
         }
     }
@@ -66,7 +71,7 @@ impl Pending {
 
     /// Bytes of codes, texts and metadata.
     pub(super) fn bytes(&self) -> usize {
-        self.codes.len() + self.columns.bytes()
+        self.codes.len() + self.columns.bytes() + self.changes.bytes()
     }
 
     /// Vectors that wait for a codec, `[tokens, dim]`.
@@ -86,16 +91,25 @@ impl Pending {
 
     /// Documents that the filter lets through and that are not deleted.
     pub(super) fn matching(&self, filter: &Filter, execution: &Execution) -> Result<RoaringBitmap> {
-        // It was text when it came in, empty where there was none.
-        let metadata = |ordinal: u32| {
-            let json = std::str::from_utf8(self.columns.string(Column::Metadata, ordinal as usize));
-            Ok(json.ok().filter(|json| !json.is_empty()))
-        };
+        let metadata = |ordinal: u32| Ok(self.metadata(ordinal));
         let documents = self.documents() as u32;
         let fields = Fields::default().get(&filter.paths(), documents, metadata, Error::invalid, execution)?;
         let mut living = RoaringBitmap::new();
         living.insert_range(0..documents);
         filter.matching(&fields, &(living - &self.dead), execution)
+    }
+
+    /// The metadata of a document.
+    pub(super) fn metadata(&self, ordinal: u32) -> Option<&str> {
+        self.changes.get(ordinal).or_else(|| {
+            // It was text when it came in, empty where there was none.
+            let json = std::str::from_utf8(self.columns.string(Column::Metadata, ordinal as usize));
+            json.ok().filter(|json| !json.is_empty())
+        })
+    }
+
+    pub(super) fn set_metadata(&mut self, ordinal: u32, json: String) {
+        self.changes.insert(ordinal, json);
     }
 
     /// Deletes documents by their ordinals.
@@ -119,8 +133,9 @@ impl Pending {
         }
     }
 
-    /// Appends the documents of a segment that are not `dead`, as vectors.
-    pub(super) fn push_segment(&mut self, segment: &Segment, dead: &RoaringBitmap, codec: &Codec) -> Result<()> {
+    /// Appends the documents of a segment that are not deleted, as vectors.
+    pub(super) fn push_segment(&mut self, open: &OpenSegment, codec: &Codec) -> Result<()> {
+        let (segment, dead) = (&open.segment, open.dead());
         for ordinal in (0..segment.documents()).filter(|&ordinal| !dead.contains(ordinal)) {
             let document = segment.document(ordinal)?;
             let values = codec.decode(document.codes, document.gains, document.centroids);
@@ -129,7 +144,7 @@ impl Pending {
                 tokens: TokenMatrix::new(&values, &offsets, codec.dim(), |_| format!("document {id}"))?,
                 ids: vec![id.clone()],
                 texts: Some(vec![segment.text(ordinal)?]),
-                metadata: Some(vec![segment.metadata(ordinal)?]),
+                metadata: Some(vec![open.metadata(ordinal)?]),
                 truncated: Some(vec![segment.is_truncated(ordinal)]),
             };
             self.push(batch, None);
@@ -190,6 +205,7 @@ impl Pending {
             cell_offsets: if residual { &self.cell_offsets } else { &[] },
             cells: &self.cells,
             columns: self.columns.views(),
+            metadata: self.changes.iter().collect(),
             dead: &self.dead,
         }
     }

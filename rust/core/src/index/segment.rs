@@ -10,6 +10,7 @@ use roaring::RoaringBitmap;
 use super::columns::{Column, Columns};
 use super::filter::{FieldValues, Fields, Filter};
 use super::id_table;
+use super::metadata::Layer;
 use super::postings::Postings;
 use super::segment_writer::{SegmentParameters, Shape, Source};
 use super::strings::check_offsets;
@@ -31,6 +32,8 @@ pub struct Segment {
     data: Arc<SegmentData>,
     entry: SegmentEntry,
     tombstones: RoaringBitmap,
+    /// Metadata that documents got later, the newest last.
+    layers: Vec<Arc<Layer>>,
 }
 
 /// What all snapshots share of a segment.
@@ -61,7 +64,7 @@ struct CellSections {
 }
 
 impl Segment {
-    /// Opens a segment, with the deletions of its manifest entry, and checks everything that later reads rely on.
+    /// Opens a segment, with the deletions and changes of its manifest entry, and checks everything that later reads rely on.
     pub(crate) fn open(
         storage: &dyn Storage,
         entry: &SegmentEntry,
@@ -70,29 +73,40 @@ impl Segment {
         execution: &Execution,
     ) -> Result<Self> {
         let data = SegmentData::open(storage, entry, shape, ids, execution)?;
-        let mut segment = Self { data: Arc::new(data), entry: entry.clone(), tombstones: RoaringBitmap::new() };
-        segment.tombstones = tombstones::open(storage, entry, execution)?;
-        Ok(segment)
+        let (tombstones, layers) = (RoaringBitmap::new(), Vec::new());
+        // Without those of its files that an entry names, until they are opened.
+        let bare = SegmentEntry { tombstones: None, metadata: Vec::new(), ..entry.clone() };
+        Self { data: Arc::new(data), entry: bare, tombstones, layers }.reopen(storage, entry, execution)
     }
 
-    /// The same documents under another manifest entry of the same file, with its deletions.
+    /// The same documents under another manifest entry of the same file, with its deletions and changes.
     pub(crate) fn reopen(&self, storage: &dyn Storage, entry: &SegmentEntry, execution: &Execution) -> Result<Self> {
         let tombstones = if self.entry.tombstones == entry.tombstones {
             self.tombstones.clone()
         } else {
             tombstones::open(storage, entry, execution)?
         };
-        Ok(Self { data: Arc::clone(&self.data), entry: entry.clone(), tombstones })
+        let layer = |entry| match self.layers.iter().find(|layer| layer.entry() == entry) {
+            Some(known) => Ok(Arc::clone(known)),
+            None => Layer::open(storage, entry, self.documents(), execution).map(Arc::new),
+        };
+        let layers = entry.metadata.iter().map(layer).collect::<Result<_>>()?;
+        Ok(self.updated(entry.clone(), tombstones, layers))
     }
 
-    /// The same documents, with these deletions.
-    pub(crate) fn with_tombstones(&self, entry: SegmentEntry, tombstones: RoaringBitmap) -> Self {
-        Self { data: Arc::clone(&self.data), entry, tombstones }
+    /// The same documents, with these deletions and changes.
+    pub(crate) fn updated(&self, entry: SegmentEntry, tombstones: RoaringBitmap, layers: Vec<Arc<Layer>>) -> Self {
+        Self { data: Arc::clone(&self.data), entry, tombstones, layers }
     }
 
     /// The same documents, none of them deleted.
     pub(crate) fn without_tombstones(&self) -> Self {
-        self.with_tombstones(self.entry.clone(), RoaringBitmap::new())
+        self.updated(self.entry.clone(), RoaringBitmap::new(), self.layers.clone())
+    }
+
+    /// Metadata that documents got after the segment was written, the newest last.
+    pub(crate) fn layers(&self) -> &[Arc<Layer>] {
+        &self.layers
     }
 
     /// The manifest's entry.
@@ -240,8 +254,17 @@ impl Segment {
     /// # Errors
     /// [`crate::Error::Corrupt`].
     pub fn metadata(&self, ordinal: u32) -> Result<Option<String>> {
-        let json = self.string(Column::Metadata, ordinal)?;
-        Ok(Some(json).filter(|json| !json.is_empty()))
+        for layer in self.layers.iter().rev() {
+            if let Some(position) = layer.position(ordinal) {
+                return layer.metadata(position).map(some);
+            }
+        }
+        self.own_metadata(ordinal)
+    }
+
+    /// The metadata that a document had when the segment was written.
+    fn own_metadata(&self, ordinal: u32) -> Result<Option<String>> {
+        self.string(Column::Metadata, ordinal).map(some)
     }
 
     /// A copy, which stays UTF-8 whatever becomes of the file under the map.
@@ -291,28 +314,33 @@ impl Segment {
     /// # Errors
     /// [`crate::Error::Corrupt`] if the metadata of a document is not JSON, [`crate::Error::Interrupted`].
     pub fn matching(&self, filter: &Filter, execution: &Execution) -> Result<RoaringBitmap> {
-        let data = &*self.data;
-        let fields = self.fields(&filter.paths(), execution)?;
-        let mut living = RoaringBitmap::new();
-        living.insert_range(0..data.documents);
-        filter.matching(&fields, &(living - &self.tombstones), execution)
+        let mut left = RoaringBitmap::new();
+        left.insert_range(0..self.data.documents);
+        left -= &self.tombstones;
+        let mut found = RoaringBitmap::new();
+        for layer in self.layers.iter().rev() {
+            found |= layer.matching(filter, &left, execution)?;
+            left -= layer.documents();
+        }
+        let fields = self.own_fields(&filter.paths(), execution)?;
+        Ok(found | filter.matching(&fields, &left, execution)?)
     }
 
-    /// The values of each of these fields.
+    /// The values of each of these fields in the metadata that documents had when the segment was written.
     ///
     /// # Errors
     /// As [`Self::matching`].
-    pub(crate) fn fields<'p>(
+    pub(crate) fn own_fields<'p>(
         &self,
         paths: &BTreeSet<&'p str>,
         execution: &Execution,
     ) -> Result<HashMap<&'p str, Arc<FieldValues>>> {
         let data = &*self.data;
         let corrupt = |problem| data.container.corrupt(SectionKind::Metadata.name(), problem);
-        data.fields.get(paths, data.documents, |ordinal| self.metadata(ordinal), corrupt, execution)
+        data.fields.get(paths, data.documents, |ordinal| self.own_metadata(ordinal), corrupt, execution)
     }
 
-    /// All documents, for a new segment; `dead` are those to leave out. The caller has verified the file.
+    /// All documents, for a new segment; `dead` are those to leave out. The caller has verified the files.
     pub(crate) fn source<'a>(&'a self, dead: &'a RoaringBitmap) -> Source<'a> {
         let data = &*self.data;
         Source {
@@ -323,6 +351,7 @@ impl Segment {
             cell_offsets: self.cell_offsets(),
             cells: data.cells.as_ref().map_or(&[], |sections| sections.cells.as_they_are()),
             columns: data.columns.as_they_are(),
+            metadata: self.layers.iter().flat_map(|layer| layer.as_they_are()).collect(),
             dead,
         }
     }
@@ -406,6 +435,11 @@ impl CellSections {
         let postings = Postings::open(container, documents, centroid_count, execution)?;
         Ok(Self { centroids, offsets, cells, postings })
     }
+}
+
+/// Metadata, if a document has some: there is no empty JSON.
+fn some(json: String) -> Option<String> {
+    Some(json).filter(|json| !json.is_empty())
 }
 
 /// Whether every gain, a bfloat16, is a number: its exponent is not the largest.

@@ -1,5 +1,6 @@
 //! Documents from memory or from older segments → one segment file.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 use roaring::RoaringBitmap;
@@ -53,7 +54,7 @@ pub(crate) struct SegmentParameters {
 }
 
 /// Documents of which the living ones go into a segment.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Source<'a> {
     /// First token of each document, `[documents + 1]`.
     pub(crate) offsets: &'a [u64],
@@ -64,6 +65,8 @@ pub(crate) struct Source<'a> {
     pub(crate) cell_offsets: &'a [u32],
     pub(crate) cells: &'a [u16],
     pub(crate) columns: Views<'a>,
+    /// Metadata that stand in the place of those in the columns, by ordinal.
+    pub(crate) metadata: BTreeMap<u32, &'a [u8]>,
     pub(crate) dead: &'a RoaringBitmap,
 }
 
@@ -129,7 +132,7 @@ impl<'a> Assembly<'a> {
             let cells = append_ends(&mut self.cell_offsets, &source.cell_offsets[run.start..=run.end])?;
             self.cells.push(source.cells.get(cells)?);
         }
-        self.columns.extend(&source.columns, run)?;
+        self.columns.extend(&source.columns, run, &source.metadata)?;
         self.documents += run.len();
         Some(())
     }
@@ -224,7 +227,13 @@ pub(crate) fn write_segment(
         sections.extend(assembly.columns.sections(column, false));
     }
     let file = write_container(storage, name, FileKind::Segment, &sections, execution)?;
-    Ok(SegmentEntry { file, documents: parameters.documents, tokens: parameters.tokens, tombstones: None })
+    Ok(SegmentEntry {
+        file,
+        documents: parameters.documents,
+        tokens: parameters.tokens,
+        tombstones: None,
+        metadata: Vec::new(),
+    })
 }
 
 fn pieces<'a, T: crate::storage::Plain>(kind: SectionKind, arrays: &[&'a [T]]) -> SectionData<'a> {

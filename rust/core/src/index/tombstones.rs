@@ -5,7 +5,7 @@ use roaring::RoaringBitmap;
 use crate::error::{Error, Result};
 use crate::format::header::FileKind;
 use crate::format::section::SectionKind;
-use crate::format::{Container, SectionData, SegmentEntry, TombstoneEntry, write_container};
+use crate::format::{Container, DocumentsEntry, SectionData, SegmentEntry, write_container};
 use crate::parallel::Execution;
 use crate::storage::Storage;
 
@@ -35,10 +35,10 @@ pub(crate) fn write(
     name: &str,
     bitmap: &RoaringBitmap,
     execution: &Execution,
-) -> Result<TombstoneEntry> {
+) -> Result<DocumentsEntry> {
     let mut bytes = Vec::with_capacity(bitmap.serialized_size());
     bitmap.serialize_into(&mut bytes).map_err(Error::io("serialise", storage.path(name)))?;
     let section = SectionData::new(SectionKind::Tombstones, &bytes);
     let file = write_container(storage, name, FileKind::Tombstones, &[section], execution)?;
-    Ok(TombstoneEntry { file, documents: bitmap.len() as u32 })
+    Ok(DocumentsEntry { file, documents: bitmap.len() as u32 })
 }

@@ -11,6 +11,8 @@ use super::check::segment_problems;
 use super::filter::Filter;
 use super::generations::{next_generation, note_newest, read_newest};
 use super::identity::{new_identity, random};
+use super::metadata::{self, Changes, Layer, Update};
+use super::open_segment::OpenSegment;
 use super::pending::{Pending, check_gains, train};
 use super::segment::Segment;
 use super::segment_writer::{Shape, write_segment};
@@ -20,8 +22,9 @@ use super::{codec_file, garbage, tombstones};
 use crate::codec::{Codec, CodecKind, CodecOptions, EncodedTokens};
 use crate::error::{Error, Result};
 use crate::format::names::{self, Data};
+use crate::format::section::SectionKind;
 use crate::format::{FileEntry, Manifest, PublishFailure, SegmentEntry};
-use crate::ids::{Id, IdKind, IdRef};
+use crate::ids::{Id, IdKind, IdRef, Missing};
 use crate::parallel::Execution;
 use crate::storage::{Lock, Storage};
 
@@ -38,25 +41,6 @@ const SEGMENT_BYTES: usize = 1 << 30;
 
 /// Documents that are checked between two looks at whether to stop.
 const STEP_DOCUMENTS: usize = 1024;
-
-/// A segment as this writer sees it.
-#[derive(Debug)]
-pub(super) struct OpenSegment {
-    pub(super) segment: Arc<Segment>,
-    /// Documents that this writer has deleted.
-    pub(super) deleted: RoaringBitmap,
-}
-
-impl OpenSegment {
-    pub(super) fn new(segment: Arc<Segment>) -> Self {
-        Self { segment, deleted: RoaringBitmap::new() }
-    }
-
-    /// All deleted documents.
-    pub(super) fn dead(&self) -> RoaringBitmap {
-        self.segment.tombstones() | &self.deleted
-    }
-}
 
 /// Documents that were checked and encoded, and are not yet in the writer: what takes time is done.
 #[derive(Debug)]
@@ -219,7 +203,7 @@ impl Writer {
         for (position, id) in ids.iter().enumerate() {
             IdRef::from(id).check_kind(self.id_kind)?;
             if !skip_missing && !self.contains(id) {
-                return Err(Error::UnknownId { id: id.to_string(), place: format!(" (position {position})") });
+                return Err(unknown(id, position));
             }
         }
         let deleted = ids.iter().filter(|id| self.remove(id)).count();
@@ -234,14 +218,8 @@ impl Writer {
     /// [`Error::Interrupted`], [`Error::WriterPoisoned`], [`Error::Forked`]; nothing is deleted then.
     pub fn delete_matching(&mut self, filter: &Filter, execution: &Execution) -> Result<usize> {
         self.check_usable()?;
-        if filter.is_empty() {
-            return Err(Error::invalid(
-                "this filter asks for no field and would delete every document; if that is meant, delete by their ids",
-            ));
-        }
-        let matching = |open: &OpenSegment| Ok(open.segment.matching(filter, execution)? - &open.deleted);
-        let found: Vec<RoaringBitmap> = self.segments.iter().map(matching).collect::<Result<_>>()?;
-        let pending = self.pending.matching(filter, execution)?;
+        check_asks(filter, "delete")?;
+        let (found, pending) = self.matching(filter, execution)?;
         let deleted = found.iter().map(RoaringBitmap::len).sum::<u64>() + pending.len();
         for (open, found) in self.segments.iter_mut().zip(found) {
             open.deleted |= found;
@@ -249,6 +227,133 @@ impl Writer {
         self.pending.delete_all(&pending, self.kind());
         self.changes += u64::from(deleted > 0);
         Ok(deleted as usize)
+    }
+
+    /// Changes the metadata of documents, committed or not; how many there were. `metadata` are JSON objects, one for each id or
+    /// one for all. They stand in the place of the old ones if `replace`, else they are merged into them (RFC 7396): fields
+    /// are added or overwritten, those of objects within them too, and null takes a field away.
+    ///
+    /// # Errors
+    /// [`Error::UnknownId`] unless missing ids are passed over, [`Error::IdKind`], [`Error::DuplicateId`], [`Error::Invalid`]
+    /// for metadata that are no JSON objects or not as many as the ids, [`Error::Corrupt`] if the old ones cannot be read,
+    /// [`Error::Interrupted`], [`Error::WriterPoisoned`], [`Error::Forked`]; nothing is changed then.
+    pub fn update_metadata(
+        &mut self,
+        ids: &[Id],
+        metadata: &[String],
+        replace: bool,
+        missing: Missing,
+        execution: &Execution,
+    ) -> Result<usize> {
+        self.check_usable()?;
+        if metadata.len() != 1 && metadata.len() != ids.len() {
+            return Err(Error::invalid(format!(
+                "{} ids, but {} metadata; they must be as many, or one for all",
+                ids.len(),
+                metadata.len()
+            )));
+        }
+        let mut positions: HashMap<&Id, usize> = HashMap::with_capacity(ids.len());
+        let mut updated = Vec::with_capacity(ids.len());
+        let mut update = None;
+        for (position, id) in ids.iter().enumerate() {
+            if position % STEP_DOCUMENTS == 0 {
+                execution.check()?;
+            }
+            IdRef::from(id).check_kind(self.id_kind)?;
+            if let Some(first) = positions.insert(id, position) {
+                return Err(Error::DuplicateId { id: id.to_string(), first, second: position });
+            }
+            if let Some(json) = metadata.get(position) {
+                let whose =
+                    || if metadata.len() == 1 { "metadata".to_owned() } else { format!("metadata of document {id}") };
+                update = Some(Update::read(json, replace, whose)?);
+            }
+            match (self.find(id), &update) {
+                (Some(place), Some(update)) => updated.push((place, self.updated(place, update)?)),
+                _ if missing == Missing::Skip => {}
+                _ => return Err(unknown(id, position)),
+            }
+        }
+        Ok(self.apply_metadata(updated))
+    }
+
+    /// Changes the metadata of the documents that the filter lets through, committed or not, in one way; how many there were.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for a filter that asks for no field, and as [`Self::update_metadata`]; nothing is changed then.
+    pub fn update_metadata_matching(
+        &mut self,
+        filter: &Filter,
+        metadata: &str,
+        replace: bool,
+        execution: &Execution,
+    ) -> Result<usize> {
+        self.check_usable()?;
+        check_asks(filter, "update")?;
+        let update = Update::read(metadata, replace, || "metadata".to_owned())?;
+        let (found, pending) = self.matching(filter, execution)?;
+        let in_segments = found
+            .iter()
+            .enumerate()
+            .flat_map(|(segment, found)| found.iter().map(move |ordinal| Place { segment: Some(segment), ordinal }));
+        let places = in_segments.chain(pending.iter().map(|ordinal| Place { segment: None, ordinal }));
+        let mut updated = Vec::new();
+        for (at, place) in places.enumerate() {
+            if at % STEP_DOCUMENTS == 0 {
+                execution.check()?;
+            }
+            updated.push((place, self.updated(place, &update)?));
+        }
+        Ok(self.apply_metadata(updated))
+    }
+
+    /// The new metadata of a document.
+    fn updated(&self, place: Place, update: &Update) -> Result<String> {
+        let before = match (update, place.segment) {
+            // Old ones that cannot be read are no reason not to replace them.
+            (Update::Replace(_), _) => None,
+            (_, Some(segment)) => self.segments[segment].metadata(place.ordinal)?,
+            (_, None) => self.pending.metadata(place.ordinal).map(str::to_owned),
+        };
+        update.apply(before.as_deref()).map_err(|problem| {
+            let at = place.segment.map(|segment| &self.segments[segment].segment);
+            let problem = format!("that of document {} {problem}", place.ordinal);
+            at.map_or_else(
+                || Error::invalid(&problem),
+                |segment| segment.container().corrupt(SectionKind::Metadata.name(), &problem),
+            )
+        })
+    }
+
+    /// Puts in new metadata, which is over at once; of how many documents.
+    fn apply_metadata(&mut self, updated: Vec<(Place, String)>) -> usize {
+        let count = updated.len();
+        for (Place { segment, ordinal }, json) in updated {
+            match segment {
+                Some(segment) => self.segments[segment].changes.insert(ordinal, json),
+                None => self.pending.set_metadata(ordinal, json),
+            }
+        }
+        self.changes += u64::from(count > 0);
+        count
+    }
+
+    /// Documents that the filter lets through, of each segment and in memory.
+    fn matching(&self, filter: &Filter, execution: &Execution) -> Result<(Vec<RoaringBitmap>, RoaringBitmap)> {
+        let found = self.segments.iter().map(|open| open.matching(filter, execution)).collect::<Result<_>>()?;
+        Ok((found, self.pending.matching(filter, execution)?))
+    }
+
+    /// Where a document is that is not deleted.
+    fn find(&self, id: &Id) -> Option<Place> {
+        let pending = self.pending.find(id).map(|ordinal| Place { segment: None, ordinal });
+        pending.or_else(|| {
+            let segments = self.segments.iter().enumerate().rev();
+            segments
+                .map(|(segment, open)| (segment, open.find(id)))
+                .find_map(|(segment, ordinal)| Some(Place { segment: Some(segment), ordinal: ordinal? }))
+        })
     }
 
     /// Makes all changes durable and visible, and returns the new generation, or the old one if there is no change.
@@ -264,8 +369,8 @@ impl Writer {
         let same = |(open, base): (&OpenSegment, &Arc<Segment>)| Arc::ptr_eq(&open.segment, base);
         let written =
             self.segments.len() != self.base.segments.len() || !self.segments.iter().zip(&self.base.segments).all(same);
-        let deleted = self.segments.iter().any(|open| !open.deleted.is_empty());
-        if !written && !deleted && self.pending.living() == 0 {
+        let changed = !self.segments.iter().all(OpenSegment::is_unchanged);
+        if !written && !changed && self.pending.living() == 0 {
             return Ok(self.base.generation);
         }
         if !self.pending.vectors().is_empty() {
@@ -343,12 +448,13 @@ impl Writer {
         }
         let mut pending = Pending::default();
         for open in &self.segments {
-            pending.push_segment(&open.segment, &open.dead(), &codec)?;
+            pending.push_segment(open, &codec)?;
         }
         self.pending = pending;
         self.codec = None;
-        for OpenSegment { segment, deleted } in &mut self.segments {
+        for OpenSegment { segment, deleted, changes } in &mut self.segments {
             deleted.insert_range(0..segment.documents());
+            *changes = Changes::default();
         }
         Ok(())
     }
@@ -455,20 +561,24 @@ impl Writer {
         let mut entries: Vec<SegmentEntry> = Vec::with_capacity(self.segments.len());
         let mut kept = Vec::with_capacity(self.segments.len());
         for at in 0..self.segments.len() {
-            let OpenSegment { segment, deleted } = &self.segments[at];
-            let (segment, dead, changed) = (Arc::clone(segment), segment.tombstones() | deleted, !deleted.is_empty());
+            let open = &self.segments[at];
+            let (segment, dead) = (Arc::clone(&open.segment), open.dead());
             if dead.len() == u64::from(segment.documents()) {
                 continue;
             }
-            if !changed {
+            if open.is_unchanged() {
                 entries.push(segment.entry().clone());
                 kept.push(segment);
                 continue;
             }
-            let name = self.new_file(Data::Tombstones);
-            let entry = tombstones::write(self.storage(), &name, &dead, execution)?;
-            let entry = SegmentEntry { tombstones: Some(entry), ..segment.entry().clone() };
-            kept.push(Arc::new(segment.with_tombstones(entry.clone(), dead)));
+            let mut entry = segment.entry().clone();
+            if !open.deleted.is_empty() {
+                let name = self.new_file(Data::Tombstones);
+                entry.tombstones = Some(tombstones::write(self.storage(), &name, &dead, execution)?);
+            }
+            let layers = self.write_layer(at, &dead, execution)?;
+            entry.metadata = layers.iter().map(|layer| layer.entry().clone()).collect();
+            kept.push(Arc::new(segment.updated(entry.clone(), dead, layers)));
             entries.push(entry);
         }
         let codec = self.prepare_codec(execution)?;
@@ -491,6 +601,25 @@ impl Writer {
         Ok((manifest, kept))
     }
 
+    /// The layers of a segment, with a new one of the metadata that this writer has changed.
+    fn write_layer(&mut self, at: usize, dead: &RoaringBitmap, execution: &Execution) -> Result<Vec<Arc<Layer>>> {
+        let mut layers = self.segments[at].segment.layers().to_vec();
+        if self.segments[at].changes.is_empty() {
+            return Ok(layers);
+        }
+        let name = self.new_file(Data::Metadata);
+        let OpenSegment { segment, changes, .. } = &self.segments[at];
+        let older = if self.merges { segment.layers() } else { &[] };
+        let (kept, metadata) = metadata::merged(older, changes, dead, execution)?;
+        if !metadata.is_empty() {
+            let entry = metadata::write(self.storage(), &name, &metadata, execution)?;
+            let layer = Layer::open(self.storage(), &entry, segment.documents(), execution)?;
+            layers.truncate(if self.merges { kept } else { layers.len() });
+            layers.push(Arc::new(layer));
+        }
+        Ok(layers)
+    }
+
     fn prepare_codec(&mut self, execution: &Execution) -> Result<Option<FileEntry>> {
         match &self.codec {
             Some(codec) if !self.base.codec.as_ref().is_some_and(|known| Arc::ptr_eq(known, codec)) => {
@@ -504,15 +633,14 @@ impl Writer {
 
     /// Forgets a document; whether there was one.
     fn remove(&mut self, id: &Id) -> bool {
-        if self.pending.find(id).is_some() {
-            self.pending.delete(id);
-            return true;
+        match self.find(id) {
+            Some(Place { segment: Some(segment), ordinal }) => self.segments[segment].deleted.insert(ordinal),
+            Some(Place { segment: None, .. }) => {
+                self.pending.delete(id);
+                true
+            }
+            None => false,
         }
-        let found = self.segments.iter_mut().rev().find_map(|open| {
-            let ordinal = open.segment.find(id).filter(|&ordinal| !open.deleted.contains(ordinal))?;
-            Some((open, ordinal))
-        });
-        found.is_some_and(|(open, ordinal)| open.deleted.insert(ordinal))
     }
 
     /// Checks that documents of these ids can be added, before their vectors are there.
@@ -529,8 +657,7 @@ impl Writer {
     }
 
     fn contains(&self, id: &Id) -> bool {
-        let live = |open: &OpenSegment| open.segment.find(id).is_some_and(|ordinal| !open.deleted.contains(ordinal));
-        self.pending.find(id).is_some() || self.segments.iter().rev().any(live)
+        self.find(id).is_some()
     }
 
     fn check_batch(&self, batch: &Batch<'_>, upsert: bool, execution: &Execution) -> Result<()> {
@@ -634,6 +761,27 @@ impl Drop for Writer {
             garbage::discard(self.storage(), &self.files);
         }
     }
+}
+
+/// Where a document is: in a segment, or in memory.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    segment: Option<usize>,
+    ordinal: u32,
+}
+
+fn unknown(id: &Id, position: usize) -> Error {
+    Error::UnknownId { id: id.to_string(), place: format!(" (position {position})") }
+}
+
+/// Refuses a filter that lets every document through, which is rarely meant where documents are changed.
+fn check_asks(filter: &Filter, verb: &str) -> Result<()> {
+    if filter.is_empty() {
+        return Err(Error::invalid(format!(
+            "this filter asks for no field and would {verb} every document; if that is meant, {verb} by their ids"
+        )));
+    }
+    Ok(())
 }
 
 fn encode_batch(codec: &Codec, batch: &Batch<'_>, execution: &Execution) -> Result<EncodedTokens> {
