@@ -257,7 +257,7 @@ FILTER = Kind(
     ],
     late=True,
 )
-FILTER_FORM = Kind(FILTER.good, [*_NO_MAPPING, *_NO_JSON])
+FILTER_FORM = Kind(FILTER.good, _NO_MAPPING)
 """Before the core has read what a filter asks."""
 FILTERS = FILTER.also(good=[[None], [{}], ({"lang": "en"},)], bad=[[], [None, None], [5], [{"lang": {"near": 1}}]])
 """Of a call with one query: one filter, or a list with one for it."""

@@ -94,7 +94,8 @@ PAIRS = {**MAXSIM, **{name: Kind(kinds.VECTORS_ALONE.good[:10], MAXSIM[name].bad
 LAYOUT = Kind([None], [True, "x", 5, [0, 2], Hostile(), object, [0.0, 2.0], [kinds.HUGE], []])
 LONG = kinds.one_of("windows", "cut", "error")
 # The encoder that these are called with has no parameter of this name.
-LONG_FOR_OTHERS = Kind([None], [*LONG.good, *(value for value in LONG.bad if value is not None)])
+NO_LONG = [value for value in LONG.bad if value is not None]
+LONG_FOR_OTHERS = Kind([None], [*LONG.good, *NO_LONG])
 ADD = {
     "ids": kinds.NEW_IDS,
     "texts": kinds.NEW_TEXTS,
@@ -105,7 +106,7 @@ ADD = {
     "lengths": LAYOUT,
     "store_texts": kinds.FLAG,
     "on_empty": kinds.one_of("keep", "skip", "error"),
-    "long": Kind([None, *LONG.good], LONG_FOR_OTHERS.bad[3:]),
+    "long": Kind([None, *LONG.good], NO_LONG),
     "threads": kinds.OPTIONAL_COUNT,
 }
 CHANGE = {**ADD, "merge": kinds.FLAG, "show_progress": kinds.OPTIONAL_FLAG}
@@ -292,7 +293,7 @@ TABLE: dict[str, dict[str, Kind]] = {
     "Reranker": {
         "encoder": kinds.ENCODER.also(good=[None]),
         "length_normalize": kinds.FLAG,
-        "long": Kind([None, *LONG.good], LONG_FOR_OTHERS.bad[3:]),
+        "long": Kind([None, *LONG.good], NO_LONG),
         "precision": kinds.one_of("float32", "bfloat16"),
     },
     "Reranker.rank": {
@@ -399,7 +400,9 @@ def public_callables() -> dict[str, Callable[..., Any]]:
                 found |= {
                     f"{name}.{member}": function
                     for member, function in members
-                    if not member.startswith("_") and member not in INNER and not hasattr(list, member)
+                    if not member.startswith("_")
+                    and member not in INNER
+                    and not (issubclass(value, list) and hasattr(list, member))
                 }
     return found
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from latewood import demo
+from latewood.cli import demo
 from latewood.encode.nano import NAME, has_nano
 from latewood.encode.protocol import as_encoder
 from support import HashEncoder

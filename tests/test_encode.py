@@ -141,7 +141,7 @@ def test_encoders_that_misbehave(tmp_path: Path) -> None:
 
 def test_a_failure_half_way_through_many_texts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Texts are encoded in steps; if a later one fails, the earlier ones must not be committed."""
-    monkeypatch.setattr("latewood.index.writer.ENCODE_CHUNK", 2)
+    monkeypatch.setattr("latewood.index.additions.ENCODE_CHUNK", 2)
 
     class Failing(HashEncoder):
         def encode_document(self, inputs: list[str], /) -> Any:

@@ -19,11 +19,13 @@ from strategies import Corpus, corpora, make_corpus
 from support import HashEncoder, build_index, run_python
 
 
-def added(index: Index, query: Any, feedback: Feedback, ids: Any = None, **options: Any) -> tuple[Any, Any]:
+def added(
+    index: Index, query: Any, feedback: Feedback, ids: Any = None, weights: Any = None, **options: Any
+) -> tuple[Any, Any]:
     """Vectors and weights that join one query."""
     offsets = np.array([0, len(query)], dtype=np.int64)
     chosen = SearchOptions(k=options.pop("k", 10), feedback=feedback, **options)
-    results = index._core.search(query, offsets, None, ids, chosen.values())
+    results = index._core.search(query, offsets, weights, ids, chosen.values())
     vectors, weights, bounds = results.added
     assert bounds.tolist() == [0, len(weights)]
     return vectors, weights
