@@ -1,4 +1,4 @@
-"""The Python blocks of the README and of each page of docs run, one after the other, in an empty folder."""
+"""The Python blocks of the README and of each page of docs run, one after the other, and links lead somewhere."""
 
 import re
 from pathlib import Path
@@ -11,6 +11,7 @@ from support import REPOSITORY
 README = REPOSITORY / "README.md"
 PAGES = [README, *sorted((REPOSITORY / "docs").glob("*.md"))]
 BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
+LINK = re.compile(r"\]\((?!https?:)([^)]+)\)")
 WITH_TEXT = (
     README,
     *(README.parent / "docs" / f"{name}.md" for name in ("encoders", "long_texts", "reranking", "two_stages")),
@@ -35,6 +36,24 @@ def test_the_code_of_a_page(page: Path, tmp_path: Path, monkeypatch: pytest.Monk
             line = text[: block.start(1)].count("\n")
             # Leading newlines make tracebacks show the page's own line numbers.
             exec(compile("\n" * line + block.group(1), str(page), "exec"), names)
+
+
+@pytest.mark.skipif(not README.exists(), reason="needs the repository")
+@pytest.mark.parametrize("page", [*PAGES, *REPOSITORY.glob("*.md")], ids=lambda page: str(page.relative_to(REPOSITORY)))
+def test_the_links_of_a_page_lead_somewhere(page: Path) -> None:
+    for link in LINK.findall(page.read_text(encoding="utf-8")):
+        target, _, anchor = link.partition("#")
+        path = page.parent / target if target else page
+        assert path.exists(), link
+        if anchor:
+            headings = re.findall(r"^#+ (.*)$", path.read_text(encoding="utf-8"), re.MULTILINE)
+            assert anchor in [re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings], link
+
+
+@pytest.mark.skipif(not README.exists(), reason="needs the repository")
+def test_every_page_is_in_the_index() -> None:
+    listed = LINK.findall((REPOSITORY / "docs" / "README.md").read_text(encoding="utf-8"))
+    assert {page.name for page in (REPOSITORY / "docs").glob("*.md")} - {"README.md"} <= set(listed)
 
 
 @pytest.mark.skipif(not README.exists(), reason="needs the repository")
