@@ -130,6 +130,8 @@ _NO_VECTORS: list[Any] = [
     masked(QUERY, np.eye(*QUERY.shape)), np.array([[HUGE] * DIM]), [[HUGE] * DIM], [QUERY, "x"],
     memoryview(b"abc"), bytearray(b"abc"), [QUERY, np.ones((2, DIM + 1), np.float32)],
 ]
+NO_ARRAYS = [value for value in _NO_VECTORS if getattr(value, "ndim", 0) != 2 or value.dtype.kind != "f"]
+"""What is refused before the numbers are looked at."""
 _QUERIES: list[Any] = [
     QUERY, QUERY.tolist(), QUERY.astype(np.float16), np.asfortranarray(QUERY), QUERY.astype(object), [QUERY], (QUERY,),
     Made(lambda: iter([QUERY])), {"a": QUERY}.values(), Ragged(QUERY, np.array([0, len(QUERY)])),
@@ -255,6 +257,12 @@ FILTER = Kind(
     ],
     late=True,
 )
+FILTER_FORM = Kind(FILTER.good, _NO_MAPPING)
+"""Before the core has read what a filter asks."""
+FILTERS = FILTER.also(good=[[None], [{}], ({"lang": "en"},)], bad=[[], [None, None], [5], [{"lang": {"near": 1}}]])
+"""Of a call with one query: one filter, or a list with one for it."""
+FIELD = Kind([None, "lang", "a.b", "", "nowhere"], [5, True, b"lang", ["lang"], {}, "\ud800", Hostile(), object])
+NO_RUN: list[Any] = [None, 5, "q", [], ["a fox"], [("q", "a fox")], Hostile(), object]
 FEEDBACK = Kind([None], [True, 3, "ranker", {}, Feedback, Hostile()])
 NEW_IDS = Kind(
     [["x", "y"], ("x", "y"), np.array(["x", "y"]), Made(lambda: iter("xy")), {"x": 1, "y": 2}.keys()],
@@ -272,9 +280,9 @@ NEW_VECTORS = Kind(
     [
         VECTORS, tuple(VECTORS), Made(lambda: iter(VECTORS)), {1: VECTORS[0], 2: VECTORS[1]}.values(),
         np.ones((2, 3, DIM), np.float32), np.array([VECTORS[0], VECTORS[1][:1]], object),
-        Ragged(np.concatenate(VECTORS), np.array([0, 2, 6])),
+        Ragged(np.concatenate(VECTORS), np.array([0, 2, 6])), [QUERY, QUERY[:0]],
     ],
-    [*_NO_VECTORS, WRONG_DIM, "text", ["a", "b"], [], VECTORS[:1], [*VECTORS, QUERY], [QUERY, QUERY[:0]]],
+    [*_NO_VECTORS, WRONG_DIM, "text", ["a", "b"], [], VECTORS[:1], [*VECTORS, QUERY]],
 )
 METADATA = Kind(
     [

@@ -36,39 +36,50 @@ ELSEWHERE = {
     "errors": "exceptions take any message",
     "encode": "its own names are listed with the others",
     "__version__": "a str",
+    "Long": "a type",
+    "OnEmpty": "a type",
     "PoolingMethod": "a type",
 }
 # What the library makes and gives: only their methods are called by others.
-MADE = ("Document", "Explanation", "Hit", "SearchArrays", "Writer", "Index")
+MADE = ("Document", "Explanation", "Hit", "Hits", "Plan", "SearchArrays", "Writer", "Index")
+INNER = ("come_from", "scored", "with_hits")
+"""Methods of results that other parts of the library call."""
 WITH_METHODS = (*MADE, "Reranker", "OnnxEncoder", "SentenceTransformersEncoder")
 
-SEARCH = {
+RANKING = {
+    "filter": kinds.FILTERS,
+    "group_by": kinds.FIELD,
+    "offset": kinds.SIZE.also(good=[0]),
+    "min_score": kinds.THRESHOLD,
+    "length_normalize": kinds.FLAG,
+    "threads": kinds.OPTIONAL_COUNT,
+}
+SEARCHING = {
+    **RANKING,
     "k": kinds.SIZE,
-    "filter": kinds.FILTER,
-    "ids": kinds.IDS.also(good=[None, ["nobody"]]),
-    "weights": kinds.WEIGHTS,
     "gather": kinds.one_of(None, "exact", "flood", "postings"),
-    "candidates": kinds.OPTIONAL_SIZE,
+    "max_scored": kinds.OPTIONAL_SIZE,
     "probes": kinds.OPTIONAL_SIZE,
     "threshold": kinds.THRESHOLD,
     "feedback": kinds.FEEDBACK,
-    "score": kinds.one_of("sum", "mean"),
-    "with_documents": kinds.FLAG,
-    "return_stats": kinds.FLAG,
-    "threads": kinds.OPTIONAL_COUNT,
 }
-RERANK = {
+RERANKING = {
+    **RANKING,
     "k": kinds.OPTIONAL_SIZE,
     "alpha": Kind([None, 0, 0.5, np.float32(0.5), 1e300], [*kinds.FACTOR.bad[:-3], -0.5, 10**400, np.inf]).alongside(
         k=1
     ),
     "beta": kinds.OPTIONAL_SIZE.alongside(k=1),
     "missing": kinds.one_of("error", "skip"),
-    "weights": kinds.WEIGHTS,
-    "score": kinds.one_of("sum", "mean"),
-    "with_documents": kinds.FLAG,
-    "return_stats": kinds.FLAG,
-    "threads": kinds.OPTIONAL_COUNT,
+}
+ARRAYS = {**SEARCHING, "ids": kinds.IDS.also(good=[None, ["nobody"]]), "weights": kinds.WEIGHTS}
+SEARCH = {**ARRAYS, "with_documents": kinds.FLAG}
+RERANK = {**RERANKING, "weights": kinds.WEIGHTS, "with_documents": kinds.FLAG}
+RERANK_LISTS = {
+    "queries": Kind([*kinds.VECTORS_ALONE.good[:12], ["a fox"]], kinds.QUERIES.bad, late=True),
+    "candidates": kinds.CANDIDATE_LISTS,
+    "scores": kinds.SCORE_LISTS,
+    "offsets": kinds.OFFSETS,
 }
 MAXSIM = {
     "queries": kinds.VECTORS_ALONE,
@@ -81,6 +92,10 @@ MAXSIM = {
 }
 PAIRS = {**MAXSIM, **{name: Kind(kinds.VECTORS_ALONE.good[:10], MAXSIM[name].bad) for name in ("queries", "documents")}}
 LAYOUT = Kind([None], [True, "x", 5, [0, 2], Hostile(), object, [0.0, 2.0], [kinds.HUGE], []])
+LONG = kinds.one_of("windows", "cut", "error")
+# The encoder that these are called with has no parameter of this name.
+NO_LONG = [value for value in LONG.bad if value is not None]
+LONG_FOR_OTHERS = Kind([None], [*LONG.good, *NO_LONG])
 ADD = {
     "ids": kinds.NEW_IDS,
     "texts": kinds.NEW_TEXTS,
@@ -90,14 +105,36 @@ ADD = {
     "offsets": LAYOUT,
     "lengths": LAYOUT,
     "store_texts": kinds.FLAG,
-    "allow_empty": kinds.FLAG,
+    "on_empty": kinds.one_of("keep", "skip", "error"),
+    "long": Kind([None, *LONG.good], NO_LONG),
     "threads": kinds.OPTIONAL_COUNT,
 }
-CHANGE = {**{name: ADD[name] for name in ("ids", "texts", "vectors", "metadata")}, "merge": kinds.FLAG}
+CHANGE = {**ADD, "merge": kinds.FLAG, "show_progress": kinds.OPTIONAL_FLAG}
 DELETE = {
     "ids": kinds.IDS.also(bad=[["nobody"]]),
     "filter": Kind(kinds.FILTER.good[2:], [*kinds.FILTER.bad, None, {}, {"and": []}]).alongside(ids=None),
     "missing": kinds.one_of("error", "skip"),
+}
+UPDATE = {
+    **DELETE,
+    "filter": DELETE["filter"].alongside(ids=None),
+    "metadata": Kind(
+        [{"n": 1}, {"n": None}, {}, [{"n": 1}], ({"n": 1},)],
+        [
+            None,
+            5,
+            "x",
+            b"{}",
+            [],
+            [{"n": 1}] * 2,
+            [5],
+            {"n": object()},
+            {"n": np.nan},
+            Hostile(),
+            kinds.HostileMapping(),
+        ],
+    ),
+    "replace": kinds.FLAG,
 }
 OPEN = {
     "path": kinds.PATH,
@@ -118,13 +155,33 @@ SCORING = {
     "chunk_size": Kind([None], [0, -1, 2.0, "3", kinds.HUGE, 5]),
     "threads": kinds.OPTIONAL_COUNT,
 }
-ENCODE = {"encoder": kinds.ENCODER.also(bad=[None]), "texts": kinds.TEXTS, "dim": kinds.DIMENSIONS.also(late=True)}
-DOCUMENTS_TO_ENCODE = {**ENCODE, "names": Kind([None, ["x"]], [["x", "y"], [], 5, "x"]), "allow_empty": kinds.FLAG}
+ENCODE = {
+    "encoder": kinds.ENCODER.also(bad=[None]),
+    "texts": kinds.TEXTS,
+    "dim": kinds.DIMENSIONS.also(late=True),
+    "long": LONG_FOR_OTHERS,
+}
+DOCUMENTS_TO_ENCODE = {
+    **ENCODE,
+    "names": Kind([None, ["x"]], [["x", "y"], [], 5, "x"]),
+    "on_empty": kinds.one_of("keep", "skip", "error"),
+}
 ONE_TEXT = Kind(["a fox", "", np.str_("a")], [None, 5, True, b"a", ["a"], {}, "\ud800", Hostile(), object, kinds.QUERY])
 # What an encoder is handed has been checked before: it takes any collection.
 TEXTS_AS_THEY_ARE = Kind([["a fox"], ("a", ""), []], ["a fox", None, 5, [5], [b"a"], [None], ["\ud800"], Hostile()])
 NO_NAME = Kind([], [None, True, 5, "", "a\0b", "\ud800", [], {}, Hostile(), object()])
 
+RAGGED = {
+    # Their values are looked at by the core.
+    "data": Kind(kinds.VECTORS_ALONE.good, kinds.NO_ARRAYS).alongside(allow_empty=True),
+    "mask": Kind(kinds.MASK.good, kinds.MASK.bad, {"data": [kinds.QUERY]}.items()),
+    "offsets": LAYOUT.also(good=[[0, 3]]),
+    "lengths": LAYOUT.also(good=[[3]]),
+    "dim": kinds.DIMENSIONS,
+    "names": Kind([None, ["x"]], [["x", "y"], [], 5, "x"]),
+    "kind": Kind(["query"]),
+    "allow_empty": kinds.FLAG,
+}
 TABLE: dict[str, dict[str, Kind]] = {
     "maxsim": MAXSIM,
     "maxsim_pairs": PAIRS,
@@ -159,7 +216,7 @@ TABLE: dict[str, dict[str, Kind]] = {
             ("documents", "clusters", "rescored"), Kind(kinds.SIZE.good, kinds.COUNT.bad, {"vectors": 1}.items())
         ),
         "vectors": kinds.COUNT.also(bad=[25, 2**62]),
-        "beta": kinds.WEIGHT,
+        "weight": kinds.WEIGHT,
         "weighting": kinds.one_of("normalised", "raw"),
         "mode": kinds.one_of("ranker", "reranker"),
     },
@@ -174,6 +231,8 @@ TABLE: dict[str, dict[str, Kind]] = {
         "centroids": kinds.OPTIONAL_COUNT.also(good=[100, 65_536], bad=[65_537]),
         "seed": Kind([0, 1, 2**63, 2**64 - 1], [None, True, -1, 2**64, kinds.HUGE, 1.0, "1", Hostile(), [1]]),
         "train_after": kinds.SIZE.also(good=[0]),
+        "exist_ok": kinds.FLAG,
+        "overwrite": kinds.FLAG,
         "mmap": kinds.FLAG,
     },
     "Index.open": OPEN,
@@ -190,29 +249,39 @@ TABLE: dict[str, dict[str, Kind]] = {
     "Index.upsert": CHANGE,
     "Index.delete": {**DELETE, "merge": kinds.FLAG},
     "Index.compact": {"threads": kinds.OPTIONAL_COUNT},
+    "Index.update_metadata": {**UPDATE, "merge": kinds.FLAG},
     "Index.search": {"query": kinds.ONE_QUERY, **SEARCH},
-    "Index.search_batch": {"queries": kinds.QUERIES, **SEARCH, "as_arrays": kinds.FLAG},
+    "Index.search_batch": {"queries": kinds.QUERIES, **SEARCH},
+    "Index.search_arrays": {"queries": kinds.QUERIES, **ARRAYS},
     "Index.rerank": {"query": kinds.ONE_QUERY, "candidates": kinds.CANDIDATES, "scores": kinds.SCORES, **RERANK},
-    "Index.rerank_batch": {
-        "queries": Kind([*kinds.VECTORS_ALONE.good[:12], ["a fox"]], kinds.QUERIES.bad, late=True),
-        "candidates": kinds.CANDIDATE_LISTS,
-        "scores": kinds.SCORE_LISTS,
-        "offsets": kinds.OFFSETS,
-        **RERANK,
-        "as_arrays": kinds.FLAG,
+    "Index.rerank_batch": {**RERANK_LISTS, **RERANK},
+    "Index.rerank_arrays": {**RERANK_LISTS, **RERANKING, "weights": kinds.WEIGHTS},
+    "Index.rerank_run": {
+        "queries": Kind([{"q": "a fox"}, {"q": kinds.QUERY, "p": kinds.QUERY}], kinds.NO_RUN, late=True),
+        "run": Kind(
+            [{"q": {"fox": 1.0}}, {"q": ["fox"]}, {}, {"q": []}],
+            [*kinds.NO_RUN, {"q": 5}, {"p": {"fox": 1.0}}],
+            late=True,
+        ),
+        **RERANKING,
+        "with_documents": kinds.FLAG,
     },
     "Index.explain": {
         "query": kinds.ONE_QUERY,
         "id": kinds.ONE_ID.also(bad=["nobody", 1], late=True),
         "weights": kinds.WEIGHTS,
-        "score": kinds.one_of("sum", "mean"),
+        "length_normalize": kinds.FLAG,
     },
-    "Index.measure_recall": {"queries": kinds.QUERIES, "k": kinds.SIZE},
+    "Index.measure_recall": {"queries": kinds.QUERIES, **ARRAYS},
+    "SearchOptions": {**SEARCHING, "filter": kinds.FILTER_FORM},
+    "RerankOptions": {**RERANKING, "filter": kinds.FILTER_FORM},
+    "to_ragged": RAGGED,
     **{f"Index.{name}": {} for name in ("close", "info", "check", "refresh")},
-    "Hit.explain": {},
+    **{name: {} for name in ("Hit.explain", "Hit.to_dict", "Hits.to_dicts")},
     "Writer.add": ADD,
     "Writer.upsert": ADD,
     "Writer.delete": DELETE,
+    "Writer.update_metadata": UPDATE,
     "Writer.commit": {},
     "Writer.close": {},
     "Explanation.rows": {},
@@ -224,6 +293,7 @@ TABLE: dict[str, dict[str, Kind]] = {
     "Reranker": {
         "encoder": kinds.ENCODER.also(good=[None]),
         "length_normalize": kinds.FLAG,
+        "long": Kind([None, *LONG.good], NO_LONG),
         "precision": kinds.one_of("float32", "bfloat16"),
     },
     "Reranker.rank": {
@@ -254,11 +324,19 @@ TABLE: dict[str, dict[str, Kind]] = {
         "threads": kinds.OPTIONAL_COUNT,
         "batch_tokens": kinds.COUNT,
         "graph": Kind([None, "model.onnx"], [5, "", "a\0b", "nothing.onnx", [], Hostile()]),
+        "long": LONG,
     },
-    **{f"OnnxEncoder.encode_{side}": {"inputs": TEXTS_AS_THEY_ARE} for side in ("query", "document")},
-    **{f"OnnxEncoder.{side}_tokens": {"text": ONE_TEXT} for side in ("query", "document")},
     **{
-        f"SentenceTransformersEncoder.encode_{side}": {"inputs": Kind([], [None, 5, [5], ["a"], Hostile()])}
+        f"OnnxEncoder.encode_{side}": {"inputs": TEXTS_AS_THEY_ARE, "long": LONG.also(good=[None])}
+        for side in ("query", "document")
+    },
+    **{f"OnnxEncoder.{name}": {"text": ONE_TEXT} for name in ("query_tokens", "document_tokens", "document_spans")},
+    "nano_en": {"long": LONG},
+    **{
+        f"SentenceTransformersEncoder.encode_{side}": {
+            "inputs": Kind([], [None, 5, [5], ["a"], Hostile()]),
+            "long": Kind([], [value for value in LONG.bad if value is not None]),
+        }
         for side in ("query", "document")
     },
     **{
@@ -272,8 +350,10 @@ TABLE: dict[str, dict[str, Kind]] = {
         "device": Kind([None, "cpu"]),
         "batch_size": kinds.COUNT,
         "show_progress": kinds.FLAG,
+        "long": LONG,
     },
     "token_outputs": {
+        "long": Kind([], LONG.bad),
         "model_name_or_path": NO_NAME.also(bad=["/nowhere/at/all"]),
         "device": Kind(),
         "batch_size": Kind([], kinds.COUNT.bad),
@@ -283,7 +363,6 @@ TABLE: dict[str, dict[str, Kind]] = {
         "skip_punctuation": Kind([], kinds.FLAG.bad),
     },
     "minilm_token_outputs": {},
-    "nano_en": {},
     "as_encoder": {"encoder": kinds.ENCODER.also(bad=[None])},
     "fingerprint": {"encoder": Kind([HashEncoder(), object()]), "dim": kinds.OPTIONAL_COUNT},
     "check_fingerprint": {
@@ -318,7 +397,13 @@ def public_callables() -> dict[str, Callable[..., Any]]:
                 found[name] = value
             if name in WITH_METHODS:
                 members = inspect.getmembers(value, callable)
-                found |= {f"{name}.{member}": function for member, function in members if not member.startswith("_")}
+                found |= {
+                    f"{name}.{member}": function
+                    for member, function in members
+                    if not member.startswith("_")
+                    and member not in INNER
+                    and not (issubclass(value, list) and hasattr(list, member))
+                }
     return found
 
 
@@ -397,13 +482,21 @@ class Place:
             "Index.require_encoder": {"purpose": "searching"},
             "Index.search": {"query": "a quick fox"},
             "Index.search_batch": {"queries": ["a quick fox"]},
+            "Index.search_arrays": {"queries": ["a quick fox"]},
             "Index.rerank": {"query": "a quick fox", "candidates": {"fox": 1.0}},
             "Index.rerank_batch": {"queries": ["a quick fox"], "candidates": [{"fox": 1.0}]},
+            "Index.rerank_arrays": {"queries": ["a quick fox"], "candidates": [{"fox": 1.0}]},
+            "Index.rerank_run": {"queries": {"q": "a quick fox"}, "run": {"q": {"fox": 1.0}}},
+            "SearchOptions": {"k": 1},
+            "RerankOptions": {"k": 1},
+            "to_ragged": {"data": kinds.QUERY},
             "Index.explain": {"query": "a quick fox", "id": "fox"},
             "Index.measure_recall": {"queries": ["a quick fox"]},
         }
         if method in ("add", "upsert"):
             arguments: dict[str, Any] = {"ids": ["x", "y"], "vectors": kinds.VECTORS}
+        elif method == "update_metadata":
+            arguments = {"ids": ["fox"], "metadata": {"n": 1}}
         elif method in ("documents", "vectors", "contains", "delete"):
             arguments = {"ids": ["fox"]}
         else:
@@ -411,15 +504,16 @@ class Place:
         if method in ("add", "upsert"):
             index = Index.create(self.path(), encoder=self.encoder)
         else:
-            index = self.new() if method in ("delete", "writer") else self.index
+            index = self.new() if method in ("delete", "update_metadata", "writer") else self.index
         if owner in ("Index", "Writer"):
             return getattr(index if owner == "Index" else index.writer(), method), arguments
         if owner == "SearchArrays":
             return SearchArrays(["fox"], np.ones(1, np.float32), np.array([0, 1])).to_run, arguments
         if owner == "OnnxEncoder":
-            return getattr(encode.nano_en(), method), {}
+            return getattr(encode.nano_en(), method), {"inputs": ["a fox"]} if method.startswith("encode") else {}
         if owner == "SentenceTransformersEncoder":
-            named = {"method": "encode_query"} if method == "run" else {}
+            named: dict[str, Any] = {"method": "encode_query"} if method == "run" else {}
+            named |= {"inputs": ["a fox"]} if method.startswith("encode") else {}
             return getattr(encode.SentenceTransformersEncoder(Refusing()), method), named
         if owner == "Reranker":
             return getattr(Reranker(self.encoder), method), arguments

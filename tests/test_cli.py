@@ -59,7 +59,8 @@ def texts(tmp_path: Path) -> Path:
         [{"id": key, "text": text, "metadata": {"words": len(text.split())}} for key, text in TEXTS.items()],
     )
     assert "48 dimensions" in run("create", path, "--encoder", "hash")
-    assert json.loads(run("add", path, source, "--encoder", "recorded", "--json")) == {"added": 5, "documents": 5}
+    added = json.loads(run("add", path, source, "--encoder", "recorded", "--json"))
+    assert added == {"added": 5, "empty": 0, "documents": 5}
     return path
 
 
@@ -271,10 +272,20 @@ def test_without_click() -> None:
     assert "pip install 'latewood[cli]'" in result.stderr
 
 
-def test_empty_texts_need_a_flag(texts: Path, tmp_path: Path) -> None:
-    source = write_jsonl(tmp_path / "more.jsonl", [{"id": "nothing", "text": " "}, {"id": "something", "text": "owl"}])
-    assert "'nothing' is empty" in run("add", texts, source, "--encoder", "hash", code=1)
-    assert "2" in run("add", texts, source, "--encoder", "hash", "--allow-empty")
+@pytest.mark.parametrize("nothing", ["", " \n", None])
+def test_empty_texts_are_counted(texts: Path, tmp_path: Path, nothing: str | None) -> None:
+    source = write_jsonl(tmp_path / "more.jsonl", [{"id": "nothing", "text": nothing}, {"id": "owl", "text": "owl"}])
+    add = ("add", texts, source, "--encoder", "hash")
+    assert "'nothing' is empty" in run(*add, "--on-empty", "error", code=1)
+    before = json.loads(run("info", texts, "--json"))["documents"]
+    added = json.loads(run(*add, "--upsert", "--on-empty", "skip", "--json"))
+    assert added == {"added": 1, "empty": 1, "documents": before + 1}
+    assert "added 2 (1 empty: kept)" in run(*add, "--upsert")
     information = json.loads(run("info", texts, "--json"))
-    assert (information["documents"], information["truncated_documents"]) == (7, 0)
+    assert (information["documents"], information["truncated_documents"]) == (before + 2, 0)
     assert "truncated_documents" in run("info", texts)
+
+
+def test_a_line_without_the_key_text_is_a_mistake(texts: Path, tmp_path: Path) -> None:
+    source = write_jsonl(tmp_path / "more.jsonl", [{"id": "x", "content": "owl"}, {"id": "y", "text": "owl"}])
+    assert "'x' is a NoneType" in run("add", texts, source, "--encoder", "hash", code=1)

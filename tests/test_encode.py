@@ -141,7 +141,7 @@ def test_encoders_that_misbehave(tmp_path: Path) -> None:
 
 def test_a_failure_half_way_through_many_texts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Texts are encoded in steps; if a later one fails, the earlier ones must not be committed."""
-    monkeypatch.setattr("latewood.index.writer.ENCODE_CHUNK", 2)
+    monkeypatch.setattr("latewood.index.additions.ENCODE_CHUNK", 2)
 
     class Failing(HashEncoder):
         def encode_document(self, inputs: list[str], /) -> Any:
@@ -184,7 +184,8 @@ def test_token_outputs(minilm: SentenceTransformersEncoder, tmp_path: Path) -> N
     assert short.shape == (4, 384)
     assert punctuated.shape == (4, 384), "punctuation gets no vector"
     np.testing.assert_allclose(np.linalg.norm(short, axis=1), 1.0, rtol=1e-3)
-    assert len(minilm.encode_document(["word " * 1000])[0]) == 300
+    assert len(minilm.encode_document(["word " * 1000])[0]) == 1002
+    assert len(minilm.encode_document(["word " * 1000], long="cut")[0]) == 300
     assert minilm.query_tokens("late interaction")[1:-1] == ["late", "interaction"]
     index = Index.create(tmp_path / "index", encoder=minilm)
     index.add(list(TEXTS), texts=list(TEXTS.values()))

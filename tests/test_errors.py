@@ -100,7 +100,7 @@ def test_wrong_dimensions(index: Index) -> None:
 def test_nothing_to_index_or_to_ask(index: Index) -> None:
     nothing = np.zeros((0, 32), dtype=np.float32)
     with pytest.raises(InvalidInputError, match=r"1001.*no tokens"):
-        index.add([1000, 1001], vectors=[VECTORS[0], nothing])
+        index.add([1000, 1001], vectors=[VECTORS[0], nothing], on_empty="error")
     bad: list[Any] = [nothing, np.zeros((0, 0), dtype=np.float32), []]
     for query in bad:
         with pytest.raises(InvalidInputError):
@@ -130,7 +130,7 @@ def test_bad_k(index: Index, k: Any) -> None:
     ("options", "words"),
     [
         ({"gather": "fde"}, "gather"),
-        ({"candidates": 0}, "candidates"),
+        ({"max_scored": 0}, "max_scored"),
         ({"probes": 0}, "probes"),
         ({"threshold": float("nan")}, "threshold"),
         ({"threads": 0}, "threads"),

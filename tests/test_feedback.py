@@ -19,11 +19,13 @@ from strategies import Corpus, corpora, make_corpus
 from support import HashEncoder, build_index, run_python
 
 
-def added(index: Index, query: Any, feedback: Feedback, ids: Any = None, **options: Any) -> tuple[Any, Any]:
+def added(
+    index: Index, query: Any, feedback: Feedback, ids: Any = None, weights: Any = None, **options: Any
+) -> tuple[Any, Any]:
     """Vectors and weights that join one query."""
     offsets = np.array([0, len(query)], dtype=np.int64)
     chosen = SearchOptions(k=options.pop("k", 10), feedback=feedback, **options)
-    results = index._core.search(query, offsets, None, ids, chosen.values())
+    results = index._core.search(query, offsets, weights, ids, chosen.values())
     vectors, weights, bounds = results.added
     assert bounds.tolist() == [0, len(weights)]
     return vectors, weights
@@ -227,7 +229,7 @@ def test_documents_without_tokens_and_nothing_found(tmp_path: Path, corpus: Corp
     empty = np.zeros((0, corpus.dim), dtype=np.float32)
     index = Index.create(tmp_path / "index", dim=corpus.dim, train_after=0)
     documents = [corpus.documents[0], empty, corpus.documents[1], empty]
-    index.add(range(4), vectors=documents, metadata=[{"n": 1}] * 4, allow_empty=True)
+    index.add(range(4), vectors=documents, metadata=[{"n": 1}] * 4)
     for mode in ("ranker", "reranker"):
         feedback = Feedback(mode=mode)
         assert {hit.id for hit in index.search(corpus.queries[0], feedback=feedback)} == {0, 2}

@@ -212,15 +212,18 @@ def test_the_extension_borrows_nothing_else() -> None:
     offsets = np.array([0, 4])
     for wrong in (np.asfortranarray(query), unaligned(query), query[::-1]):
         with pytest.raises(InvalidInputError, match="C-contiguous and aligned"):
-            _core.maxsim(wrong, offsets, query, offsets, False)
+            _core.maxsim(wrong, offsets, query, offsets, False, "float32", None)
         with pytest.raises(InvalidInputError, match="C-contiguous and aligned"):
-            _core.maxsim(query, offsets, wrong, offsets, False)
+            _core.maxsim(query, offsets, wrong, offsets, False, "float32", None)
         with pytest.raises(InvalidInputError, match="C-contiguous and aligned"):
             _core.pool(wrong, offsets, "ward", count=2)
-        assert _core.maxsim_arrays(query, offsets, [query, wrong], False) is None
-        assert _core.maxsim_arrays(query, offsets, [np.asfortranarray(wrong.astype(np.float16))], False) is None
+        assert _core.maxsim_arrays(query, offsets, [query, wrong], False, "float32", None) is None
+        assert (
+            _core.maxsim_arrays(query, offsets, [np.asfortranarray(wrong.astype(np.float16))], False, "float32", None)
+            is None
+        )
     with pytest.raises(InvalidInputError, match="offsets must be C-contiguous and aligned"):
-        _core.maxsim(query, unaligned(offsets), query, offsets, False)
+        _core.maxsim(query, unaligned(offsets), query, offsets, False, "float32", None)
 
 
 def hiding(array: Any) -> Any:

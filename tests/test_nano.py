@@ -24,15 +24,17 @@ def test_the_model() -> None:
     assert encoder.revision
     encoded = encoder.encode_document(["a dog", "word " * 1000])
     short, long = encoded
-    assert short.shape == (4, encoder.dim)
-    assert 4 < len(long) < 1000
-    assert encoded.truncated.tolist() == [False, True]
+    assert (short.shape, len(long)) == ((4, encoder.dim), 1002)
+    assert encoded.truncated.tolist() == [False, False]
+    cut = encoder.encode_document(["a dog", "word " * 1000], long="cut")
+    np.testing.assert_array_equal(cut[0], short)
+    assert (len(cut[1]), cut.truncated.tolist()) == (300, [False, True])
     np.testing.assert_allclose(np.linalg.norm(long, axis=1), 1.0, atol=1e-3)
 
 
 def test_neighbours_do_not_matter() -> None:
     encoder = nano_en()
-    texts = [*TEXTS.values(), "word " * 200]
+    texts = [*TEXTS.values(), "word " * 200, "word " * 999]
     for text, together in zip(texts, encoder.encode_document(texts), strict=True):
         np.testing.assert_array_equal(encoder.encode_document([text])[0], together)
 

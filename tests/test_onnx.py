@@ -104,17 +104,20 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Path]:
 
 
 def assert_equal_to_torch(model: Any, encoder: OnnxEncoder) -> None:
-    for ours, theirs in (
-        (encoder.encode_query, model.encode_query),
-        (encoder.encode_document, model.encode_document),
+    """Cut as sentence-transformers cuts, and in windows as our wrapper of it has them."""
+    windows = SentenceTransformersEncoder(model)
+    for ours, theirs, in_windows in (
+        (encoder.encode_query, model.encode_query, windows.encode_query),
+        (encoder.encode_document, model.encode_document, windows.encode_document),
     ):
-        got = ours(STRINGS)
-        wanted = theirs(STRINGS, convert_to_numpy=True, show_progress_bar=False)
-        assert len(got) == len(wanted)
-        for text, one, other in zip(STRINGS, got, wanted, strict=True):
-            assert one.dtype == np.float32
-            assert one.shape == other.shape, text
-            np.testing.assert_allclose(one, other, atol=1e-3, err_msg=text)
+        cut = theirs(STRINGS, convert_to_numpy=True, show_progress_bar=False)
+        for got, wanted in ((ours(STRINGS, long="cut"), cut), (ours(STRINGS), in_windows(STRINGS))):
+            assert len(got) == len(wanted)
+            for text, one, other in zip(STRINGS, got, wanted, strict=True):
+                assert one.dtype == np.float32
+                assert one.shape == other.shape, text
+                np.testing.assert_allclose(one, other, atol=1e-3, err_msg=text)
+        assert max(map(len, ours(STRINGS))) > max(map(len, cut)), "something was divided"
 
 
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -143,10 +146,13 @@ def test_prompts_and_lengths(tiny: tuple[Any, Path]) -> None:
     for text in ("which tree, ring?", "a dog"):
         assert encoder.query_tokens(text) == theirs.query_tokens(text)
         assert encoder.document_tokens(text) == theirs.document_tokens(text)
-    cut = encoder.encode_document(STRINGS).truncated
-    assert cut.tolist() == theirs.encode_document(STRINGS).truncated.tolist()  # type: ignore[attr-defined]
-    assert 2 <= cut.sum() <= 30
-    assert max(map(len, encoder.encode_document(STRINGS))) <= 24
+    for text in (" ".join(TEXTS.values()), "which tree, ring? " * 9):
+        assert encoder.query_tokens(text) == theirs.query_tokens(text)
+        assert encoder.document_tokens(text) == theirs.document_tokens(text)
+    cut = encoder.encode_document(STRINGS, long="cut")
+    assert cut.truncated.tolist() == theirs.encode_document(STRINGS, long="cut").truncated.tolist()  # type: ignore[attr-defined]
+    assert 2 <= cut.truncated.sum() <= 30
+    assert max(map(len, cut)) <= 24
 
 
 def test_activations(tmp_path: Path) -> None:
@@ -215,7 +221,7 @@ def test_a_plain_folder(plain: Path) -> None:
     assert [known[key] for key in ("name", "revision", "dim", "prompts")] == ["test/plain", "1", 32, {}]
     assert encoder.document_tokens("the dog!") == ["[CLS]", "the", "dog", "[SEP]"]
     assert encoder.query_tokens("the dog!") == ["[CLS]", "the", "dog", "!", "[SEP]"]
-    assert len(encoder.encode_query(["dog " * 50])[0]) == 10
+    assert len(encoder.encode_query(["dog " * 50], long="cut")[0]) == 10
     assert encoder.encode_document([]) == []
     copy = pickle.loads(pickle.dumps(encoder))
     np.testing.assert_array_equal(copy.encode_query(["dog"])[0], encoder.encode_query(["dog"])[0])
@@ -236,7 +242,7 @@ def test_order_and_batches_do_not_matter(plain: Path) -> None:
 
 
 def test_texts_that_are_too_long_are_counted(plain: Path, tmp_path: Path) -> None:
-    index = Index.create(tmp_path / "index", encoder=plain)
+    index = Index.create(tmp_path / "index", encoder=OnnxEncoder(plain, long="cut"))
     assert index.info()["truncated_documents"] == 0
     index.add(["short", "long", "longer"], texts=["a dog", "dog " * 30, "fox " * 90], metadata=[{"n": 1}, None, None])
     index.add(["exact"], texts=["dog " * 18])
@@ -254,7 +260,7 @@ def test_texts_that_are_too_long_are_counted(plain: Path, tmp_path: Path) -> Non
 
 
 def test_marks_survive_the_training_of_the_codec(plain: Path, tmp_path: Path) -> None:
-    index = Index.create(tmp_path / "index", encoder=plain, train_after=200, centroids=8)
+    index = Index.create(tmp_path / "index", encoder=OnnxEncoder(plain, long="cut"), train_after=200, centroids=8)
     index.add(range(10), texts=["dog " * (10 * (number % 4)) + "fox" for number in range(10)])
     marked = index.info()["truncated_documents"]
     index.add(range(100, 120), texts=[f"fox {number}" for number in range(20)])
@@ -279,27 +285,6 @@ def test_wrong_texts(plain: Path, tmp_path: Path) -> None:
         index.add(["a", "b"], texts=["x", 5])  # type: ignore[list-item]
     with pytest.raises(InvalidInputError):
         index.search(5)
-
-
-def test_empty_texts(plain: Path, tmp_path: Path) -> None:
-    index = Index.create(tmp_path / "index", encoder=plain)
-    for nothing in ("", " \n"):
-        with pytest.raises(InvalidInputError, match=r"the text of document 'b' is empty; .*allow_empty=True"):
-            index.add(["a", "b"], texts=["dog", nothing])
-        with pytest.raises(InvalidInputError, match="the text of query at position 0 is empty"):
-            index.search(nothing)
-    assert len(index) == 0
-    index.add(["b", "long", "c", "dog"], texts=["", "dog " * 30, " ", "dog"], allow_empty=True)
-    assert index.info()["truncated_documents"] == 1
-    assert {hit.id for hit in index.search("dog")} == {"long", "dog"}
-    assert index.documents(["b"])[0].text == ""
-    index.add(["d"], texts=["\t"], allow_empty=True)
-    ranked = Reranker(plain).rank("dog", ["", "fox", "dog"])
-    assert [entry["corpus_id"] for entry in ranked][-1] == 0
-    assert ranked[-1]["score"] == -np.inf
-    assert Reranker(plain).rank("dog", ["", " "])[0]["score"] == -np.inf
-    with pytest.raises(InvalidInputError, match="empty"):
-        Reranker(plain).rank("", ["dog"])
 
 
 def test_another_encoder_is_refused(plain: Path, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from support import REPOSITORY
 README = REPOSITORY / "README.md"
 PAGES = [README, *sorted((REPOSITORY / "docs").glob("*.md"))]
 BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
-WITH_TEXT = ("README.md", "encoders.md")
+WITH_TEXT = ("README.md", "encoders.md", "long_texts.md")
 """Pages that encode with the model inside the wheel."""
 
 

@@ -209,7 +209,7 @@ def test_documents_without_tokens_come_last(tmp_path: Path) -> None:
     corpus = make_corpus(2, documents=5)
     index = Index.create(tmp_path / "index", dim=corpus.dim)
     nothing = np.zeros((0, corpus.dim), dtype=np.float32)
-    index.add(range(6), vectors=[nothing, *corpus.documents], allow_empty=True)
+    index.add(range(6), vectors=[nothing, *corpus.documents])
     hits = index.rerank(corpus.queries[0], [0, 1, 2])
     assert hits[-1].id == 0
     assert hits[-1].score == -np.inf

@@ -202,7 +202,7 @@ def test_explanations_add_up(index: Index, corpus: Corpus) -> None:
             assert explanation.matrix.shape == (len(corpus.queries[0]), len(vectors))
             assert explanation.score == pytest.approx(hit.score, rel=1e-5)
             assert float(explanation.contributions.sum()) == pytest.approx(hit.score, rel=1e-5)
-            products = corpus.queries[0] @ vectors.T * (1.0 if chosen is None else given[:, None])
+            products = corpus.queries[0] @ vectors.T * (1.0 if chosen is None else chosen[:, None])
             np.testing.assert_allclose(explanation.matrix, products, atol=0.1)
             assert len(str(explanation).splitlines()) == 2 + len(corpus.queries[0])
 

@@ -93,7 +93,7 @@ BAD_ALPHAS: list[Any] = [-0.1, NAN, INF, "0.1", True, [0.1], 10**400, 1j]
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        *(({"candidates": value}, "candidates") for value in [*BAD_NUMBERS, None]),
+        *(({"depth": value}, "depth") for value in [*BAD_NUMBERS, None]),
         *(({"beta": value}, "beta") for value in BAD_NUMBERS),
         *(({"alpha": value}, "alpha") for value in BAD_ALPHAS),
         *(({"fusion": value}, "fusion") for value in [*BAD_ALPHAS, 2, "sum", "", b"rrf"]),

@@ -224,7 +224,7 @@ class Writer:
     ) -> int:
         """Change metadata of documents; how many there were.
 
-        `metadata`: a JSON object for each id, or a single one for all: the new metadata with `replace`, else a merge patch.
+        `metadata`: a JSON object for each id, or one for all: the new metadata with `replace`, else a merge patch.
         """
 
     def update_metadata_matching(self, filter: str, metadata: str, *, replace: bool) -> int:

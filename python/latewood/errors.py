@@ -39,6 +39,7 @@ __all__ = [
     "LatewoodError",
     "MissingDependencyError",
     "StorageError",
+    "TextTooLongError",
     "UnknownIdError",
     "WriterError",
 ]
@@ -54,6 +55,32 @@ class EncoderRequiredError(EncoderError, ValueError):
 
 class EncoderMismatchError(EncoderError, ValueError):
     """The encoder is not the one that the index was built with."""
+
+
+class TextTooLongError(InvalidInputError):
+    """A text has more tokens than its encoder takes, and `long="error"` asks to be told.
+
+    Attributes
+    ----------
+    tokens, limit : int
+        Of the text, and what the encoder takes; special ones and those of a prompt are counted.
+    position : int
+        Of the text among those that were encoded together.
+    """
+
+    def __init__(self, tokens: int, limit: int, position: int = 0, name: str | None = None) -> None:
+        super().__init__(tokens, limit, position, name)
+        self.tokens = tokens
+        self.limit = limit
+        self.position = position
+        self._name = name or f"the text at position {position}"
+
+    def __str__(self) -> str:
+        """Say which text, and what can be done."""
+        return (
+            f"{self._name} has {self.tokens} tokens, and the encoder takes {self.limit}; long='windows' encodes all of "
+            "it in overlapping windows, long='cut' leaves out what is over"
+        )
 
 
 class MissingDependencyError(LatewoodError, ImportError):

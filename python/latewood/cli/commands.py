@@ -224,7 +224,13 @@ def create(path: Path, bits: str, as_json: bool, **options: Any) -> None:
 @click.argument("source", type=EXISTING)
 @_encoder_option
 @click.option("--upsert", is_flag=True, help="Replace documents whose ids exist.")
-@click.option("--allow-empty", is_flag=True, help="Accept documents without text, which no search finds.")
+@click.option(
+    "--on-empty",
+    type=click.Choice(["keep", "skip", "error"]),
+    default="keep",
+    show_default=True,
+    help="What becomes of documents without text: no search finds those that are kept.",
+)
 @_threads_option
 def add(path: Path, source: Path, encoder: str | None, upsert: bool, as_json: bool, **options: Any) -> None:
     """Add the documents of SOURCE: a JSONL file (id, text, metadata, vectors), a BEIR folder, or an .npz of vectors."""
@@ -241,10 +247,13 @@ def add(path: Path, source: Path, encoder: str | None, upsert: bool, as_json: bo
                 store(**batch.arguments(), **options)
                 count += len(batch)
                 bar.update(len(batch))
+    empty = writer.empty
+    count -= empty if options["on_empty"] == "skip" else 0
+    told = f" ({empty} empty: {'left out' if options['on_empty'] == 'skip' else 'kept'})" if empty else ""
     _print(
-        {"added": count, "documents": len(index)},
+        {"added": count, "empty": empty, "documents": len(index)},
         as_json,
-        lambda: f"added {count}; the index has {len(index)} documents",
+        lambda: f"added {count}{told}; the index has {len(index)} documents",
     )
 
 

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TextIO, TypeAlias
 
@@ -26,6 +27,7 @@ from latewood.common.progress import progress_bar
 from latewood.common.types import OffsetArray, Run
 from latewood.encode.fingerprint import fingerprint
 from latewood.encode.nano import NAME, has_nano
+from latewood.encode.onnx import OnnxEncoder
 from latewood.encode.protocol import Encoder, as_encoder
 from latewood.encode.sentence_transformers import SentenceTransformersEncoder
 from latewood.encode.token_outputs import minilm_token_outputs
@@ -234,9 +236,11 @@ def cached_vectors(
         context, precision = _autocast() if isinstance(encoder, SentenceTransformersEncoder) else (nullcontext(), "")
         say(f"encoding {len(texts):,} documents{precision}, once")
         started = time.perf_counter()
+        # As abstracts are encoded in the literature, whose figures are compared with these.
+        cut: dict[str, Any] = {"long": "cut"} if isinstance(encoder, (OnnxEncoder, SentenceTransformersEncoder)) else {}
         with context:
-            documents = _encode(encoder.encode_document, texts, "documents")
-            queries = _encode(encoder.encode_query, claims, "queries")
+            documents = _encode(partial(encoder.encode_document, **cut), texts, "documents")
+            queries = _encode(partial(encoder.encode_query, **cut), claims, "queries")
         say(f"encoded {len(documents[0]) + len(queries[0]):,} tokens in {time.perf_counter() - started:.0f} s")
         _keep(folder, documents=documents, queries=queries)
     size = sum(file.stat().st_size for file in folder.iterdir())

@@ -68,6 +68,9 @@ def _append(batch: Batch, entry: dict[str, Any], path: Path) -> None:
     if entry.get("title"):
         text = f"{entry['title']} {text or ''}".strip()
     has_vectors = "vectors" in entry
+    if not has_vectors and "text" in entry:
+        # null is an empty text; a line without the key is more likely a mistake.
+        text = text or ""
     if len(batch) and has_vectors != bool(batch.vectors):
         message = f"{path}: some lines have 'vectors' and some do not, such as document {key!r}"
         raise InvalidInputError(message)

@@ -1,7 +1,7 @@
 """Types that cross the library's functions."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,11 +13,11 @@ Id: TypeAlias = str | int
 IdSequence: TypeAlias = Sequence[str] | Sequence[int] | NDArray[np.int64]
 ResultIds: TypeAlias = list[str] | NDArray[np.int64]
 
-VectorInput: TypeAlias = Any
+VectorInput: TypeAlias = object
 """Token vectors in any form that `latewood.to_ragged` takes: arrays, tensors, lists of them, Arrow, `Ragged`."""
 
-Metadata: TypeAlias = Mapping[str, Any]
-Filter: TypeAlias = Mapping[str, Any]
+Metadata: TypeAlias = Mapping[str, object]
+Filter: TypeAlias = Mapping[str, object]
 """Conditions on metadata (docs/filters.md)."""
 MissingRule: TypeAlias = Literal["error", "skip"]
 Gather: TypeAlias = Literal["exact", "flood", "postings"]

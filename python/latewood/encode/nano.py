@@ -4,6 +4,7 @@ from functools import cache
 from pathlib import Path
 
 from latewood.encode.onnx import OnnxEncoder
+from latewood.encode.windows import Long, long_of
 from latewood.errors import EncoderError
 
 NAME = "latewood/nano-en"
@@ -17,9 +18,20 @@ def has_nano() -> bool:
     return (_FOLDER / "model.onnx").is_file()
 
 
+def nano_en(*, long: Long = "windows") -> OnnxEncoder:
+    """Give the encoder inside the wheel, one for the whole process; its model is loaded with the first text.
+
+    Parameters
+    ----------
+    long : {"windows", "cut", "error"}
+        As for `OnnxEncoder`. There is one encoder for each, with a model of its own; where both are needed, the `long`
+        of single calls saves the second.
+    """
+    return _encoder(long_of(long))
+
+
 @cache
-def nano_en() -> OnnxEncoder:
-    """Give the encoder inside the wheel, one for the whole process; its model is loaded with the first text."""
+def _encoder(long: Long) -> OnnxEncoder:
     if not has_nano():
         message = (
             f"this installation does not carry the model {NAME!r}; install a wheel of latewood, "
@@ -28,4 +40,4 @@ def nano_en() -> OnnxEncoder:
         raise EncoderError(message)
     # Its activations have fixed scales, but padding could still round one differently: alone, a text has the same
     # vectors to the bit whatever comes with it.
-    return OnnxEncoder(_FOLDER, batch_tokens=1)
+    return OnnxEncoder(_FOLDER, batch_tokens=1, long=long)

@@ -4,7 +4,6 @@ import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
-from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -18,6 +17,7 @@ from latewood.encode.encoded import Encoded
 from latewood.encode.loading import loading
 from latewood.encode.onnx_folder import Expansion, Recipe, Side, read_folder
 from latewood.encode.onnx_modules import IdArray, ResolvedMask, Task
+from latewood.encode.windows import Long, Row, divide, long_of
 from latewood.errors import EncoderError, InvalidInputError, MissingDependencyError
 from latewood.forms.arrays import as_list
 from latewood.forms.values import count_of, optional, path_of, text_of, threads_of
@@ -40,6 +40,10 @@ class OnnxEncoder:
         a longer text goes alone; with 1, all do. Small batches stay in a processor's cache.
     graph : str, optional
         Name of the graph's file where there are several, such as a quantised one.
+    long : {"windows", "cut", "error"}
+        What becomes of a text with more tokens than the model takes, query or document. "windows" encodes it in
+        overlapping windows, and gives one vector for each token of the whole text; "cut" leaves out what is over, and
+        marks the text as truncated; "error" refuses it. A call's own `long` goes before this one (docs/long_texts.md).
 
     Raises
     ------
@@ -56,11 +60,13 @@ class OnnxEncoder:
         threads: int | None = None,
         batch_tokens: int = 512,
         graph: str | None = None,
+        long: Long = "windows",
     ) -> None:
         self._options: dict[str, Any] = {
             "threads": threads_of(threads),
             "batch_tokens": count_of(batch_tokens, "batch_tokens"),
             "graph": optional(path_of, graph, "graph"),
+            "long": long_of(long),
         }
         self._recipe = read_folder(Path(path_of(folder, "folder")), self._options["graph"])
         _check_installed()
@@ -81,7 +87,7 @@ class OnnxEncoder:
         """Dimensions of a token vector."""
         if self._recipe.dim is not None:
             return self._recipe.dim
-        return int(self._encode(["dimensions"], "document")[0].shape[1])
+        return int(self._encode(["dimensions"], "document", "cut")[0].shape[1])
 
     @property
     def prompts(self) -> dict[str, str]:
@@ -93,27 +99,41 @@ class OnnxEncoder:
         """The modules that text passes through, with the settings that shape its vectors."""
         return self._recipe.pooling
 
-    def encode_query(self, inputs: list[str], /) -> Encoded:
-        """Token vectors of each query, `[tokens, dim]` float32 arrays in the order of the texts."""
-        return self._encode(inputs, "query")
+    def encode_query(self, inputs: list[str], /, *, long: Long | None = None) -> Encoded:
+        """Token vectors of each query, `[tokens, dim]` float32 arrays in the order of the texts.
 
-    def encode_document(self, inputs: list[str], /) -> Encoded:
-        """Token vectors of each document; its `truncated` tells which texts were too long and were cut."""
-        return self._encode(inputs, "document")
+        Raises
+        ------
+        TextTooLongError
+            A text has more tokens than the model takes, and `long` is "error".
+        """
+        return self._encode(inputs, "query", long)
+
+    def encode_document(self, inputs: list[str], /, *, long: Long | None = None) -> Encoded:
+        """Token vectors of each document, as for queries; `truncated` of the result tells which texts were cut."""
+        return self._encode(inputs, "document", long)
 
     def query_tokens(self, text: str) -> list[str]:
         """Tokens that the query's vectors stand for."""
-        return self._model.labels(_checked([text])[0], "query")
+        return self._model.labels(_checked([text])[0], "query", self._options["long"])
 
     def document_tokens(self, text: str) -> list[str]:
         """Tokens that the document's vectors stand for."""
-        return self._model.labels(_checked([text])[0], "document")
+        return self._model.labels(_checked([text])[0], "document", self._options["long"])
 
-    def _encode(self, inputs: Sequence[str], task: Task) -> Encoded:
+    def document_spans(self, text: str) -> list[tuple[int, int]]:
+        """Give, for each of the document's vectors, the characters of the text that it stands for, `text[first:last]`.
+
+        (0, 0) where there are none: special tokens, and those of a prompt.
+        """
+        return self._model.spans(_checked([text])[0], "document", self._options["long"])
+
+    def _encode(self, inputs: Sequence[str], task: Task, long: Long | None) -> Encoded:
+        long = self._options["long"] if long is None else long_of(long)
         texts = _checked(inputs)
         if not texts:
             return Encoded([], [])
-        encoded = self._model.run(texts, task)
+        encoded = self._model.run(texts, task, long)
         dim = encoded[0].shape[1]
         if self._recipe.dim is not None and dim != self._recipe.dim:
             message = f"{self._recipe.graph} gives {dim} dimensions, and its folder says {self._recipe.dim}"
@@ -157,15 +177,6 @@ def _checked(inputs: Sequence[str]) -> list[str]:
     return [text_of(text, f"the text at position {position}") for position, text in enumerate(texts)]
 
 
-@dataclass(frozen=True, slots=True)
-class _Tokens:
-    """A text as the graph takes it, before it is filled up to the width of a batch."""
-
-    ids: IdArray
-    types: IdArray
-    truncated: bool
-
-
 class _Model:
     """Graph and tokenizer, loaded."""
 
@@ -175,7 +186,6 @@ class _Model:
         self._threads = threads
         self._batch_tokens = batch_tokens
         self._tokenizer = _load_tokenizer(recipe.tokenizer)
-        self._special_count = int(self._tokenizer.num_special_tokens_to_add(is_pair=False))
         self._session = _load_session(recipe.graph)
         self._inputs = [entry.name for entry in self._session.get_inputs()]
         if unknown := [name for name in self._inputs if name not in _INPUTS]:
@@ -190,8 +200,8 @@ class _Model:
         self._masks: list[ResolvedMask] = [mask.resolved(self._tokenizer, special.unknown) for mask in recipe.masks]
         self._expansion_id = self._find_expansion_id(recipe.sides["query"].expansion)
 
-    def run(self, texts: list[str], task: Task) -> Encoded:
-        rows = self._prepare(texts, task)
+    def run(self, texts: list[str], task: Task, long: Long) -> Encoded:
+        rows, truncated = self._prepare(texts, task, long)
         batches = list(self._batches(rows, task))
 
         def vectors_of(batch: list[int]) -> list[FloatArray]:
@@ -204,59 +214,80 @@ class _Model:
             for batch, part in zip(batches, parts, strict=True):
                 for position, one in zip(batch, part, strict=True):
                     vectors[position] = one
-        return Encoded(vectors, [row.truncated for row in rows])
+        of_texts: list[list[FloatArray]] = [[] for _ in texts]
+        for row, one in zip(rows, vectors, strict=True):
+            of_texts[row.text].append(one)
+        return Encoded((one[0] if len(one) == 1 else np.concatenate(one) for one in of_texts), truncated)
 
-    def _batches(self, rows: list[_Tokens], task: Task) -> Iterator[list[int]]:
-        """Positions of texts of like length, the longest first, so that no long one is left over at the end."""
-        expansion = self._recipe.sides[task].expansion
-        floor = 1 if expansion is None else expansion.length
+    def _batches(self, rows: list[Row], task: Task) -> Iterator[list[int]]:
+        """Positions of rows of like length, the longest first, so that no long one is left over at the end."""
+        widths = [(max(1, len(row.ids), self._floor(row, task)), len(row.ids)) for row in rows]
         batch: list[int] = []
-        width = 0
-        for position in sorted(range(len(rows)), key=lambda position: -len(rows[position].ids)):
-            if batch and (len(batch) + 1) * width > self._batch_tokens:
+        for position in sorted(range(len(rows)), key=widths.__getitem__, reverse=True):
+            if batch and (len(batch) + 1) * widths[batch[0]][0] > self._batch_tokens:
                 yield batch
                 batch = []
-            if not batch:
-                width = max(floor, len(rows[position].ids))
             batch.append(position)
         yield batch
 
-    def labels(self, text: str, task: Task) -> list[str]:
+    def labels(self, text: str, task: Task, long: Long) -> list[str]:
         """Names of the tokens that have a vector."""
-        ids, _, _, counted = self._fill(self._prepare([text], task), task)
-        return [str(self._tokenizer.id_to_token(int(token))) for token in ids[0][counted[0]]]
+        rows, _ = self._prepare([text], task, long)
+        ids, _, _, counted = self._fill(rows, task)
+        return [str(self._tokenizer.id_to_token(int(token))) for token in ids[counted]]
 
-    def _prepare(self, texts: list[str], task: Task) -> list[_Tokens]:
+    def spans(self, text: str, task: Task, long: Long) -> list[tuple[int, int]]:
+        """Characters of the tokens that have a vector."""
+        prompt = self._recipe.sides[task].prompt
+        rows, _ = self._prepare([text], task, long)
+        *_, counted = self._fill(rows, task)
+        characters = self._tokenizer.encode(prompt + text).offsets
+        spans = []
+        for row, marks in zip(rows, counted, strict=True):
+            # Tokens that a query is expanded with stand for none.
+            own = [characters[token] for token in row.tokens] + [(0, 0)] * (len(marks) - len(row.ids))
+            spans += [span for span, mark in zip(own, marks, strict=True) if mark]
+        return [(max(first - len(prompt), 0), max(last - len(prompt), 0)) for first, last in spans]
+
+    def _prepare(self, texts: list[str], task: Task, long: Long) -> tuple[list[Row], list[bool]]:
+        """Rows for the graph, those of one text in its order, and which texts were cut."""
         side: Side = self._recipe.sides[task]
-        encodings = self._tokenizer.encode_batch_fast([side.prompt + text for text in texts], add_special_tokens=False)
-        # Cutting before the special tokens are put around is what keeps them, and one tokenizer serves both limits.
-        room = None if side.length is None else max(side.length - self._special_count, 0)
-        direction = "left" if self._recipe.special.cut_left else "right"
-        rows = []
-        for encoding in encodings:
-            cut = room is not None and len(encoding) > room
-            if cut:
-                encoding.truncate(room, direction=direction)
-            whole = self._tokenizer.post_process(encoding)
-            rows.append(_Tokens(np.array(whole.ids, np.int64), np.array(whole.type_ids, np.int64), cut))
-        return rows
+        prompted = [side.prompt + text for text in texts]
+        options: dict[str, Any] = {"prompt": side.prompt, "cut_left": self._recipe.special.cut_left}
+        rows: list[Row] = []
+        truncated = []
+        for position, encoding in enumerate(self._tokenizer.encode_batch_fast(prompted)):
+            too_long = side.length is not None and len(encoding) > side.length
+            if too_long and long == "windows":
+                encoding = self._tokenizer.encode(prompted[position])
+            rows += divide(position, encoding, side.length, long, **options)
+            truncated.append(too_long and long == "cut")
+        return rows, truncated
 
-    def _fill(self, rows: list[_Tokens], task: Task) -> tuple[IdArray, IdArray, IdArray, BoolArray]:
-        """Ids, attention and types, `[texts, width]`, and which tokens are scored."""
+    def _floor(self, row: Row, task: Task) -> int:
+        """Tokens to which a row is expanded. A window of a text is not: the text fills the width more than once."""
+        expansion = self._recipe.sides[task].expansion
+        return expansion.length if expansion is not None and row.whole else 0
+
+    def _fill(self, rows: list[Row], task: Task) -> tuple[IdArray, IdArray, IdArray, BoolArray]:
+        """Ids, attention and types, `[rows, width]`, and which tokens are scored."""
         expansion = self._recipe.sides[task].expansion
         lengths = np.array([len(row.ids) for row in rows])
+        floors = np.array([self._floor(row, task) for row in rows])
         # A graph may not like a width of 0, which texts without any token would have.
-        width = max(1, int(lengths.max()), expansion.length if expansion is not None else 0)
+        width = max(1, int(lengths.max()), int(floors.max()))
         ids = np.full((len(rows), width), self._pad, dtype=np.int64)
         types = np.zeros((len(rows), width), dtype=np.int64)
-        for row, filled, kinds in zip(rows, ids, types, strict=True):
-            filled[: len(row.ids)] = row.ids
-            kinds[: len(row.ids)] = row.types
+        counted = np.zeros((len(rows), width), dtype=np.bool_)
+        for position, row in enumerate(rows):
+            ids[position, : len(row.ids)] = row.ids
+            types[position, : len(row.ids)] = row.types
+            counted[position, row.first : row.last] = True
         columns = np.arange(width)
-        counted: BoolArray = columns < lengths[:, None]
-        attention = counted.astype(np.int64)
+        attended = columns < lengths[:, None]
+        attention = attended.astype(np.int64)
         if expansion is not None:
-            added = ~counted & (columns < expansion.length)
+            added = ~attended & (columns < floors[:, None])
             ids[added] = self._expansion_id
             if expansion.attend:
                 attention[added] = 1
@@ -267,7 +298,7 @@ class _Model:
             counted = mask(counted, ids, task)
         return ids, attention, types, counted
 
-    def _run_batch(self, rows: list[_Tokens], task: Task) -> list[FloatArray]:
+    def _run_batch(self, rows: list[Row], task: Task) -> list[FloatArray]:
         ids, attention, types, counted = self._fill(rows, task)
         given = {"input_ids": ids, "attention_mask": attention, "token_type_ids": types}
         feed = {name: given[name].astype(self._types[name], copy=False) for name in self._inputs}

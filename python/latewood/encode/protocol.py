@@ -1,21 +1,28 @@
 """The encoder protocol: two methods, text in and ragged token vectors out."""
 
+import inspect
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Literal, NamedTuple, Protocol, TypeAlias, get_args, runtime_checkable
 
 import numpy as np
 
-from latewood.common.types import IdSequence
+from latewood.common.types import IdSequence, OffsetArray
 from latewood.encode.nano import NAME, nano_en
 from latewood.encode.onnx import OnnxEncoder
 from latewood.encode.onnx_folder import is_onnx_folder
+from latewood.encode.onnx_modules import Task
 from latewood.encode.sentence_transformers import SentenceTransformersEncoder, is_multi_vector_encoder
-from latewood.errors import EncoderError, InvalidInputError
+from latewood.encode.windows import Long, long_of
+from latewood.errors import EncoderError, InvalidInputError, TextTooLongError
 from latewood.forms.ids import normalise_ids, one_id
 from latewood.forms.ragged import Ragged, listed, to_ragged
-from latewood.forms.values import count_of, flag_of, optional, path_of, text_of
+from latewood.forms.values import choice_of, count_of, optional, path_of, shown, text_of
+
+OnEmpty: TypeAlias = Literal["keep", "skip", "error"]
 
 
 @runtime_checkable
@@ -25,7 +32,8 @@ class Encoder(Protocol):
     Both methods take a list of texts and give, for each, a `[tokens, dim]` float array or tensor. The attributes
     `name`, `revision`, `dim`, `prompts` and `pooling` are read for the fingerprint where they exist, and two further
     methods, `query_tokens(text)` and `document_tokens(text)`, label explanations. An encoder that answers with an
-    `Encoded` tells which texts it had to cut, and the index counts them.
+    `Encoded` tells which texts it had to cut, and the index counts them. One whose methods have a parameter
+    `long=None` is handed what becomes of long texts, where a call says so.
     """
 
     def encode_query(self, inputs: list[str], /) -> Any:
@@ -57,9 +65,32 @@ def as_encoder(encoder: Any) -> Encoder:
     raise EncoderError(message)
 
 
-def encode_queries(encoder: Encoder, texts: Sequence[str], *, dim: int | None = None) -> Ragged:
-    """Encode query texts; every query must come out with at least one token."""
-    return _encode("encode_query", encoder, texts, dim, "query", None, allow_empty=False)[0]
+class EncodedTexts(NamedTuple):
+    """What came of a list of texts.
+
+    Attributes
+    ----------
+    vectors : Ragged
+        One item for each of `positions`.
+    positions : int64 array
+        Which of the texts are among the vectors: all of them, unless empty ones are skipped.
+    empty : int64 array
+        Which of the texts have no vectors, kept or skipped.
+    truncated : list of bool, or None
+        Whether the encoder cut each of `positions`; None if it does not say.
+    """
+
+    vectors: Ragged
+    positions: OffsetArray
+    empty: OffsetArray
+    truncated: list[bool] | None
+
+
+def encode_queries(
+    encoder: Encoder, texts: Sequence[str], *, dim: int | None = None, long: Long | None = None
+) -> Ragged:
+    """Encode query texts; every query must come out with at least one token. Otherwise as `encode_texts`."""
+    return _encode("query", encoder, texts, dim=dim, names=None, long=long, on_empty="error").vectors
 
 
 def encode_documents(
@@ -68,21 +99,23 @@ def encode_documents(
     *,
     dim: int | None = None,
     names: IdSequence | None = None,
-    allow_empty: bool = False,
+    long: Long | None = None,
+    on_empty: OnEmpty = "keep",
 ) -> Ragged:
-    """Encode document texts; parameters and errors as for `encode_and_mark`."""
-    return encode_and_mark(encoder, texts, dim=dim, names=names, allow_empty=allow_empty)[0]
+    """Encode document texts; parameters and errors as for `encode_texts`."""
+    return encode_texts(encoder, texts, dim=dim, names=names, long=long, on_empty=on_empty).vectors
 
 
-def encode_and_mark(
+def encode_texts(
     encoder: Encoder,
     texts: Sequence[str],
     *,
     dim: int | None = None,
     names: IdSequence | None = None,
-    allow_empty: bool = False,
-) -> tuple[Ragged, list[bool] | None]:
-    """Encode document texts, and tell which of them the encoder cut.
+    long: Long | None = None,
+    on_empty: OnEmpty = "keep",
+) -> EncodedTexts:
+    """Encode document texts, and tell which of them are empty and which the encoder cut.
 
     Parameters
     ----------
@@ -92,28 +125,28 @@ def encode_and_mark(
         Dimensions that the vectors must have.
     names : sequence, optional
         Ids of the documents, for messages.
-    allow_empty : bool
-        Whether a text may be empty: it then has no vectors, and the encoder does not see it.
-
-    Returns
-    -------
-    vectors : Ragged
-        One item for each text.
-    truncated : list of bool, or None
-        Whether each text was longer than the encoder takes; None if the encoder does not say.
+    long : {"windows", "cut", "error"}, optional
+        What becomes of a text with more tokens than the encoder takes (docs/long_texts.md); by default what the encoder
+        is set to.
+    on_empty : {"keep", "skip", "error"}
+        What becomes of an empty text, or one of nothing but white space; the encoder does not see it. "keep" makes an
+        item without vectors of it, "skip" leaves it out, "error" refuses it. The same goes for a text without a single
+        token that the encoder scores.
 
     Raises
     ------
     InvalidInputError
-        A text that is no str, or is empty and may not be.
+        A text that is no str; an empty one, if they are an error; or `long` for an encoder that has no such parameter.
+    TextTooLongError
+        A text with too many tokens, if those are an error.
     EncoderError
         The encoder gave vectors for more or fewer texts.
     """
-    return _encode("encode_document", encoder, texts, dim, "document", names, allow_empty=allow_empty)
+    return _encode("document", encoder, texts, dim=dim, names=names, long=long, on_empty=on_empty)
 
 
-def checked_texts(texts: Any, kind: str, names: IdSequence | None = None, *, allow_empty: bool = False) -> list[str]:
-    """Check that `texts` is a collection of str that UTF-8 can write, none of them empty unless that is allowed."""
+def checked_texts(texts: Any, kind: str, names: IdSequence | None = None, *, on_empty: OnEmpty = "error") -> list[str]:
+    """Check that `texts` is a collection of str that UTF-8 can write, and none of them empty if that is an error."""
     given = listed(texts, f"the {kind} texts")
     if not isinstance(given, (list, tuple)):
         message = f"the {kind} texts are one {type(given).__name__}; pass a list of str"
@@ -122,48 +155,84 @@ def checked_texts(texts: Any, kind: str, names: IdSequence | None = None, *, all
         message = f"{len(names)} ids for {len(given)} {kind} texts; give one for each"
         raise InvalidInputError(message)
     for position, text in enumerate(given):
-        text_of(text, f"the text of {kind} {_name(position, names)}")
-        if not allow_empty and not text.strip():
+        text_of(text, _what(kind, position, names))
+        if on_empty == "error" and not text.strip():
             remedy = (
-                "leave it out, or pass allow_empty=True" if kind == "document" else "there is nothing to search for"
+                "leave it out, or pass on_empty='keep' or 'skip'"
+                if kind == "document"
+                else "there is nothing to search for"
             )
-            message = f"the text of {kind} {_name(position, names)} is empty; {remedy}"
+            message = f"{_what(kind, position, names)} is empty; {remedy}"
             raise InvalidInputError(message)
     return list(given)
 
 
+def on_empty_of(value: Any) -> OnEmpty:
+    """Check that `value` says what becomes of empty texts."""
+    choice_of(value, "on_empty", get_args(OnEmpty))
+    return value  # type: ignore[no-any-return]
+
+
 def _encode(
-    method: str,
+    kind: Task,
     encoder: Any,
     texts: Sequence[str],
-    dim: int | None,
-    kind: str,
-    names: IdSequence | None,
     *,
-    allow_empty: bool,
-) -> tuple[Ragged, list[bool] | None]:
+    dim: int | None,
+    names: IdSequence | None,
+    long: Long | None,
+    on_empty: OnEmpty,
+) -> EncodedTexts:
     encoder = as_encoder(encoder)
     optional(count_of, dim, "dim")
     names = optional(normalise_ids, names, "names")
-    texts = checked_texts(texts, kind, names, allow_empty=flag_of(allow_empty, "allow_empty"))
-    kept = [position for position, text in enumerate(texts) if text.strip()]
-    vectors = getattr(encoder, method)([texts[position] for position in kept]) if kept else []
-    kept_names = None if names is None else [names[position] for position in kept]
-    ragged = to_ragged(vectors, dim=dim, kind=kind, names=kept_names, allow_empty=allow_empty)
-    if len(ragged) != len(kept):
-        message = f"{type(encoder).__name__} gave vectors for {len(ragged)} of {len(kept)} {kind} texts"
+    texts = checked_texts(texts, kind, names, on_empty=on_empty_of(on_empty))
+    encode = _method(encoder, kind, long)
+    filled = [position for position, text in enumerate(texts) if text.strip()]
+    try:
+        vectors = encode([texts[position] for position in filled]) if filled else []
+    except TextTooLongError as error:
+        position = filled[error.position]
+        raise TextTooLongError(error.tokens, error.limit, position, _what(kind, position, names)) from None
+    filled_names = None if names is None else [names[position] for position in filled]
+    ragged = to_ragged(vectors, dim=dim, kind=kind, names=filled_names, allow_empty=on_empty != "error")
+    if len(ragged) != len(filled):
+        message = f"{type(encoder).__name__} gave vectors for {len(ragged)} of {len(filled)} {kind} texts"
         raise EncoderError(message)
-    lengths = np.zeros(len(texts) + 1, dtype=np.int64)
-    lengths[1:][kept] = ragged.lengths
+    lengths = np.zeros(len(texts), dtype=np.int64)
+    lengths[filled] = ragged.lengths
     truncated = np.zeros(len(texts), dtype=np.bool_)
     marks = getattr(vectors, "truncated", None)
     if marks is not None:
-        if len(marks) != len(kept):
-            message = f"{type(encoder).__name__} marked {len(marks)} of {len(kept)} {kind} texts as cut or whole"
+        if len(marks) != len(filled):
+            message = f"{type(encoder).__name__} marked {len(marks)} of {len(filled)} {kind} texts as cut or whole"
             raise EncoderError(message)
-        truncated[kept] = marks
-    return Ragged(ragged.values, np.cumsum(lengths)), None if marks is None else truncated.tolist()
+        truncated[filled] = marks
+    empty = np.flatnonzero(lengths == 0)
+    positions = np.flatnonzero(lengths) if on_empty == "skip" else np.arange(len(texts))
+    offsets = np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(lengths[positions])])
+    kept_marks = None if marks is None else truncated[positions].tolist()
+    return EncodedTexts(Ragged(ragged.values, offsets), positions, empty, kept_marks)
 
 
-def _name(position: int, names: IdSequence | None) -> str:
-    return f"at position {position}" if names is None else repr(one_id(names[position]))
+def _method(encoder: Any, kind: Task, long: Long | None) -> Callable[[list[str]], Any]:
+    """Give the encoder's method, with `long` where it is given."""
+    method: Callable[..., Any] = getattr(encoder, f"encode_{kind}")
+    if long is None:
+        return method
+    parameters: Collection[str] = ()
+    # A method that is not written in Python need not say.
+    with suppress(TypeError, ValueError):
+        parameters = inspect.signature(method).parameters
+    if "long" not in parameters:
+        message = (
+            f"{type(encoder).__name__}.encode_{kind} has no parameter long, so the encoder alone decides about long "
+            f"texts: leave out long={shown(long)}, or give the method a parameter long=None"
+        )
+        raise InvalidInputError(message)
+    return partial(method, long=long_of(long))
+
+
+def _what(kind: str, position: int, names: IdSequence | None) -> str:
+    name = f"at position {position}" if names is None else repr(one_id(names[position]))
+    return f"the text of {kind} {name}"

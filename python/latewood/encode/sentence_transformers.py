@@ -2,12 +2,19 @@
 
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
+
+import numpy as np
 
 from latewood.common.packages import import_optional
 from latewood.encode.encoded import Encoded
 from latewood.encode.loading import loading
-from latewood.errors import EncoderError
+from latewood.encode.onnx_modules import Task
+from latewood.encode.pipeline import Pipeline
+from latewood.encode.windows import Long, Row, divide, long_of
+from latewood.errors import EncoderError, LatewoodError
 from latewood.forms.arrays import as_list
 from latewood.forms.values import count_of, flag_of, optional, path_of, shown, text_of
 
@@ -33,6 +40,9 @@ class SentenceTransformersEncoder:
         Texts encoded together.
     show_progress : bool
         Whether encoding shows sentence-transformers' own bar.
+    long : {"windows", "cut", "error"}
+        As for `OnnxEncoder`. A model that pools its vectors pools those of all windows together. Where a text's tokens
+        cannot be told beforehand (pictures, chat templates, slow tokenizers), the model itself cuts, unmarked.
     **load_options
         Passed on to `MultiVectorEncoder` when a name is loaded.
     """
@@ -45,6 +55,7 @@ class SentenceTransformersEncoder:
         device: Any = None,
         batch_size: int = 32,
         show_progress: bool = False,
+        long: Long = "windows",
         **load_options: Any,
     ) -> None:
         if load_options.pop("trust_remote_code", False):
@@ -61,6 +72,7 @@ class SentenceTransformersEncoder:
         self._load_options = load_options
         self.batch_size = count_of(batch_size, "batch_size")
         self.show_progress = flag_of(show_progress, "show_progress")
+        self.long = long_of(long)
 
     @property
     def model(self) -> Any:
@@ -130,23 +142,38 @@ class SentenceTransformersEncoder:
             stages.append({"module": type(module).__name__, **settings})
         return stages
 
-    def encode_query(self, inputs: list[str], /) -> list[Any]:
-        """Token vectors of each query, `[tokens, dim]` arrays."""
-        return self._encode("encode_query", inputs)
+    def encode_query(self, inputs: list[str], /, *, long: Long | None = None, **options: Any) -> list[Any]:
+        """Token vectors of each query, `[tokens, dim]` arrays.
 
-    def encode_document(self, inputs: list[str], /) -> list[Any]:
-        """Token vectors of each document, `[tokens, dim]` arrays, and where it can be told, which texts were cut."""
-        vectors = self._encode("encode_document", inputs)
-        truncated = self._cut(inputs)
-        return vectors if truncated is None else Encoded(vectors, truncated)
+        Parameters
+        ----------
+        inputs : list of str
+        long : {"windows", "cut", "error"}, optional
+            Goes before the encoder's own.
+        **options
+            Of the model's own method: prompt_name, prompt, batch_size, show_progress_bar, device, pool, chunk_size.
+            Windows are encoded in this process on one device, whatever pool there is.
+
+        Raises
+        ------
+        TextTooLongError
+            A text has more tokens than the model takes, and `long` is "error".
+        EncoderError
+            Whatever the model raises; or `long` is "error", and a text's tokens cannot be told beforehand.
+        """
+        return self._encode("query", inputs, long, options)
+
+    def encode_document(self, inputs: list[str], /, *, long: Long | None = None, **options: Any) -> list[Any]:
+        """Token vectors of each document, as for queries; where it can be told, `truncated` marks what was cut."""
+        return self._encode("document", inputs, long, options)
 
     def query_tokens(self, text: str) -> list[str]:
         """Tokens that the query's vectors stand for."""
-        return self._tokens("encode_query", text)
+        return self._tokens("query", text)
 
     def document_tokens(self, text: str) -> list[str]:
         """Tokens that the document's vectors stand for."""
-        return self._tokens("encode_document", text)
+        return self._tokens("document", text)
 
     def _from_config(self, attribute: str) -> str | None:
         """Read what transformers noted when it loaded the backbone."""
@@ -160,40 +187,62 @@ class SentenceTransformersEncoder:
     def run(self, method: str, inputs: Any, **options: Any) -> Any:
         """Call one of the model's methods; what it raises becomes an `EncoderError`."""
         encode = getattr(self.model, method)
-        try:
+        with self._reported(options):
             return encode(inputs, **options)
+
+    @contextmanager
+    def _reported(self, options: Any) -> Iterator[None]:
+        try:
+            yield
+        except LatewoodError:
+            raise
         except Exception as error:  # whatever the library, torch or a model's own code raises
             message = f"{self!r} could not encode with {options}: {type(error).__name__}: {error}"
             raise EncoderError(message) from error
 
-    def _encode(self, method: str, inputs: list[str]) -> list[Any]:
+    def _encode(self, task: Task, inputs: list[str], long: Long | None, options: dict[str, Any]) -> list[Any]:
+        long = self.long if long is None else long_of(long)
         items = as_list(inputs, "the texts")
         if not items:
             return []
-        options: dict[str, Any] = {"batch_size": self.batch_size, "show_progress_bar": self.show_progress}
-        return list(self.run(method, items, **options, convert_to_numpy=True))
+        options = {"batch_size": self.batch_size, "show_progress_bar": self.show_progress, **options}
+        pipeline = Pipeline(self.model, task, options.get("prompt"), options.get("prompt_name"))
+        with self._reported(options):
+            encodings = pipeline.tokenized(items)
+        if encodings is None:
+            if long == "error":
+                message = f"{self!r} cannot tell beforehand which texts are too long for it; leave out long='error'"
+                raise EncoderError(message)
+            return list(self.run(f"encode_{task}", items, **options, convert_to_numpy=True))
+        too_long = [pipeline.takes_less_than(encoding) for encoding in encodings]
+        vectors: list[Any] = [None] * len(items)
+        rows: list[Row] = []
+        whole: list[int] = []
+        for position, encoding in enumerate(encodings):
+            if too_long[position] and long != "cut":
+                rows += divide(position, encoding, pipeline.limit, long, prompt=pipeline.prompt)
+            else:
+                whole.append(position)
+        if whole:
+            texts = [items[position] for position in whole]
+            encoded = self.run(f"encode_{task}", texts, **options, convert_to_numpy=True)
+            for position, one in zip(whole, encoded, strict=True):
+                vectors[position] = one
+        with self._reported(options):
+            for position, one in pipeline.encode(rows, options["batch_size"], options.get("device")):
+                vectors[position] = one
+        return Encoded(vectors, [mark and long == "cut" for mark in too_long])
 
-    def _cut(self, inputs: list[Any]) -> list[bool] | None:
-        """Whether each document has more tokens than the model takes; None if that is not to be told beforehand."""
-        backbone: Any = self.model[0]
-        tokenizer: Any = getattr(self.model, "tokenizer", None)
-        limit = getattr(backbone, "document_length", None) or getattr(backbone, "max_seq_length", None)
-        # Chat templates and pictures are laid out by a processor, whose tokens are not those of the text alone.
-        chat = "message" in getattr(backbone, "modality_config", ())
-        if chat or not limit or not all(isinstance(text, str) for text in inputs):
-            return None
-        if not getattr(tokenizer, "is_fast", False):
-            return None
-        prompt = self.prompts.get("document", "")
-        # No token is shorter than a byte, and no character longer than four: short texts need no count.
-        counted = [4 * (len(prompt) + len(text) + 2) > limit for text in inputs]
-        texts = [prompt + text for text, long in zip(inputs, counted, strict=True) if long]
-        rows = tokenizer(texts, truncation=False, verbose=False)["input_ids"] if texts else []
-        lengths = iter([len(row) for row in rows])
-        return [long and next(lengths) > limit for long in counted]
-
-    def _tokens(self, method: str, text: str) -> list[str]:
-        features = self.run(method, [text_of(text, "the text")], output_value=None, show_progress_bar=False)[0]
+    def _tokens(self, task: Task, text: str) -> list[str]:
+        texts = [text_of(text, "the text")]
+        pipeline = Pipeline(self.model, task)
+        with self._reported({}):
+            encodings = pipeline.tokenized(texts)
+            if self.long == "windows" and encodings is not None and pipeline.takes_less_than(encodings[0]):
+                rows = divide(0, encodings[0], pipeline.limit, self.long, prompt=pipeline.prompt)
+                positions = np.concatenate([part for part, _ in pipeline.run(rows, self.batch_size)])
+                return [encodings[0].tokens[position] for position in positions]
+        features = self.run(f"encode_{task}", texts, output_value=None, show_progress_bar=False)[0]
         counted = features["attention_mask"].bool()
         return [str(token) for token in self.model.tokenizer.convert_ids_to_tokens(features["input_ids"][counted])]
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from latewood.common.packages import import_optional
 from latewood.encode.sentence_transformers import SentenceTransformersEncoder
+from latewood.encode.windows import Long, long_of
 from latewood.errors import EncoderError
 from latewood.forms.values import count_of, flag_of, optional, path_of, text_of
 
@@ -21,6 +22,7 @@ def token_outputs(
     skip_punctuation: bool = True,
     device: Any = None,
     batch_size: int = 32,
+    long: Long = "windows",
 ) -> SentenceTransformersEncoder:
     """Wrap a transformer's last hidden states, scaled to unit length, as a `MultiVectorEncoder`.
 
@@ -31,13 +33,15 @@ def token_outputs(
     name : str, optional
         What the index records as the encoder's name; by default the model's.
     document_length : int
-        Tokens after which a document is cut; the model must have as many positions.
+        Tokens of a document that the model takes at once; it must have as many positions.
     query_length : int, optional
         The same for queries; by default `document_length`.
     skip_punctuation : bool
         Whether punctuation in documents gets no vector.
     device : str or torch.device, optional
     batch_size : int
+    long : {"windows", "cut", "error"}
+        What becomes of longer texts, as for `SentenceTransformersEncoder`.
 
     Returns
     -------
@@ -57,6 +61,7 @@ def token_outputs(
     query_length = optional(count_of, query_length, "query_length") or document_length
     skip_punctuation = flag_of(skip_punctuation, "skip_punctuation")
     batch_size = count_of(batch_size, "batch_size")
+    long = long_of(long)
     package = import_optional("sentence_transformers", extra="encode", purpose="encoding text")
     modules = import_optional("sentence_transformers.base.modules", extra="encode", purpose="encoding text")
     masks = import_optional(
@@ -76,7 +81,7 @@ def token_outputs(
         message = f"the model {path!r} could not be loaded: {error}"
         raise EncoderError(message) from error
     model.latewood_name = name
-    return SentenceTransformersEncoder(model, batch_size=batch_size)
+    return SentenceTransformersEncoder(model, batch_size=batch_size, long=long)
 
 
 def minilm_token_outputs(**options: Any) -> SentenceTransformersEncoder:

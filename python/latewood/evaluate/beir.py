@@ -38,6 +38,10 @@ class Collection:
         """Title and text of each document, in the corpus' order: what is encoded."""
         return [f"{entry['title']} {entry['text']}".strip() for entry in self.corpus.values()]
 
+    def empty(self) -> list[str]:
+        """Ids of the documents that have neither title nor text."""
+        return [key for key, text in zip(self.corpus, self.texts(), strict=True) if not text]
+
 
 def load_beir(folder: str | os.PathLike[str], split: str = "test") -> Collection:
     """Load a BEIR folder.

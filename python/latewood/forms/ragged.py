@@ -16,7 +16,7 @@ from latewood.common.types import FloatArray, OffsetArray
 from latewood.errors import DimensionError, InvalidInputError
 from latewood.forms.arrays import as_array, as_list, booleans, floats, integers, is_tensor, laid_out
 from latewood.forms.arrow import from_arrow, is_arrow
-from latewood.forms.ids import one_id
+from latewood.forms.ids import normalise_ids, one_id
 from latewood.forms.values import count_of, flag_of, optional, shown, whole
 
 
@@ -127,6 +127,7 @@ def to_ragged(
     if offsets is not None and lengths is not None:
         message = "both offsets and lengths are given; pass one of them"
         raise InvalidInputError(message)
+    names = optional(normalise_ids, names, "names")
     naming = _Naming(kind, names)
     data = listed(data, naming.whole)
     if isinstance(data, Ragged):

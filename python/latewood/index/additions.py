@@ -1,18 +1,22 @@
 """Documents to add, in the forms that callers have → parts that the core takes one after the other."""
 
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import KW_ONLY, dataclass, field
 from itertools import islice
-from typing import Any
+from typing import Any, TypedDict
+
+import numpy as np
+from numpy.typing import NDArray
 
 from latewood.common.progress import chunks, progress_bar
 from latewood.common.types import Id, IdSequence, Metadata, VectorInput
-from latewood.encode.protocol import checked_texts, encode_and_mark
+from latewood.encode.protocol import OnEmpty, checked_texts, encode_texts, on_empty_of
+from latewood.encode.windows import Long, long_of
 from latewood.errors import DuplicateIdError, InvalidInputError
 from latewood.forms.ids import normalise_ids, one_id
 from latewood.forms.metadata import mapping_json
 from latewood.forms.ragged import Ragged, is_batch, listed, to_ragged
-from latewood.forms.values import flag_of, text_of, threads_of
+from latewood.forms.values import flag_of, optional, text_of, threads_of
 from latewood.index.encoding import Encoding
 
 ENCODE_CHUNK = 1024
@@ -20,6 +24,21 @@ ENCODE_CHUNK = 1024
 
 STREAM_VALUES, STREAM_DOCUMENTS = 2**22, 2**14
 """Components of token vectors (16 MiB), and documents, that are read from an iterator before they are handed on."""
+
+
+class AddKeywords(TypedDict, total=False):
+    """Keyword arguments of all calls that add documents, described at `Writer.add`."""
+
+    texts: Sequence[str | None] | None
+    vectors: VectorInput | None
+    metadata: Sequence[Metadata | None] | None
+    mask: Any
+    offsets: Any
+    lengths: Any
+    store_texts: bool
+    on_empty: OnEmpty
+    long: Long | None
+    threads: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,9 +50,20 @@ class Columns:
     metadata: list[str | None] | None
 
     def rows(self, rows: slice) -> "Columns":
-        """Give some of the documents."""
-        texts, metadata = self.texts, self.metadata
-        return Columns(self.ids[rows], texts and texts[rows], metadata and metadata[rows])
+        """Give some of the documents that follow each other."""
+        return Columns(self.ids[rows], self.texts and self.texts[rows], self.metadata and self.metadata[rows])
+
+    def chosen(self, rows: NDArray[np.intp], *, with_texts: bool) -> "Columns":
+        """Give some of the documents, with their texts or without."""
+        texts = self.texts if with_texts else None
+        if len(rows) == len(self.ids):
+            return Columns(self.ids, texts, self.metadata)
+        positions = rows.tolist()
+        return Columns(
+            self.ids[rows] if isinstance(self.ids, np.ndarray) else normalise_ids([self.ids[row] for row in positions]),
+            texts and [texts[row] for row in positions],
+            self.metadata and [self.metadata[row] for row in positions],
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,29 +72,34 @@ class Part:
 
     columns: Columns
     vectors: Ragged
+    empty: int
+    """Documents without a token that were among them, kept or skipped."""
     truncated: list[bool] | None = None
 
 
-@dataclass(kw_only=True, slots=True)
+@dataclass(slots=True)
 class Additions:
     """The arguments of `Writer.add`."""
 
     ids: Iterable[Id]
-    texts: Iterable[str | None] | None
-    vectors: VectorInput | None
-    metadata: Iterable[Metadata | None] | None
-    mask: Any
-    offsets: Any
-    lengths: Any
-    store_texts: bool
-    allow_empty: bool
-    threads: int | None
+    _: KW_ONLY
+    texts: Iterable[str | None] | None = None
+    vectors: VectorInput | None = None
+    metadata: Iterable[Metadata | None] | None = None
+    mask: Any = None
+    offsets: Any = None
+    lengths: Any = None
+    store_texts: bool = True
+    on_empty: OnEmpty = "keep"
+    long: Long | None = None
+    threads: int | None = None
     _seen: set[Any] = field(default_factory=set, init=False)
 
     def __post_init__(self) -> None:
         """Check what can be checked before any document is looked at."""
         self.store_texts = flag_of(self.store_texts, "store_texts")
-        self.allow_empty = flag_of(self.allow_empty, "allow_empty")
+        self.on_empty = on_empty_of(self.on_empty)
+        self.long = optional(long_of, self.long, "long")
         self.threads = threads_of(self.threads)
         if any(part is not None for part in (self.mask, self.offsets, self.lengths)):
             if self.vectors is None:
@@ -96,16 +131,9 @@ class Additions:
         if self.vectors is None:
             yield from self._encoded(columns, encoding, refuse_known, show_progress)
             return
-        vectors = to_ragged(
-            self.vectors,
-            mask=self.mask,
-            offsets=self.offsets,
-            lengths=self.lengths,
-            dim=encoding.dim,
-            names=columns.ids,
-            allow_empty=self.allow_empty,
+        yield self._of_vectors(
+            columns, self.vectors, encoding.dim, mask=self.mask, offsets=self.offsets, lengths=self.lengths
         )
-        yield self._part(columns, vectors)
 
     def _encoded(
         self,
@@ -115,15 +143,16 @@ class Additions:
         show_progress: bool | None,
     ) -> Iterator[Part]:
         encoder = encoding.require("adding texts")
-        texts = checked_texts(columns.texts, "document", columns.ids, allow_empty=self.allow_empty)
+        texts = checked_texts(columns.texts, "document", columns.ids, on_empty=self.on_empty)
         refuse_known(columns.ids)
         with progress_bar(len(texts), "encoding", show_progress=show_progress) as bar:
             for rows in chunks(len(texts), ENCODE_CHUNK):
                 own = columns.rows(rows)
-                vectors, truncated = encode_and_mark(
-                    encoder, texts[rows], dim=encoding.dim, names=own.ids, allow_empty=self.allow_empty
+                encoded = encode_texts(
+                    encoder, texts[rows], dim=encoding.dim, names=own.ids, long=self.long, on_empty=self.on_empty
                 )
-                yield self._part(own, vectors, truncated)
+                kept = own.chosen(encoded.positions, with_texts=self.store_texts)
+                yield Part(kept, encoded.vectors, len(encoded.empty), encoded.truncated)
                 bar.update(len(own.ids))
 
     def _streamed(self, vectors: Iterator[Any], dim: int, show_progress: bool | None) -> Iterator[Part]:
@@ -137,16 +166,22 @@ class Additions:
             for group in _groups(vectors, dim):
                 count = len(group)
                 own = self._columns(**{what: list(islice(column, count)) for what, column in columns.items()})
-                yield self._part(own, to_ragged(group, dim=dim, names=own.ids, allow_empty=self.allow_empty))
+                yield self._of_vectors(own, group, dim)
                 bar.update(count)
         for what, column in columns.items():
             if next(column, columns) is not columns:
                 message = f"there are more {what} than documents in the iterator of vectors; give one for each"
                 raise InvalidInputError(message)
 
-    def _part(self, columns: Columns, vectors: Ragged, truncated: list[bool] | None = None) -> Part:
-        kept = columns if self.store_texts else Columns(columns.ids, None, columns.metadata)
-        return Part(kept, vectors, truncated)
+    def _of_vectors(self, columns: Columns, vectors: Any, dim: int, **layout: Any) -> Part:
+        ragged = to_ragged(vectors, dim=dim, names=columns.ids, allow_empty=self.on_empty != "error", **layout)
+        filled = np.flatnonzero(ragged.lengths)
+        empty = len(ragged) - len(filled)
+        if self.on_empty == "skip" and empty:
+            ragged = Ragged(ragged.values, np.concatenate([ragged.offsets[:1], ragged.offsets[1:][filled]]))
+        else:
+            filled = np.arange(len(columns.ids))
+        return Part(columns.chosen(filled, with_texts=self.store_texts), ragged, empty)
 
     def _columns(self, ids: Any, texts: Any = None, metadata: Any = None) -> Columns:
         keys = normalise_ids(listed(ids, "ids"))

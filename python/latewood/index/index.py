@@ -27,6 +27,7 @@ from latewood.forms.ids import normalise_ids, one_id
 from latewood.forms.metadata import filter_json
 from latewood.forms.ragged import Ragged
 from latewood.forms.values import choice_of, count_of, flag_of, optional, path_of, shown, threads_of, whole
+from latewood.index.additions import Additions, AddKeywords
 from latewood.index.encoding import Encoding
 from latewood.index.explanation import Explanation
 from latewood.index.feedback import NOTHING
@@ -35,7 +36,7 @@ from latewood.index.interrupts import interrupt_later
 from latewood.index.options import RerankKeywords, RerankOptions, SearchKeywords, SearchOptions
 from latewood.index.queries import Queries, many_queries, one_query
 from latewood.index.results import Document, Hits, SearchArrays
-from latewood.index.writer import AddKeywords, Writer
+from latewood.index.writer import Writer
 
 _BITS = (1, 2, 4, 8)
 
@@ -451,6 +452,7 @@ class Index:
 
     def _search(self, queries: Queries, ids: Any, options: SearchOptions) -> Found:
         vectors = queries.vectors
+        options.check_count(len(vectors))
         results = self._core.search(vectors.values, vectors.offsets, queries.weights, ids, options.values())
         return Found(results, queries, self._encoding, options)
 
@@ -460,8 +462,8 @@ class Index:
     def rerank(
         self,
         query: str | VectorInput,
-        candidates: Any,
-        scores: Any = None,
+        candidates: object,
+        scores: object = None,
         *,
         k: int | None = None,
         weights: Any = None,
@@ -504,8 +506,8 @@ class Index:
     def rerank_batch(
         self,
         queries: Sequence[str] | VectorInput,
-        candidates: Any,
-        scores: Any = None,
+        candidates: object,
+        scores: object = None,
         *,
         offsets: Any = None,
         k: int | None = None,
@@ -540,8 +542,8 @@ class Index:
     def rerank_arrays(
         self,
         queries: Sequence[str] | VectorInput,
-        candidates: Any,
-        scores: Any = None,
+        candidates: object,
+        scores: object = None,
         *,
         offsets: Any = None,
         k: int | None = None,
@@ -558,7 +560,7 @@ class Index:
     def rerank_run(
         self,
         queries: Mapping[str, str | VectorInput],
-        run: Mapping[str, Any],
+        run: Mapping[str, object],
         *,
         k: int | None = None,
         with_documents: bool = True,
@@ -608,6 +610,7 @@ class Index:
             message = "alpha prunes by first-stage scores, and there are none; pass scores=, or leave alpha out"
             raise InvalidInputError(message)
         vectors = queries.vectors
+        options.check_count(len(vectors))
         results = self._core.rerank(
             vectors.values,
             vectors.offsets,
@@ -716,7 +719,7 @@ class Index:
         merge, show_progress = flag_of(merge, "merge"), optional(flag_of, show_progress, "show_progress")
         return Writer(self._core.writer(merge=merge), self._encoding, show_progress=show_progress)
 
-    @shows(Writer.add)
+    @shows(Additions)
     def add(
         self,
         ids: Iterable[Id],
@@ -732,7 +735,7 @@ class Index:
         with self.writer(merge=merge, show_progress=show_progress) as writer:
             writer.add(ids, **documents)
 
-    @shows(Writer.upsert)
+    @shows(Additions)
     def upsert(
         self,
         ids: Iterable[Id],

@@ -59,6 +59,8 @@ class RankingOptions:
     length_normalize: bool = False
     threads: int | None = None
 
+    needed: ClassVar[frozenset[str]] = frozenset({"offset", "length_normalize"})
+    """Options that are never None."""
     checks: ClassVar[dict[str, Check]] = {
         "filter": filters_json,
         "group_by": text_of,
@@ -72,8 +74,14 @@ class RankingOptions:
         """Check what was given."""
         for name, check in self.checks.items():
             value = getattr(self, name)
-            if value is not None:
+            if value is not None or name in self.needed:
                 object.__setattr__(self, name, check(value, name))
+
+    def check_count(self, queries: int) -> None:
+        """Refuse a list of filters that is not one for each query."""
+        if isinstance(self.filter, list) and len(self.filter) != queries:
+            message = f"{len(self.filter)} filters for {queries} queries; give one mapping for all, or one for each"
+            raise InvalidInputError(message)
 
     def values(self) -> dict[str, Any]:
         """Give the options as the core reads them: plain values by their names."""
@@ -132,6 +140,7 @@ class SearchOptions(RankingOptions):
     threshold: float | None = None
     feedback: Feedback | None = None
 
+    needed: ClassVar[frozenset[str]] = RankingOptions.needed | {"k"}
     checks: ClassVar[dict[str, Check]] = {
         **RankingOptions.checks,
         "k": count_of,
@@ -182,6 +191,7 @@ class RerankOptions(RankingOptions):
     beta: int | None = None
     missing: MissingRule = "error"
 
+    needed: ClassVar[frozenset[str]] = RankingOptions.needed | {"missing"}
     checks: ClassVar[dict[str, Check]] = {
         **RankingOptions.checks,
         "k": count_of,

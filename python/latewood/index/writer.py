@@ -4,35 +4,21 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypedDict, Unpack, get_args
+from typing import TYPE_CHECKING, Any, Self, Unpack, get_args
 
 from latewood.common.signatures import shows
-from latewood.common.types import Filter, Id, IdSequence, Metadata, MissingRule, VectorInput
+from latewood.common.types import Filter, Id, IdSequence, Metadata, MissingRule
 from latewood.errors import InvalidInputError, WriterError
 from latewood.forms.ids import normalise_ids
 from latewood.forms.metadata import filter_json, mapping_json
 from latewood.forms.ragged import listed
 from latewood.forms.values import choice_of, flag_of, shown
-from latewood.index.additions import Additions
+from latewood.index.additions import Additions, AddKeywords
 from latewood.index.interrupts import finished, interrupt_later
 
 if TYPE_CHECKING:
     from latewood import _core
     from latewood.index.encoding import Encoding
-
-
-class AddKeywords(TypedDict, total=False):
-    """Keyword arguments of all calls that add documents, described at `Writer.add`."""
-
-    texts: Sequence[str | None] | None
-    vectors: VectorInput | None
-    metadata: Sequence[Metadata | None] | None
-    mask: Any
-    offsets: Any
-    lengths: Any
-    store_texts: bool
-    allow_empty: bool
-    threads: int | None
 
 
 class Writer:
@@ -53,21 +39,11 @@ class Writer:
         self._show_progress = show_progress
         self._closed = False
         self._failed: BaseException | None = None
+        self.empty = 0
+        """Documents without a single token that were given to this writer, kept or skipped."""
 
-    def add(
-        self,
-        ids: Iterable[Id],
-        *,
-        texts: Sequence[str | None] | None = None,
-        vectors: VectorInput | None = None,
-        metadata: Sequence[Metadata | None] | None = None,
-        mask: Any = None,
-        offsets: Any = None,
-        lengths: Any = None,
-        store_texts: bool = True,
-        allow_empty: bool = False,
-        threads: int | None = None,
-    ) -> None:
+    @shows(Additions)
+    def add(self, ids: Iterable[Id], **documents: Unpack[AddKeywords]) -> None:
         """Add documents whose ids are new.
 
         Parameters
@@ -84,9 +60,13 @@ class Writer:
             What padded or flat `vectors` need.
         store_texts : bool
             False encodes the texts without keeping them.
-        allow_empty : bool
-            Accept documents without a single token, such as empty texts: no search finds them, and a rerank puts them
-            last with `-inf`.
+        on_empty : {"keep", "skip", "error"}
+            What becomes of documents without a single token, such as empty texts. "keep" adds them: no search finds
+            them, and a rerank puts them last with `-inf`. "skip" leaves them out; an upsert then leaves what was
+            there. The writer's `empty` counts both.
+        long : {"windows", "cut", "error"}, optional
+            What becomes of texts with more tokens than the encoder takes (docs/long_texts.md); by default what the
+            encoder is set to.
         threads : int, optional
             As many as this process may use at once by default; the codes do not depend on it.
 
@@ -99,24 +79,12 @@ class Writer:
         EncoderRequiredError
             Texts without vectors, and no encoder.
         """
-        additions = Additions(
-            ids=ids,
-            texts=texts,
-            vectors=vectors,
-            metadata=metadata,
-            mask=mask,
-            offsets=offsets,
-            lengths=lengths,
-            store_texts=store_texts,
-            allow_empty=allow_empty,
-            threads=threads,
-        )
-        self._store(additions, upsert=False)
+        self._store(Additions(ids, **documents), upsert=False)
 
-    @shows(add)
+    @shows(Additions)
     def upsert(self, ids: Iterable[Id], **documents: Unpack[AddKeywords]) -> None:
         """Add documents, replacing those whose ids exist; otherwise as `add`."""
-        self._store(Additions(ids=ids, **documents), upsert=True)
+        self._store(Additions(ids, **documents), upsert=True)
 
     def delete(
         self,
@@ -283,6 +251,7 @@ class Writer:
         refuse_known = partial(self._core.check_ids, upsert=upsert)
         with self._all_or_nothing():
             for part in additions.parts(self._encoding, refuse_known, show_progress=self._show_progress):
+                self.empty += part.empty
                 if len(part.columns.ids):
                     self._core.add(
                         part.columns.ids,

@@ -1,7 +1,6 @@
 """Combine the scores of two stages for the same candidates."""
 
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -76,7 +75,7 @@ def fused_ranks(first: ArrayLike, second: ArrayLike) -> NDArray[np.float64]:
 
 
 def reciprocal_rank_fusion(
-    *runs: Mapping[Id, float] | Iterable[Any], constant: float = RANK_CONSTANT
+    *runs: Mapping[Id, float] | Iterable[object], constant: float = RANK_CONSTANT
 ) -> list[tuple[Id, float]]:
     """Fuse ranked lists by the sum of `1 / (constant + rank)`, after Cormack, Clarke and Büttcher (2009).
 

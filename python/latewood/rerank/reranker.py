@@ -1,7 +1,7 @@
 """Rerank texts with a multi-vector model, in the shape of sentence-transformers' `CrossEncoder`; no index needed."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, get_args
+from typing import Any, NotRequired, TypedDict, cast, get_args
 
 import numpy as np
 
@@ -9,11 +9,20 @@ from latewood.common.types import FloatArray, Precision, VectorInput
 from latewood.encode.nano import nano_en
 from latewood.encode.protocol import Encoder, as_encoder, encode_documents, encode_queries
 from latewood.encode.sentence_transformers import SentenceTransformersEncoder
+from latewood.encode.windows import Long, long_of
 from latewood.errors import InvalidInputError
 from latewood.forms.arrays import to_numpy
 from latewood.forms.ragged import Ragged, is_text_batch, listed, to_ragged
 from latewood.forms.values import choice_of, count_of, flag_of, optional, text_of, threads_of
 from latewood.rerank.maxsim import maxsim
+
+
+class Ranked(TypedDict):
+    """A document's place: its position among those given, its score, and itself if that was asked for."""
+
+    corpus_id: int
+    score: float
+    text: NotRequired[object]
 
 
 class Reranker:
@@ -26,15 +35,24 @@ class Reranker:
         while only vectors are ranked.
     length_normalize : bool
         Divide scores by the number of query tokens.
+    long : {"windows", "cut", "error"}, optional
+        What becomes of texts with more tokens than the encoder takes (docs/long_texts.md); by default what the encoder
+        is set to.
     precision : {"float32", "bfloat16"}
         As for `latewood.maxsim`.
     """
 
     def __init__(
-        self, encoder: Any = None, *, length_normalize: bool = False, precision: Precision = "float32"
+        self,
+        encoder: Any = None,
+        *,
+        length_normalize: bool = False,
+        long: Long | None = None,
+        precision: Precision = "float32",
     ) -> None:
         self._encoder = as_encoder(encoder) if encoder is not None else None
         self.length_normalize = flag_of(length_normalize, "length_normalize")
+        self.long = optional(long_of, long, "long")
         self.precision = choice_of(precision, "precision", get_args(Precision))
 
     @property
@@ -61,7 +79,7 @@ class Reranker:
         *,
         document_vectors: VectorInput | None = None,
         threads: int | None = None,
-    ) -> list[dict[str, Any]]:
+    ) -> list[Ranked]:
         """Order documents for one query.
 
         Parameters
@@ -82,7 +100,7 @@ class Reranker:
 
         Returns
         -------
-        list of dict
+        list of Ranked
             {"corpus_id": position in `documents`, "score": float, "text": document}, best first; ties by position.
         """
         top_k = optional(count_of, top_k, "top_k")
@@ -111,9 +129,9 @@ class Reranker:
         order = np.argsort(-values, kind="stable").tolist()
         ranked = []
         for position in order[:top_k]:
-            entry: dict[str, Any] = {"corpus_id": position, "score": float(values[position])}
+            entry: Ranked = {"corpus_id": position, "score": float(values[position])}
             if return_documents:
-                entry["text"] = documents[position]
+                entry["text"] = cast("Sequence[object]", documents)[position]
             ranked.append(entry)
         return ranked
 
@@ -204,35 +222,35 @@ class Reranker:
         query = listed(query, "the query")
         if not is_text_batch(query):
             return to_ragged(query, kind="query")
-        return encode_queries(_Configured(self.encoder, options), query)
+        return encode_queries(_configured(self.encoder, options), query, long=self.long)
 
     def _document_vectors(self, documents: Any, options: dict[str, Any]) -> Ragged:
         if not is_text_batch(documents):
             return to_ragged(documents, allow_empty=True)
-        return encode_documents(_Configured(self.encoder, options), documents, allow_empty=True)
+        return encode_documents(_configured(self.encoder, options), documents, long=self.long)
+
+
+def _configured(encoder: Any, options: dict[str, Any]) -> Any:
+    """Give an encoder the options of one call; only sentence-transformers' encoders know them."""
+    if isinstance(encoder, SentenceTransformersEncoder):
+        return _Configured(encoder, options)
+    foreign = [name for name in options if name not in ("batch_size", "show_progress_bar")]
+    if foreign:
+        message = f"{type(encoder).__name__} takes no {foreign[0]}; only sentence-transformers encoders do"
+        raise InvalidInputError(message)
+    return encoder
 
 
 class _Configured:
-    """An encoder with the options of one call; only sentence-transformers' encoders know them."""
-
-    def __init__(self, encoder: Any, options: dict[str, Any]) -> None:
+    def __init__(self, encoder: SentenceTransformersEncoder, options: dict[str, Any]) -> None:
         self._encoder = encoder
         self._options = options
-        foreign = [name for name in options if name not in ("batch_size", "show_progress_bar")]
-        if foreign and not isinstance(encoder, SentenceTransformersEncoder):
-            message = f"{type(encoder).__name__} takes no {foreign[0]}; only sentence-transformers encoders do"
-            raise InvalidInputError(message)
 
-    def encode_query(self, inputs: list[str], /) -> Any:
-        return self._call("encode_query", inputs)
+    def encode_query(self, inputs: list[str], /, *, long: Long | None = None) -> Any:
+        return self._encoder.encode_query(inputs, long=long, **self._options)
 
-    def encode_document(self, inputs: list[str], /) -> Any:
-        return self._call("encode_document", inputs)
-
-    def _call(self, method: str, inputs: list[str]) -> Any:
-        if isinstance(self._encoder, SentenceTransformersEncoder):
-            return self._encoder.run(method, inputs, convert_to_numpy=True, **self._options)
-        return getattr(self._encoder, method)(inputs)
+    def encode_document(self, inputs: list[str], /, *, long: Long | None = None) -> Any:
+        return self._encoder.encode_document(inputs, long=long, **self._options)
 
 
 def _encode_options(

@@ -287,7 +287,7 @@ fn reranked(
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 96, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 96, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn an_exact_search_is_brute_force(collection in collection(), asked in asked(), seed in any::<u64>()) {
@@ -425,5 +425,80 @@ proptest! {
             prop_assert_eq!(&answer.rankings[query].expansion, &whole.rankings[query].expansion);
             prop_assert_eq!(hits, asked.select(&all[query], &collection, query));
         }
+    }
+}
+
+/// Documents of one token vector each.
+fn plain(count: usize, kind: CodecKind) -> Collection {
+    let documents = (0..count).map(|id| Made { tokens: 1, page: 5 + id % 3, lang: id % 3 }).collect();
+    Collection::new(documents, kind, 1, 7)
+}
+
+#[test]
+fn a_plan_tells_which_options_had_no_effect() {
+    let asked = |gather, max_scored, probes, threshold| SearchOptions {
+        selection: Selection { k: Some(3), ..Selection::default() },
+        gather,
+        max_scored,
+        probes,
+        threshold,
+        ..SearchOptions::default()
+    };
+    let (exact, flood, postings) = (GatherKind::Exact, GatherKind::Flood, GatherKind::Postings);
+    let all = |gather| asked(gather, Some(40), Some(2), Some(0.5));
+    let (small, large, flat) =
+        (plain(100, CodecKind::Residual), plain(700, CodecKind::Residual), plain(700, CodecKind::Flat));
+    let (three, four) = (["max_scored", "probes", "threshold"], ["gather", "max_scored", "probes", "threshold"]);
+    let cases: [(&Collection, SearchOptions, GatherKind, &[&str]); 14] = [
+        (&small, asked(None, None, None, None), exact, &[]),
+        (&small, asked(None, Some(600), Some(2), Some(0.5)), exact, &three),
+        (&small, all(None), flood, &three[1..]),
+        (&small, all(Some(flood)), flood, &three[1..]),
+        (&small, all(Some(postings)), postings, &[]),
+        (&small, all(Some(exact)), exact, &three),
+        (&large, asked(None, None, None, None), flood, &[]),
+        (&large, asked(None, Some(700), None, None), exact, &[]),
+        (&large, asked(Some(exact), Some(700), None, None), exact, &["max_scored"]),
+        (&large, asked(Some(exact), None, None, None), exact, &[]),
+        (&flat, all(Some(flood)), exact, &four),
+        (&flat, all(Some(postings)), exact, &four),
+        (&flat, all(Some(exact)), exact, &three),
+        (&flat, all(None), exact, &three),
+    ];
+    for (collection, options, gather, without_effect) in cases {
+        let plan = collection.search(&options).plan;
+        assert_eq!(plan.gather, Source::Found(gather), "{options:?}");
+        assert_eq!(plan.without_effect, without_effect, "{options:?}");
+        let used = |wanted: bool| wanted.then_some(());
+        assert_eq!(plan.max_scored, used(gather != exact).and(options.max_scored.or(Some(512))), "{options:?}");
+        assert_eq!(plan.probes, used(gather == postings).and(options.probes), "{options:?}");
+        assert_eq!(plan.threshold, used(gather == postings).and(options.threshold), "{options:?}");
+    }
+    // Where there is nothing to search, nothing that was chosen has an effect.
+    let mut options = all(Some(exact));
+    options.selection.filters = vec![filter(4)];
+    let plan = small.search(&options).plan;
+    assert_eq!((plan.gather, &plan.without_effect[..]), (Source::None, &four[..]));
+}
+
+#[test]
+fn a_plan_tells_of_a_field_that_groups_nothing() {
+    let collection = plain(30, CodecKind::Residual);
+    for (field, without_effect) in [("where.page", &[][..]), ("lang", &[]), ("\\lang", &[]), ("page", &["group_by"])] {
+        let selection = Selection { k: Some(3), group_by: Some(field.to_owned()), ..Selection::default() };
+        let options = SearchOptions { selection, ..SearchOptions::default() };
+        assert_eq!(collection.search(&options).plan.without_effect, without_effect, "{field}");
+    }
+}
+
+#[test]
+fn filters_are_one_or_one_for_each_query() {
+    let collection = plain(30, CodecKind::Flat);
+    for count in [2, 4] {
+        let selection = Selection { filters: vec![filter(0); count], ..Selection::default() };
+        let options = SearchOptions { selection, ..SearchOptions::default() };
+        let error = search::search(&collection.snapshot, &collection.queries(), None, &options, &execution());
+        let message = error.expect_err("not one for each").to_string();
+        assert!(message.contains(&format!("{count} filters for 3 queries")), "{message}");
     }
 }

@@ -29,10 +29,10 @@ pub(super) struct Training<'a> {
 }
 
 impl Training<'_> {
-    /// Centroids `[count, depth]` as int8 and the unit that turns them into floats. `sample` is `[tokens, dim]`.
-    pub(super) fn run(&self, sample: &[f32], execution: &Execution) -> Result<(Vec<i8>, f32)> {
+    /// Centroids `[count, depth]` as int8 and the unit that turns them into floats. `sample` is as for [`super::Codec::train`].
+    pub(super) fn run(&self, sample: &[&[f32]], execution: &Execution) -> Result<(Vec<i8>, f32)> {
         let mut random = Random::new(self.seed);
-        let tokens = sample.len() / self.dim;
+        let tokens = sample.iter().map(|rows| rows.len() / self.dim).sum();
         if tokens == 0 {
             return Ok((vec![0; self.depth], 1.0));
         }
@@ -53,13 +53,23 @@ impl Training<'_> {
         Ok(to_units(&centroids))
     }
 
-    fn rotate_chosen(&self, sample: &[f32], chosen: &[usize], execution: &Execution) -> Result<Vec<f32>> {
+    fn row<'a>(&self, sample: &[&'a [f32]], mut at: usize) -> &'a [f32] {
+        for rows in sample {
+            let count = rows.len() / self.dim;
+            if at < count {
+                return &rows[at * self.dim..][..self.dim];
+            }
+            at -= count;
+        }
+        &[]
+    }
+
+    fn rotate_chosen(&self, sample: &[&[f32]], chosen: &[usize], execution: &Execution) -> Result<Vec<f32>> {
         let mut points = vec![0.0; chosen.len() * self.depth];
         let block = block_tokens(self.depth);
         let blocks = chosen.chunks(block).zip(points.chunks_mut(block * self.depth));
         execution.map(blocks, |(chosen, points)| {
-            let mut block: Vec<f32> =
-                chosen.iter().flat_map(|&at| &sample[at * self.dim..][..self.dim]).copied().collect();
+            let mut block: Vec<f32> = chosen.iter().flat_map(|&at| self.row(sample, at)).copied().collect();
             block.chunks_exact_mut(self.dim).for_each(normalize);
             latewood_kernels::rotate(Level::current(), self.rotation, self.dim, self.depth, &block, points);
             Ok(())
@@ -222,7 +232,7 @@ mod tests {
         let training = Training { dim, depth, rotation: &rotation, count: 64, seed: 9 };
         let run = |threads| {
             let execution = Execution::new(Some(threads)).expect("a pool");
-            training.run(&sample, &execution).expect("trained")
+            training.run(&[&sample], &execution).expect("trained")
         };
         let one = run(1);
         assert_eq!(one.0.len(), 64 * depth);
@@ -237,9 +247,9 @@ mod tests {
         let rotation = rotation::draw(dim, depth, 5, &Execution::undisturbed()).expect("not interrupted");
         let training = Training { dim, depth, rotation: &rotation, count: 32, seed: 1 };
         let execution = Execution::new(Some(1)).expect("a pool");
-        let (centroids, unit) = training.run(&sample, &execution).expect("trained");
+        let (centroids, unit) = training.run(&[&sample], &execution).expect("trained");
         let chosen: Vec<usize> = (0..4000).collect();
-        let points = training.rotate_chosen(&sample, &chosen, &execution).expect("not interrupted");
+        let points = training.rotate_chosen(&[&sample], &chosen, &execution).expect("not interrupted");
         let mut assigned = vec![0; 4000];
         nearest(&points, depth, &centroids, &biases(&centroids, unit, depth), &mut assigned);
         let mut used = vec![0; 32];

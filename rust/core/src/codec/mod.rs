@@ -144,20 +144,21 @@ pub struct Codec {
 }
 
 impl Codec {
-    /// Draws the rotation and, for the residual codec, trains the centroids on `sample`, `[tokens, dim]`.
+    /// Draws the rotation and, for the residual codec, trains the centroids on the rows of `sample`, `[tokens, dim]` arrays
+    /// that follow each other.
     ///
     /// The result depends on the sample, the options and nothing else: not on threads, not on the CPU.
     ///
     /// # Errors
     /// [`Error::Invalid`] for options out of range, [`Error::Interrupted`].
-    pub fn train(sample: &[f32], dim: usize, options: &CodecOptions, execution: &Execution) -> Result<Self> {
+    pub fn train(sample: &[&[f32]], dim: usize, options: &CodecOptions, execution: &Execution) -> Result<Self> {
         options.validate()?;
         if dim == 0 || dim > MAX_DIM {
             return Err(Error::invalid(format!("dim must lie between 1 and {MAX_DIM}, not {dim}")));
         }
         let depth = dim.next_multiple_of(32);
         let rotation = rotation::draw(dim, depth, options.seed, execution)?;
-        let tokens = sample.len() / dim;
+        let tokens = sample.iter().map(|rows| rows.len() / dim).sum();
         let (centroids, centroid_unit) = match options.kind {
             CodecKind::Flat => (Vec::new(), 1.0),
             CodecKind::Residual => {
@@ -397,7 +398,7 @@ mod tests {
             let kinds = [(CodecKind::Residual, 4, 0.03), (CodecKind::Flat, 8, 0.001)];
             for (kind, bits, most) in kinds.into_iter().take(if dim == MAX_DIM { 1 } else { 2 }) {
                 let options = CodecOptions { kind, bits, ..CodecOptions::default() };
-                let codec = Codec::train(&values, dim, &options, &execution).expect("trained");
+                let codec = Codec::train(&[&values], dim, &options, &execution).expect("trained");
                 let offsets = [0, tokens as i64];
                 let matrix = TokenMatrix::new(&values, &offsets, dim, |_| "all".to_owned()).expect("sound");
                 let encoded = codec.encode(&matrix, &execution).expect("encoded");

@@ -11,7 +11,7 @@ use super::metadata::Changes;
 use super::open_segment::OpenSegment;
 use super::segment::are_finite;
 use super::segment_writer::Source;
-use crate::codec::{Codec, CodecOptions, EncodedTokens};
+use crate::codec::{Codec, EncodedTokens};
 use crate::error::{Error, Result};
 use crate::ids::{Id, IdKind};
 use crate::parallel::Execution;
@@ -235,27 +235,4 @@ fn append<T>(to: &mut Vec<T>, mut from: Vec<T>) {
     } else {
         to.append(&mut from);
     }
-}
-
-/// Trains a codec on the rows of `vectors`, two `[tokens, dim]` arrays behind each other, taking at most `limit` of
-/// them at equal distances.
-pub(super) fn train(
-    vectors: [&[f32]; 2],
-    dim: usize,
-    limit: usize,
-    options: &CodecOptions,
-    execution: &Execution,
-) -> Result<Codec> {
-    let tokens = (vectors[0].len() + vectors[1].len()) / dim;
-    if tokens <= limit && vectors[1].is_empty() {
-        return Codec::train(vectors[0], dim, options, execution);
-    }
-    let step = tokens.div_ceil(limit.max(1));
-    let mut sample = Vec::new();
-    sample.try_reserve_exact(tokens.div_ceil(step) * dim).map_err(|_| {
-        Error::invalid(format!("no memory for {limit} token vectors to train the codec on; add fewer at a time"))
-    })?;
-    let rows = vectors[0].chunks_exact(dim).chain(vectors[1].chunks_exact(dim));
-    rows.step_by(step).for_each(|row| sample.extend_from_slice(row));
-    Codec::train(&sample, dim, &options.settled(tokens), execution)
 }

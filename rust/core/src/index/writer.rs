@@ -13,7 +13,7 @@ use super::generations::{next_generation, note_newest, read_newest};
 use super::identity::{new_identity, random};
 use super::metadata::{self, Changes, Layer, Update};
 use super::open_segment::OpenSegment;
-use super::pending::{Pending, check_gains, train};
+use super::pending::{Pending, check_gains};
 use super::segment::Segment;
 use super::segment_writer::{Shape, write_segment};
 use super::shared::Shared;
@@ -28,10 +28,11 @@ use crate::ids::{Id, IdKind, IdRef, Missing};
 use crate::parallel::Execution;
 use crate::storage::{Lock, Storage};
 
-/// Token vectors on which a codec is trained, if so many come before the first commit.
-const TRAINING_TOKENS: usize = 1 << 20;
+/// Token vectors that wait for a codec to be trained on them, if so many come before the first commit: 32 for each of
+/// 16,384 centroids.
+const TRAINING_TOKENS: usize = 1 << 19;
 /// Bytes that these may take.
-const TRAINING_BYTES: usize = 512 << 20;
+const TRAINING_BYTES: usize = 256 << 20;
 /// Token vectors after which a segment is written.
 const SEGMENT_TOKENS: u64 = 4 << 20;
 /// Documents after which a segment is written.
@@ -417,8 +418,7 @@ impl Writer {
     }
 
     fn train(&self, more: &[f32], options: &CodecOptions, execution: &Execution) -> Result<Codec> {
-        let vectors = [self.pending.vectors(), more];
-        train(vectors, self.base.dim(), self.training_tokens(), options, execution)
+        Codec::train(&[self.pending.vectors(), more], self.base.dim(), options, execution)
     }
 
     fn options(&self) -> &CodecOptions {

@@ -91,12 +91,16 @@ fn read_filters<'de, D: Deserializer<'de>>(from: D) -> std::result::Result<Vec<F
         One(String),
         Each(Vec<String>),
     }
-    let texts = match Option::deserialize(from)? {
-        None => Vec::new(),
-        Some(Texts::One(text)) => vec![text],
-        Some(Texts::Each(texts)) => texts,
+    let read = |text: &str, place: &str| {
+        Filter::from_json(text).map_err(|error| serde::de::Error::custom(format!("{place}{error}")))
     };
-    texts.iter().map(|text| Filter::from_json(text).map_err(serde::de::Error::custom)).collect()
+    match Option::deserialize(from)? {
+        None => Ok(Vec::new()),
+        Some(Texts::One(text)) => Ok(vec![read(&text, "")?]),
+        Some(Texts::Each(texts)) => {
+            texts.iter().enumerate().map(|(query, text)| read(text, &format!("query {query}: "))).collect()
+        }
+    }
 }
 
 /// What a search may choose; `None` leaves the choice to the index's size.
@@ -118,4 +122,22 @@ pub struct SearchOptions {
     pub ids: Option<Vec<Id>>,
     /// Ask a second time, with the query expanded by the first hits.
     pub feedback: Option<Feedback>,
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::Selection;
+
+    #[test]
+    fn a_bad_filter_of_several_names_its_query() {
+        let problem = |filter| {
+            let options = json!({"k": 1, "offset": 0, "length_normalize": false, "filter": filter});
+            serde_json::from_value::<Selection>(options).expect_err("a bad filter").to_string()
+        };
+        let bad = r#"{"a": {"$gt": 1}}"#;
+        assert!(problem(json!(bad)).starts_with("filter on \"a\""));
+        assert!(problem(json!(["{}", bad])).starts_with("query 1: filter on \"a\""));
+    }
 }

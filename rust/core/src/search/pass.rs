@@ -48,8 +48,7 @@ pub(super) fn pass(
     execution: &Execution,
 ) -> Result<Vec<Ranking>> {
     let Some(codec) = snapshot.codec.as_deref().filter(|_| plan.gather != Source::None) else {
-        let stats = Stats { queries: 1, ..Stats::default() };
-        return Ok(vec![Ranking { stats, ..Ranking::default() }; queries.len()]);
+        return Ok(vec![Ranking::without_hits(); queries.len()]);
     };
     let Some(gather) = plan.gatherer() else {
         return exhaustive::search(snapshot, codec, queries, allowed, wanted, execution);

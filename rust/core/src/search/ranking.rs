@@ -63,6 +63,13 @@ pub struct Ranking {
     pub expansion: Expansion,
 }
 
+impl Ranking {
+    /// That of a query which has nothing to rank.
+    pub(super) fn without_hits() -> Self {
+        Self { stats: Stats { queries: 1, ..Stats::default() }, ..Self::default() }
+    }
+}
+
 /// What a search or rerank answers.
 #[derive(Clone, Debug)]
 pub struct Answer {

@@ -122,7 +122,7 @@ impl Rerank<'_> {
         let Self { snapshot, wanted, options, .. } = *self;
         let mut clock = Clock::start();
         let given = self.locate(query.item)?;
-        let Some(codec) = &snapshot.codec else { return Ok(Ranking::default()) };
+        let Some(codec) = &snapshot.codec else { return Ok(Ranking::without_hits()) };
         let gather_s = clock.lap();
         let kept = prune_candidates(&given, options.alpha, wanted);
         let prune_s = clock.lap();

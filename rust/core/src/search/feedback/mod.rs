@@ -76,7 +76,7 @@ impl<'a> TwoPasses<'a> {
     /// Both passes for one query. Counts and seconds of the passes are summed.
     fn search(&self, query: Query<'_>, execution: &Execution) -> Result<Ranking> {
         let Self { snapshot, allowed, feedback, .. } = self;
-        let Some(codec) = &snapshot.codec else { return Ok(Ranking::default()) };
+        let Some(codec) = &snapshot.codec else { return Ok(Ranking::without_hits()) };
         let documents = Wanted { count: self.first_count, groups: None };
         let first = one(pass(snapshot, &[query], allowed, &self.first, documents, execution)?);
         let mut clock = Clock::start();
