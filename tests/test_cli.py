@@ -1,5 +1,6 @@
 """The command line, in process by click's runner and once as a process."""
 
+import inspect
 import json
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 
 from latewood import Feedback, Index
+from latewood.encode.nano import has_nano
 from latewood.evaluate import write_run
 from strategies import make_corpus
 from support import TEXTS, HashEncoder
@@ -37,7 +39,8 @@ def encoder(monkeypatch: pytest.MonkeyPatch) -> None:
     def as_encoder(encoder: Any) -> Any:
         return HashEncoder() if encoder == "hash" else real(encoder)
 
-    monkeypatch.setattr("latewood.index.as_encoder", as_encoder)
+    for place in ("latewood.index.index", "latewood.index.encoding"):
+        monkeypatch.setattr(f"{place}.as_encoder", as_encoder)
 
 
 def write_jsonl(path: Path, entries: list[dict[str, Any]]) -> Path:
@@ -74,6 +77,83 @@ def test_search_prints_hits(texts: Path) -> None:
     assert hits[0]["metadata"] == {"words": 9}
     filtered = run("search", texts, "lazy dog", "--encoder", "hash", "--filter", '{"words": {"lt": 8}}', "--json")
     assert {hit["id"] for hit in json.loads(filtered)} == {"paris", "berlin"}
+
+
+def ask(index: Index, **options: Any) -> list[Any]:
+    return index.search("lazy dog and a quick fox", **options).to_dicts()
+
+
+@pytest.mark.parametrize(
+    ("words", "options"),
+    [
+        (["--group-by", "words"], {"group_by": "words"}),
+        (["--offset", 2, "-k", 2], {"offset": 2, "k": 2}),
+        (["--length-normalize"], {"length_normalize": True}),
+        (["--length-normalize", "--min-score", 0.3], {"length_normalize": True, "min_score": 0.3}),
+        (["--gather", "flood", "--max-scored", 1, "-k", 1], {"gather": "flood", "max_scored": 1, "k": 1}),
+        (
+            ["--gather", "postings", "--probes", 1, "--threshold", 0.1, "-k", 2],
+            {"gather": "postings", "probes": 1, "threshold": 0.1, "k": 2},
+        ),
+        (["--threads", 1, "--filter", '{"words": 6}'], {"threads": 1, "filter": {"words": 6}}),
+    ],
+    ids=str,
+)
+def test_options_of_a_search_are_those_of_the_library(
+    texts: Path, tmp_path: Path, words: list[Any], options: dict[str, Any]
+) -> None:
+    path = tmp_path / "trained"
+    run("create", path, "--encoder", "hash", "--train-after", 0)
+    run("add", path, tmp_path / "texts.jsonl", "--encoder", "hash")
+    search = ("search", path, "lazy dog and a quick fox", "--encoder", "hash", "--json")
+    found = json.loads(run(*search, *words))
+    assert found == ask(Index.open(path, encoder=HashEncoder()), **options)
+    assert found
+
+
+def test_options_of_a_rerank_are_those_of_the_library(texts: Path, tmp_path: Path) -> None:
+    queries = write_jsonl(tmp_path / "queries.jsonl", [{"id": "q", "text": "lazy dog and a quick fox"}])
+    first = tmp_path / "first.txt"
+    candidates = {key: float(-place) for place, key in enumerate(TEXTS)}
+    write_run(first, {"q": candidates})
+    index = Index.open(texts, encoder=HashEncoder())
+    rerank = ("rerank", texts, "--run", first, "--queries", queries, "--encoder", "hash", "--json")
+    for words, options in (
+        (["--group-by", "words"], {"group_by": "words"}),
+        (["--offset", 1, "-k", 2], {"offset": 1, "k": 2}),
+        (["--length-normalize", "--min-score", 0.3], {"length_normalize": True, "min_score": 0.3}),
+        (["--filter", '{"words": {"lt": 9}}', "-k", 1], {"filter": {"words": {"lt": 9}}, "k": 1}),
+        (["-k", 1, "--alpha", 0.5, "--beta", 2], {"k": 1, "alpha": 0.5, "beta": 2}),
+    ):
+        found = json.loads(run(*rerank, *words))["hits"]
+        assert found == index.rerank("lazy dog and a quick fox", candidates, **options).to_dicts()
+        assert found
+
+
+@pytest.mark.parametrize(("command", "function"), [("search", Index.search_batch), ("rerank", Index.rerank_run)])
+def test_names_and_defaults_are_those_of_the_library(command: str, function: Any) -> None:
+    from latewood.cli.commands import cli
+
+    options = {option.opts[0].lstrip("-").replace("-", "_"): option for option in cli.commands[command].params}
+    elsewhere = {"self", "queries", "run", "ids", "weights", "with_documents"}
+    asked = {name: one for name, one in inspect.signature(function).parameters.items() if name not in elsewhere}
+    assert set(asked) <= set(options)
+    for name, parameter in asked.items():
+        default = parameter.default
+        # click has no value of its own for "nothing was given" in all its versions.
+        assert json.dumps(options[name].default, default=lambda _: None) == json.dumps(default), name
+        assert getattr(options[name], "help", None), name
+
+
+def test_options_without_effect_are_told(texts: Path) -> None:
+    from latewood.cli.commands import cli
+
+    search = ["search", str(texts), "lazy dog", "--encoder", "hash", "--json"]
+    plain = click_testing.CliRunner().invoke(cli, search)
+    given = click_testing.CliRunner().invoke(cli, [*search, "--probes", "4", "--group-by", "nowhere"])
+    assert (given.exit_code, given.stdout) == (0, plain.stdout)
+    assert given.stderr == "latewood: without effect on this index: --probes, --group-by\n"
+    assert plain.stderr == ""
 
 
 def test_search_with_feedback(texts: Path, tmp_path: Path) -> None:
@@ -164,6 +244,9 @@ def test_a_query_of_a_beir_folder_does_not_find_itself(tmp_path: Path) -> None:
     assert json.loads(run(*search, "--keep-identical-ids", "--json"))["hits"][0]["id"] == "d1"
     run(*search[:-1], 3, "--keep-identical-ids", "--run", result)
     assert [line.split()[2] for line in result.read_text().splitlines()] == ["d1", "d2", "d3"]
+    pages = [json.loads(run(*search, "--offset", page, "--json"))["hits"] for page in range(3)]
+    assert [[(hit["id"], hit["rank"]) for hit in page] for page in pages] == [[("d2", 1)], [("d3", 2)], []]
+    assert "--keep-identical-ids" in run(*search, "--group-by", "page", code=2)
     rerank = ("rerank", path, "--run", result, "--queries", folder, "--encoder", "hash", "-k", 1, "--json")
     assert json.loads(run(*rerank))["hits"][0]["id"] == "d2"
     assert json.loads(run(*rerank, "--keep-identical-ids"))["hits"][0]["id"] == "d1"
@@ -171,6 +254,51 @@ def test_a_query_of_a_beir_folder_does_not_find_itself(tmp_path: Path) -> None:
     evaluate = ("eval", result, folder, "--metric", "nDCG@10", "--json")
     assert json.loads(run(*evaluate)) == {"nDCG@10": 1.0}
     assert json.loads(run(*evaluate, "--keep-identical-ids"))["nDCG@10"] < 0.7
+
+
+def test_creating_what_is_there(texts: Path) -> None:
+    create = ("create", texts, "--encoder", "hash")
+    assert "already" in run(*create, code=1)
+    assert "pass one of them" in run(*create, "--exist-ok", "--overwrite", code=1)
+    assert json.loads(run(*create, "--exist-ok", "--json")) == {"path": str(texts), "dim": 48, "documents": 5}
+    assert run(*create, "--overwrite") == f"index {texts}: 48 dimensions, 0 documents\n"
+
+
+def test_long_texts(texts: Path, tmp_path: Path) -> None:
+    source = write_jsonl(tmp_path / "more.jsonl", [{"id": "long", "text": "owl " * 100}])
+    # The hash encoder has no limit, and no say in what becomes of long texts.
+    assert "long" in run("add", texts, source, "--encoder", "hash", "--long", "cut", code=1)
+    run("add", texts, source, "--encoder", "hash", "--long", "cuts", code=2)
+    if has_nano():
+        run("create", tmp_path / "nano")
+        run("add", tmp_path / "nano", write_jsonl(source, [{"id": "long", "text": "owl " * 999}]), "--long", "cut")
+        assert json.loads(run("info", tmp_path / "nano", "--json"))["truncated_documents"] == 1
+
+
+def test_update_metadata(texts: Path) -> None:
+    def metadata() -> dict[Any, Any]:
+        return {document.id: document.metadata for document in Index.open(texts).documents(list(TEXTS))}
+
+    words = {key: {"words": len(text.split())} for key, text in TEXTS.items()}
+    told = json.loads(run("update", texts, "fox", "paris", "--set", '{"seen": {"by": "me", "at": 1}}', "--json"))
+    assert told == {"updated": 2, "documents": 5}
+    seen = {"seen": {"by": "me", "at": 1}}
+    assert metadata() == {**words, "fox": {**words["fox"], **seen}, "paris": {**words["paris"], **seen}}
+    run("update", texts, "--filter", '{"seen.by": "me"}', "--set", '{"seen": {"at": null}, "words": null}')
+    assert metadata() == {**words, "fox": {"seen": {"by": "me"}}, "paris": {"seen": {"by": "me"}}}
+    run("update", texts, "fox", "--set", '{"n": 1}', "--replace")
+    assert metadata()["fox"] == {"n": 1}
+    assert run("update", texts, "nope", "fox", "--set", "{}", "--missing", "skip").startswith("updated 1;")
+    for arguments, code in (
+        (["fox"], 2),
+        (["fox", "--set", "[]"], 2),
+        (["--set", "{}"], 1),
+        (["fox", "--filter", '{"n": 1}', "--set", "{}"], 1),
+        (["nope", "--set", "{}"], 1),
+        (["--filter", "{}", "--set", "{}"], 1),
+    ):
+        run("update", texts, *arguments, code=code)
+    assert metadata()["fox"] == {"n": 1}
 
 
 def test_info_check_compact(texts: Path) -> None:
@@ -184,8 +312,8 @@ def test_info_check_compact(texts: Path) -> None:
 
 
 def test_delete_by_filter(texts: Path) -> None:
-    run("delete", texts, code=2)
-    run("delete", texts, "fox", "--filter", '{"words": 9}', code=2)
+    assert "neither of ids and filter" in run("delete", texts, code=1)
+    assert "both of ids and filter" in run("delete", texts, "fox", "--filter", '{"words": 9}', code=1)
     run("delete", texts, "--filter", "{", code=2)
     run("delete", texts, "--filter", '{"words": {"gt": 1}, "words": {"lt": 7}}', code=2)
     assert "every document" in run("delete", texts, "--filter", "{}", code=1)

@@ -29,7 +29,8 @@ def encoder(monkeypatch: pytest.MonkeyPatch) -> None:
     from latewood.encode import protocol
 
     real = protocol.as_encoder
-    monkeypatch.setattr("latewood.index.as_encoder", lambda name: HashEncoder() if name == "hash" else real(name))
+    for place in ("latewood.index.index", "latewood.index.encoding"):
+        monkeypatch.setattr(f"{place}.as_encoder", lambda name: HashEncoder() if name == "hash" else real(name))
 
 
 def npz(path: Path, **arrays: Any) -> None:
@@ -171,10 +172,13 @@ FILTERS = ["{", "[]", "5", "null", '"a"', DEEP, '{"a":' * 200 + "1" + "}" * 200,
 FILTERS += ['{"n": {"gt": []}}', '{"n": {"nope": 1}}', '{"n": %s}' % ("9" * 5000), '{"a": "\udcff"}', ""]
 FILTERS += ['{"$or": [{"n": 1}]}', '{"or": 1}', '{"n": 1, "n": 2}', '{"not":' * 100 + "{}" + "}" * 100]
 
+OBJECTS = ["{", "[]", "5", "null", '"a"', DEEP, '{"n": NaN}', '{"a": "\udcff"}', "", '{"n": 1, "n": 2}']
+FLOATS = ["x", "nan", "inf", ""]
+
 # Of each parameter that takes any value at all: what it must refuse.
 BAD: dict[tuple[str, str], Callable[[Path], list[Any]]] = {
     ("create", "path"): lambda folder: ["", no_index(folder)[0], no_index(folder)[0] / "inside"],
-    ("create", "dim"): lambda _: [*NUMBERS, "1025"],
+    ("create", "dim"): lambda _: [*NUMBERS, "4097"],
     ("create", "encoder"): lambda folder: [folder, ""],
     ("create", "centroids"): lambda _: NUMBERS,
     ("create", "seed"): lambda _: [number for number in NUMBERS if number != "0"],
@@ -189,7 +193,11 @@ BAD: dict[tuple[str, str], Callable[[Path], list[Any]]] = {
     ("add", "threads"): lambda _: NUMBERS,
     ("delete", "path"): no_index,
     ("delete", "ids"): lambda _: ["nope", "", "\udcff"],
-    ("delete", "condition"): lambda _: [*FILTERS, "{}", '{"and": []}'],
+    ("delete", "filter"): lambda _: [*FILTERS, "{}", '{"and": []}'],
+    ("update", "path"): no_index,
+    ("update", "ids"): lambda _: ["nope", "", "\udcff"],
+    ("update", "filter"): lambda _: [*FILTERS, "{}", '{"and": []}'],
+    ("update", "metadata"): lambda _: [*OBJECTS, '{"n": 1e400}'],
     ("search", "path"): no_index,
     ("search", "query"): lambda _: ["", " "],
     ("search", "queries"): lambda folder: [
@@ -199,8 +207,13 @@ BAD: dict[tuple[str, str], Callable[[Path], list[Any]]] = {
     ],
     ("search", "encoder"): lambda folder: [folder, ""],
     ("search", "k"): lambda _: NUMBERS,
-    ("search", "condition"): lambda _: FILTERS,
-    ("search", "candidates"): lambda _: NUMBERS,
+    ("search", "filter"): lambda _: FILTERS,
+    ("search", "group_by"): lambda _: ["\udcff"],
+    ("search", "offset"): lambda _: NUMBERS[1:],
+    ("search", "min_score"): lambda _: FLOATS,
+    ("search", "max_scored"): lambda _: NUMBERS,
+    ("search", "probes"): lambda _: NUMBERS,
+    ("search", "threshold"): lambda _: FLOATS,
     ("search", "run_path"): outputs,
     ("search", "threads"): lambda _: NUMBERS,
     ("rerank", "path"): no_index,
@@ -212,7 +225,11 @@ BAD: dict[tuple[str, str], Callable[[Path], list[Any]]] = {
     ],
     ("rerank", "encoder"): lambda folder: [folder, ""],
     ("rerank", "k"): lambda _: NUMBERS,
-    ("rerank", "alpha"): lambda _: ["-1", "nan", "inf", "x", ""],
+    ("rerank", "filter"): lambda _: FILTERS,
+    ("rerank", "group_by"): lambda _: ["\udcff"],
+    ("rerank", "offset"): lambda _: NUMBERS[1:],
+    ("rerank", "min_score"): lambda _: FLOATS,
+    ("rerank", "alpha"): lambda _: ["-1", *FLOATS],
     ("rerank", "beta"): lambda _: NUMBERS,
     ("rerank", "run_path"): outputs,
     ("rerank", "threads"): lambda _: NUMBERS,
@@ -277,6 +294,7 @@ def good(tmp_path: Path) -> dict[str, dict[str, Any]]:
         "create": {"path": tmp_path / "created", "dim": "8"},
         "add": {**asked, "source": place / "documents.jsonl"},
         "delete": {"path": place / "index", "ids": "fox"},
+        "update": {"path": place / "index", "ids": "fox", "metadata": '{"n": 2}'},
         "search": {**asked, "query": "fox"},
         "rerank": {**asked, **candidates},
         "eval": {"run_path": place / "run.txt", "qrels": place / "qrels.txt"},
@@ -322,7 +340,7 @@ def test_bad_values_are_told_in_a_line(
     values = good[command]
     if (command, name) == ("search", "queries"):
         values = without(values, "query")
-    if (command, name) == ("delete", "condition"):
+    if (command, name) in (("delete", "filter"), ("update", "filter")):
         values = without(values, "ids")
     if (command, name) == ("create", "encoder"):
         values = without(values, "dim")

@@ -11,25 +11,30 @@ from support import REPOSITORY
 README = REPOSITORY / "README.md"
 PAGES = [README, *sorted((REPOSITORY / "docs").glob("*.md"))]
 BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
-WITH_TEXT = ("README.md", "encoders.md", "long_texts.md")
+WITH_TEXT = (
+    README,
+    *(README.parent / "docs" / f"{name}.md" for name in ("encoders", "long_texts", "reranking", "two_stages")),
+)
 """Pages that encode with the model inside the wheel."""
 
 
 @pytest.mark.skipif(not README.exists(), reason="needs the repository")
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(REPOSITORY)))
 def test_the_code_of_a_page(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    if page.name in WITH_TEXT and not has_nano():
+    if page in WITH_TEXT and not has_nano():
         pytest.skip("the model latewood/nano-en is not in this source tree yet")
     text = page.read_text(encoding="utf-8")
     blocks = list(BLOCK.finditer(text))
     assert len(blocks) == text.count("```python")
     assert blocks or page != README, "the README shows no Python"
     monkeypatch.chdir(tmp_path)
-    names: dict[str, object] = {"__name__": page.stem}
-    for block in blocks:
-        line = text[: block.start(1)].count("\n")
-        # Leading newlines make tracebacks show the page's own line numbers.
-        exec(compile("\n" * line + block.group(1), str(page), "exec"), names)
+    # Who tries the README does it twice, in the same folder.
+    for _ in range(2 if page == README else 1):
+        names: dict[str, object] = {"__name__": page.stem}
+        for block in blocks:
+            line = text[: block.start(1)].count("\n")
+            # Leading newlines make tracebacks show the page's own line numbers.
+            exec(compile("\n" * line + block.group(1), str(page), "exec"), names)
 
 
 @pytest.mark.skipif(not README.exists(), reason="needs the repository")

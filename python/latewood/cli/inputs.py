@@ -1,8 +1,9 @@
-"""What the commands read: documents and queries from JSONL files, BEIR folders and .npz files."""
+"""What the commands read: documents and queries from JSONL files, BEIR folders and .npz files, and ids."""
 
 import json
+import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from latewood.evaluate.beir import find_jsonl, load_beir, read_jsonl
 from latewood.evaluate.metrics import queries_are_documents
 from latewood.forms.ids import plain_ids
 from latewood.forms.ragged import Ragged, to_ragged
+from latewood.index.index import Index
 
 
 @dataclass(slots=True)
@@ -154,3 +156,15 @@ def read_queries(source: Path) -> Queries:
         message = f"{source}: two queries have the id {twice!r}; each needs one of its own"
         raise InvalidInputError(message)
     return Queries(keys, asked, are_documents)
+
+
+def ids_of_index(index: Index, ids: Iterable[str]) -> list[Id]:
+    """Ids from a text file or command line, as the index has them: integers where its ids are integers."""
+    keys = list(ids)
+    if not isinstance(index.ids(), np.ndarray) or not len(index):
+        return list(keys)
+    wrong = next((key for key in keys if not re.fullmatch("-?[0-9]{1,19}", key)), None)
+    if wrong is not None:
+        message = f"this index has integer ids of 64 bits, and {wrong!r} is none"
+        raise InvalidInputError(message)
+    return [int(key) for key in keys]

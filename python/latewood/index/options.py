@@ -105,7 +105,7 @@ class SearchOptions(RankingOptions):
         Only the best hit of each value of this metadata field, such as the passages of one page; `a.b` looks into
         objects. A document without the field stands for itself (docs/filters.md).
     offset : int
-        Leave out so many of the best: the second page of ten has `offset=10`. Ranks go on from there.
+        Leave out so many of the best: 10 for the second page of ten. Ranks go on from there.
     min_score : float, optional
         Leave out hits whose score is lower.
     length_normalize : bool

@@ -1,0 +1,167 @@
+"""The commands that change an index: create, add, update, delete, recover, compact."""
+
+from pathlib import Path
+from typing import Any, get_args
+
+import click
+
+from latewood.cli.inputs import document_batches, ids_of_index, read_vectors
+from latewood.cli.outcome import command, tell
+from latewood.cli.parameters import (
+    COUNT,
+    EXISTING,
+    PATH,
+    encoder_option,
+    filter_option,
+    json_object,
+    missing_option,
+    not_empty,
+    threads_option,
+)
+from latewood.common.progress import progress_bar
+from latewood.encode.protocol import OnEmpty
+from latewood.encode.windows import Long
+from latewood.index.index import Index
+
+ADD_CHUNK = 1024
+
+
+@command("create")
+@click.argument("path", type=PATH)
+@click.option("--dim", type=COUNT, help="Dimensions of a token vector; the encoder's by default.")
+@click.option(
+    "--encoder",
+    metavar="NAME",
+    callback=not_empty,
+    help="Multi-vector model of the index; without --dim, the one inside the wheel.",
+)
+@click.option("--codec", type=click.Choice(["residual", "flat"]), default="residual", show_default=True)
+@click.option("--bits", type=click.Choice(["1", "2", "4", "8"]), default="4", show_default=True)
+@click.option("--centroids", type=COUNT, help="A power of two; chosen from the data by default.")
+@click.option("--seed", default=42, show_default=True, type=click.IntRange(min=0, max=2**64 - 1))
+@click.option(
+    "--train-after",
+    default=65_536,
+    show_default=True,
+    type=click.IntRange(min=0, max=2**64 - 1),
+    help="Tokens before training.",
+)
+@click.option("--exist-ok", is_flag=True, help="Leave the index that is at PATH already as it is, if there is one.")
+@click.option("--overwrite", is_flag=True, help="Put an empty index in the place of one that is at PATH already.")
+def create(path: Path, bits: str, as_json: bool, **options: Any) -> None:
+    """Create an empty index at PATH."""
+    index = Index.create(path, bits=int(bits), **options)  # type: ignore[arg-type]
+    tell(
+        {"path": index.path, "dim": index.dim, "documents": len(index)},
+        as_json,
+        lambda: f"index {index.path}: {index.dim} dimensions, {len(index)} documents",
+    )
+
+
+@command("add")
+@click.argument("path", type=EXISTING)
+@click.argument("source", type=EXISTING)
+@encoder_option
+@click.option("--upsert", is_flag=True, help="Replace documents whose ids exist.")
+@click.option(
+    "--on-empty",
+    type=click.Choice(get_args(OnEmpty)),
+    default="keep",
+    show_default=True,
+    help="What becomes of documents without text: no search finds those that are kept.",
+)
+@click.option(
+    "--long",
+    type=click.Choice(get_args(Long)),
+    help="What becomes of texts with more tokens than the encoder takes; by default it divides them into windows "
+    "(docs/long_texts.md).",
+)
+@threads_option
+def add(path: Path, source: Path, encoder: str | None, upsert: bool, as_json: bool, **options: Any) -> None:
+    """Add the documents of SOURCE: a JSONL file (id, text, metadata, vectors), a BEIR folder, or an .npz of vectors."""
+    index = Index.open(path, encoder=encoder)
+    count = 0
+    with index.writer(show_progress=False) as writer, progress_bar(0, "adding", show_progress=None) as bar:
+        store = writer.upsert if upsert else writer.add
+        if source.suffix == ".npz":
+            ids, vectors = read_vectors(source)
+            store(ids, vectors=vectors, **options)
+            count = len(ids)
+        else:
+            for batch in document_batches(source, ADD_CHUNK):
+                store(**batch.arguments(), **options)
+                count += len(batch)
+                bar.update(len(batch))
+    empty = writer.empty
+    count -= empty if options["on_empty"] == "skip" else 0
+    told = f" ({empty} empty: {'left out' if options['on_empty'] == 'skip' else 'kept'})" if empty else ""
+    tell(
+        {"added": count, "empty": empty, "documents": len(index)},
+        as_json,
+        lambda: f"added {count}{told}; the index has {len(index)} documents",
+    )
+
+
+@command("update")
+@click.argument("path", type=EXISTING)
+@click.argument("ids", nargs=-1)
+@filter_option
+@click.option(
+    "--set",
+    "metadata",
+    metavar="JSON",
+    callback=json_object,
+    required=True,
+    help="Fields to set; null takes a field away, and objects inside are joined in the same way.",
+)
+@click.option("--replace", is_flag=True, help="Let --set take the place of all metadata that a document had.")
+@missing_option
+def update(path: Path, ids: tuple[str, ...], metadata: dict[str, Any], as_json: bool, **options: Any) -> None:
+    """Change the metadata of documents by IDS, or of all whose metadata match --filter, and nothing else."""
+    index = Index.open(path)
+    count = index.update_metadata(ids_of_index(index, ids) if ids else None, metadata, **options)
+    tell(
+        {"updated": count, "documents": len(index)},
+        as_json,
+        lambda: f"updated {count}; the index has {len(index)} documents",
+    )
+
+
+@command("delete")
+@click.argument("path", type=EXISTING)
+@click.argument("ids", nargs=-1)
+@filter_option
+@missing_option
+def delete(path: Path, ids: tuple[str, ...], as_json: bool, **options: Any) -> None:
+    """Delete documents by IDS, or all whose metadata match --filter."""
+    index = Index.open(path)
+    count = index.delete(ids_of_index(index, ids) if ids else None, **options)
+    tell(
+        {"deleted": count, "documents": len(index)},
+        as_json,
+        lambda: f"deleted {count}; the index has {len(index)} documents",
+    )
+
+
+@command("recover")
+@click.argument("path", type=EXISTING)
+@click.option("--generation", type=click.IntRange(min=1), help="The commit to go back to; the newest that is whole.")
+def recover(path: Path, generation: int | None, as_json: bool) -> None:
+    """Go back to an older commit for good, where the newest is damaged or not wanted."""
+    before = generation or "the newest generation that is whole"
+    index = Index.recover(path, generation=generation)
+    tell(
+        {"generation": index.generation, "documents": len(index)},
+        as_json,
+        lambda: f"went back to {before}, which is generation {index.generation} now; it has {len(index)} documents",
+    )
+
+
+@command("compact")
+@click.argument("path", type=EXISTING)
+@threads_option
+def compact(path: Path, threads: int | None, as_json: bool) -> None:
+    """Rewrite an index as one segment without deleted documents."""
+    index = Index.open(path)
+    index.compact(threads=threads)
+    tell({"documents": len(index)}, as_json, lambda: f"compacted; the index has {len(index)} documents")

@@ -1,0 +1,48 @@
+"""The commands that look: info, check, demo."""
+
+from importlib import import_module
+from pathlib import Path
+
+import click
+
+from latewood.cli.outcome import command, table, tell
+from latewood.cli.parameters import EXISTING, not_empty
+from latewood.errors import CorruptIndexError
+from latewood.index.index import Index
+
+
+@command("info")
+@click.argument("path", type=EXISTING)
+def info(path: Path, as_json: bool) -> None:
+    """Show counts, sizes, codec and encoder of an index."""
+    values = Index.open(path).info()
+    tell(values, as_json, lambda: table(values))
+
+
+@command("check")
+@click.argument("path", type=EXISTING)
+@click.pass_context
+def check(context: click.Context, path: Path, as_json: bool) -> None:
+    """Verify every checksum and count; exit code 1 if there are problems."""
+    try:
+        problems = Index.open(path).check()
+    except CorruptIndexError as error:
+        problems = [str(error)]
+    tell({"problems": problems}, as_json, lambda: "\n".join(problems) or "no problems")
+    if problems:
+        context.exit(1)
+
+
+@command("demo")
+@click.option("--data", type=EXISTING, help="A BEIR folder or archive; SciFact by default.")
+@click.option(
+    "--encoder",
+    metavar="NAME",
+    callback=not_empty,
+    help="Multi-vector model, or 'minilm'; the one inside the wheel by default.",
+)
+@click.pass_context
+def demo(context: click.Context, data: Path | None, encoder: str | None, as_json: bool) -> None:
+    """Index a small collection of abstracts, compare search, reranking and BM25, and show hits."""
+    main = import_module("latewood.cli.demo").main
+    context.exit(main(data=str(data) if data is not None else None, json=as_json, encoder=encoder))

@@ -1,0 +1,160 @@
+"""The commands that ask: search, rerank, eval."""
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, get_args
+
+import click
+
+from latewood.cli.inputs import Queries, ids_of_index, read_queries
+from latewood.cli.outcome import command, table, tell
+from latewood.cli.parameters import (
+    COUNT,
+    EXISTING,
+    OUTPUT,
+    encoder_option,
+    filter_option,
+    identical_option,
+    library_options,
+)
+from latewood.evaluate import DEFAULT_METRICS, evaluate_run, read_qrels, read_run, write_run
+from latewood.evaluate.metrics import without_identical_id
+from latewood.index.feedback import Feedback, Mode
+from latewood.index.index import Index
+from latewood.index.options import RerankKeywords, RerankOptions, SearchKeywords, SearchOptions
+from latewood.index.results import Hits
+
+
+@command("search")
+@click.argument("path", type=EXISTING)
+@click.argument("query", required=False)
+@click.option(
+    "--queries", type=EXISTING, help="Queries: a JSONL file (id, text), a BEIR folder, or an .npz of vectors."
+)
+@encoder_option
+@click.option("-k", default=10, show_default=True, type=COUNT, help="Hits for each query, or groups with --group-by.")
+@filter_option
+@library_options(SearchKeywords, SearchOptions)
+@click.option("--feedback", "mode", type=click.Choice(get_args(Mode)), help="Search twice, expanding queries.")
+@click.option("--run", "run_path", type=OUTPUT, help="Write a TREC run here instead of printing hits.")
+@identical_option
+def search(
+    path: Path,
+    query: str | None,
+    queries: Path | None,
+    encoder: str | None,
+    k: int,
+    mode: Mode | None,
+    run_path: Path | None,
+    keep_identical_ids: bool,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Search for QUERY, or for all of --queries."""
+    if (query is None) == (queries is None):
+        message = "give a QUERY or --queries, one of the two"
+        raise click.UsageError(message)
+    options["feedback"] = Feedback(mode=mode) if mode is not None else None
+    given = Queries(["query"], [query or ""]) if queries is None else read_queries(queries)
+    index = Index.open(path, encoder=encoder)
+    if not given.are_documents or keep_identical_ids:
+        hits = index.search_batch(given.asked, k, with_documents=run_path is None, **options)
+        _output(dict(zip(given.ids, hits, strict=True)), run_path, as_json, single=queries is None)
+        return
+    if options["group_by"] is not None:
+        message = "--group-by keeps a query's own document as the best of its group; add --keep-identical-ids"
+        raise click.UsageError(message)
+    # The hit that is left out may stand on a page before.
+    first = options.pop("offset")
+    hits = index.search_batch(given.asked, first + k + 1, with_documents=run_path is None, **options)
+    found = {
+        key: own.with_hits(without_identical_id(key, own)[first : first + k])
+        for key, own in zip(given.ids, hits, strict=True)
+    }
+    _output(found, run_path, as_json, single=False)
+
+
+@command("rerank")
+@click.argument("path", type=EXISTING)
+@click.option("--run", "candidates", type=EXISTING, required=True, help="First-stage candidates: a TREC run.")
+@click.option("--queries", type=EXISTING, required=True, help="As for search.")
+@encoder_option
+@click.option("-k", type=COUNT, help="Hits for each query, or groups with --group-by; all candidates by default.")
+@filter_option
+@library_options(RerankKeywords, SearchOptions, RerankOptions)
+@click.option("--output", "run_path", type=OUTPUT, help="Write a TREC run here instead of printing hits.")
+@identical_option
+def rerank(
+    path: Path,
+    candidates: Path,
+    queries: Path,
+    encoder: str | None,
+    run_path: Path | None,
+    keep_identical_ids: bool,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Rerank a first stage's TREC run."""
+    given = read_queries(queries)
+    found = read_run(candidates)
+    if given.are_documents and not keep_identical_ids:
+        found = {key: {id_: score for id_, score in entry.items() if id_ != key} for key, entry in found.items()}
+    index = Index.open(path, encoder=encoder)
+    pairs = {
+        query: list(zip(ids_of_index(index, entry), entry.values(), strict=True)) for query, entry in found.items()
+    }
+    asked = dict(zip(given.ids, given.asked, strict=True))
+    hits = index.rerank_run(asked, pairs, with_documents=run_path is None, **options)
+    _output(hits, run_path, as_json, single=False)
+
+
+@command("eval")
+@click.argument("run_path", metavar="RUN", type=EXISTING)
+@click.argument("qrels", type=EXISTING)
+@click.option("--metric", "metrics", multiple=True, help="As ir-measures names them; may be repeated.")
+@click.option(
+    "--keep-identical-ids", is_flag=True, help="Count the hit that has its query's own id, which BEIR leaves out."
+)
+def evaluate(run_path: Path, qrels: Path, metrics: tuple[str, ...], keep_identical_ids: bool, as_json: bool) -> None:
+    """Evaluate a TREC run with QRELS: a TREC or BEIR judgement file, or a BEIR folder."""
+    judgements = read_qrels(qrels / "qrels" / "test.tsv" if qrels.is_dir() else qrels)
+    values = evaluate_run(
+        read_run(run_path),
+        judgements,
+        metrics or DEFAULT_METRICS,
+        ignore_identical_ids=False if keep_identical_ids else None,
+    )
+    tell(values, as_json, lambda: table(values))
+
+
+def _output(found: Mapping[str, Hits], run_path: Path | None, as_json: bool, *, single: bool) -> None:
+    _tell_what_was_idle(found.values())
+    if run_path is not None:
+        write_run(run_path, found)
+        count = sum(len(hits) for hits in found.values())
+        summary = {"run": str(run_path), "queries": len(found), "hits": count}
+        tell(summary, as_json, lambda: f"wrote {count} hits of {len(found)} queries to {run_path}")
+        return
+    for query, hits in found.items():
+        if as_json:
+            value = hits.to_dicts()
+            click.echo(json.dumps(value if single else {"query": query, "hits": value}, ensure_ascii=False))
+            continue
+        if not single:
+            click.echo(f"# {query}")
+        for hit in hits:
+            click.echo(f"{hit.rank:>3}  {hit.score:9.4f}  {hit.id}  {_line(hit.text)}".rstrip())
+
+
+def _tell_what_was_idle(found: Iterable[Hits]) -> None:
+    """Name the options that were given and could have no effect on this index: all queries have one plan."""
+    names = next((hits.plan.without_effect for hits in found), ())
+    if names:
+        options = ", ".join(f"--{name.replace('_', '-')}" for name in names)
+        click.echo(f"latewood: without effect on this index: {options}", err=True)
+
+
+def _line(text: str | None, width: int = 100) -> str:
+    plain = " ".join((text or "").split())
+    return plain if len(plain) <= width else plain[: width - 1] + "…"
