@@ -1,5 +1,5 @@
 # Each target works on a bare machine with cargo, make and Python >= 3.11: it makes .venv, builds a wheel, installs that
-# wheel with what it needs, and runs.
+# wheel with what it needs, and runs. The demo needs no torch; tests and benches bring it in for the encoders that use it.
 #
 #   make demo    SciFact from text to ranked results, one table
 #   make test    the tests of both languages
@@ -28,7 +28,7 @@ NEXTEST := $(shell $(CARGO) nextest --version >/dev/null 2>&1 && echo yes)
 
 .PHONY: demo test test-rust test-python trials lint bench bench-compare nano-en clean wheel
 
-demo: $(VENV)/installed
+demo: $(VENV)/demo
 	$(BIN)/latewood demo
 
 test: test-rust test-python
@@ -82,9 +82,14 @@ $(WHEELS)/built: $(SOURCES) | $(VENV)/created
 	$(BIN)/maturin build --release --out $(WHEELS)
 	touch $@
 
-# The first line is quick once the extras are there; the second puts a rebuilt wheel of the same version in.
+# The first line of each is quick once the extras are there; the second puts a rebuilt wheel of the same version in.
+$(VENV)/demo: $(WHEELS)/built
+	$(BIN)/python -m pip install --quiet "$$(ls $(WHEELS)/latewood-*.whl)[demo]"
+	$(BIN)/python -m pip install --quiet --no-deps --force-reinstall $(WHEELS)/latewood-*.whl
+	touch $@
+
 $(VENV)/installed: $(WHEELS)/built
-	@echo 'installing latewood and its development dependencies into $(VENV) (torch is the large one)'
+	@echo 'installing latewood and its development dependencies into $(VENV); torch, for the tests of encoders and training, is the large one'
 	$(BIN)/python -m pip install --quiet "$$(ls $(WHEELS)/latewood-*.whl)[dev]" $(TORCH)
 	$(BIN)/python -m pip install --quiet --no-deps --force-reinstall $(WHEELS)/latewood-*.whl
 	touch $@

@@ -86,7 +86,9 @@ def main(folder: Path) -> int:
     vectors = encode_documents(nano_en(), passages.texts)
     pooled = pool_tokens(vectors, factor=2)
     asked = encode_queries(nano_en(), [query])
-    lines.append(f"{len(to_ragged(pooled))} {maxsim(asked, vectors).size} {maxsim_pairs(asked, asked).size}")
+    lines.append(
+        f"{len(to_ragged(pooled, allow_empty=True))} {maxsim(asked, vectors).size} {maxsim_pairs(asked, asked).size}"
+    )
     lines.append(f"{weighted_fusion([1.0, 2.0], [2.0, 1.0], 0.5).size} {score:.2f} {recall:.2f}")
     flat = Index.create(folder / "flat", dim=index.dim, codec="flat")
     flat.add(range(len(vectors)), vectors=iter(vectors))

@@ -63,11 +63,9 @@ class Encoding:
         encoder = self.encoder
         if encoder is None:
             recorded = self.recorded
-            remedy = (
-                f"Index.open(path, encoder='{RECORDED}') loads {recorded['name']!r}, which it was built with"
-                if recorded
-                else "pass encoder= to Index.open, or vectors instead of text"
-            )
+            remedy = "pass encoder= to Index.open, or an encoder to use_encoder, or vectors instead of text"
+            if recorded:
+                remedy = f"use_encoder('{RECORDED}') loads {recorded['name']!r}, which it was built with, or {remedy}"
             message = f"{purpose} needs an encoder, and the index {self.path!r} was opened without one; {remedy}"
             raise EncoderRequiredError(message)
         return encoder

@@ -1,6 +1,7 @@
 """The core's flat results → `Hits` and arrays."""
 
 import json
+from itertools import islice, pairwise, repeat
 from typing import Any
 
 import numpy as np
@@ -31,22 +32,18 @@ class Found:
     def hits(self, *, with_documents: bool) -> list[Hits]:
         """Make the hits of each query."""
         ids, scores, offsets = self._results.lists()
-        documents = self._results.documents() if with_documents else None
+        documents = self._results.documents() if with_documents else repeat((None, None), len(ids))
+        rows = zip(ids, scores, range(len(ids)), documents, strict=True)
         batch: list[Hits] = []
-        for query in range(len(offsets) - 1):
-            first, end = offsets[query], offsets[query + 1]
-            hits = Hits(source=self, query=query)
-            rank = self._options.offset
-            for row in range(first, end):
-                rank += 1
-                key = ids[row]
-                if documents is None:
-                    hit = Hit(key, scores[row], rank)
-                else:
-                    text, metadata = documents[row]
-                    hit = Hit(key, scores[row], rank, text, None if metadata is None else _metadata(key, metadata))
-                hits.append(hit.come_from(self, query, row))
-            batch.append(hits)
+        for query, (first, end) in enumerate(pairwise(offsets)):
+            behind = self._options.offset + 1 - first
+            hits = (
+                Hit(key, score, row + behind, text, None if stored is None else _metadata(key, stored)).come_from(
+                    self, query, row
+                )
+                for key, score, row, (text, stored) in islice(rows, end - first)
+            )
+            batch.append(Hits(hits, source=self, query=query))
         return batch
 
     def arrays(self) -> SearchArrays:

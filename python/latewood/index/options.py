@@ -17,6 +17,7 @@ from latewood.forms.values import choice_of, count_of, flag_of, number_of, text_
 from latewood.index.feedback import Feedback
 
 Check = Callable[[Any, str], Any]
+_NO_DEFAULT = object()
 
 
 class RankingKeywords(TypedDict, total=False):
@@ -50,7 +51,7 @@ class RerankKeywords(RankingKeywords, total=False):
 
 @dataclass(frozen=True, kw_only=True)
 class RankingOptions:
-    """What searches and reranks share; each option is None or is what its check makes of it."""
+    """What searches and reranks share; each option is its default, or what its check makes of what was given."""
 
     filter: Any = None
     group_by: str | None = None
@@ -59,8 +60,6 @@ class RankingOptions:
     length_normalize: bool = False
     threads: int | None = None
 
-    needed: ClassVar[frozenset[str]] = frozenset({"offset", "length_normalize"})
-    """Options that are never None."""
     checks: ClassVar[dict[str, Check]] = {
         "filter": filters_json,
         "group_by": text_of,
@@ -71,11 +70,10 @@ class RankingOptions:
     }
 
     def __post_init__(self) -> None:
-        """Check what was given."""
-        for name, check in self.checks.items():
-            value = getattr(self, name)
-            if value is not None or name in self.needed:
-                object.__setattr__(self, name, check(value, name))
+        """Check what is no default."""
+        for name, value in vars(self).items():
+            if value is not getattr(type(self), name, _NO_DEFAULT):
+                object.__setattr__(self, name, self.checks[name](value, name))
 
     def check_count(self, queries: int) -> None:
         """Refuse a list of filters that is not one for each query."""
@@ -140,7 +138,6 @@ class SearchOptions(RankingOptions):
     threshold: float | None = None
     feedback: Feedback | None = None
 
-    needed: ClassVar[frozenset[str]] = RankingOptions.needed | {"k"}
     checks: ClassVar[dict[str, Check]] = {
         **RankingOptions.checks,
         "k": count_of,
@@ -186,12 +183,11 @@ class RerankOptions(RankingOptions):
     Retrievers", defined for negative scores and short lists too.
     """
 
-    k: int | None
+    k: int | None = None
     alpha: float | None = None
     beta: int | None = None
     missing: MissingRule = "error"
 
-    needed: ClassVar[frozenset[str]] = RankingOptions.needed | {"missing"}
     checks: ClassVar[dict[str, Check]] = {
         **RankingOptions.checks,
         "k": count_of,
