@@ -75,7 +75,9 @@ pub enum Error {
         path: PathBuf,
     },
     /// An index stands where a new one should be created.
-    #[error("{path} already holds a latewood index; open it with Index.open, or choose another path")]
+    #[error(
+        "{path} already holds a latewood index; open it with Index.open or exist_ok=True, put another in its place with overwrite=True, or choose another path"
+    )]
     AlreadyExists {
         /// The folder.
         path: PathBuf,
