@@ -23,7 +23,7 @@ def _holds(metadata: Mapping[str, Any], key: str, asked: Any) -> bool:
         return any(matches(metadata, part) for part in asked)
     if key == "not":
         return not matches(metadata, asked)
-    there = list(_found(metadata, key.removeprefix("\\")))
+    there = list(found(metadata, key.removeprefix("\\")))
     if isinstance(asked, list):
         asked = {"in": asked}
     if not isinstance(asked, dict):
@@ -31,21 +31,21 @@ def _holds(metadata: Mapping[str, Any], key: str, asked: Any) -> bool:
     return all(_fulfils(there, operator, operand) for operator, operand in asked.items())
 
 
-def _found(value: Any, path: str) -> Iterator[Any]:
+def found(value: Any, path: str) -> Iterator[Any]:
     """All to which a path leads."""
     if isinstance(value, list):
         for element in value:
-            yield from _found(element, path)
+            yield from found(element, path)
     elif isinstance(value, dict):
         for name, inner in value.items():
             if path == name:
                 yield inner
             elif path.startswith(f"{name}."):
-                yield from _found(inner, path[len(name) + 1 :])
+                yield from found(inner, path[len(name) + 1 :])
 
 
 def _fulfils(there: list[Any], operator: str, operand: Any) -> bool:
-    values = [scalar for value in there for scalar in _scalars(value)] if there else [None]
+    values = [scalar for value in there for scalar in scalars(value)] if there else [None]
     if operator == "exists":
         return bool(there) is operand
     if operator == "eq":
@@ -59,22 +59,22 @@ def _fulfils(there: list[Any], operator: str, operand: Any) -> bool:
         return all(any(_same(value, one) for value in values) for one in wanted)
     if operator == "prefix":
         return any(isinstance(value, str) and value.startswith(operand) for value in values)
-    return any(_kind(value) == _kind(operand) and ORDERS[operator](value, operand) for value in values)
+    return any(kind(value) == kind(operand) and ORDERS[operator](value, operand) for value in values)
 
 
-def _scalars(value: Any) -> Iterator[Any]:
+def scalars(value: Any) -> Iterator[Any]:
     if isinstance(value, list):
         for element in value:
-            yield from _scalars(element)
+            yield from scalars(element)
     elif not isinstance(value, dict):
         yield value
 
 
 def _same(one: Any, other: Any) -> bool:
-    return _kind(one) == _kind(other) and bool(one == other)
+    return kind(one) == kind(other) and bool(one == other)
 
 
-def _kind(value: Any) -> str:
+def kind(value: Any) -> str:
     if value is None or isinstance(value, bool):
         return type(value).__name__
     return "str" if isinstance(value, str) else "number"

@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -14,72 +15,14 @@ from hypothesis import strategies as st
 from latewood import Index
 from latewood.errors import InvalidInputError
 from reference_filters import matches
+from reference_metadata import updated
+from strategies_filters import COMMON, NAMES, SCALARS, changes, filters, metadata
 
 VECTOR = np.ones((1, 8), dtype=np.float32)
-FILTERS_FOR_EACH_EXAMPLE = 34
-"""The thorough profile has 300 examples: 10,200 filters."""
+DRAWN = 26
+"""Filters of an example: 101 with their opposites, and with what each makes together with the next."""
 
 Metadata = dict[str, Any] | None
-
-# ── what is drawn ────────────────────────────────────────────────────────────────────────────────────────────────────
-
-WORDS = ("and", "or", "not", "$and", "$or", "$not", "$nor")
-NAMES = ["a", "b", "c", "ab", "a.b", "b.c", ".", "", "é", "日本", "A", "\\", "\\a", "in", *WORDS]
-# fmt: off
-TEXTS = [
-    "", "a", "ab", "abc", "b", "é", "e\u0301", "日本語", "日本", "🦊", "\0", "1", "true", "2024-05-01", "2024-05-17",
-]
-NUMBERS = [
-    0, 1, -1, 2, 1.0, 0.5, -0.0, 1e-300, 2**53, 2**53 + 1, float(2**53), 2**63, 2**64 + 1, -(2**63) - 1, 2**127,
-    2**128 + 1, float(2**128), 10**40, -(10**400), 1e308,
-]
-# fmt: on
-COMMON = [None, True, 1, "a"]
-SCALARS: list[Any] = [*COMMON, False, *TEXTS, *NUMBERS]
-
-scalars = st.sampled_from([*COMMON * 8, *SCALARS])
-names = st.sampled_from(NAMES[:5]) | st.sampled_from(NAMES)
-values = st.recursive(
-    scalars, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(names, inner, max_size=3), max_leaves=6
-)
-metadata = st.none() | st.dictionaries(names, values, max_size=4)
-paths = st.sampled_from(["a", "b", "c", "ab", "a.b", "a.a", "b.a", "a.b.c"] * 4 + NAMES) | st.lists(
-    names, min_size=1, max_size=3
-).map(".".join)
-bounds = scalars.filter(lambda value: value is not None and not isinstance(value, bool))
-several = st.lists(scalars, max_size=4)
-operators = st.one_of(
-    st.tuples(st.sampled_from(["eq", "ne"]), scalars),
-    st.tuples(st.just("in"), several),
-    st.tuples(st.sampled_from(["gt", "gte", "lt", "lte"]), bounds),
-    st.tuples(
-        st.just("contains"),
-        scalars.filter(lambda value: value is not None)
-        | several.filter(lambda values: bool(values) and None not in values),
-    ),
-    st.tuples(st.just("prefix"), st.sampled_from(TEXTS) | st.text(max_size=2)),
-    st.tuples(st.just("exists"), st.booleans()),
-)
-
-
-def written(path: str) -> str:
-    """The key of a filter that asks for this path."""
-    return f"\\{path}" if path in WORDS or path.startswith("\\") else path
-
-
-def combined(inner: st.SearchStrategy[dict[str, Any]]) -> st.SearchStrategy[dict[str, Any]]:
-    listed = st.builds(
-        lambda word, parts: {word: parts}, st.sampled_from(["or", "and"]), st.lists(inner, min_size=1, max_size=3)
-    )
-    return (
-        listed | inner.map(lambda part: {"not": part}) | st.builds(lambda one, other: {**one, **other}, fields, listed)
-    )
-
-
-conditions = st.lists(operators, min_size=1, max_size=2).map(dict) | scalars | several
-fields = st.dictionaries(paths.map(written), conditions, min_size=1, max_size=2)
-filters = st.recursive(fields, combined, max_leaves=5)
-
 
 EMPTY: list[dict[str, Any]] = [{}, {"and": []}, {"not": {"or": [{}, {}]}}]
 """Filters that ask for no field."""
@@ -106,14 +49,16 @@ def drawn_metadata(source: random.Random) -> Metadata:
 
 @pytest.fixture(scope="module")
 def life(tmp_path_factory: pytest.TempPathFactory) -> tuple[Index, dict[int, Metadata]]:
-    """Several segments, with documents that were replaced, deleted and merged."""
+    """Several segments, with documents that were replaced, deleted and merged, and whose metadata were changed."""
     source = random.Random(11)
     index = Index.create(tmp_path_factory.mktemp("filters") / "index", dim=8)
     held: dict[int, Metadata] = {}
     for commit in range(12):
-        batch = {source.randrange(400): drawn_metadata(source) for _ in range(40)}
+        batch = {source.randrange(200): drawn_metadata(source) for _ in range(20)}
         put(index, held, batch, merge=commit in (3, 7))
-        gone = source.sample(sorted(held), 10)
+        changed = {key: drawn_metadata(source) or {} for key in source.sample(sorted(held), 8)}
+        change(index, held, changed, replace=commit % 2 == 0, merge=commit in (3, 7))
+        gone = source.sample(sorted(held), 5)
         index.delete(gone, merge=False)
         for key in gone:
             del held[key]
@@ -131,6 +76,12 @@ def put(index: Any, held: dict[int, Metadata], batch: dict[int, Metadata], **opt
         held[key] = entry
 
 
+def change(index: Any, held: dict[int, Metadata], batch: dict[int, dict[str, Any]], **options: Any) -> None:
+    assert index.update_metadata(list(batch), list(batch.values()), **options) == len(batch)
+    for key, entry in batch.items():
+        held[key] = updated(held[key], entry, replace=options["replace"])
+
+
 def wanted(held: dict[int, Metadata], condition: dict[str, Any]) -> list[int]:
     return [key for key, entry in held.items() if matches(entry, condition)]
 
@@ -139,27 +90,45 @@ def listed(index: Index, condition: dict[str, Any]) -> list[Any]:
     return list(np.asarray(index.ids(filter=condition)).tolist())
 
 
-@settings(max_examples=settings().max_examples * FILTERS_FOR_EACH_EXAMPLE)
-@given(condition=filters)
-def test_a_filter_finds_what_the_oracle_finds(
-    life: tuple[Index, dict[int, Metadata]], condition: dict[str, Any]
+@settings(max_examples=max(100, settings().max_examples))
+@given(drawn=st.lists(filters, min_size=DRAWN, max_size=DRAWN))
+def test_10_000_filters_find_what_the_oracle_finds(
+    life: tuple[Index, dict[int, Metadata]], drawn: list[dict[str, Any]]
 ) -> None:
     index, held = life
-    expected = wanted(held, condition)
-    assert listed(index, condition) == expected
-    assert index.count(filter=condition) == len(expected)
-    hits = index.search(VECTOR, len(held), filter=condition, gather="exact", with_documents=False)
-    assert sorted(int(hit.id) for hit in hits) == sorted(expected)
+    everything = set(held)
+    expected = [(condition, set(wanted(held, condition))) for condition in drawn]
+    for (one, found), (other, found_too) in pairwise(tuple(expected)):
+        # What follows from what each of them finds.
+        expected += [
+            ({"not": one}, everything - found),
+            ({"and": [one, other]}, found & found_too),
+            ({"or": [one, other]}, found | found_too),
+        ]
+    asked = [condition for condition, _ in expected]
+    batch = index.search_batch([VECTOR] * len(asked), len(held), filter=asked, gather="exact", with_documents=False)
+    for (condition, found), hits in zip(expected, batch, strict=True):
+        ids = [key for key in held if key in found]
+        assert listed(index, condition) == ids
+        assert index.count(filter=condition) == len(ids)
+        assert [hit.id for hit in hits] == ids
 
 
 @given(
     commits=st.lists(st.lists(metadata, max_size=6), min_size=1, max_size=3),
     pending=st.lists(metadata, max_size=6),
+    changed=st.dictionaries(st.integers(0, 11), changes, max_size=4),
     asked=st.lists(filters | st.sampled_from(EMPTY), min_size=1, max_size=3),
     merge=st.booleans(),
+    replace=st.booleans(),
 )
 def test_deleting_by_filters(
-    commits: list[list[Metadata]], pending: list[Metadata], asked: list[dict[str, Any]], merge: bool
+    commits: list[list[Metadata]],
+    pending: list[Metadata],
+    changed: dict[int, dict[str, Any]],
+    asked: list[dict[str, Any]],
+    merge: bool,
+    replace: bool,
 ) -> None:
     """What a writer deletes are the documents that it sees, its own of before the commit included."""
     held: dict[int, Metadata] = {}
@@ -170,6 +139,7 @@ def test_deleting_by_filters(
         before = dict(held)
         with index.writer(merge=merge) as writer:
             put(writer, held, {2 * at: entry for at, entry in enumerate(pending)})
+            change(writer, held, {key: entry for key, entry in changed.items() if key in held}, replace=replace)
             for condition in asked:
                 gone = wanted(held, condition)
                 if not asks(condition):
