@@ -88,6 +88,18 @@ def integers(data: Any, what: str) -> OffsetArray:
     return laid_out(array, np.int64)
 
 
+def offsets_of(data: Any, what: str, *, end: int, items: str, count: int | None = None) -> OffsetArray:
+    """Bring offsets to int64; they must divide `end` items of some kind, into `count` parts if that is given."""
+    bounds = integers(data, what)
+    fits = bounds.size > 0 and bounds[0] == 0 and bounds[-1] == end and not (bounds[1:] < bounds[:-1]).any()
+    if not fits or (count is not None and bounds.size != count + 1):
+        number = "" if count is None else f"be {count + 1} integers, "
+        found = f"they go from {bounds[0]} to {bounds[-1]}" if bounds.size else "they are empty"
+        message = f"{what} must {number}start at 0, never fall and end at the number of {items}, {end}; {found}"
+        raise InvalidInputError(message)
+    return bounds
+
+
 def booleans(data: Any, what: str) -> BoolArray:
     """Bring a mask to bool."""
     array = to_numpy(data, what)

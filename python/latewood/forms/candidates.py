@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from latewood.common.types import IdSequence, OffsetArray
 from latewood.errors import InvalidInputError
-from latewood.forms.arrays import as_array, as_list, laid_out, to_numpy
+from latewood.forms.arrays import as_array, as_list, laid_out, offsets_of
 from latewood.forms.ids import join_ids, normalise_ids
 from latewood.forms.values import shown
 
@@ -41,7 +41,13 @@ def many_lists(candidates: Any, scores: Any, offsets: Any, queries: int) -> Cand
     """Candidates of several queries: a list for each query, or flat ids with offsets."""
     if offsets is not None:
         ids = _ids(items_of(candidates, "the candidates"), "the candidates")
-        bounds = _bounds(offsets, queries, len(ids))
+        bounds = offsets_of(
+            items_of(offsets, "candidate offsets", "an integer array"),
+            "candidate offsets",
+            end=len(ids),
+            items="candidates",
+            count=queries,
+        )
         values = None if scores is None else _scores(scores, len(ids), "the candidates")
         return Candidates(ids, bounds, values)
     lists = items_of(candidates, "the candidates", "one list for each query")
@@ -293,15 +299,3 @@ def score_array(scores: Any, where: str) -> ScoreArray:
         message = f"{where}: the one at position {int(np.flatnonzero(np.isnan(values))[0])} is NaN"
         raise InvalidInputError(message)
     return values
-
-
-def _bounds(offsets: Any, queries: int, candidates: int) -> OffsetArray:
-    array = to_numpy(items_of(offsets, "the candidate offsets", "an integer array"), "the candidate offsets")
-    bounds = array.astype(np.int64) if array.dtype.kind in "iu" and array.ndim == 1 else np.zeros(0, dtype=np.int64)
-    if len(bounds) != queries + 1 or bounds[0] != 0 or bounds[-1] != candidates or (bounds[1:] < bounds[:-1]).any():
-        message = (
-            f"candidate offsets must be {queries + 1} integers, start at 0, never fall and end at {candidates}, "
-            "the number of candidates"
-        )
-        raise InvalidInputError(message)
-    return bounds

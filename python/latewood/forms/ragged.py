@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from latewood.common.types import FloatArray, OffsetArray
 from latewood.errors import DimensionError, InvalidInputError
-from latewood.forms.arrays import as_array, as_list, booleans, floats, integers, is_tensor, laid_out
+from latewood.forms.arrays import as_array, as_list, booleans, floats, integers, is_tensor, laid_out, offsets_of
 from latewood.forms.arrow import from_arrow, is_arrow
 from latewood.forms.ids import normalise_ids, one_id
 from latewood.forms.values import count_of, flag_of, optional, shown, whole
@@ -45,15 +45,11 @@ class Ragged:
 
     def __post_init__(self) -> None:
         """Check both, and lay them out."""
-        values, bounds = floats(self.values, "values"), integers(self.offsets, "offsets")
+        values = floats(self.values, "values")
         if values.ndim != 2:
             message = f"values have shape {values.shape}; a Ragged is one flat [tokens, dim] array with offsets"
             raise InvalidInputError(message)
-        if bounds.size == 0 or bounds[0] != 0 or bounds[-1] != len(values) or (bounds[1:] < bounds[:-1]).any():
-            message = f"offsets must start at 0, never fall and end at the number of tokens, {len(values)}" + (
-                f"; they go from {bounds[0]} to {bounds[-1]}" if bounds.size else "; they are empty"
-            )
-            raise InvalidInputError(message)
+        bounds = offsets_of(self.offsets, "offsets", end=len(values), items="tokens")
         object.__setattr__(self, "values", laid_out(values, np.float32))
         object.__setattr__(self, "offsets", bounds)
 
