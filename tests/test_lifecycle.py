@@ -1,8 +1,10 @@
-"""The life of an index against a plain dict: add, upsert, delete, commit, give up, reopen, compact, search."""
+"""The life of an index against a plain dict: every change in every order, and after each all that can be asked."""
 
+import json
 import pickle
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any
@@ -11,14 +13,16 @@ import numpy as np
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from numpy.typing import NDArray
 
-from latewood import Index, Writer
+from latewood import Index, Ragged, Writer
 from latewood.errors import (
     DuplicateIdError,
     IndexExistsError,
+    IndexLockedError,
     IndexNotFoundError,
+    IndexReplacedError,
     InvalidInputError,
     LatewoodError,
     UnknownIdError,
@@ -26,14 +30,145 @@ from latewood.errors import (
 )
 from reference import int8_tolerance, maxsim
 from reference_filters import matches
+from reference_metadata import best_of_groups, updated
 from strategies import Corpus, make_corpus
+from strategies_filters import changes, filters, metadata
 
 POOL = make_corpus(31, dim=32, documents=64, queries=6, document_tokens=(1, 12))
+DOCUMENTS = [*POOL.documents, np.zeros((0, POOL.dim), dtype=np.float32)]
+"""The last has no token."""
 KEYS = st.integers(0, 25)
-PICKS = st.integers(0, len(POOL.documents) - 1)
+PICKS = st.integers(0, len(DOCUMENTS) - 1)
+FORMS = ("list", "documents", "batches", "both")
+"""In which form the vectors of added documents come."""
+READERS = 2
+"""Objects that are kept beside the one that writes."""
 
-Entry = tuple[int, str | None, dict[str, Any] | None]
-"""Position in the pool, text, metadata."""
+
+@dataclass(frozen=True)
+class Entry:
+    """A document: its position in `DOCUMENTS`, text and metadata."""
+
+    pick: int
+    text: str | None
+    metadata: dict[str, Any] | None
+
+
+Held = dict[Any, Entry]
+"""Documents in the order in which they were added."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is asked of an index."""
+
+    query: int
+    conditions: tuple[dict[str, Any], dict[str, Any]]
+    path: str
+    k: int
+    offset: int
+
+
+QUESTIONS = st.builds(
+    Question,
+    query=st.integers(0, len(POOL.queries) - 1),
+    conditions=st.tuples(filters, filters),
+    # A path that leads to one field of an object: where several have a first one is not said.
+    path=st.sampled_from(["a", "b", "c", "ab", "a.a", "b.a"]),
+    k=st.integers(1, 8),
+    offset=st.integers(0, 4),
+)
+SETTINGS = st.fixed_dictionaries(
+    {
+        "bits": st.sampled_from([2, 4, 8]),
+        "codec": st.sampled_from(["residual", "flat"]),
+        "train_after": st.sampled_from([0, 40, 65_536]),
+    }
+)
+
+
+def assert_holds(index: Index, held: Held, question: Question) -> None:
+    """Ask an index that must hold these documents."""
+    assert len(index) == len(held)
+    assert plain(index.ids()) == list(held)
+    documents = [(found.id, found.text, written(found.metadata)) for found in index.documents(list(held))]
+    assert documents == [(key, entry.text, written(entry.metadata)) for key, entry in held.items()]
+    condition, other = question.conditions
+    for asked in (condition, other):
+        assert plain(index.ids(filter=asked)) == allowed(held, held, asked)
+        assert index.count(filter=asked) == len(allowed(held, held, asked))
+    scores = ranking(index, held, question.query)
+    query = POOL.queries[question.query]
+
+    def found(hits: Any) -> list[tuple[Any, float, int]]:
+        return [(hit.id, hit.score, hit.rank) for hit in hits]
+
+    def page(among: Sequence[Any], path: str | None = None, least: float = -np.inf) -> list[tuple[Any, float, int]]:
+        best = among if path is None else best_of_groups(among, {key: entry.metadata for key, entry in held.items()}, path)
+        ranked = [(key, scores[key], rank) for rank, key in enumerate(best, start=1) if scores[key] >= least]
+        return ranked[question.offset : question.offset + question.k]
+
+    options: dict[str, Any] = {"offset": question.offset, "gather": "exact"}
+    searched = [key for key in scores if DOCUMENTS[held[key].pick].size]
+    some = allowed(searched, held, condition)
+    middle = scores[some[len(some) // 2]] if some else 0.0
+    assert found(index.search(query, question.k, **options)) == page(searched)
+    grouped = {**options, "filter": condition, "group_by": question.path}
+    assert found(index.search(query, question.k, **grouped)) == page(some, question.path)
+    above = {**grouped, "min_score": middle}
+    assert found(index.search(query, question.k, **above)) == page(some, question.path, middle)
+    several = index.search_batch([query] * 3, question.k, filter=[condition, None, other], **options)
+    assert list(map(found, several)) == [page(some), page(searched), page(allowed(searched, held, other))]
+
+    candidates = list(held)[::-2]
+    reranked = [key for key in scores if key in candidates]
+    own: dict[str, Any] = {"offset": question.offset, "filter": condition}
+    passed = allowed(reranked, held, condition)
+    assert found(index.rerank(query, candidates, k=question.k, **own)) == page(passed)
+    own["group_by"] = question.path
+    assert found(index.rerank(query, candidates, k=question.k, **own)) == page(passed, question.path)
+
+
+def ranking(index: Index, held: Held, number: int) -> dict[Any, float]:
+    """All documents by their exact scores, best first; those without a token come last, with `-inf`."""
+    query = POOL.queries[number]
+    hits = index.search(query, max(1, len(held)), gather="exact")
+    decoded = dict(zip(held, index.vectors(list(held)), strict=True)) if held else {}
+    order = {key: place for place, key in enumerate(held)}
+    assert [(-hit.score, order[hit.id]) for hit in hits] == sorted((-hit.score, order[hit.id]) for hit in hits)
+    for hit in hits:
+        entry, vectors = held[hit.id], decoded[hit.id]
+        assert len(vectors) == len(DOCUMENTS[entry.pick])
+        assert abs(hit.score - maxsim(query, vectors)) <= int8_tolerance(query, vectors)
+        assert (hit.text, written(hit.metadata)) == (entry.text, written(entry.metadata))
+    scores = {hit.id: hit.score for hit in hits}
+    empty = [key for key in held if key not in scores]
+    assert all(len(DOCUMENTS[held[key].pick]) == 0 for key in empty)
+    return {**scores, **dict.fromkeys(empty, -np.inf)}
+
+
+def allowed(keys: Any, held: Held, condition: dict[str, Any]) -> list[Any]:
+    """Those of the documents that a filter lets through."""
+    return [key for key in keys if matches(held[key].metadata, condition)]
+
+
+def plain(ids: Any) -> list[Any]:
+    return list(ids.tolist() if isinstance(ids, np.ndarray) else ids)
+
+
+def written(entry: dict[str, Any] | None) -> str:
+    """Metadata so that `1`, `1.0` and `True` differ, and the order of fields does not count."""
+    return json.dumps(entry, sort_keys=True)
+
+
+@dataclass
+class Reader:
+    """Another object on the same folder, and what it must go on seeing."""
+
+    index: Index
+    held: Held
+    replaced: bool = False
+    """Whether another index is in the folder now."""
 
 
 class Life(RuleBasedStateMachine):
@@ -42,19 +177,18 @@ class Life(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.folder = Path(mkdtemp(prefix="latewood-life-"))
-        self.committed: dict[Any, Entry] = {}
-        self.pending: dict[Any, Entry] | None = None
+        self.path = self.folder / "index"
+        self.committed: Held = {}
+        self.pending: Held | None = None
         self.writer: Writer | None = None
+        self.readers: list[Reader] = []
+        self.steps = 0
 
-    @initialize(
-        bits=st.sampled_from([2, 4, 8]),
-        codec=st.sampled_from(["residual", "flat"]),
-        train_after=st.sampled_from([0, 40, 65_536]),
-        strings=st.booleans(),
-    )
-    def create(self, bits: Any, codec: Any, train_after: int, strings: bool) -> None:
+    @initialize(options=SETTINGS, strings=st.booleans(), questions=st.lists(QUESTIONS, min_size=1, max_size=6))
+    def create(self, options: dict[str, Any], strings: bool, questions: list[Question]) -> None:
         self.strings = strings
-        self.index = Index.create(self.folder / "index", dim=POOL.dim, bits=bits, codec=codec, train_after=train_after)
+        self.questions = questions
+        self.index = Index.create(self.path, dim=POOL.dim, **options)
 
     def teardown(self) -> None:
         if self.writer is not None:
@@ -64,37 +198,45 @@ class Life(RuleBasedStateMachine):
     def name(self, key: int) -> Any:
         return f"document {key} é" if self.strings else key * 1_000_003 - 7
 
-    def open_writer(self) -> tuple[Writer, dict[Any, Entry]]:
+    def open_writer(self) -> tuple[Writer, Held]:
         if self.writer is None or self.pending is None:
             self.writer = self.index.writer()
             self.pending = dict(self.committed)
         return self.writer, self.pending
 
-    def entries(self, picks: Sequence[int]) -> list[Entry]:
-        return [(pick, f"text {pick}" if pick % 3 else None, {"pick": pick} if pick % 2 else None) for pick in picks]
+    # ── changes ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    @rule(batch=st.dictionaries(KEYS, PICKS, max_size=6), upsert=st.booleans())
-    def add(self, batch: dict[int, int], upsert: bool) -> None:
+    @rule(
+        batch=st.dictionaries(KEYS, st.tuples(PICKS, metadata), max_size=6),
+        upsert=st.booleans(),
+        form=st.sampled_from(FORMS),
+    )
+    def add(self, batch: dict[int, tuple[int, Any]], upsert: bool, form: str) -> None:
         writer, pending = self.open_writer()
-        ids = [self.name(key) for key in batch]
-        entries = self.entries(list(batch.values()))
-        arguments: dict[str, Any] = {
-            "texts": [text for _, text, _ in entries],
-            "vectors": [POOL.documents[pick] for pick, _, _ in entries],
-            "metadata": [metadata for _, _, metadata in entries],
+        given = {
+            self.name(key): Entry(pick, f"text {pick}" if pick % 3 else None, own) for key, (pick, own) in batch.items()
         }
+        arguments: dict[str, Any] = {
+            "texts": [entry.text for entry in given.values()],
+            "vectors": in_form([DOCUMENTS[entry.pick] for entry in given.values()], form),
+            "metadata": [entry.metadata for entry in given.values()],
+        }
+        ids = list(given) if form == "list" else iter(given)
         if upsert:
             writer.upsert(ids, **arguments)
-            for key, entry in zip(ids, entries, strict=True):
+            for key, entry in given.items():
                 # A replaced document is a new one: it goes to the end.
                 pending.pop(key, None)
                 pending[key] = entry
-        elif any(key in pending for key in ids):
+        elif pending.keys() & given.keys():
             with pytest.raises(DuplicateIdError):
                 writer.add(ids, **arguments)
+            if form in ("batches", "both") and len(given) > 1:
+                # Parts of it may have been added, and then it takes no commit.
+                self.give_up()
         else:
             writer.add(ids, **arguments)
-            pending.update(zip(ids, entries, strict=True))
+            pending.update(given)
 
     @rule(keys=st.lists(KEYS, max_size=4, unique=True), skip=st.booleans())
     def delete(self, keys: list[int], skip: bool) -> None:
@@ -109,27 +251,54 @@ class Life(RuleBasedStateMachine):
         for key in present:
             del pending[key]
 
-    @rule(least=PICKS, otherwise=st.booleans())
-    def delete_by_filter(self, least: int, otherwise: bool) -> None:
+    @rule(condition=filters)
+    def delete_by_filter(self, condition: dict[str, Any]) -> None:
         """What the writer has not committed yet is deleted as well."""
         writer, pending = self.open_writer()
-        condition: dict[str, Any] = {"pick": {"gte": least}}
-        if otherwise:
-            condition = {"or": [condition, {"pick": None}]}
-        gone = [key for key, (_, _, metadata) in pending.items() if matches(metadata, condition)]
+        gone = allowed(pending, pending, condition)
         assert writer.delete(filter=condition) == len(gone)
         for key in gone:
             del pending[key]
-        seen = [key for key, (_, _, metadata) in self.committed.items() if matches(metadata, condition)]
-        assert list(self.index.ids(filter=condition)) == seen
-        assert self.index.count(filter=condition) == len(seen)
 
-    @rule()
-    def commit(self) -> None:
-        if self.writer is not None and self.pending is not None:
-            self.writer.commit()
-            self.writer.close()
-            self.committed, self.writer, self.pending = self.pending, None, None
+    @rule(
+        batch=st.dictionaries(KEYS, changes, min_size=1, max_size=5), one=st.booleans(), whole=st.booleans(), skip=st.booleans()
+    )
+    def update(self, batch: dict[int, dict[str, Any]], one: bool, whole: bool, skip: bool) -> None:
+        """Each document gets a change of its own, or all the first."""
+        writer, pending = self.open_writer()
+        given = {self.name(key): change for key, change in batch.items()}
+        given = dict.fromkeys(given, next(iter(given.values()))) if one else given
+        change: Any = next(iter(given.values())) if one else list(given.values())
+        present = [key for key in given if key in pending]
+        if len(present) < len(given) and not skip:
+            with pytest.raises(UnknownIdError):
+                writer.update_metadata(list(given), change, replace=whole)
+            return
+        found = writer.update_metadata(list(given), change, replace=whole, missing="skip" if skip else "error")
+        assert found == len(present)
+        for key in present:
+            self.change(pending, key, given[key], whole=whole)
+
+    @rule(condition=filters, change=changes, whole=st.booleans())
+    def update_by_filter(self, condition: dict[str, Any], change: dict[str, Any], whole: bool) -> None:
+        writer, pending = self.open_writer()
+        found = allowed(pending, pending, condition)
+        assert writer.update_metadata(metadata=change, filter=condition, replace=whole) == len(found)
+        for key in found:
+            self.change(pending, key, change, whole=whole)
+
+    @staticmethod
+    def change(pending: Held, key: Any, change: dict[str, Any], *, whole: bool) -> None:
+        pending[key] = replace(pending[key], metadata=updated(pending[key].metadata, change, replace=whole))
+
+    @rule(go_on=st.booleans())
+    def commit(self, go_on: bool) -> None:
+        if self.writer is None or self.pending is None:
+            return
+        self.writer.commit()
+        self.committed = dict(self.pending)
+        if not go_on:
+            self.give_up()
 
     @rule()
     def give_up(self) -> None:
@@ -137,49 +306,102 @@ class Life(RuleBasedStateMachine):
             self.writer.close()
             self.writer, self.pending = None, None
 
-    @rule(mmap=st.booleans())
-    def reopen(self, mmap: bool) -> None:
-        self.give_up()
-        self.index.close()
-        self.index = Index.open(self.folder / "index", mmap=mmap)
-
     @rule()
     def compact(self) -> None:
         if self.writer is None:
             self.index.compact()
+        else:
+            with pytest.raises(IndexLockedError):
+                self.index.compact()
 
-    @rule(number=st.integers(0, len(POOL.queries) - 1), k=st.integers(1, 12))
-    def search(self, number: int, k: int) -> None:
-        query = POOL.queries[number]
-        hits = self.index.search(query, k, gather="exact")
-        assert len(hits) == min(k, len(self.committed))
-        if not hits:
+    # ── objects on the folder ────────────────────────────────────────────────────────────────────────────────────────
+
+    @rule(mmap=st.booleans(), create=st.booleans())
+    def reopen(self, mmap: bool, create: bool) -> None:
+        self.give_up()
+        self.index.close()
+        self.index = self.opened(mmap=mmap, create=create)
+
+    def opened(self, *, mmap: bool, create: bool) -> Index:
+        """What is there is opened by `create` too, whatever settings it asks for."""
+        if create:
+            return Index.create(self.path, dim=POOL.dim, bits=1, codec="flat", exist_ok=True, mmap=mmap)
+        return Index.open(self.path, mmap=mmap)
+
+    @rule(options=SETTINGS, strings=st.booleans())
+    def overwrite(self, options: dict[str, Any], strings: bool) -> None:
+        """Who has the old index open keeps it."""
+        if self.writer is not None:
+            with pytest.raises(IndexLockedError):
+                Index.create(self.path, dim=POOL.dim, overwrite=True, **options)
             return
-        decoded = dict(zip(self.committed, self.index.vectors(list(self.committed)), strict=True))
-        wanted = {key: maxsim(query, vectors) for key, vectors in decoded.items()}
-        slack = {key: int8_tolerance(query, vectors) for key, vectors in decoded.items()}
-        for hit in hits:
-            assert abs(hit.score - wanted[hit.id]) <= slack[hit.id]
-            assert (hit.text, hit.metadata) == self.committed[hit.id][1:]
-        found = {hit.id for hit in hits}
-        assert all(wanted[key] - slack[key] <= hits[-1].score for key in decoded if key not in found)
-        assert self.index.rerank(query, list(self.committed), k=k) == hits
+        self.readers.append(Reader(self.index, self.committed))
+        for reader in self.readers:
+            reader.replaced = True
+        del self.readers[:-READERS]
+        self.index = Index.create(self.path, dim=POOL.dim, overwrite=True, **options)
+        self.strings, self.committed = strings, {}
+
+    @rule(dim=st.sampled_from([POOL.dim, POOL.dim * 2]), exist_ok=st.booleans())
+    def create_again(self, dim: int, exist_ok: bool) -> None:
+        """An index is not put in the place of another unasked, and one of other dimensions is not opened as if it fitted."""
+        if exist_ok and dim == POOL.dim:
+            Index.create(self.path, dim=dim, exist_ok=True).close()
+            return
+        with pytest.raises(InvalidInputError if exist_ok else IndexExistsError):
+            Index.create(self.path, dim=dim, exist_ok=exist_ok)
+
+    @rule(mmap=st.booleans(), create=st.booleans())
+    def start_reading(self, mmap: bool, create: bool) -> None:
+        self.readers.append(Reader(self.opened(mmap=mmap, create=create), self.committed))
+        del self.readers[:-READERS]
+
+    @precondition(lambda self: self.readers)
+    @rule(number=st.integers(0, READERS - 1))
+    def refresh(self, number: int) -> None:
+        """It moves to the last commit, or says that this is another index."""
+        reader = self.readers[number % len(self.readers)]
+        if reader.replaced:
+            writes = (reader.index.writer, reader.index.compact) if self.writer is None else ()
+            for call in (reader.index.refresh, *writes):
+                with pytest.raises(IndexReplacedError):
+                    call()
+        else:
+            reader.index.refresh()
+            reader.held = self.committed
+
+    # ── what must hold ───────────────────────────────────────────────────────────────────────────────────────────────
 
     @invariant()
-    def the_index_holds_what_was_committed(self) -> None:
+    def all_objects_answer_as_the_model(self) -> None:
         if not hasattr(self, "index"):
             return
-        assert len(self.index) == len(self.committed)
-        ids: Any = self.index.ids()
-        assert (ids.tolist() if isinstance(ids, np.ndarray) else ids) == list(self.committed)
+        self.steps += 1
+        question = self.questions[self.steps % len(self.questions)]
+        for reader in (Reader(self.index, self.committed), *self.readers):
+            assert_holds(reader.index, reader.held, question)
         every = [self.name(key) for key in range(26)]
         assert self.index.contains(every).tolist() == [key in self.committed for key in every]
 
     @rule()
     def check(self) -> None:
         assert self.index.check() == []
-        vectors = self.index.vectors(list(self.committed))
-        assert vectors.lengths.tolist() == [len(POOL.documents[pick]) for pick, _, _ in self.committed.values()]
+
+
+def in_form(vectors: list[NDArray[np.float32]], form: str) -> Any:
+    """Give the vectors of documents as a list, or by an iterator."""
+    if form == "list":
+        return vectors
+
+    def some() -> Iterator[Any]:
+        for start in range(0, len(vectors), 3):
+            part = vectors[start : start + 3]
+            if form == "batches" or (form == "both" and start % 2):
+                yield Ragged(np.concatenate(part), np.cumsum([0, *map(len, part)]))
+            else:
+                yield from part
+
+    return some()
 
 
 TestLife = Life.TestCase

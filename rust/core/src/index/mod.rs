@@ -27,6 +27,8 @@ mod writer;
 mod merge;
 
 use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use serde_json::Value;
@@ -50,6 +52,10 @@ use generations::{generations, newest, next_generation, publish};
 use identity::{new_identity, random};
 use shared::{Shared, lock};
 use snapshot::{is_newest, open_newest, open_present};
+
+/// How often to look again for an index that somebody is creating, which takes a few syncs of files.
+const LOOKS: u32 = 40;
+const PAUSE: Duration = Duration::from_millis(5);
 
 /// What is fixed when an index is created.
 #[derive(Clone, Debug)]
@@ -85,9 +91,15 @@ impl Index {
     /// Creates an empty index in a folder that holds none.
     ///
     /// # Errors
-    /// [`Error::AlreadyExists`], [`Error::Locked`] if somebody is creating one there, [`Error::Invalid`] for options out
-    /// of range, [`Error::Io`].
+    /// [`Error::AlreadyExists`], [`Error::Locked`] if somebody has been creating one there for long, [`Error::Invalid`] for
+    /// options out of range, [`Error::Io`].
     pub fn create(storage: Arc<dyn Storage>, options: IndexOptions) -> Result<Self> {
+        for _ in 0..LOOKS {
+            match Self::begin(Arc::clone(&storage), options.clone(), false) {
+                Err(Error::Locked { .. }) => thread::sleep(PAUSE),
+                other => return other,
+            }
+        }
         Self::begin(storage, options, false)
     }
 
@@ -103,11 +115,13 @@ impl Index {
     fn begin(storage: Arc<dyn Storage>, options: IndexOptions, overwrite: bool) -> Result<Self> {
         options.validate()?;
         let IndexOptions { dim, codec, encoder } = options;
-        let _lock = lock(&*storage)?;
+        let lock = lock(&*storage);
         let exists = !generations(&*storage)?.is_empty() || Newest::read(&*storage).is_some();
+        // Told whether there is a lock or not: the index that is there may have a writer, or be for reading only.
         if exists && !overwrite {
             return Err(Error::AlreadyExists { path: storage.place().to_owned() });
         }
+        let _lock = lock?;
         let manifest = Manifest {
             generation: next_generation(&*storage)?,
             index: Some(new_identity()?),
