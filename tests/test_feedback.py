@@ -124,6 +124,7 @@ LEVEL_CODE = """
 import hashlib, json, sys
 import numpy as np
 import latewood
+from latewood import SearchOptions
 from strategies import make_corpus
 from support import build_index
 

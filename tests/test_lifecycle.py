@@ -104,7 +104,9 @@ def assert_holds(index: Index, held: Held, question: Question) -> None:
         return [(hit.id, hit.score, hit.rank) for hit in hits]
 
     def page(among: Sequence[Any], path: str | None = None, least: float = -np.inf) -> list[tuple[Any, float, int]]:
-        best = among if path is None else best_of_groups(among, {key: entry.metadata for key, entry in held.items()}, path)
+        best = (
+            among if path is None else best_of_groups(among, {key: entry.metadata for key, entry in held.items()}, path)
+        )
         ranked = [(key, scores[key], rank) for rank, key in enumerate(best, start=1) if scores[key] >= least]
         return ranked[question.offset : question.offset + question.k]
 
@@ -261,7 +263,10 @@ class Life(RuleBasedStateMachine):
             del pending[key]
 
     @rule(
-        batch=st.dictionaries(KEYS, changes, min_size=1, max_size=5), one=st.booleans(), whole=st.booleans(), skip=st.booleans()
+        batch=st.dictionaries(KEYS, changes, min_size=1, max_size=5),
+        one=st.booleans(),
+        whole=st.booleans(),
+        skip=st.booleans(),
     )
     def update(self, batch: dict[int, dict[str, Any]], one: bool, whole: bool, skip: bool) -> None:
         """Each document gets a change of its own, or all the first."""

@@ -33,8 +33,8 @@ def test_the_interpreter_goes_on_during_a_build(tmp_path: Path) -> None:
 
 def test_the_interpreter_goes_on_during_a_search(index: Index, corpus: Corpus) -> None:
     queries = corpus.queries * 200
-    arguments = {"k": 10, "gather": "exact", "as_arrays": True}
-    assert steps_taken_during(threading.Thread(target=index.search_batch, args=(queries,), kwargs=arguments)) > 10
+    arguments = {"k": 10, "gather": "exact"}
+    assert steps_taken_during(threading.Thread(target=index.search_arrays, args=(queries,), kwargs=arguments)) > 10
 
 
 def test_thread_counts_agree(index: Index, corpus: Corpus) -> None:
