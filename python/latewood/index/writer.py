@@ -28,9 +28,10 @@ class Writer:
     one writer at a time for each index, in all processes; it holds the lock until it is closed. A forked child cannot
     use it.
 
-    A call that raises has done nothing. An interruption (Ctrl-C) that comes between the parts of one call that encodes
-    many texts, or right behind its end, leaves a writer that takes no more changes, and none of its changes is
-    committed. One that comes when a commit is on the disk already is raised a moment after the call has returned.
+    A call that raises has done nothing. One that encodes many texts or reads an iterator goes part by part: what ends it
+    between two parts, or an interruption (Ctrl-C) right behind its end, leaves a writer that takes no more changes, and
+    none of its changes is committed. An interruption that comes when a commit is on the disk already is raised a moment
+    after the call has returned.
     """
 
     def __init__(self, core: "_core.Writer", encoding: "Encoding", *, show_progress: bool | None = None) -> None:
@@ -53,7 +54,9 @@ class Writer:
         texts : sequence of str, optional
             Encoded by the index's encoder unless `vectors` are given, and stored.
         vectors : array, tensor, list of [tokens, dim] arrays, Arrow array or Ragged, optional
-            Token vectors, one item for each id, in any form that `latewood.to_ragged` takes.
+            Token vectors, one item for each id, in any form that `latewood.to_ragged` takes. An iterator, such as a
+            generator, of documents or of batches of them is read bit by bit, some 16 MiB of vectors at a time; `ids`,
+            `texts` and `metadata` may be iterators then, too.
         metadata : sequence of mappings, optional
             What JSON can hold; filters look at it (docs/filters.md).
         mask, offsets, lengths : array, optional
