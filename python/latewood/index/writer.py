@@ -28,10 +28,10 @@ class Writer:
     one writer at a time for each index, in all processes; it holds the lock until it is closed. A forked child cannot
     use it.
 
-    A call that raises has done nothing. One that encodes many texts or reads an iterator goes part by part: what ends it
-    between two parts, or an interruption (Ctrl-C) right behind its end, leaves a writer that takes no more changes, and
-    none of its changes is committed. An interruption that comes when a commit is on the disk already is raised a moment
-    after the call has returned.
+    A call that raises has done nothing. One that encodes many texts or reads an iterator goes part by part: what ends
+    it between two parts, or an interruption (Ctrl-C) right behind its end, leaves a writer that takes no more changes,
+    and none of its changes is committed. An interruption that comes when a commit is on the disk already is raised a
+    moment after the call has returned.
     """
 
     def __init__(self, core: "_core.Writer", encoding: "Encoding", *, show_progress: bool | None = None) -> None:
