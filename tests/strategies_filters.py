@@ -62,3 +62,26 @@ def combined(inner: st.SearchStrategy[dict[str, Any]]) -> st.SearchStrategy[dict
 conditions = st.lists(operators, min_size=1, max_size=2).map(dict) | scalars | several
 fields = st.dictionaries(paths.map(written), conditions, min_size=1, max_size=2)
 filters = st.recursive(fields, combined, max_leaves=5)
+
+# The same from so few values that most filters find some documents, and most changes meet what was there.
+
+few_values = st.sampled_from([None, True, 1, 2, "a", "ab"])
+few_fields = (
+    few_values | st.lists(few_values, max_size=2) | st.dictionaries(st.sampled_from(["a", "b"]), few_values, max_size=2)
+)
+few_changes = st.fixed_dictionaries({}, optional={"a": few_values, "b": few_fields, "c": few_fields})
+few_metadata = (
+    st.fixed_dictionaries({"a": few_values}, optional={"b": few_fields, "c": few_fields}) | few_changes | st.none()
+)
+few_paths = st.sampled_from(["a", "b", "c", "a.a", "b.a"])
+few_filters = st.recursive(
+    st.dictionaries(
+        few_paths,
+        few_values
+        | st.sampled_from([{"exists": True}, {"gte": 1}, {"ne": "a"}, {"in": [2, "ab", None]}, {"prefix": "a"}]),
+        min_size=1,
+        max_size=2,
+    ),
+    combined,
+    max_leaves=3,
+)

@@ -32,7 +32,7 @@ from reference import int8_tolerance, maxsim
 from reference_filters import matches
 from reference_metadata import best_of_groups, updated
 from strategies import Corpus, make_corpus
-from strategies_filters import changes, filters, metadata
+from strategies_filters import few_changes, few_filters, few_metadata, few_paths
 
 POOL = make_corpus(31, dim=32, documents=64, queries=6, document_tokens=(1, 12))
 DOCUMENTS = [*POOL.documents, np.zeros((0, POOL.dim), dtype=np.float32)]
@@ -72,12 +72,14 @@ class Question:
 QUESTIONS = st.builds(
     Question,
     query=st.integers(0, len(POOL.queries) - 1),
-    conditions=st.tuples(filters, filters),
-    # A path that leads to one field of an object: where several have a first one is not said.
-    path=st.sampled_from(["a", "b", "c", "ab", "a.a", "b.a"]),
+    conditions=st.tuples(few_filters, few_filters),
+    path=few_paths,
     k=st.integers(1, 8),
     offset=st.integers(0, 4),
 )
+Batch = dict[int, tuple[int, Any]]
+BATCHES = st.dictionaries(KEYS, st.tuples(PICKS, few_metadata), max_size=6)
+MANY = st.dictionaries(KEYS, st.tuples(PICKS, few_metadata), min_size=8, max_size=20)
 SETTINGS = st.fixed_dictionaries(
     {
         "bits": st.sampled_from([2, 4, 8]),
@@ -186,11 +188,24 @@ class Life(RuleBasedStateMachine):
         self.readers: list[Reader] = []
         self.steps = 0
 
-    @initialize(options=SETTINGS, strings=st.booleans(), questions=st.lists(QUESTIONS, min_size=1, max_size=6))
-    def create(self, options: dict[str, Any], strings: bool, questions: list[Question]) -> None:
-        self.strings = strings
-        self.questions = questions
-        self.index = Index.create(self.path, dim=POOL.dim, **options)
+    @initialize(
+        options=SETTINGS,
+        strings=st.booleans(),
+        batch=MANY,
+        eager=st.booleans(),
+        questions=st.lists(QUESTIONS, min_size=1, max_size=6),
+    )
+    def create(
+        self, options: dict[str, Any], strings: bool, batch: Batch, eager: bool, questions: list[Question]
+    ) -> None:
+        self.questions, self.eager = questions, eager
+        self.fill(Index.create(self.path, dim=POOL.dim, **options), strings, batch)
+
+    def fill(self, index: Index, strings: bool, batch: Batch) -> None:
+        """Put the first documents into an index, which is the one from now on."""
+        self.index, self.strings = index, strings
+        self.committed = self.entries(batch)
+        index.add(list(self.committed), **columns(self.committed, "list"))
 
     def teardown(self) -> None:
         if self.writer is not None:
@@ -200,6 +215,11 @@ class Life(RuleBasedStateMachine):
     def name(self, key: int) -> Any:
         return f"document {key} é" if self.strings else key * 1_000_003 - 7
 
+    def entries(self, batch: Batch) -> Held:
+        return {
+            self.name(key): Entry(pick, f"text {pick}" if pick % 3 else None, own) for key, (pick, own) in batch.items()
+        }
+
     def open_writer(self) -> tuple[Writer, Held]:
         if self.writer is None or self.pending is None:
             self.writer = self.index.writer()
@@ -208,21 +228,11 @@ class Life(RuleBasedStateMachine):
 
     # ── changes ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    @rule(
-        batch=st.dictionaries(KEYS, st.tuples(PICKS, metadata), max_size=6),
-        upsert=st.booleans(),
-        form=st.sampled_from(FORMS),
-    )
-    def add(self, batch: dict[int, tuple[int, Any]], upsert: bool, form: str) -> None:
+    @rule(batch=BATCHES, upsert=st.booleans(), form=st.sampled_from(FORMS))
+    def add(self, batch: Batch, upsert: bool, form: str) -> None:
         writer, pending = self.open_writer()
-        given = {
-            self.name(key): Entry(pick, f"text {pick}" if pick % 3 else None, own) for key, (pick, own) in batch.items()
-        }
-        arguments: dict[str, Any] = {
-            "texts": [entry.text for entry in given.values()],
-            "vectors": in_form([DOCUMENTS[entry.pick] for entry in given.values()], form),
-            "metadata": [entry.metadata for entry in given.values()],
-        }
+        given = self.entries(batch)
+        arguments = columns(given, form)
         ids = list(given) if form == "list" else iter(given)
         if upsert:
             writer.upsert(ids, **arguments)
@@ -239,6 +249,12 @@ class Life(RuleBasedStateMachine):
         else:
             writer.add(ids, **arguments)
             pending.update(given)
+        self.changed()
+
+    def changed(self) -> None:
+        """Commit at once in the lives that have many small commits."""
+        if self.eager:
+            self.commit(go_on=False)
 
     @rule(keys=st.lists(KEYS, max_size=4, unique=True), skip=st.booleans())
     def delete(self, keys: list[int], skip: bool) -> None:
@@ -252,8 +268,9 @@ class Life(RuleBasedStateMachine):
         assert writer.delete(ids, missing="skip" if skip else "error") == len(present)
         for key in present:
             del pending[key]
+        self.changed()
 
-    @rule(condition=filters)
+    @rule(condition=few_filters)
     def delete_by_filter(self, condition: dict[str, Any]) -> None:
         """What the writer has not committed yet is deleted as well."""
         writer, pending = self.open_writer()
@@ -261,36 +278,43 @@ class Life(RuleBasedStateMachine):
         assert writer.delete(filter=condition) == len(gone)
         for key in gone:
             del pending[key]
+        self.changed()
 
     @rule(
-        batch=st.dictionaries(KEYS, changes, min_size=1, max_size=5),
+        batch=st.dictionaries(KEYS, few_changes, min_size=1, max_size=5),
+        known=st.booleans(),
         one=st.booleans(),
         whole=st.booleans(),
         skip=st.booleans(),
     )
-    def update(self, batch: dict[int, dict[str, Any]], one: bool, whole: bool, skip: bool) -> None:
-        """Each document gets a change of its own, or all the first."""
+    def update(self, batch: dict[int, dict[str, Any]], known: bool, one: bool, whole: bool, skip: bool) -> None:
+        """Each document gets a change of its own, or all the same; with `known` they are there."""
         writer, pending = self.open_writer()
-        given = {self.name(key): change for key, change in batch.items()}
-        given = dict.fromkeys(given, next(iter(given.values()))) if one else given
-        change: Any = next(iter(given.values())) if one else list(given.values())
+        there = list(pending)
+        given = {there[key % len(there)] if known and there else self.name(key): batch[key] for key in batch}
+        first = next(iter(given.values()))
+        if one:
+            given = dict.fromkeys(given, first)
+        options: dict[str, Any] = {"replace": whole, "missing": "skip" if skip else "error"}
+        change = first if one else list(given.values())
         present = [key for key in given if key in pending]
         if len(present) < len(given) and not skip:
             with pytest.raises(UnknownIdError):
-                writer.update_metadata(list(given), change, replace=whole)
+                writer.update_metadata(list(given), change, **options)
             return
-        found = writer.update_metadata(list(given), change, replace=whole, missing="skip" if skip else "error")
-        assert found == len(present)
+        assert writer.update_metadata(list(given), change, **options) == len(present)
         for key in present:
             self.change(pending, key, given[key], whole=whole)
+        self.changed()
 
-    @rule(condition=filters, change=changes, whole=st.booleans())
+    @rule(condition=few_filters, change=few_changes, whole=st.booleans())
     def update_by_filter(self, condition: dict[str, Any], change: dict[str, Any], whole: bool) -> None:
         writer, pending = self.open_writer()
         found = allowed(pending, pending, condition)
         assert writer.update_metadata(metadata=change, filter=condition, replace=whole) == len(found)
         for key in found:
             self.change(pending, key, change, whole=whole)
+        self.changed()
 
     @staticmethod
     def change(pending: Held, key: Any, change: dict[str, Any], *, whole: bool) -> None:
@@ -333,8 +357,8 @@ class Life(RuleBasedStateMachine):
             return Index.create(self.path, dim=POOL.dim, bits=1, codec="flat", exist_ok=True, mmap=mmap)
         return Index.open(self.path, mmap=mmap)
 
-    @rule(options=SETTINGS, strings=st.booleans())
-    def overwrite(self, options: dict[str, Any], strings: bool) -> None:
+    @rule(options=SETTINGS, strings=st.booleans(), batch=MANY)
+    def overwrite(self, options: dict[str, Any], strings: bool, batch: Batch) -> None:
         """Who has the old index open keeps it."""
         if self.writer is not None:
             with pytest.raises(IndexLockedError):
@@ -344,12 +368,11 @@ class Life(RuleBasedStateMachine):
         for reader in self.readers:
             reader.replaced = True
         del self.readers[:-READERS]
-        self.index = Index.create(self.path, dim=POOL.dim, overwrite=True, **options)
-        self.strings, self.committed = strings, {}
+        self.fill(Index.create(self.path, dim=POOL.dim, overwrite=True, **options), strings, batch)
 
     @rule(dim=st.sampled_from([POOL.dim, POOL.dim * 2]), exist_ok=st.booleans())
     def create_again(self, dim: int, exist_ok: bool) -> None:
-        """An index is not put in the place of another unasked, and one of other dimensions is not opened as if it fitted."""
+        """An index is not put in the place of another unasked, nor opened if it has other dimensions."""
         if exist_ok and dim == POOL.dim:
             Index.create(self.path, dim=dim, exist_ok=True).close()
             return
@@ -391,6 +414,15 @@ class Life(RuleBasedStateMachine):
     @rule()
     def check(self) -> None:
         assert self.index.check() == []
+
+
+def columns(held: Held, form: str) -> dict[str, Any]:
+    """What `add` takes beside the ids."""
+    return {
+        "texts": [entry.text for entry in held.values()],
+        "vectors": in_form([DOCUMENTS[entry.pick] for entry in held.values()], form),
+        "metadata": [entry.metadata for entry in held.values()],
+    }
 
 
 def in_form(vectors: list[NDArray[np.float32]], form: str) -> Any:
