@@ -93,7 +93,9 @@ def run(collection: Collection, length: int, long: Long) -> tuple[dict[str, Any]
         index.add(list(collection.corpus), vectors=encoded.vectors)
         queries = encode_queries(encoder, list(collection.queries.values()))
         hits = index.search_batch(queries, 100, gather="exact")
-        found = {key: {hit.id: hit.score for hit in own} for key, own in zip(collection.queries, hits, strict=True)}
+        found = {
+            key: {str(hit.id): hit.score for hit in own} for key, own in zip(collection.queries, hits, strict=True)
+        }
         scores = evaluate_run(found, collection.qrels, METRICS)
         single = {
             key: evaluate_run({key: own}, {key: collection.qrels[key]}, METRICS[:1])[METRICS[0]]

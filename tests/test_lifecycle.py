@@ -160,7 +160,7 @@ def plain(ids: Any) -> list[Any]:
     return list(ids.tolist() if isinstance(ids, np.ndarray) else ids)
 
 
-def written(entry: dict[str, Any] | None) -> str:
+def written(entry: Mapping[str, Any] | None) -> str:
     """Metadata so that `1`, `1.0` and `True` differ, and the order of fields does not count."""
     return json.dumps(entry, sort_keys=True)
 
