@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +19,14 @@ from trials.counts import Attempts, Counts
 ROOT = Path(__file__).parent.parent
 DIM = 32
 ADDED = 8
-"""Documents of a commit; it also replaces one of the commit before, deletes another, and changes metadata of the rest."""
+"""Documents of a commit; of those of the one before it also replaces one, deletes one, and changes the others."""
 TRAIN_AFTER = 400
 """Token vectors: the third commit trains."""
 COMPACTED = 6
 """Commits between two compactions."""
 LONGEST = 0.12
 """Seconds that a writer works at most."""
-Documents = dict[Any, tuple[str | None, dict[str, Any] | None]]
+Documents = dict[Any, tuple[str | None, Mapping[str, Any] | None]]
 """Text and metadata by id."""
 
 

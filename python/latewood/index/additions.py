@@ -186,7 +186,8 @@ class Additions:
                 message = f"id {one_id(key)!r} occurs twice in one call; each id names one document"
                 raise DuplicateIdError(message)
             self._seen.add(key)
-        own_texts, own_metadata = _aligned(texts, len(keys), "texts"), _aligned(metadata, len(keys), "metadata")
+        own_texts = None if texts is None else one_each(texts, len(keys), "texts")
+        own_metadata = None if metadata is None else one_each(metadata, len(keys), "metadata")
         for key, text in zip(keys, own_texts or (), strict=False):
             if text is not None:
                 text_of(text, f"the text of document {one_id(key)!r}")
@@ -230,9 +231,8 @@ def _list(items: Any, what: str) -> list[Any] | tuple[Any, ...]:
     return given
 
 
-def _aligned(items: Any, count: int, what: str) -> list[Any] | None:
-    if items is None:
-        return None
+def one_each(items: Any, count: int, what: str) -> list[Any]:
+    """Give the entries of a collection, which must be one for each of so many ids."""
     given = _list(items, what)
     if len(given) != count:
         message = f"{len(given)} {what} for {count} ids; give one for each"
@@ -240,8 +240,10 @@ def _aligned(items: Any, count: int, what: str) -> list[Any] | None:
     return list(given)
 
 
+def one_metadata(entry: Any, key: Any) -> str:
+    """Write the metadata of one document as JSON."""
+    return mapping_json(entry, f"the metadata of document {one_id(key)!r}", "{'lang': 'en'}")
+
+
 def _json(metadata: list[Any], keys: IdSequence) -> list[str | None]:
-    return [
-        None if entry is None else mapping_json(entry, f"the metadata of document {one_id(key)!r}", "{'lang': 'en'}")
-        for key, entry in zip(keys, metadata, strict=True)
-    ]
+    return [None if entry is None else one_metadata(entry, key) for key, entry in zip(keys, metadata, strict=True)]
