@@ -1,6 +1,8 @@
 """Creating where something is already: an error, the index that is there, or another in its place."""
 
 import pickle
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ from latewood.errors import (
     IndexReplacedError,
     InvalidInputError,
 )
-from support import HashEncoder
+from support import HashEncoder, run_python
 
 VECTORS = [np.eye(2, 8, dtype="f4"), np.eye(3, 8, dtype="f4")]
 
@@ -38,6 +40,31 @@ def test_the_index_that_is_there_is_opened_as_it_is(tmp_path: Path) -> None:
     assert again.info()["codec_options"]["kind"] == "flat"
     with pytest.raises(InvalidInputError, match="has 8 dimensions, not 9"):
         Index.create(tmp_path / "index", dim=9, exist_ok=True)
+
+
+def test_what_is_there_is_opened_while_somebody_writes_to_it(tmp_path: Path) -> None:
+    with Index.create(tmp_path / "index", dim=8).writer() as writer:
+        writer.add(["a"], vectors=VECTORS[:1])
+        assert len(Index.create(tmp_path / "index", dim=8, exist_ok=True)) == 0
+        with pytest.raises(IndexExistsError):
+            Index.create(tmp_path / "index", dim=8)
+    assert len(Index.create(tmp_path / "index", dim=8, exist_ok=True)) == 1
+
+
+def test_many_may_begin_at_once(tmp_path: Path) -> None:
+    """As the processes of a server do: one creates it, and the others open that."""
+    code = """
+import json, sys, time
+from latewood import Index
+while time.time() < float(sys.argv[2]):
+    pass
+print(json.dumps(Index.create(sys.argv[1], dim=8, exist_ok=True).dim))
+"""
+    start = time.time() + 3
+    with ThreadPoolExecutor(4) as pool:
+        begun = [pool.submit(run_python, code, tmp_path / "index", start) for _ in range(4)]
+        assert [one.result() for one in begun] == [8] * 4
+    assert Index.open(tmp_path / "index").check() == []
 
 
 def test_its_encoder_must_fit(tmp_path: Path) -> None:

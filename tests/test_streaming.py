@@ -48,6 +48,45 @@ def test_batches_may_stand_between_documents(tmp_path: Path) -> None:
     assert len(index) == 9
 
 
+@pytest.mark.parametrize("library", ["numpy", "torch"])
+def test_an_iterator_may_use_one_array_again(tmp_path: Path, library: str) -> None:
+    """As readers of files do."""
+    arrays = pytest.importorskip(library)
+    documents = make_corpus(2, dim=8, documents=20).documents
+
+    def again() -> Iterator[Any]:
+        buffer = arrays.zeros((99, 8), dtype=arrays.float32)
+        for vectors in documents:
+            own = buffer[: len(vectors)]
+            own[:] = arrays.asarray(vectors)
+            yield own
+
+    index = Index.create(tmp_path / "index", dim=8, codec="flat")
+    index.add(range(20), vectors=documents)
+    before = index.vectors(range(20)).values.tolist()
+    index.upsert(range(20), vectors=again())
+    assert index.vectors(range(20)).values.tolist() == before
+
+
+@pytest.mark.parametrize(
+    ("columns", "words"),
+    [
+        ({"ids": "abc"}, "ids is one string"),
+        ({"ids": {"a": 1, "b": 2, "c": 3}}, "ids is a dict"),
+        ({"ids": {"a", "b", "c"}}, "no order"),
+        ({"ids": ["a", "b", 3]}, "mixes"),
+        ({"ids": ["a", "b", "c"], "texts": "abc"}, "texts is one str"),
+        ({"ids": ["a", "b", "c"], "metadata": {"a": 1}}, "metadata is one dict"),
+    ],
+)
+def test_columns_beside_an_iterator_are_collections_too(tmp_path: Path, columns: dict[str, Any], words: str) -> None:
+    index = Index.create(tmp_path / "index", dim=8)
+    for one in ([np.eye(2, 8, dtype="f4")] * 3, iter([np.eye(2, 8, dtype="f4")] * 3)):
+        with pytest.raises(InvalidInputError, match=words):
+            index.add(**columns, vectors=one)
+    assert len(index) == 0
+
+
 @pytest.mark.parametrize(
     ("ids", "others", "words"),
     [

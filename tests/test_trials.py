@@ -19,7 +19,7 @@ SHORT: dict[str, tuple[int, dict[str, Any]]] = {
     "writers": (2, {"seconds": 2.0}),
     "handles": (8, {}),
     "forks": (8, {"documents": 6_000}),
-    "interrupts": (38, {"scale": 0.05}),
+    "interrupts": (44, {"scale": 0.05}),
 }
 
 

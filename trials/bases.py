@@ -1,4 +1,4 @@
-"""The indexes that are damaged: every codec, kind of id and format, with texts, metadata and deletions."""
+"""The indexes that are damaged: every codec, kind of id and format, with texts, metadata, deletions and changes."""
 
 import json
 import shutil
@@ -87,6 +87,8 @@ def _build(folder: Path, kind: str, *, dim: int, compact: bool = False, **option
             merge=False,
         )
     index.delete([ids[3], ids[90]], merge=False)
+    index.update_metadata(ids[10:20], {"even": None, "changed": 1}, merge=False)
+    index.update_metadata(metadata={"changed": 2}, filter={"number": {"gte": 15, "lt": 80}}, merge=False)
     if compact:
         index.compact()
     # A long one, which makes the untrained index outgrow its first codec.

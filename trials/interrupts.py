@@ -205,6 +205,28 @@ def _index_add(stage: Stage) -> Scene:
     return Scene(call, lambda returned: _state(index, 0, stage.documents, returned=returned))
 
 
+def _index_add_iterator(stage: Stage) -> Scene:
+    index = stage.copy("empty")
+
+    def call() -> None:
+        index.add(iter(stage.ids), vectors=iter(stage.many))
+
+    return Scene(call, lambda returned: _state(index, 0, stage.documents, returned=returned))
+
+
+def _update_metadata(stage: Stage, **which: Any) -> Scene:
+    """It has changed all of them or none."""
+    index = stage.copy("large")
+
+    def verify(returned: bool) -> str | None:
+        changed = Index.open(index.path).count(filter={"seen": True})
+        if changed != (stage.documents if returned else 0):
+            return f"{changed} documents changed by a call that {'returned' if returned else 'raised'}"
+        return _state(index, stage.documents, stage.documents, returned=returned)
+
+    return Scene(lambda: index.update_metadata(metadata={"seen": True}, **which), verify)
+
+
 def _index_add_texts(stage: Stage) -> Scene:
     index = stage.copy("texts", encoder=WordEncoder())
     ids = range(len(stage.texts))
@@ -243,7 +265,10 @@ SCENES: dict[str, Callable[[Stage], Scene]] = {
     "Writer.commit": _commit,
     "Index.add of vectors": _index_add,
     "Index.add of texts": _index_add_texts,
+    "Index.add of an iterator": _index_add_iterator,
     "Index.upsert of a few": _upsert,
+    "Index.update_metadata by ids": lambda stage: _update_metadata(stage, ids=stage.ids),
+    "Index.update_metadata by a filter": lambda stage: _update_metadata(stage, filter={"n": 1}),
     "Index.delete": _delete,
     "Index.compact": _compact,
     "Index.check": lambda stage: _reading(stage.large.check),

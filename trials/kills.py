@@ -7,7 +7,9 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from latewood import Index
 from latewood.errors import IndexNotFoundError, LatewoodError
@@ -17,14 +19,15 @@ from trials.counts import Attempts, Counts
 ROOT = Path(__file__).parent.parent
 DIM = 32
 ADDED = 8
-"""Documents of a commit; it also replaces one of the commit before and deletes another."""
+"""Documents of a commit; of those of the one before it also replaces one, deletes one, and changes the others."""
 TRAIN_AFTER = 400
 """Token vectors: the third commit trains."""
 COMPACTED = 6
 """Commits between two compactions."""
 LONGEST = 0.12
 """Seconds that a writer works at most."""
-Documents = dict[int, str]
+Documents = dict[Any, tuple[str | None, Mapping[str, Any] | None]]
+"""Text and metadata by id."""
 
 
 def state(commits: int) -> Documents:
@@ -32,10 +35,13 @@ def state(commits: int) -> Documents:
     documents: Documents = {}
     for number in range(commits):
         first = number * ADDED
-        documents.update((first + place, f"added {number}") for place in range(ADDED))
+        documents.update((first + place, (f"added {number}", {"commit": number})) for place in range(ADDED))
         if number:
-            documents[first - 1] = f"replaced {number}"
+            documents[first - 1] = (f"replaced {number}", None)
             del documents[first - 2]
+            for key in range(first - ADDED, first - 2):
+                documents[key] = (f"added {number - 1}", {"commit": number - 1, "seen": number})
+            documents[0] = ("added 0", {"commit": 0, "seen": 1, "last": number})
     return documents
 
 
@@ -53,10 +59,13 @@ def work(path: str, commits: int) -> None:
     for number in range(commits, commits + 10_000):
         first = number * ADDED
         with index.writer() as writer:
-            writer.add(range(first, first + ADDED), vectors=vectors, texts=[f"added {number}"] * ADDED)
+            added: dict[str, Any] = {"texts": [f"added {number}"] * ADDED, "metadata": [{"commit": number}] * ADDED}
+            writer.add(range(first, first + ADDED), vectors=vectors, **added)
             if number:
                 writer.upsert([first - 1], vectors=vectors[:1], texts=[f"replaced {number}"])
                 writer.delete([first - 2])
+                writer.update_metadata(metadata={"seen": number}, filter={"commit": number - 1})
+                writer.update_metadata([0], {"last": number})
         print(number, flush=True)
         if number % COMPACTED == COMPACTED - 1:
             index.compact()
@@ -108,7 +117,7 @@ def _judge(counts: Counts, name: str, path: Path, reported: int) -> int | None:
     if problems:
         counts.fault("unopenable", f"{name}: check() says {problems}")
     ids = [int(key) for key in index.ids()]
-    found = {document.id: document.text for document in index.documents(ids)}
+    found: Documents = {document.id: (document.text, document.metadata) for document in index.documents(ids)}
     for commits in (reported, reported + 1):
         if found == state(commits):
             _searches(counts, name, index, found)
@@ -121,7 +130,7 @@ def _judge(counts: Counts, name: str, path: Path, reported: int) -> int | None:
     return None
 
 
-def _searches(counts: Counts, name: str, index: Index, found: dict[int | str, str | None]) -> None:
+def _searches(counts: Counts, name: str, index: Index, found: Documents) -> None:
     try:
         hits = index.search(token_vectors(1, 1, dim=DIM)[0], 10, gather="exact")
     except LatewoodError as error:

@@ -28,7 +28,7 @@ def answer(call: Callable[[], Any]) -> Answer:
 
 
 def interrogate(open_index: Callable[[], Index], base: Base, *, write: bool) -> dict[str, Answer]:
-    """Open an index, ask everything, and with `write` add a document, compact, and ask again."""
+    """Open an index, ask everything, and with `write` add a document, change another, compact, and ask again."""
     answers: dict[str, Answer] = {}
     opened: list[Index] = []
 
@@ -51,7 +51,13 @@ def interrogate(open_index: Callable[[], Index], base: Base, *, write: bool) -> 
     if write:
         key = new_id(ids)
         added: dict[str, Any] = {"vectors": new, "texts": ["a new text"], "metadata": [{"number": -1}]}
-        answers["add"] = answer(lambda: index.add([key], **added))
+
+        def change() -> None:
+            with index.writer() as writer:
+                writer.add([key], **added)
+                writer.update_metadata([key, ids[1]], {"changed": 3})
+
+        answers["add"] = answer(change)
         ask("after add: ")
         answers["compact"] = answer(index.compact)
         ask("after compact: ")
@@ -76,6 +82,8 @@ def _questions(index: Index, ids: list[Any], queries: list[Any]) -> Iterator[tup
     yield "exact", lambda: hits(gather="exact")
     yield "filter", lambda: hits(filter={"number": {"lt": 40}, "even": True})
     yield "name filter", lambda: hits(filter={"name": ["n1", "n39", "n149"]})
+    yield "changed", lambda: [plain(index.ids(filter={"changed": number})) for number in (1, 2, None)]
+    yield "groups", lambda: hits(group_by="changed", offset=1)
     yield "chosen ids", lambda: hits(ids=ids)
     yield "feedback", lambda: hits(feedback=Feedback())
     yield "rerank", lambda: [(hit.id, hit.score.hex(), hit.text) for hit in index.rerank(queries[0], ids)]

@@ -157,11 +157,7 @@ class Additions:
 
     def _streamed(self, vectors: Iterator[Any], dim: int, show_progress: bool | None) -> Iterator[Part]:
         given = {"ids": self.ids, "texts": self.texts, "metadata": self.metadata}
-        columns: dict[str, Iterator[Any]] = {
-            what: column if isinstance(column, Iterator) else iter(listed(column, what))
-            for what, column in given.items()
-            if column is not None
-        }
+        columns = {what: _entries(column, what) for what, column in given.items() if column is not None}
         with progress_bar(0, "adding", show_progress=show_progress) as bar:
             for group in _groups(vectors, dim):
                 count = len(group)
@@ -190,7 +186,8 @@ class Additions:
                 message = f"id {one_id(key)!r} occurs twice in one call; each id names one document"
                 raise DuplicateIdError(message)
             self._seen.add(key)
-        own_texts, own_metadata = _aligned(texts, len(keys), "texts"), _aligned(metadata, len(keys), "metadata")
+        own_texts = None if texts is None else one_each(texts, len(keys), "texts")
+        own_metadata = None if metadata is None else one_each(metadata, len(keys), "metadata")
         for key, text in zip(keys, own_texts or (), strict=False):
             if text is not None:
                 text_of(text, f"the text of document {one_id(key)!r}")
@@ -208,7 +205,9 @@ def _groups(documents: Iterator[Any], dim: int) -> Iterator[Any]:
                 waiting, values = [], 0
             yield document
             continue
-        waiting.append(document)
+        # The iterator may fill the same memory with the next one.
+        copy = getattr(document, "clone", None) or getattr(document, "copy", None)
+        waiting.append(copy() if callable(copy) else document)
         values += len(document) * dim if hasattr(document, "__len__") else 0
         if values >= STREAM_VALUES or len(waiting) >= STREAM_DOCUMENTS:
             yield waiting
@@ -217,21 +216,34 @@ def _groups(documents: Iterator[Any], dim: int) -> Iterator[Any]:
         yield waiting
 
 
-def _aligned(items: Any, count: int, what: str) -> list[Any] | None:
-    if items is None:
-        return None
+def _entries(column: Any, what: str) -> Iterator[Any]:
+    """Give the entries of a column one after the other."""
+    if isinstance(column, Iterator):
+        return column
+    return iter(normalise_ids(listed(column, what)) if what == "ids" else _list(column, what))
+
+
+def _list(items: Any, what: str) -> list[Any] | tuple[Any, ...]:
     given = listed(items, what)
     if not isinstance(given, (list, tuple)):
         message = f"{what} is one {type(items).__name__}; pass a list with one entry for each id"
         raise InvalidInputError(message)
+    return given
+
+
+def one_each(items: Any, count: int, what: str) -> list[Any]:
+    """Give the entries of a collection, which must be one for each of so many ids."""
+    given = _list(items, what)
     if len(given) != count:
         message = f"{len(given)} {what} for {count} ids; give one for each"
         raise InvalidInputError(message)
     return list(given)
 
 
+def one_metadata(entry: Any, key: Any) -> str:
+    """Write the metadata of one document as JSON."""
+    return mapping_json(entry, f"the metadata of document {one_id(key)!r}", "{'lang': 'en'}")
+
+
 def _json(metadata: list[Any], keys: IdSequence) -> list[str | None]:
-    return [
-        None if entry is None else mapping_json(entry, f"the metadata of document {one_id(key)!r}", "{'lang': 'en'}")
-        for key, entry in zip(keys, metadata, strict=True)
-    ]
+    return [None if entry is None else one_metadata(entry, key) for key, entry in zip(keys, metadata, strict=True)]

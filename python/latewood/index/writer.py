@@ -11,9 +11,8 @@ from latewood.common.types import Filter, Id, IdSequence, Metadata, MissingRule
 from latewood.errors import InvalidInputError, WriterError
 from latewood.forms.ids import normalise_ids
 from latewood.forms.metadata import filter_json, mapping_json
-from latewood.forms.ragged import listed
 from latewood.forms.values import choice_of, flag_of, shown
-from latewood.index.additions import Additions, AddKeywords
+from latewood.index.additions import Additions, AddKeywords, one_each, one_metadata
 from latewood.index.interrupts import finished, interrupt_later
 
 if TYPE_CHECKING:
@@ -165,12 +164,14 @@ class Writer:
         self._check_usable()
         keys, condition = _which(ids, filter, missing)
         replace = flag_of(replace, "replace")
-        for_all = hasattr(metadata, "keys")
-        given = [metadata] if for_all else listed(metadata, "metadata")
-        if not for_all and (condition is not None or not isinstance(given, (list, tuple)) or len(given) != len(keys)):
+        if hasattr(metadata, "keys"):
+            changes = [mapping_json(metadata, "metadata", "{'lang': 'en'}")]
+        elif metadata is None or condition is not None:
             message = f"metadata must be one mapping, or with ids a list with one for each, not {shown(metadata)}"
             raise InvalidInputError(message)
-        changes = [mapping_json(entry, "metadata", "{'lang': 'en'}") for entry in given]
+        else:
+            given = one_each(metadata, len(keys), "metadata")
+            changes = [one_metadata(entry, key) for key, entry in zip(keys, given, strict=True)]
         with self._all_or_nothing():
             if condition is not None:
                 return self._core.update_metadata_matching(condition, changes[0], replace=replace)
