@@ -257,8 +257,8 @@ FILTER = Kind(
     ],
     late=True,
 )
-FILTER_FORM = Kind(FILTER.good, _NO_MAPPING)
-"""Before the core has read what a filter asks."""
+FILTER_ALONE = FILTER.also(good=[[None], [None, {}]], bad=[[5], [{"lang": {"near": 1}}]])
+"""Before it is known how many queries there are."""
 FILTERS = FILTER.also(good=[[None], [{}], ({"lang": "en"},)], bad=[[], [None, None], [5], [{"lang": {"near": 1}}]])
 """Of a call with one query: one filter, or a list with one for it."""
 FIELD = Kind([None, "lang", "a.b", "", "nowhere"], [5, True, b"lang", ["lang"], {}, "\ud800", Hostile(), object])

@@ -42,7 +42,7 @@ ELSEWHERE = {
 }
 # What the library makes and gives: only their methods are called by others.
 MADE = ("Document", "Explanation", "Hit", "Hits", "Plan", "SearchArrays", "Writer", "Index")
-INNER = ("come_from", "scored", "with_hits")
+INNER = ("scored", "with_hits")
 """Methods of results that other parts of the library call."""
 WITH_METHODS = (*MADE, "Reranker", "OnnxEncoder", "SentenceTransformersEncoder")
 
@@ -273,8 +273,8 @@ TABLE: dict[str, dict[str, Kind]] = {
         "length_normalize": kinds.FLAG,
     },
     "Index.measure_recall": {"queries": kinds.QUERIES, **ARRAYS},
-    "SearchOptions": {**SEARCHING, "filter": kinds.FILTER_FORM},
-    "RerankOptions": {**RERANKING, "filter": kinds.FILTER_FORM},
+    "SearchOptions": {**SEARCHING, "filter": kinds.FILTER_ALONE},
+    "RerankOptions": {**RERANKING, "filter": kinds.FILTER_ALONE},
     "to_ragged": RAGGED,
     **{f"Index.{name}": {} for name in ("close", "info", "check", "refresh")},
     **{name: {} for name in ("Hit.explain", "Hit.to_dict", "Hits.to_dicts")},

@@ -21,6 +21,8 @@ PACKAGE = Path(latewood.__file__).parent
 # Names of the extension that the package gives in another form, with the reason.
 RENAMED = {
     "Results": "SearchArrays and Hits are made of it",
+    "SearchOptions": "the values of latewood.SearchOptions",
+    "RerankOptions": "the values of latewood.RerankOptions",
     "maxsim_arrays": "latewood.maxsim calls it for arrays that can be read where they lie",
     "pool": "latewood.encode.pool_tokens takes and gives Ragged",
 }

@@ -25,7 +25,7 @@ def added(
     """Vectors and weights that join one query."""
     offsets = np.array([0, len(query)], dtype=np.int64)
     chosen = SearchOptions(k=options.pop("k", 10), feedback=feedback, **options)
-    results = index._core.search(query, offsets, weights, ids, chosen.values())
+    results = index._core.search(query, offsets, weights, ids, chosen.core)
     vectors, weights, bounds = results.added
     assert bounds.tolist() == [0, len(weights)]
     return vectors, weights
@@ -137,7 +137,7 @@ for mode in ("ranker", "reranker"):
         values = np.concatenate(corpus.queries)
         offsets = np.cumsum([0, *map(len, corpus.queries)])
         chosen = SearchOptions(k=20, feedback=feedback, gather=gather, max_scored=40)
-        found = index._core.search(values, offsets, None, None, chosen.values())
+        found = index._core.search(values, offsets, None, None, chosen.core)
         for array in (*found.added, found.ids, found.scores):
             digest.update(array.tobytes())
 print(json.dumps(digest.hexdigest()))

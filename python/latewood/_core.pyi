@@ -132,9 +132,9 @@ class Index:
         query_offsets: NDArray[np.int64],
         weights: NDArray[np.float32] | None,
         ids: Sequence[str] | Sequence[int] | NDArray[np.int64] | None,
-        options: dict[str, Any],
+        options: SearchOptions,
     ) -> Results:
-        """`ids`: search only among these; `options`: `SearchOptions.values()`."""
+        """`ids`: search only among these."""
 
     def rerank(
         self,
@@ -144,14 +144,26 @@ class Index:
         candidate_ids: Sequence[str] | Sequence[int] | NDArray[np.int64],
         candidate_offsets: NDArray[np.int64],
         candidate_scores: NDArray[np.float64] | None,
-        options: dict[str, Any],
+        options: RerankOptions,
     ) -> Results:
-        """`options`: `RerankOptions.values()`."""
+        """Each query's candidates, best first."""
 
     def explain(
         self, query_values: NDArray[np.float32], id: str | int, weights: NDArray[np.float32] | None = None
     ) -> tuple[NDArray[np.float32], str | None]:
         """Weighted dot products as the score counts them, `[query tokens, document tokens]`, and the text."""
+
+@final
+class SearchOptions:
+    """Checked options of a search."""
+
+    def __new__(cls, values: dict[str, Any]) -> SearchOptions: ...
+
+@final
+class RerankOptions:
+    """Checked options of a rerank."""
+
+    def __new__(cls, values: dict[str, Any]) -> RerankOptions: ...
 
 @final
 class Results:
@@ -163,11 +175,8 @@ class Results:
     def scores(self) -> NDArray[np.float32]: ...
     @property
     def offsets(self) -> NDArray[np.int64]: ...
-    def lists(self) -> tuple[list[Any], list[float], list[int]]:
-        """Ids, scores and offsets."""
-
-    def documents(self) -> list[tuple[str | None, str | None]]:
-        """(text, metadata as JSON) of each hit, as of the search."""
+    def rows(self, with_documents: bool) -> tuple[list[tuple[Any, float, str | None, str | None]], list[int]]:
+        """(id, score, text, metadata as JSON) of each hit, as of the search; and the offsets."""
 
     def text(self, hit: int) -> str | None:
         """Text of one hit, by its row."""

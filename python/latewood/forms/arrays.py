@@ -1,5 +1,6 @@
 """Arrays in the forms that callers have → numpy arrays as the core reads them: in C order, aligned, of native types."""
 
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -98,6 +99,14 @@ def offsets_of(data: Any, what: str, *, end: int, items: str, count: int | None 
         message = f"{what} must {number}start at 0, never fall and end at the number of {items}, {end}; {found}"
         raise InvalidInputError(message)
     return bounds
+
+
+@lru_cache(maxsize=1024)
+def offsets_of_one(count: int) -> OffsetArray:
+    """Offsets of a single item of so many rows, which are shared and cannot be written to."""
+    offsets = np.array((0, count), dtype=np.int64)
+    offsets.flags.writeable = False
+    return offsets
 
 
 def booleans(data: Any, what: str) -> BoolArray:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from latewood.common.types import IdSequence, OffsetArray
 from latewood.errors import InvalidInputError
-from latewood.forms.arrays import as_array, as_list, laid_out, offsets_of
+from latewood.forms.arrays import as_array, as_list, laid_out, offsets_of, offsets_of_one
 from latewood.forms.ids import join_ids, normalise_ids
 from latewood.forms.values import shown
 
@@ -34,7 +34,7 @@ def one_list(candidates: Any, scores: Any) -> Candidates:
     """Candidates of one query, in any form of `read_candidates`."""
     ids, found = read_candidates(candidates, "the candidates")
     values = found if scores is None else _scores(scores, len(ids), "the candidates")
-    return Candidates(ids, np.array([0, len(ids)], dtype=np.int64), values)
+    return Candidates(ids, offsets_of_one(len(ids)), values)
 
 
 def many_lists(candidates: Any, scores: Any, offsets: Any, queries: int) -> Candidates:

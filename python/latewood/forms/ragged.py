@@ -14,7 +14,17 @@ from numpy.typing import NDArray
 
 from latewood.common.types import FloatArray, OffsetArray
 from latewood.errors import DimensionError, InvalidInputError
-from latewood.forms.arrays import as_array, as_list, booleans, floats, integers, is_tensor, laid_out, offsets_of
+from latewood.forms.arrays import (
+    as_array,
+    as_list,
+    booleans,
+    floats,
+    integers,
+    is_tensor,
+    laid_out,
+    offsets_of,
+    offsets_of_one,
+)
 from latewood.forms.arrow import from_arrow, is_arrow
 from latewood.forms.ids import normalise_ids, one_id
 from latewood.forms.values import count_of, flag_of, optional, shown, whole
@@ -171,7 +181,7 @@ def one_matrix(data: Any, dim: int) -> Ragged | None:
         or not (data.flags.c_contiguous and data.flags.aligned)
     ):
         return None
-    return _trusted(data, np.array((0, len(data)), dtype=np.int64))
+    return _trusted(data, offsets_of_one(len(data)))
 
 
 def _trusted(values: FloatArray, offsets: OffsetArray) -> Ragged:

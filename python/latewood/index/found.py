@@ -1,7 +1,6 @@
 """The core's flat results → `Hits` and arrays."""
 
 import json
-from itertools import islice, pairwise, repeat
 from typing import Any
 
 import numpy as np
@@ -31,19 +30,17 @@ class Found:
 
     def hits(self, *, with_documents: bool) -> list[Hits]:
         """Make the hits of each query."""
-        ids, scores, offsets = self._results.lists()
-        documents = self._results.documents() if with_documents else repeat((None, None), len(ids))
-        rows = zip(ids, scores, range(len(ids)), documents, strict=True)
+        rows, offsets = self._results.rows(with_documents)
         batch: list[Hits] = []
-        for query, (first, end) in enumerate(pairwise(offsets)):
-            behind = self._options.offset + 1 - first
-            hits = (
-                Hit(key, score, row + behind, text, None if stored is None else _metadata(key, stored)).come_from(
-                    self, query, row
-                )
-                for key, score, row, (text, stored) in islice(rows, end - first)
-            )
-            batch.append(Hits(hits, source=self, query=query))
+        for query in range(len(offsets) - 1):
+            hits = Hits(source=self, query=query)
+            rank = self._options.offset
+            for place in range(offsets[query], offsets[query + 1]):
+                rank += 1
+                key, score, text, stored = rows[place]
+                metadata = None if stored is None else _metadata(key, stored)
+                hits.append(Hit(key, score, rank, text, metadata, self, query, place))
+            batch.append(hits)
         return batch
 
     def arrays(self) -> SearchArrays:
@@ -55,20 +52,20 @@ class Found:
         """See `Source.report`."""
         return self._results.stats(query), _plan(self._results.plan)
 
-    def explain(self, query: int, row: int, key: Id) -> Explanation:
+    def explain(self, query: int, place: int, key: Id) -> Explanation:
         """See `Source.explain`: what was searched explains its hits, whatever the index has become since."""
         vectors, weights = self._queries.vectors, self._queries.weights
         tokens = slice(int(vectors.offsets[query]), int(vectors.offsets[query + 1]))
         added = Added.to_query(self._results, query)
         asked, asked_weights = added.join(vectors.values[tokens], None if weights is None else weights[tokens])
-        matrix = self._results.explain(asked, row, asked_weights)
+        matrix = self._results.explain(asked, place, asked_weights)
         texts = self._queries.texts
         return explanation(
             key,
             matrix,
             self._encoding,
             query_text=texts[query] if texts else None,
-            document_text=self._results.text(row),
+            document_text=self._results.text(place),
             added=added,
             length_normalize=self._options.length_normalize,
         )

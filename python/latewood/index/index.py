@@ -401,7 +401,7 @@ class Index:
             feedback from an index without cells. Options are checked before a text is encoded.
         DimensionError, EncoderRequiredError
         """
-        chosen, only = SearchOptions(k=k, **options), optional(normalise_ids, ids, "ids")
+        chosen, only = SearchOptions.of(k=k, **options), optional(normalise_ids, ids, "ids")
         with_documents = flag_of(with_documents, "with_documents")
         queries = one_query(query, weights, self._encoding)
         return self._search(queries, only, chosen).hits(with_documents=with_documents)[0]
@@ -431,7 +431,7 @@ class Index:
         list of Hits
             One for each query.
         """
-        chosen, only = SearchOptions(k=k, **options), optional(normalise_ids, ids, "ids")
+        chosen, only = SearchOptions.of(k=k, **options), optional(normalise_ids, ids, "ids")
         with_documents = flag_of(with_documents, "with_documents")
         asked = many_queries(queries, weights, self._encoding)
         return self._search(asked, only, chosen).hits(with_documents=with_documents)
@@ -447,13 +447,13 @@ class Index:
         **options: Unpack[SearchKeywords],
     ) -> SearchArrays:
         """Do as `search_batch`, and give ids and scores as arrays: the quickest form for many hits."""
-        chosen, only = SearchOptions(k=k, **options), optional(normalise_ids, ids, "ids")
+        chosen, only = SearchOptions.of(k=k, **options), optional(normalise_ids, ids, "ids")
         return self._search(many_queries(queries, weights, self._encoding), only, chosen).arrays()
 
     def _search(self, queries: Queries, ids: Any, options: SearchOptions) -> Found:
         vectors = queries.vectors
         options.check_count(len(vectors))
-        results = self._core.search(vectors.values, vectors.offsets, queries.weights, ids, options.values())
+        results = self._core.search(vectors.values, vectors.offsets, queries.weights, ids, options.core)
         return Found(results, queries, self._encoding, options)
 
     # ── rerank ───────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -497,7 +497,7 @@ class Index:
             A candidate that the index does not hold, unless `missing` is "skip".
         InvalidInputError, DimensionError, EncoderRequiredError
         """
-        chosen, with_documents = RerankOptions(k=k, **options), flag_of(with_documents, "with_documents")
+        chosen, with_documents = RerankOptions.of(k=k, **options), flag_of(with_documents, "with_documents")
         given = one_list(candidates, scores)
         queries = one_query(query, weights, self._encoding)
         return self._rerank(queries, given, chosen).hits(with_documents=with_documents)[0]
@@ -533,7 +533,7 @@ class Index:
         list of Hits
             One for each query.
         """
-        chosen, with_documents = RerankOptions(k=k, **options), flag_of(with_documents, "with_documents")
+        chosen, with_documents = RerankOptions.of(k=k, **options), flag_of(with_documents, "with_documents")
         asked = many_queries(queries, weights, self._encoding)
         given = many_lists(candidates, scores, offsets, len(asked.vectors))
         return self._rerank(asked, given, chosen).hits(with_documents=with_documents)
@@ -551,7 +551,7 @@ class Index:
         **options: Unpack[RerankKeywords],
     ) -> SearchArrays:
         """Do as `rerank_batch`, and give ids and scores as arrays: the quickest form for many hits."""
-        chosen = RerankOptions(k=k, **options)
+        chosen = RerankOptions.of(k=k, **options)
         asked = many_queries(queries, weights, self._encoding)
         given = many_lists(candidates, scores, offsets, len(asked.vectors))
         return self._rerank(asked, given, chosen).arrays()
@@ -618,7 +618,7 @@ class Index:
             candidates.ids,
             candidates.offsets,
             candidates.scores,
-            options.values(),
+            options.core,
         )
         return Found(results, queries, self._encoding, options)
 
@@ -683,10 +683,10 @@ class Index:
         float
             1.0 if nothing is lost. Among documents with equal scores, the exact search's choice counts.
         """
-        chosen, only = SearchOptions(k=k, **options), optional(normalise_ids, ids, "ids")
+        chosen, only = SearchOptions.of(k=k, **options), optional(normalise_ids, ids, "ids")
         asked = many_queries(queries, weights, self._encoding)
         complete: SearchKeywords = {**options, "gather": "exact", "max_scored": None, "probes": None, "threshold": None}
-        found = (self._search(asked, only, one).arrays() for one in (SearchOptions(k=k, **complete), chosen))
+        found = (self._search(asked, only, one).arrays() for one in (SearchOptions.of(k=k, **complete), chosen))
         shares = [
             len(set(all_hits) & set(some)) / len(all_hits)
             for (all_hits, _), (some, _) in zip(*found, strict=True)

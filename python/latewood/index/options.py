@@ -4,12 +4,13 @@ A new option is a keyword here with its check, a field of the core's `SearchOpti
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
-from functools import partial
-from typing import Any, ClassVar, TypedDict, get_args
+from dataclasses import asdict, dataclass, field
+from functools import lru_cache, partial
+from typing import Any, ClassVar, Self, TypedDict, cast, get_args
 
 import numpy as np
 
+from latewood import _core
 from latewood.common.types import Filter, Gather, MissingRule
 from latewood.errors import InvalidInputError
 from latewood.forms.metadata import filters_json
@@ -75,15 +76,21 @@ class RankingOptions:
             if value is not getattr(type(self), name, _NO_DEFAULT):
                 object.__setattr__(self, name, self.checks[name](value, name))
 
+    @classmethod
+    def of(cls, **given: Any) -> Self:
+        """Make a value, or give one that was made of the very same arguments: most programs ask in few ways."""
+        try:
+            made: Self = _made(cast("Any", cls), **given)
+        except TypeError:
+            # Some argument cannot be looked up, such as a filter.
+            made = cls(**given)
+        return made
+
     def check_count(self, queries: int) -> None:
         """Refuse a list of filters that is not one for each query."""
         if isinstance(self.filter, list) and len(self.filter) != queries:
             message = f"{len(self.filter)} filters for {queries} queries; give one mapping for all, or one for each"
             raise InvalidInputError(message)
-
-    def values(self) -> dict[str, Any]:
-        """Give the options as the core reads them: plain values by their names."""
-        return vars(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,9 +155,14 @@ class SearchOptions(RankingOptions):
         "feedback": Feedback.check,
     }
 
-    def values(self) -> dict[str, Any]:
-        """See `RankingOptions.values`."""
-        return vars(self) if self.feedback is None else {**vars(self), "feedback": asdict(self.feedback)}
+    core: _core.SearchOptions = field(init=False, repr=False, compare=False)
+    """What the core reads."""
+
+    def __post_init__(self) -> None:
+        """Check what is no default, and what a filter asks."""
+        super().__post_init__()
+        feedback = None if self.feedback is None else asdict(self.feedback)
+        object.__setattr__(self, "core", _core.SearchOptions({**vars(self), "feedback": feedback}))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -196,9 +208,18 @@ class RerankOptions(RankingOptions):
         "missing": partial(choice_of, known=get_args(MissingRule)),
     }
 
+    core: _core.RerankOptions = field(init=False, repr=False, compare=False)
+    """What the core reads."""
+
     def __post_init__(self) -> None:
-        """Check what was given, and what it needs."""
+        """Check what is no default, what it needs, and what a filter asks."""
         super().__post_init__()
         if self.k is None and (self.alpha is not None or self.beta is not None):
             message = "alpha and beta work towards a top k; pass k="
             raise InvalidInputError(message)
+        object.__setattr__(self, "core", _core.RerankOptions(vars(self)))
+
+
+@lru_cache(maxsize=128, typed=True)
+def _made(kind: Any, **given: Any) -> Any:
+    return kind(**given)

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
-from typing import Any, Protocol, Self
+from typing import Any, Protocol
 
 from latewood.common.types import FloatArray, Id, OffsetArray, ResultIds, Run, Stats
 from latewood.errors import InvalidInputError, LatewoodError
@@ -24,30 +24,16 @@ class Document:
 class Source(Protocol):
     """What hits were found in; they keep it to explain themselves."""
 
-    def explain(self, query: int, row: int, key: Id) -> Explanation:
-        """Explain a hit of a query of the batch, by its row in the whole batch."""
+    def explain(self, query: int, place: int, key: Id) -> Explanation:
+        """Explain a hit of a query of the batch, by its place in the whole batch."""
 
     def report(self, query: int) -> "tuple[Stats, Plan]":
         """Say what a query of the batch took, and how its candidates were found."""
 
 
-class _FromSource:
-    """Keeps where a hit comes from, beside the fields, so that it is in no dict, pickle or comparison."""
-
-    __slots__ = ("_place", "_source")
-    _source: Source
-    _place: tuple[int, int]
-
-    def come_from(self, source: Source, query: int, row: int) -> Self:
-        """Note the source, and the query and the row by which it knows the hit."""
-        self._source = source
-        self._place = (query, row)
-        return self
-
-
 # Frozen, it would take four times as long to make, and reranking makes one for every candidate.
-@dataclass(slots=True)
-class Hit(_FromSource):
+@dataclass(init=False)
+class Hit:
     """One document found.
 
     Attributes
@@ -65,8 +51,31 @@ class Hit(_FromSource):
     id: Id
     score: float
     rank: int
-    text: str | None = None
-    metadata: Mapping[str, Any] | None = None
+    text: str | None
+    metadata: Mapping[str, Any] | None
+
+    # What a hit comes from is no field, so that it is in no dict, pickle or comparison.
+    __slots__ = ("_place", "_query", "_source", "id", "metadata", "rank", "score", "text")
+
+    def __init__(
+        self,
+        id: Id,  # noqa: A002
+        score: float,
+        rank: int,
+        text: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        source: Source | None = None,
+        query: int = 0,
+        place: int = 0,
+    ) -> None:
+        self.id = id
+        self.score = score
+        self.rank = rank
+        self.text = text
+        self.metadata = metadata
+        self._source = source
+        self._query = query
+        self._place = place
 
     def explain(self) -> Explanation:
         """Token by token, on what was searched, whatever the index holds now; after feedback, for the expanded query.
@@ -74,13 +83,10 @@ class Hit(_FromSource):
         While a hit is kept, so are the files that it was found in, even if later commits have no use for them. One that
         was unpickled or made by hand comes from no index: ask `Index.explain` then.
         """
-        source = getattr(self, "_source", None)
-        if source is None:
+        if self._source is None:
             message = f"hit {self.id!r} does not come from an index; call index.explain(query, {self.id!r})"
             raise LatewoodError(message)
-        query, row = self._place
-        explanation: Explanation = source.explain(query, row, self.id)
-        return explanation
+        return self._source.explain(self._query, self._place, self.id)
 
     def to_dict(self) -> dict[str, Any]:
         """Give id, score, rank, text and metadata; a score that JSON does not have, `-inf`, becomes None."""
@@ -89,7 +95,7 @@ class Hit(_FromSource):
 
     def scored(self, score: float, rank: int) -> "Hit":
         """Give this hit with another score and rank."""
-        return self._like(Hit(self.id, score, rank, self.text, self.metadata))
+        return Hit(self.id, score, rank, self.text, self.metadata, self._source, self._query, self._place)
 
     def __copy__(self) -> "Hit":
         """Copy the values, and what they come from."""
@@ -97,15 +103,12 @@ class Hit(_FromSource):
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "Hit":
         """Do the same with metadata of its own; what was searched is shared."""
-        return self._like(Hit(self.id, self.score, self.rank, self.text, deepcopy(self.metadata, memo)))
+        metadata = deepcopy(self.metadata, memo)
+        return Hit(self.id, self.score, self.rank, self.text, metadata, self._source, self._query, self._place)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle the values; the link to the index stays behind."""
         return (Hit, (self.id, self.score, self.rank, self.text, self.metadata))
-
-    def _like(self, other: "Hit") -> "Hit":
-        source = getattr(self, "_source", None)
-        return other if source is None else other.come_from(source, *self._place)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,18 +9,17 @@ use latewood_core::codec::{CodecKind, CodecOptions};
 use latewood_core::ids::IdRef;
 use latewood_core::index::{Index, IndexOptions, Snapshot};
 use latewood_core::parallel::Execution;
-use latewood_core::search::{self, Answer, Candidates};
+use latewood_core::search::{self, Answer, Candidates, SearchOptions};
 use latewood_core::storage::{FileStorage, Storage};
 use latewood_core::tokens::TokenMatrix;
 use numpy::{IntoPyArray, PyArray1, PyArray2, PyArrayMethods, PyReadonlyArray1, PyReadonlyArray2};
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
 use pythonize::pythonize;
 
 use crate::arrays::{self, GivenId, Ragged};
 use crate::detach::detached;
 use crate::errors::{invalid, to_python};
-use crate::options::{self, Word, read_filter};
+use crate::options::{PyRerankOptions, PySearchOptions, Word, read_filter};
 use crate::results::{PyResults, explain, ids_to_python, text};
 use crate::writer::PyWriter;
 
@@ -227,12 +226,12 @@ impl PyIndex {
         query_offsets: PyReadonlyArray1<'_, i64>,
         weights: Option<PyReadonlyArray1<'_, f32>>,
         ids: Option<&Bound<'_, PyAny>>,
-        options: &Bound<'_, PyDict>,
+        options: &PySearchOptions,
     ) -> PyResult<PyResults> {
-        let (mut options, threads) = options::of_search(options)?;
-        options.ids = ids.map(arrays::ids).transpose()?;
+        let PySearchOptions { options, threads } = options;
+        let options = SearchOptions { ids: ids.map(arrays::ids).transpose()?, ..options.clone() };
         let queries = Ragged::new(query_values, query_offsets);
-        self.rank(py, &queries, weights.as_ref(), threads, |snapshot, queries, weights, execution| {
+        self.rank(py, &queries, weights.as_ref(), *threads, |snapshot, queries, weights, execution| {
             search::search(snapshot, queries, weights, &options, execution)
         })
     }
@@ -249,17 +248,17 @@ impl PyIndex {
         candidate_ids: &Bound<'_, PyAny>,
         candidate_offsets: PyReadonlyArray1<'_, i64>,
         candidate_scores: Option<PyReadonlyArray1<'_, f64>>,
-        options: &Bound<'_, PyDict>,
+        options: &PyRerankOptions,
     ) -> PyResult<PyResults> {
-        let (options, threads) = options::of_rerank(options)?;
+        let PyRerankOptions { options, threads } = options;
         let ids: Vec<GivenId> = arrays::ids(candidate_ids)?;
         let ids: Vec<IdRef<'_>> = ids.iter().map(IdRef::from).collect();
         let scores = candidate_scores.as_ref().map(|scores| arrays::slice(scores, "scores")).transpose()?;
         let candidates =
             Candidates { ids: &ids, offsets: arrays::slice(&candidate_offsets, "candidate offsets")?, scores };
         let queries = Ragged::new(query_values, query_offsets);
-        self.rank(py, &queries, weights.as_ref(), threads, |snapshot, queries, weights, execution| {
-            search::rerank(snapshot, queries, weights, candidates, &options, execution)
+        self.rank(py, &queries, weights.as_ref(), *threads, |snapshot, queries, weights, execution| {
+            search::rerank(snapshot, queries, weights, candidates, options, execution)
         })
     }
 

@@ -25,6 +25,8 @@ mod _core {
     #[pymodule_export]
     use crate::maxsim::{maxsim, maxsim_arrays};
     #[pymodule_export]
+    use crate::options::{PyRerankOptions, PySearchOptions};
+    #[pymodule_export]
     use crate::pooling::pool;
     #[pymodule_export]
     use crate::results::PyResults;

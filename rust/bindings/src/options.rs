@@ -10,15 +10,35 @@ use serde::de::DeserializeOwned;
 use crate::errors::{invalid, to_python};
 
 /// The options of a search, and its threads.
-pub(crate) fn of_search(options: &Bound<'_, PyDict>) -> PyResult<(SearchOptions, Option<usize>)> {
-    let own: SearchOptions = read(options)?;
-    Ok((SearchOptions { selection: read(options)?, ..own }, threads(options)?))
+#[pyclass(frozen, name = "SearchOptions", module = "latewood._core")]
+pub(crate) struct PySearchOptions {
+    pub(crate) options: SearchOptions,
+    pub(crate) threads: Option<usize>,
+}
+
+#[pymethods]
+impl PySearchOptions {
+    #[new]
+    fn new(values: &Bound<'_, PyDict>) -> PyResult<Self> {
+        let own: SearchOptions = read(values)?;
+        Ok(Self { options: SearchOptions { selection: read(values)?, ..own }, threads: threads(values)? })
+    }
 }
 
 /// The options of a rerank, and its threads.
-pub(crate) fn of_rerank(options: &Bound<'_, PyDict>) -> PyResult<(RerankOptions, Option<usize>)> {
-    let own: RerankOptions = read(options)?;
-    Ok((RerankOptions { selection: read(options)?, ..own }, threads(options)?))
+#[pyclass(frozen, name = "RerankOptions", module = "latewood._core")]
+pub(crate) struct PyRerankOptions {
+    pub(crate) options: RerankOptions,
+    pub(crate) threads: Option<usize>,
+}
+
+#[pymethods]
+impl PyRerankOptions {
+    #[new]
+    fn new(values: &Bound<'_, PyDict>) -> PyResult<Self> {
+        let own: RerankOptions = read(values)?;
+        Ok(Self { options: RerankOptions { selection: read(values)?, ..own }, threads: threads(values)? })
+    }
 }
 
 /// A choice of the core, by the word that stands for it.
@@ -37,8 +57,8 @@ pub(crate) fn read_filter(py: Python<'_>, json: Option<&str>) -> PyResult<Filter
     Filter::from_json(json.unwrap_or("{}")).map_err(|error| to_python(py, &error))
 }
 
-fn threads(options: &Bound<'_, PyDict>) -> PyResult<Option<usize>> {
-    options.get_item("threads")?.map_or(Ok(None), |threads| threads.extract())
+fn threads(values: &Bound<'_, PyDict>) -> PyResult<Option<usize>> {
+    values.get_item("threads")?.map_or(Ok(None), |threads| threads.extract())
 }
 
 fn read<T: DeserializeOwned>(from: &Bound<'_, PyAny>) -> PyResult<T> {

@@ -40,8 +40,8 @@ struct Added {
     offsets: Vec<i64>,
 }
 
-/// Ids, scores and offsets.
-type Lists<'py> = (Bound<'py, PyList>, Vec<f32>, Vec<i64>);
+/// Id, score, text and metadata of each hit; and offsets.
+type Rows<'py> = (Vec<(Bound<'py, PyAny>, f32, Option<String>, Option<String>)>, Vec<i64>);
 
 /// Added vectors `[n, dim]`, their weights `[n]` and offsets `[queries + 1]`.
 type AddedArrays<'py> = (Bound<'py, PyArray2<f32>>, Bound<'py, PyArray1<f32>>, Bound<'py, PyArray1<i64>>);
@@ -86,20 +86,18 @@ impl PyResults {
         self.hits.iter().map(|hit| hit.score).collect::<Vec<_>>().into_pyarray(py)
     }
 
-    /// Ids, scores and offsets as lists.
-    fn lists<'py>(&self, py: Python<'py>) -> PyResult<Lists<'py>> {
-        let ids = self.hits.iter().map(|hit| match self.snapshot.id(hit.at) {
-            Id::Int(value) => value.into_bound_py_any(py),
-            Id::Str(text) => text.into_bound_py_any(py),
-        });
-        let ids = PyList::new(py, ids.collect::<PyResult<Vec<_>>>()?)?;
-        Ok((ids, self.hits.iter().map(|hit| hit.score).collect(), self.offsets.clone()))
-    }
-
-    /// Text and metadata of each hit.
-    fn documents(&self, py: Python<'_>) -> PyResult<Vec<(Option<String>, Option<String>)>> {
-        let document = |hit: &Hit| self.snapshot.text_and_metadata(hit.at).map_err(|error| to_python(py, &error));
-        self.hits.iter().map(document).collect()
+    /// Id, score, text and metadata of each hit, and the offsets.
+    fn rows<'py>(&self, py: Python<'py>, with_documents: bool) -> PyResult<Rows<'py>> {
+        let row = |hit: &Hit| {
+            let id = match self.snapshot.id(hit.at) {
+                Id::Int(value) => value.into_bound_py_any(py),
+                Id::Str(text) => text.into_bound_py_any(py),
+            }?;
+            let document = if with_documents { self.snapshot.text_and_metadata(hit.at) } else { Ok((None, None)) };
+            let (text, metadata) = document.map_err(|error| to_python(py, &error))?;
+            Ok((id, hit.score, text, metadata))
+        };
+        Ok((self.hits.iter().map(row).collect::<PyResult<_>>()?, self.offsets.clone()))
     }
 
     /// Text of one hit.
