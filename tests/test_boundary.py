@@ -65,7 +65,7 @@ def test_every_method_of_the_extension_has_a_wrapper() -> None:
 
 @pytest.mark.parametrize(("options", "names"), [(SearchOptions, SEARCHES), (RerankOptions, RERANKS)])
 def test_every_option_shows_in_every_signature(options: Any, names: tuple[str, ...]) -> None:
-    fields = {field.name: field.default for field in dataclasses.fields(options)}
+    fields = {field.name: field.default for field in dataclasses.fields(options) if field.init}
     for name in names:
         shown = inspect.signature(getattr(Index, name)).parameters
         assert inspect.Parameter.VAR_KEYWORD not in {one.kind for one in shown.values()}

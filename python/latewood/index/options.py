@@ -81,8 +81,9 @@ class RankingOptions:
         """Make a value, or give one that was made of the very same arguments: most programs ask in few ways."""
         try:
             made: Self = _made(cast("Any", cls), **given)
-        except TypeError:
-            # Some argument cannot be looked up, such as a filter.
+        except InvalidInputError:
+            raise
+        except Exception:  # noqa: BLE001  a filter cannot be looked up, and what is foreign may raise anything then
             made = cls(**given)
         return made
 
