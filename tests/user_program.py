@@ -90,7 +90,7 @@ def main(folder: Path) -> int:
         f"{len(to_ragged(pooled, allow_empty=True))} {maxsim(asked, vectors).size} {maxsim_pairs(asked, asked).size}"
     )
     lines.append(f"{weighted_fusion([1.0, 2.0], [2.0, 1.0], 0.5).size} {score:.2f} {recall:.2f}")
-    flat = Index.create(folder / "flat", dim=index.dim, codec="flat")
+    flat = Index.create(folder / "flat", dim=index.dim, codec="flat", overwrite=True)
     flat.add(range(len(vectors)), vectors=iter(vectors))
     lines += show(flat.search(matrix(asked), 1, probes=4))
     assert 0 in flat
