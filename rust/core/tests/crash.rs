@@ -43,7 +43,7 @@ fn live(storage: &FaultStorage, committed: &mut dyn FnMut(Content)) -> Result<()
     committed(&index);
     drop(writer);
 
-    let mut writer = Index::open(storage, &execution())?.writer(&execution())?;
+    let mut writer = Index::open(Arc::clone(&storage), &execution())?.writer(&execution())?;
     add(&mut writer, &[document(string("f"), 1, 31)], false)?;
     writer.delete(&[string("e")], false)?;
     update(&mut writer, &["d0", "d1", "f"], r#"{"changed": 3, "seed": null}"#)?;
@@ -60,6 +60,14 @@ fn live(storage: &FaultStorage, committed: &mut dyn FnMut(Content)) -> Result<()
     add(&mut writer, &[document(string("g"), 4, 41)], false)?;
     writer.commit(&execution())?;
     committed(&index);
+    drop(writer);
+
+    let index = Index::overwrite(storage, options(CodecKind::Flat, 0))?;
+    committed(&index);
+    let mut writer = index.writer(&execution())?;
+    add(&mut writer, &[document(string("h"), 2, 51)], false)?;
+    writer.commit(&execution())?;
+    committed(&index);
     Ok(())
 }
 
@@ -74,7 +82,7 @@ fn undisturbed() -> (Vec<Content>, usize) {
     let disk = FaultStorage::new();
     let mut contents = Vec::new();
     live(&disk, &mut |content| contents.push(content)).expect("no failure");
-    assert_eq!(contents.len(), 7);
+    assert_eq!(contents.len(), 9);
     assert_eq!(contents[1].len(), 6);
     assert_eq!(contents[2].len(), 5);
     let changed = |step: usize, change: &str| {
@@ -83,7 +91,7 @@ fn undisturbed() -> (Vec<Content>, usize) {
     };
     assert_eq!([changed(2, "\"changed\":1"), changed(3, "\"changed\":2"), changed(4, "\"changed\":3")], [2, 2, 3]);
     assert_eq!(contents[4], contents[5], "compaction changes no content");
-    assert_eq!(contents[6].len(), 1);
+    assert_eq!(contents[6..].iter().map(Content::len).collect::<Vec<_>>(), [1, 0, 1], "another is in its place");
     (contents, disk.operations())
 }
 
@@ -183,4 +191,21 @@ fn a_failed_writer_is_poisoned_and_gives_its_room_back() {
         drop(writer);
         assert!(index.writer(&execution()).is_ok());
     }
+}
+
+#[test]
+fn what_is_there_is_told_by_who_has_the_lock_and_who_has_not() {
+    let disk: Arc<dyn Storage> = Arc::new(FaultStorage::new());
+    let begin = |overwrite: bool| {
+        let (disk, options) = (Arc::clone(&disk), options(CodecKind::Flat, 0));
+        if overwrite { Index::overwrite(disk, options) } else { Index::create(disk, options) }
+    };
+    let creator = disk.try_lock("LOCK").expect("a lock");
+    assert!(matches!(begin(false), Err(Error::Locked { .. })), "somebody is creating one");
+    assert!(matches!(begin(true), Err(Error::Locked { .. })));
+    drop(creator);
+    let index = begin(false).expect("created");
+    let _writer = index.writer(&execution()).expect("unlocked");
+    assert!(matches!(begin(false), Err(Error::AlreadyExists { .. })), "it is there, whoever writes to it");
+    assert!(matches!(begin(true), Err(Error::Locked { .. })), "it has a writer");
 }
