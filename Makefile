@@ -28,7 +28,9 @@ NEXTEST := $(shell $(CARGO) nextest --version >/dev/null 2>&1 && echo yes)
 
 .PHONY: demo test test-rust test-python trials lint bench bench-compare nano-en clean wheel
 
-demo: $(VENV)/demo
+# Packages are fetched while the wheel is built.
+demo:
+	$(MAKE) --no-print-directory --jobs 2 $(VENV)/demo
 	$(BIN)/latewood demo
 
 test: test-rust test-python
@@ -79,11 +81,15 @@ $(VENV)/created:
 
 $(WHEELS)/built: $(SOURCES) | $(VENV)/created
 	rm -rf $(WHEELS)
-	$(BIN)/maturin build --release --out $(WHEELS)
+	MAKEFLAGS= $(BIN)/maturin build --release --out $(WHEELS)
 	touch $@
 
 # The first line of each is quick once the extras are there; the second puts a rebuilt wheel of the same version in.
-$(VENV)/demo: $(WHEELS)/built
+$(VENV)/packages: pyproject.toml | $(VENV)/created
+	$(BIN)/python -m pip install --quiet $$($(BIN)/python .ci/extra demo | tr '\n' ' ')
+	touch $@
+
+$(VENV)/demo: $(WHEELS)/built $(VENV)/packages
 	$(BIN)/python -m pip install --quiet "$$(ls $(WHEELS)/latewood-*.whl)[demo]"
 	$(BIN)/python -m pip install --quiet --no-deps --force-reinstall $(WHEELS)/latewood-*.whl
 	touch $@
