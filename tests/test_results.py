@@ -57,6 +57,18 @@ def test_copies_and_pickles(hits: Hits) -> None:
     assert (changed.id, changed.score) == (hits[0].id, 2.0)
 
 
+def test_the_array_that_was_asked_with_may_be_filled_again(tmp_path: Path, corpus: Corpus) -> None:
+    index = build_index(tmp_path / "index", corpus)
+    query = corpus.queries[0].copy()
+    hit = index.search(query, 1)[0]
+    (of_batch,) = index.search_batch([query], 1)[0]
+    before = hit.explain().matrix
+    query[:] = 0.0
+    np.testing.assert_array_equal(hit.explain().matrix, before)
+    np.testing.assert_array_equal(of_batch.explain().matrix, before)
+    assert hit.explain().score == pytest.approx(hit.score, rel=1e-5)
+
+
 def test_each_query_of_a_batch_has_statistics_of_its_own(tmp_path: Path) -> None:
     corpus = make_corpus(3, documents=200, queries=4)
     index = build_index(tmp_path / "index", corpus)

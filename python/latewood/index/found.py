@@ -30,6 +30,8 @@ class Found:
 
     def hits(self, *, with_documents: bool) -> list[Hits]:
         """Make the hits of each query."""
+        # Whoever asked may fill the array again before a hit explains itself.
+        self._queries = self._queries.copy()
         rows, offsets = self._results.rows(with_documents)
         batch: list[Hits] = []
         for query in range(len(offsets) - 1):

@@ -22,6 +22,10 @@ class Queries:
     weights: FloatArray | None = None
     texts: Sequence[str] | None = None
 
+    def copy(self) -> "Queries":
+        """Give the same with vectors in memory of their own."""
+        return Queries(self.vectors.copy(), self.weights, self.texts)
+
 
 def one_query(query: str | VectorInput, weights: Any, encoding: Encoding) -> Queries:
     """Read the query of a call that takes one."""
