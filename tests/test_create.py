@@ -128,6 +128,11 @@ def test_an_encoder_is_pickled_with_its_index_if_it_can_be(tmp_path: Path) -> No
     index = Index.create(tmp_path / "index", encoder=HashEncoder(8))
     index.add(["a"], texts=["a fox"])
     assert pickle.loads(pickle.dumps(index)).search("a fox")[0].id == "a"
+    kept = pickle.dumps(index)
+    Index.create(tmp_path / "index", encoder=HashEncoder(8, name="other"), overwrite=True)
+    with pytest.raises(EncoderMismatchError):
+        pickle.loads(kept)
+    Index.create(tmp_path / "index", encoder=HashEncoder(8), overwrite=True).add(["a"], texts=["a fox"])
     left = pickle.loads(pickle.dumps(Index.open(tmp_path / "index", encoder=Unpicklable(8))))
     with pytest.raises(EncoderRequiredError, match="use_encoder"):
         left.search("a fox")

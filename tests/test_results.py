@@ -149,6 +149,24 @@ def test_groups_are_the_best_of_each_value(pages: tuple[Index, Corpus]) -> None:
         assert [hit.id for hit in reranked] == [hit.id for hit in grouped]
 
 
+class Shown(dict[str, Any]):
+    """A mapping that can be looked up, as those that never change can."""
+
+    def __hash__(self) -> int:  # type: ignore[override]
+        return 1
+
+
+def test_a_filter_is_read_anew_each_time(pages: tuple[Index, Corpus]) -> None:
+    """Though it can be looked up, equals one of another kind of value, or has changed."""
+    index, corpus = pages
+    query = corpus.queries[0]
+    condition = Shown(even=True)
+    assert len(index.search(query, 60, filter=condition)) == 30
+    assert index.search(query, 60, filter=Shown(even=1)) == []
+    condition["even"] = False
+    assert {int(hit.id) % 2 for hit in index.search(query, 60, filter=condition)} == {1}
+
+
 def test_each_query_may_have_its_filter(pages: tuple[Index, Corpus]) -> None:
     index, corpus = pages
     filters = [{"even": True}, None, {"page": {"lt": 2}}]

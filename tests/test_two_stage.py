@@ -135,6 +135,9 @@ def test_what_is_no_stage_and_no_index(text_index: Index) -> None:
         ),
         ("search_batch", {"queries": ["x"], "query_vectors": [np.ones((1, 7), np.float32)]}, "dimensions"),
         ("search", {"query": "x", "query_vectors": "x"}, "vectors"),
+        ("search", {"query": "x", "with_documents": 1}, "with_documents"),
+        ("search", {"query": "x", "filter": {"a": {"near": 1}}}, "near"),
+        ("search_batch", {"queries": ["x"], "filter": [None, None]}, "2 filters for 1 queries"),
     ],
 )
 def test_bad_calls(text_index: Index, call: str, options: dict[str, Any], words: str) -> None:

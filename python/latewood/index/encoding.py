@@ -32,6 +32,8 @@ class Encoding:
         self.dim = dim
         self._stored = recorded
         self._encoder = encoder
+        self.checked = True
+        """Whether the encoder was compared with what is recorded; one that needs no check counts as that."""
 
     @property
     def recorded(self) -> dict[str, Any] | None:
@@ -56,7 +58,7 @@ class Encoding:
         own = as_encoder(encoder)
         if check:
             check_fingerprint(self._stored, own, path=self.path)
-        self._encoder = own
+        self._encoder, self.checked = own, check
 
     def require(self, purpose: str) -> Encoder:
         """Give the encoder, or raise `EncoderRequiredError` with the remedy."""

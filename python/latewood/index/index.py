@@ -249,7 +249,7 @@ class Index:
             pickle.dumps(encoder)
         except Exception:  # noqa: BLE001  a foreign encoder may raise anything
             encoder = None
-        return (_reopen, (self.path, self._mmap, self._generation, encoder))
+        return (_reopen, (self.path, self._mmap, self._generation, encoder, self._encoding.checked))
 
     @property
     def _core(self) -> _core.Index:
@@ -829,6 +829,6 @@ def _folder(path: Any) -> str:
     return os.path.expanduser(path_of(path))  # noqa: PTH111  pathlib raises where the user is unknown
 
 
-def _reopen(path: str, mmap: bool, generation: int | None, encoder: Encoder | None) -> Index:
-    # It was accepted before, checked or not.
-    return Index.open(path, mmap=mmap, generation=generation, encoder=encoder, check_encoder=False)
+def _reopen(path: str, mmap: bool, generation: int | None, encoder: Encoder | None, check_encoder: bool) -> Index:
+    # The folder may hold another index by now, with another encoder.
+    return Index.open(path, mmap=mmap, generation=generation, encoder=encoder, check_encoder=check_encoder)

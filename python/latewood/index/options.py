@@ -79,11 +79,14 @@ class RankingOptions:
     @classmethod
     def of(cls, **given: Any) -> Self:
         """Make a value, or give one that was made of the very same arguments: most programs ask in few ways."""
+        # A mapping that can be looked up may change, or equal one of other kinds of values: `1` and `True`.
+        if given.get("filter") is not None:
+            return cls(**given)
         try:
             made: Self = _made(cast("Any", cls), **given)
         except InvalidInputError:
             raise
-        except Exception:  # noqa: BLE001  a filter cannot be looked up, and what is foreign may raise anything then
+        except Exception:  # noqa: BLE001  what is foreign may raise anything when it is looked up
             made = cls(**given)
         return made
 

@@ -11,7 +11,7 @@ from latewood.errors import InvalidInputError
 from latewood.forms.candidates import Scored, all_scored, distinct
 from latewood.forms.ids import plain_ids
 from latewood.forms.ragged import Ragged, to_ragged
-from latewood.forms.values import count_of, number_of, optional
+from latewood.forms.values import count_of, flag_of, number_of, optional
 from latewood.index.index import Index
 from latewood.index.options import RankingKeywords, RankingOptions, RerankOptions
 from latewood.index.results import Hits
@@ -111,9 +111,9 @@ class TwoStage:
         Raises
         ------
         InvalidInputError
-            A parameter that does not fit, before the first stage is asked; what it gives in no form that `FirstStage`
-            lists, or without the scores that `alpha` and a weighted `fusion` need. Messages name the stage and the
-            query. What the first stage itself raises passes through.
+            A parameter that does not fit, before the first stage is asked but for `weights`; what it gives in no form
+            that `FirstStage` lists, or without the scores that `alpha` and a weighted `fusion` need. Messages name the
+            stage and the query. What the first stage itself raises passes through.
         UnknownIdError
             A candidate that the index does not hold, unless `missing` is "skip".
         """
@@ -139,6 +139,8 @@ class TwoStage:
         """Do the same for several queries; both stages see them as one batch."""
         texts, wanted = texts_of(queries, "queries"), count_of(k, "k")
         chosen = RerankOptions(k=wanted, alpha=self.alpha, beta=self.beta, **options)
+        chosen.check_count(len(texts))
+        with_documents = flag_of(with_documents, "with_documents")
         if self.fusion is not None and chosen.group_by is not None:
             message = "group_by keeps the best of each value by MaxSim alone; leave out group_by, or fusion"
             raise InvalidInputError(message)
