@@ -12,8 +12,8 @@
 
 use std::arch::aarch64::{
     float32x4_t, int8x16_t, int32x4_t, uint8x8_t, uint8x16_t, vcombine_u8, vdupq_n_s32, vld1_u8, vld1q_f32, vld1q_s8,
-    vld1q_s32, vld1q_u8, vreinterpretq_s32_s64, vreinterpretq_s64_s32, vst1q_f32, vst1q_s8, vst1q_s32, vtrn1q_s64,
-    vtrn2q_s64,
+    vld1q_s32, vld1q_u8, vreinterpretq_s32_s64, vreinterpretq_s64_s32, vst1q_f32, vst1q_s8, vst1q_s32, vst1q_u8,
+    vtrn1q_s64, vtrn2q_s64,
 };
 use std::arch::asm;
 
@@ -61,6 +61,7 @@ loads! {
 }
 
 stores! {
+    store_u8x16, uint8x16_t, u8, 16, vst1q_u8;
     store_i8x16, int8x16_t, i8, 16, vst1q_s8;
     store_i32x4, int32x4_t, i32, 4, vst1q_s32;
     store_f32x4, float32x4_t, f32, 4, vst1q_f32;

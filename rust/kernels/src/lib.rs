@@ -5,6 +5,7 @@
 //! | [`centroid_scores()`], [`centroid_scores_of`], [`nearest_centroids`] | `centroid_scores/` | int8 query tokens × int8 centroids |
 //! | [`flood()`] | `flood/` | centroid-row `MaxSim` over u8 rows |
 //! | [`maxsim_codes`], [`token_scores`] | `codes/` | `MaxSim` on 1/2/4/8-bit codes |
+//! | [`maxsim_promising`] | `promising/` | the same over the tokens that centroid rows promise most of |
 //! | [`maxsim_float`] | `float/` | exact float `MaxSim` |
 //! | [`rotate()`] | `rotate/` | vectors × matrix, the same bits everywhere |
 //! | [`Similarities`] | `similarities/` | every pair's dot product of one item's float vectors |
@@ -21,6 +22,7 @@ mod centroid_scores;
 mod flood;
 mod codes;
 mod float;
+mod promising;
 mod rotate;
 mod similarities;
 mod wide;
@@ -39,6 +41,15 @@ pub use float::{FloatLanes, FloatVectors, Precision, maxsim_float};
 pub use flood::{RowTable, Span, flood};
 pub use lanes::{LANES, QueryLanes};
 pub use level::{Level, LevelUnavailable};
+pub use promising::maxsim_promising;
 pub use rotate::rotate;
 pub use similarities::Similarities;
 pub use wide::{Wide, widely};
+
+#[cfg(target_arch = "aarch64")]
+use aarch64::prefetch;
+#[cfg(target_arch = "x86_64")]
+use x86::prefetch;
+
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+fn prefetch<T>(_: *const T) {}

@@ -62,11 +62,6 @@ impl Allowed {
         }
     }
 
-    /// Whether a filter or ids leave out living documents.
-    pub(super) fn is_restricted(&self) -> bool {
-        self.chosen.is_some()
-    }
-
     /// Number of documents that may be returned, counting those without tokens.
     pub(super) fn documents(&self, snapshot: &Snapshot) -> u64 {
         match &self.chosen {

@@ -7,6 +7,8 @@ mod prepare;
 mod gather;
 mod plan;
 mod prune;
+mod descent;
+mod refine;
 mod score;
 mod top_k;
 mod ranking;

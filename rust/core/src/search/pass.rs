@@ -2,15 +2,16 @@
 
 use super::allowed::Allowed;
 use super::batch::Rank;
+use super::descent::descend;
 use super::options::GatherKind;
 use super::plan::{Plan, Source};
 use super::prepare::Prepared;
 use super::query::Query;
 use super::ranking::{Clock, Expansion, Ranking, Stats};
 use super::top_k::Wanted;
-use super::{exhaustive, gather, prune, score};
+use super::{exhaustive, gather, prune, refine, score};
 use crate::error::Result;
-use crate::index::Snapshot;
+use crate::index::{Location, Snapshot};
 use crate::parallel::Execution;
 
 /// A search as the queries of one filter share it.
@@ -57,24 +58,34 @@ pub(super) fn pass(
         let mut clock = Clock::start();
         let prepared = Prepared::new(codec, query);
         let prepare_s = clock.lap();
-        let gathered = gather::gather(&*gather, &prepared, snapshot, allowed, wanted, execution)?;
-        let (gather_s, found) = (clock.lap(), gathered.candidates.len());
         let most = plan.max_scored.unwrap_or(usize::MAX);
+        let gathered = gather::gather(&*gather, &prepared, snapshot, allowed, most, wanted, execution)?;
+        let (gather_s, found) = (clock.lap(), gathered.candidates.len());
         let kept = prune::prune(&prepared, snapshot, gathered, most, wanted)?;
         let prune_s = clock.lap();
-        let (best, scored) = score::score_candidates(&prepared, snapshot, &kept, wanted, execution)?;
+        let refined = refine::refine(&prepared, snapshot, &kept, wanted, execution)?;
+        let refined_documents = refined.len() as u64;
+        let refined = prune::best(refined, most, wanted);
+        let refine_s = clock.lap();
+        let mut scored_tokens = 0;
+        let (best, scored) = descend(&refined, wanted, |block| {
+            let documents: Vec<Location> = block.iter().map(|candidate| candidate.at).collect();
+            scored_tokens += snapshot.tokens_of(documents.iter().copied());
+            score::score(&prepared, snapshot, &documents, execution)
+        })?;
         let score_s = clock.lap();
-        let scored_tokens = snapshot.tokens_of(kept[..scored].iter().map(|candidate| candidate.at));
         let hits = best.into_hits();
         let stats = Stats {
             queries: 1,
             gathered: found as u64,
             pruned: (found - kept.len()) as u64,
+            refined: refined_documents,
             scored: scored as u64,
             scored_tokens,
             prepare_s,
             gather_s,
             prune_s,
+            refine_s,
             score_s,
             top_k_s: clock.lap(),
             ..Stats::default()

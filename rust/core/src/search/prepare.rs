@@ -1,6 +1,7 @@
 //! A query made ready for every later stage: rotated, in int8, and scored against all centroids once.
 
 use std::cell::RefCell;
+use std::sync::OnceLock;
 
 use latewood_kernels::{CodeQuery, LANES, Level, QueryLanes, RowTable};
 
@@ -27,6 +28,8 @@ pub(super) struct Prepared<'a> {
     weights: Vec<f32>,
     /// `[blocks][centroids][32]`, before weights; empty for the flat codec.
     centroid_scores: Vec<f32>,
+    /// The same as bytes, once a stage has asked for them.
+    rows: OnceLock<RowTable>,
 }
 
 impl<'a> Prepared<'a> {
@@ -79,7 +82,7 @@ impl<'a> Prepared<'a> {
         if codec.centroid_count() > 0 {
             scores(&lanes, codec.parameters().centroid_unit, &mut centroid_scores);
         }
-        Self { codec, lanes, weights, centroid_scores }
+        Self { codec, lanes, weights, centroid_scores, rows: OnceLock::new() }
     }
 
     /// The kernels' view.
@@ -87,10 +90,12 @@ impl<'a> Prepared<'a> {
         self.codec.query(&self.lanes, &self.weights, &self.centroid_scores)
     }
 
-    /// Centroid scores as bytes, for flood and prune.
-    pub(super) fn rows(&self) -> RowTable {
-        let (rows, tokens) = (self.codec.centroid_count(), self.lanes.tokens());
-        RowTable::quantize(Level::current(), &self.centroid_scores, rows, tokens, &self.weights)
+    /// Centroid scores as bytes, for flood, prune and refine.
+    pub(super) fn rows(&self) -> &RowTable {
+        self.rows.get_or_init(|| {
+            let (rows, tokens) = (self.codec.centroid_count(), self.lanes.tokens());
+            RowTable::quantize(Level::current(), &self.centroid_scores, rows, tokens, &self.weights)
+        })
     }
 
     /// Query tokens.

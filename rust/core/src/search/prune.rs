@@ -1,4 +1,4 @@
-//! Fewer candidates: the best by MaxSim over centroids go on to be scored on their codes.
+//! Fewer candidates: the best by MaxSim over centroids go on to where their codes are read.
 
 use std::collections::{HashMap, HashSet};
 
@@ -8,11 +8,12 @@ use super::top_k::Wanted;
 use crate::error::Result;
 use crate::index::{Group, Groups, Snapshot};
 
-/// Candidates with imputed estimates that are estimated again by all their centroids, for each one that is scored.
+/// Candidates with imputed estimates that are estimated again by all their centroids, for each one that may be scored.
 const ESTIMATED_PER_SCORED: usize = 8;
+/// Candidates that may be refined, for each one that may be scored.
+const REFINED_PER_SCORED: usize = 3;
 
-/// The `keep` best candidates, best first. Where they are of fewer groups than wanted, the best one of each further group
-/// joins them.
+/// The candidates to refine, best first, where `most` may be scored.
 ///
 /// # Errors
 /// [`crate::Error::Corrupt`].
@@ -20,18 +21,24 @@ pub(super) fn prune(
     query: &Prepared<'_>,
     snapshot: &Snapshot,
     gathered: Gathered,
-    keep: usize,
+    most: usize,
     wanted: Wanted<'_>,
 ) -> Result<Vec<Candidate>> {
     let Gathered { mut candidates, estimate } = gathered;
     if estimate == Estimate::Imputed {
-        cut(&mut candidates, keep.saturating_mul(ESTIMATED_PER_SCORED), wanted);
+        cut(&mut candidates, most.saturating_mul(ESTIMATED_PER_SCORED), wanted);
         candidates.sort_unstable_by_key(|candidate| candidate.at);
         estimate_by_centroids(query, snapshot, &mut candidates)?;
     }
+    Ok(best(candidates, most.saturating_mul(REFINED_PER_SCORED), wanted))
+}
+
+/// The `keep` best candidates, best first. Where they are of fewer groups than wanted, the best one of each further group
+/// joins them.
+pub(super) fn best(mut candidates: Vec<Candidate>, keep: usize, wanted: Wanted<'_>) -> Vec<Candidate> {
     cut(&mut candidates, keep, wanted);
     candidates.sort_unstable_by(Candidate::order);
-    Ok(candidates)
+    candidates
 }
 
 fn cut(candidates: &mut Vec<Candidate>, keep: usize, wanted: Wanted<'_>) {

@@ -14,6 +14,7 @@ pub struct Stats {
     pub queries: u64,
     pub gathered: u64,
     pub pruned: u64,
+    pub refined: u64,
     pub scored: u64,
     pub scored_tokens: u64,
     pub feedback_vectors: u64,
@@ -21,6 +22,7 @@ pub struct Stats {
     pub prepare_s: f64,
     pub gather_s: f64,
     pub prune_s: f64,
+    pub refine_s: f64,
     pub score_s: f64,
     pub top_k_s: f64,
 }
@@ -30,6 +32,7 @@ impl Stats {
         self.queries += other.queries;
         self.gathered += other.gathered;
         self.pruned += other.pruned;
+        self.refined += other.refined;
         self.scored += other.scored;
         self.scored_tokens += other.scored_tokens;
         self.feedback_vectors += other.feedback_vectors;
@@ -37,6 +40,7 @@ impl Stats {
         self.prepare_s += other.prepare_s;
         self.gather_s += other.gather_s;
         self.prune_s += other.prune_s;
+        self.refine_s += other.refine_s;
         self.score_s += other.score_s;
         self.top_k_s += other.top_k_s;
         self

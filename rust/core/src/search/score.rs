@@ -2,61 +2,14 @@
 
 use latewood_kernels::{CodeQuery, DocumentCodes, LANES, Level};
 
-use super::gather::Candidate;
 use super::prepare::Prepared;
-use super::top_k::{Hit, TopK, Wanted};
+use super::top_k::Hit;
 use crate::error::Result;
 use crate::index::{Location, Snapshot};
 use crate::parallel::Execution;
 
 /// Documents handed to the kernel at once.
 const BLOCK_DOCUMENTS: usize = 256;
-/// Candidates scored between two looks at whether the rest is worth it.
-const STEP: usize = 32;
-/// How many standard deviations above what its estimate promises a candidate may lie. Measured on 1.4 M real token
-/// vectors: with 2.5, 173 documents scored on average hold .988 of the exact top 10; a fixed number must be 256.
-const DEVIATIONS: f64 = 2.5;
-
-/// Scores candidates, the best estimate first, until the next one would have to exceed its estimate by more than
-/// [`DEVIATIONS`] standard deviations of what the scored ones did, over their mean, to be among the best. The best hits, and
-/// how many candidates were scored.
-///
-/// Clear queries need a few dozen candidates and muddled ones all of them; a fixed number would be wrong for both.
-///
-/// # Errors
-/// [`crate::Error::Corrupt`], [`crate::Error::Interrupted`].
-pub(super) fn score_candidates<'a>(
-    query: &Prepared<'_>,
-    snapshot: &Snapshot,
-    candidates: &[Candidate],
-    wanted: Wanted<'a>,
-    execution: &Execution,
-) -> Result<(TopK<'a>, usize)> {
-    let mut best = TopK::new(wanted);
-    let mut scored = 0;
-    let (mut sum, mut squares) = (0.0_f64, 0.0_f64);
-    for block in candidates.chunks(STEP.max(wanted.count)) {
-        if let Some(last) = best.last() {
-            let count = scored as f64;
-            let mean = sum / count;
-            let deviation = (squares / count - mean * mean).max(0.0).sqrt();
-            if f64::from(block[0].estimate) + mean + DEVIATIONS * deviation < f64::from(last.score) {
-                break;
-            }
-        }
-        let documents: Vec<Location> = block.iter().map(|candidate| candidate.at).collect();
-        let hits = score(query, snapshot, &documents, execution)?;
-        for (candidate, hit) in block.iter().zip(&hits) {
-            let error = f64::from(hit.score) - f64::from(candidate.estimate);
-            sum += error;
-            squares += error * error;
-        }
-        scored += hits.len();
-        best.extend(hits);
-    }
-    Ok((best, scored))
-}
-
 /// Scores every document; one without tokens scores negative infinity.
 ///
 /// # Errors

@@ -7,12 +7,9 @@
 
 use super::DocumentCodes;
 use super::queries::Queries;
-#[cfg(target_arch = "aarch64")]
-use crate::aarch64::prefetch;
 use crate::aligned::Aligned;
 use crate::lanes::LANES;
-#[cfg(target_arch = "x86_64")]
-use crate::x86::prefetch;
+use crate::prefetch;
 
 /// Tokens that are decoded, multiplied and folded at a time.
 pub(super) const EIGHT: usize = 8;

@@ -142,7 +142,7 @@ impl CodeQuery<'_> {
         );
     }
 
-    fn check_document(&self, document: &DocumentCodes) {
+    pub(crate) fn check_document(&self, document: &DocumentCodes) {
         let tokens = document.gains.len();
         let row_bytes = self.bits.row_bytes(self.lanes.depth());
         assert_eq!(document.codes.len(), tokens * row_bytes, "codes must be [tokens, row_bytes]");

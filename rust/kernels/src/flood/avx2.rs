@@ -4,7 +4,7 @@ use std::arch::x86_64::{
     __m256i, _mm256_extract_epi64, _mm256_loadu_si256, _mm256_max_epu8, _mm256_sad_epu8, _mm256_setzero_si256,
 };
 
-use super::{RowTable, Span};
+use super::{AHEAD, RowTable, Span, prefetch_cells};
 use crate::lanes::LANES;
 
 #[target_feature(enable = "avx2")]
@@ -12,7 +12,8 @@ pub(super) fn flood(table: &RowTable, cells: &[u16], documents: &[Span], out: &m
     out.fill(0);
     for block in 0..table.blocks() {
         let rows = table.block(block);
-        for (span, out) in documents.iter().zip(&mut *out) {
+        for (at, (span, out)) in documents.iter().zip(&mut *out).enumerate() {
+            prefetch_cells(cells, documents.get(at + AHEAD));
             *out += document_sum(rows, span.cells(cells));
         }
     }

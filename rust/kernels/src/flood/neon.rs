@@ -2,7 +2,7 @@
 
 use std::arch::aarch64::{uint8x16_t, vaddlvq_u8, vdupq_n_u8, vmaxq_u8};
 
-use super::{RowTable, Span};
+use super::{AHEAD, RowTable, Span, prefetch_cells};
 use crate::aarch64::load_u8x16;
 use crate::lanes::LANES;
 
@@ -11,7 +11,8 @@ pub(super) fn flood(table: &RowTable, cells: &[u16], documents: &[Span], out: &m
     out.fill(0);
     for block in 0..table.blocks() {
         let rows = table.block(block);
-        for (span, out) in documents.iter().zip(&mut *out) {
+        for (at, (span, out)) in documents.iter().zip(&mut *out).enumerate() {
+            prefetch_cells(cells, documents.get(at + AHEAD));
             *out += document_sum(rows, span.cells(cells));
         }
     }

@@ -67,7 +67,7 @@ impl RowTable {
     }
 
     /// The rows of one block.
-    pub(super) fn block(&self, block: usize) -> &[[u8; LANES]] {
+    pub(crate) fn block(&self, block: usize) -> &[[u8; LANES]] {
         &self.values.as_chunks::<LANES>().0[block * self.rows..][..self.rows]
     }
 }

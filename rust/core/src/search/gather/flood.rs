@@ -22,7 +22,6 @@ impl Gather for Flood {
         allowed: &Allowed,
         execution: &Execution,
     ) -> Result<Gathered> {
-        let rows = query.rows();
         let mut candidates = Vec::new();
         for segment in 0..snapshot.segments.len() {
             let mut ordinals = allowed.ordinals(snapshot, segment);
@@ -33,7 +32,7 @@ impl Gather for Flood {
                 }
                 execution.check()?;
                 let at = |ordinal| Location { segment: segment as u32, ordinal };
-                let estimates = estimate(&rows, &snapshot.segments[segment], &block)?;
+                let estimates = estimate(query.rows(), &snapshot.segments[segment], &block)?;
                 let found = block.iter().zip(estimates);
                 candidates.extend(found.map(|(&ordinal, estimate)| Candidate { at: at(ordinal), estimate }));
             }

@@ -15,7 +15,8 @@ pub(super) use candidates::{Candidate, Estimate, Gather, Gathered};
 pub(super) use flood::Flood;
 pub(super) use postings::Postings;
 
-/// Candidates for the query, of as many groups as are wanted: cells that were not probed may hold more than the others.
+/// Candidates for the query: at least so many, if there are as many, and of as many groups as are wanted. Cells that were not
+/// probed may hold more than the others.
 ///
 /// # Errors
 /// As [`Gather::gather`].
@@ -24,16 +25,15 @@ pub(super) fn gather(
     query: &Prepared<'_>,
     snapshot: &Snapshot,
     allowed: &Allowed,
+    least: usize,
     wanted: Wanted<'_>,
     execution: &Execution,
 ) -> Result<Gathered> {
     let found = by.gather(query, snapshot, allowed, execution)?;
     let documents = found.candidates.iter().map(|candidate| candidate.at);
-    if wanted.groups.is_none() || found.estimate == Estimate::CentroidMaxsim || wanted.first_enough(documents).is_some()
-    {
-        return Ok(found);
-    }
-    Flood.gather(query, snapshot, allowed, execution)
+    let enough = found.estimate == Estimate::CentroidMaxsim
+        || found.candidates.len() >= least && (wanted.groups.is_none() || wanted.first_enough(documents).is_some());
+    if enough { Ok(found) } else { Flood.gather(query, snapshot, allowed, execution) }
 }
 
 /// Replaces the estimates of candidates, which are in document order, by MaxSim over all their centroids.
@@ -45,11 +45,10 @@ pub(super) fn estimate_by_centroids(
     snapshot: &Snapshot,
     candidates: &mut [Candidate],
 ) -> Result<()> {
-    let rows = query.rows();
     for block in candidates.chunk_by_mut(|a, b| a.at.segment == b.at.segment) {
         let segment = &snapshot.segments[block[0].at.segment as usize];
         let ordinals: Vec<u32> = block.iter().map(|candidate| candidate.at.ordinal).collect();
-        let estimates = flood::estimate(&rows, segment, &ordinals)?;
+        let estimates = flood::estimate(query.rows(), segment, &ordinals)?;
         block.iter_mut().zip(estimates).for_each(|(candidate, estimate)| candidate.estimate = estimate);
     }
     Ok(())

@@ -3,6 +3,7 @@
 //! last cell probed stands in, which no cell left out exceeds.
 
 use std::cell::RefCell;
+use std::mem;
 
 use latewood_kernels::LANES;
 
@@ -27,12 +28,18 @@ struct Probe {
     gain: f32,
 }
 
+/// What the probes so far have given a document.
+#[derive(Clone, Copy, Default)]
+struct Gained {
+    sum: f32,
+    /// The last query token that added to it, plus one; 0 for none.
+    last_token: u32,
+}
+
 /// Sums by ordinal, kept between queries so that only what was touched is cleared.
 #[derive(Default)]
 struct Sums {
-    gained: Vec<f32>,
-    /// The last query token that added to the document, plus one; 0 for none.
-    last_token: Vec<u32>,
+    gained: Vec<Gained>,
     touched: Vec<u32>,
     postings: Vec<u32>,
 }
@@ -43,14 +50,13 @@ impl Sums {
         self.postings.clear();
         segment.postings(probe.centroid, &mut self.postings)?;
         for &ordinal in &self.postings {
-            let document = ordinal as usize;
-            if self.last_token[document] == 0 {
+            let gained = &mut self.gained[ordinal as usize];
+            if gained.last_token == 0 {
                 self.touched.push(ordinal);
             }
             // Probes of a token come best first, so the first to reach a document is its maximum.
-            if self.last_token[document] != probe.token + 1 {
-                self.last_token[document] = probe.token + 1;
-                self.gained[document] += probe.gain;
+            if gained.last_token != probe.token + 1 {
+                *gained = Gained { sum: gained.sum + probe.gain, last_token: probe.token + 1 };
             }
         }
         Ok(())
@@ -75,20 +81,17 @@ impl Gather for Postings {
             for (at, segment) in snapshot.segments.iter().enumerate() {
                 let documents = segment.documents() as usize;
                 if sums.gained.len() < documents {
-                    sums.gained.resize(documents, 0.0);
-                    sums.last_token.resize(documents, 0);
+                    sums.gained.resize(documents, Gained::default());
                 }
                 let visited = probes.chunks(LANES).try_for_each(|some| {
                     execution.check()?;
                     some.iter().try_for_each(|probe| sums.visit(segment, probe))
                 });
                 for ordinal in sums.touched.drain(..) {
+                    let gained = mem::take(&mut sums.gained[ordinal as usize]);
                     let place = Location { segment: at as u32, ordinal };
-                    let estimate = imputed + sums.gained[ordinal as usize];
-                    sums.gained[ordinal as usize] = 0.0;
-                    sums.last_token[ordinal as usize] = 0;
                     if allowed.contains(snapshot, place) {
-                        candidates.push(Candidate { at: place, estimate });
+                        candidates.push(Candidate { at: place, estimate: imputed + gained.sum });
                     }
                 }
                 // Checked only now, so that a failure leaves the sums clear for the next query.
