@@ -57,6 +57,8 @@ RANKING = {
 SEARCHING = {
     **RANKING,
     "k": kinds.SIZE,
+    "recall": kinds.FRACTION,
+    "deviations": kinds.THRESHOLD,
     "gather": kinds.one_of(None, "exact", "flood", "postings"),
     "max_scored": kinds.OPTIONAL_SIZE,
     "probes": kinds.OPTIONAL_SIZE,

@@ -187,12 +187,13 @@ class Results:
         """Weighted dot products `[query tokens, document tokens]` of a hit, by its row, as it was when it was found."""
 
     def stats(self, query: int | None = None) -> dict[str, float]:
-        """Of one query, or of all: counts (`queries`, `gathered`, `pruned`, `scored`, `scored_tokens`,
+        """Of one query, or of all: counts (`queries`, `gathered`, `pruned`, `refined`, `scored`, `scored_tokens`,
         `feedback_vectors`) and seconds by stage."""
 
     @property
     def plan(self) -> dict[str, Any]:
-        """How candidates were found: `gather`, `probes`, `threshold`, `max_scored`, and `without_effect`, a list."""
+        """How candidates were found: `gather`, `probes`, `threshold`, `max_scored`, `deviations`,
+        `expected_recall`, `tuned_documents`, and `without_effect`, a list."""
 
     @property
     def added(self) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int64]]:
@@ -238,6 +239,9 @@ class Writer:
 
     def update_metadata_matching(self, filter: str, metadata: str, *, replace: bool) -> int:
         """As `update_metadata`, of the documents that a filter, as JSON, lets through; it must ask for a field."""
+
+    def set_tuning(self, tuning: str) -> None:
+        """Store what was measured of the recall of searches: a tuning as JSON."""
 
     def commit(self) -> int:
         """Make the changes durable and visible; the new generation."""

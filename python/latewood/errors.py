@@ -38,6 +38,7 @@ __all__ = [
     "InvalidInputError",
     "LatewoodError",
     "MissingDependencyError",
+    "StaleTuningWarning",
     "StorageError",
     "TextTooLongError",
     "UnknownIdError",
@@ -85,3 +86,7 @@ class TextTooLongError(InvalidInputError):
 
 class MissingDependencyError(LatewoodError, ImportError):
     """An optional package is needed; the message gives the command that installs it."""
+
+
+class StaleTuningWarning(UserWarning):
+    """A recall was asked for that was measured when the index was of less than half, or more than twice, its size."""

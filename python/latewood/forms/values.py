@@ -65,6 +65,15 @@ def number_of(value: Any, what: str, *, least: float = -LARGEST_FLOAT, most: flo
     return number
 
 
+def share_of(value: Any, what: str) -> float:
+    """Check that `value` is a number above 0 and at most 1."""
+    share = number_of(value, what, least=0.0, most=1.0)
+    if share == 0.0:
+        message = f"{what} must be above 0, not {shown(value)}"
+        raise InvalidInputError(message)
+    return share
+
+
 def flag_of(value: Any, what: str) -> bool:
     """Check that `value` is True or False."""
     if value is True or value is False:

@@ -48,11 +48,16 @@ class Found:
     def arrays(self) -> SearchArrays:
         """Give ids, scores and offsets as they are."""
         results = self._results
-        return SearchArrays(results.ids, results.scores, results.offsets, results.stats(), _plan(results.plan))
+        return SearchArrays(results.ids, results.scores, results.offsets, results.stats(), self.plan)
+
+    @property
+    def plan(self) -> Plan:
+        """How candidates were found."""
+        return _plan(self._results.plan)
 
     def report(self, query: int) -> tuple[Stats, Plan]:
         """See `Source.report`."""
-        return self._results.stats(query), _plan(self._results.plan)
+        return self._results.stats(query), self.plan
 
     def explain(self, query: int, place: int, key: Id) -> Explanation:
         """See `Source.explain`: what was searched explains its hits, whatever the index has become since."""

@@ -27,15 +27,17 @@ from latewood.forms.ids import normalise_ids, one_id
 from latewood.forms.metadata import filter_json
 from latewood.forms.ragged import Ragged
 from latewood.forms.values import choice_of, count_of, flag_of, optional, path_of, shown, threads_of, whole
+from latewood.index import tuning
 from latewood.index.additions import Additions, AddKeywords
 from latewood.index.encoding import Encoding
 from latewood.index.explanation import Explanation
 from latewood.index.feedback import NOTHING
 from latewood.index.found import Found, documents_of, explanation
 from latewood.index.interrupts import interrupt_later
-from latewood.index.options import RerankKeywords, RerankOptions, SearchKeywords, SearchOptions
+from latewood.index.options import EXACT, RerankKeywords, RerankOptions, SearchKeywords, SearchOptions
 from latewood.index.queries import Queries, many_queries, one_query
 from latewood.index.results import Document, Hits, SearchArrays
+from latewood.index.tuning import Tuning
 from latewood.index.writer import Writer
 
 _BITS = (1, 2, 4, 8)
@@ -454,7 +456,10 @@ class Index:
         vectors = queries.vectors
         options.check_count(len(vectors))
         results = self._core.search(vectors.values, vectors.offsets, queries.weights, ids, options.core)
-        return Found(results, queries, self._encoding, options)
+        found = Found(results, queries, self._encoding, options)
+        if options.recall is not None:
+            tuning.warn_if_stale(found.plan, len(self))
+        return found
 
     # ── rerank ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -675,8 +680,8 @@ class Index:
         Parameters
         ----------
         queries, k, ids, weights, **options
-            As for `search_batch`. `gather`, `max_scored`, `probes` and `threshold` are what is measured; the others
-            hold in both searches.
+            As for `search_batch`. `recall`, `deviations`, `gather`, `max_scored`, `probes` and `threshold` are what is
+            measured; the others hold in both searches.
 
         Returns
         -------
@@ -685,14 +690,64 @@ class Index:
         """
         chosen, only = SearchOptions.of(k=k, **options), optional(normalise_ids, ids, "ids")
         asked = many_queries(queries, weights, self._encoding)
-        complete: SearchKeywords = {**options, "gather": "exact", "max_scored": None, "probes": None, "threshold": None}
-        found = (self._search(asked, only, one).arrays() for one in (SearchOptions.of(k=k, **complete), chosen))
-        shares = [
-            len(set(all_hits) & set(some)) / len(all_hits)
-            for (all_hits, _), (some, _) in zip(*found, strict=True)
-            if len(all_hits)
-        ]
-        return float(np.mean(shares)) if shares else 1.0
+        complete: SearchKeywords = {**options, **EXACT}
+        exact = self._search(asked, only, SearchOptions.of(k=k, **complete)).arrays()
+        return tuning.recall(exact, self._search(asked, only, chosen).arrays())
+
+    def tune(
+        self,
+        queries: Sequence[str] | VectorInput | None = None,
+        *,
+        recall: float = 0.99,
+        k: int = 10,
+        weights: Any = None,
+        threads: int | None = None,
+    ) -> Tuning:
+        """Measure how thoroughly this index must look to find a share of the best documents, and store that with it.
+
+        From then on searches look for that share unless they are asked otherwise, and `search(recall=)` goes by what
+        was measured. What was measured for other k stays; a search goes by the nearest.
+
+        Parameters
+        ----------
+        queries : sequence of str, or vectors of several queries, optional
+            A hundred typical ones or more; each is answered exactly once, which takes its time on a large index.
+            Without them, token vectors of 128 of the index's own documents stand in, which are not what people ask.
+        recall : float
+            Share of the k best documents by codes, above 0 and at most 1.
+        k : int
+        weights, threads
+            As for `search_batch`.
+
+        Returns
+        -------
+        Tuning
+            What was measured.
+
+        Raises
+        ------
+        InvalidInputError
+            No queries, or no documents to take some from.
+        """
+        wanted = SearchOptions.of(k=k, recall=recall, threads=threads)
+        if queries is None:
+            ids = self.ids()
+            drawn = np.random.default_rng(0).permutation(len(ids))[: tuning.SAMPLED_DOCUMENTS]
+            asked = Queries(tuning.documents_as_queries(self.vectors([ids[place] for place in drawn])))
+        else:
+            asked = many_queries(queries, weights, self._encoding)
+        if not len(asked.vectors):
+            message = "there is no query to tune by; pass some, or add documents"
+            raise InvalidInputError(message)
+
+        def search(**options: Unpack[SearchKeywords]) -> SearchArrays:
+            return self._search(asked, None, SearchOptions.of(k=wanted.k, threads=threads, **options)).arrays()
+
+        curve = tuning.measured_curve(search(**EXACT), lambda deviations: search(deviations=deviations), recall)
+        tuned = Tuning(wanted.k, recall, len(asked.vectors), len(self), curve)
+        with self.writer(merge=False) as writer:
+            writer.set_tuning(tuned)
+        return tuned
 
     # ── changes ──────────────────────────────────────────────────────────────────────────────────────────────────────
 

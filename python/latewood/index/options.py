@@ -14,7 +14,7 @@ from latewood import _core
 from latewood.common.types import Filter, Gather, MissingRule
 from latewood.errors import InvalidInputError
 from latewood.forms.metadata import filters_json
-from latewood.forms.values import choice_of, count_of, flag_of, number_of, text_of
+from latewood.forms.values import choice_of, count_of, flag_of, number_of, share_of, text_of
 from latewood.index.feedback import Feedback
 
 Check = Callable[[Any, str], Any]
@@ -35,11 +35,24 @@ class RankingKeywords(TypedDict, total=False):
 class SearchKeywords(RankingKeywords, total=False):
     """Keyword arguments of all searches, described at `SearchOptions`."""
 
+    recall: float | None
+    deviations: float | None
     gather: Gather | None
     max_scored: int | None
     probes: int | None
     threshold: float | None
     feedback: Feedback | None
+
+
+EXACT: SearchKeywords = {
+    "recall": None,
+    "deviations": None,
+    "gather": "exact",
+    "max_scored": None,
+    "probes": None,
+    "threshold": None,
+}
+"""What makes a search an exact one, whatever else was asked for."""
 
 
 class RerankKeywords(RankingKeywords, total=False):
@@ -121,6 +134,13 @@ class SearchOptions(RankingOptions):
         Leave out hits whose score is lower.
     length_normalize : bool
         Divide scores by the number of the query's tokens, those added by feedback not counted.
+    recall : float, optional
+        The share of the best k documents by codes to find on average, above 0 and at most 1; the options below follow
+        it, by what `Index.tune` has measured on this index, else by what is usual. 1.0 scores every document. By
+        default the target of `Index.tune`, else about .99.
+    deviations : float, optional
+        How many standard deviations above what its estimate promises a document may lie before it is passed over;
+        3.5 by default. One more doubles `max_scored` and `probes`, where those are not given. Instead of `recall`.
     gather : {"exact", "flood", "postings"}, optional
         How candidates are found; chosen by the size of the index by default. "exact" scores every document.
     max_scored : int, optional
@@ -143,6 +163,8 @@ class SearchOptions(RankingOptions):
     """
 
     k: int
+    recall: float | None = None
+    deviations: float | None = None
     gather: Gather | None = None
     max_scored: int | None = None
     probes: int | None = None
@@ -152,6 +174,8 @@ class SearchOptions(RankingOptions):
     checks: ClassVar[dict[str, Check]] = {
         **RankingOptions.checks,
         "k": count_of,
+        "recall": share_of,
+        "deviations": number_of,
         "gather": partial(choice_of, known=get_args(Gather)),
         "max_scored": count_of,
         "probes": count_of,
@@ -165,6 +189,9 @@ class SearchOptions(RankingOptions):
     def __post_init__(self) -> None:
         """Check what is no default, and what a filter asks."""
         super().__post_init__()
+        if self.recall is not None and self.deviations is not None:
+            message = "deviations follow from recall: give one of them"
+            raise InvalidInputError(message)
         feedback = None if self.feedback is None else asdict(self.feedback)
         object.__setattr__(self, "core", _core.SearchOptions({**vars(self), "feedback": feedback}))
 

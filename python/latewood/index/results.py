@@ -122,7 +122,13 @@ class Plan:
     probes : int or None
     threshold : float or None
     max_scored : int or None
+    deviations : float or None
         As they were used; None where they have no meaning.
+    expected_recall : float or None
+        The share of the best documents by codes that such searches find on average: as `Index.tune` has measured it,
+        else as it is usual.
+    tuned_documents : int or None
+        How many documents the index had when that was measured; None where it was not.
     without_effect : tuple of str
         Options that were given and could not have an effect on this index.
     """
@@ -131,6 +137,9 @@ class Plan:
     probes: int | None = None
     threshold: float | None = None
     max_scored: int | None = None
+    deviations: float | None = None
+    expected_recall: float | None = None
+    tuned_documents: int | None = None
     without_effect: tuple[str, ...] = ()
 
 

@@ -14,6 +14,7 @@ from latewood.forms.metadata import filter_json, mapping_json
 from latewood.forms.values import choice_of, flag_of, shown
 from latewood.index.additions import Additions, AddKeywords, one_each, one_metadata
 from latewood.index.interrupts import finished, interrupt_later
+from latewood.index.tuning import Tuning
 
 if TYPE_CHECKING:
     from latewood import _core
@@ -176,6 +177,12 @@ class Writer:
             if condition is not None:
                 return self._core.update_metadata_matching(condition, changes[0], replace=replace)
             return self._core.update_metadata(keys, changes, replace=replace, missing=missing)
+
+    def set_tuning(self, tuned: Tuning) -> None:
+        """Store what `Index.tune` has measured, in place of what is known for as many hits."""
+        self._check_usable()
+        with self._all_or_nothing():
+            self._core.set_tuning(tuned.to_json())
 
     def commit(self) -> int:
         """Make the changes durable and visible; without changes nothing is written.

@@ -140,6 +140,12 @@ impl PyWriter {
         })
     }
 
+    /// Remember what was measured of the recall of searches: a tuning as JSON.
+    fn set_tuning(&self, py: Python<'_>, tuning: &str) -> PyResult<()> {
+        let tuning = serde_json::from_str(tuning).map_err(|error| invalid(py, error.to_string()))?;
+        self.run(py, Some(1), |writer, _| writer.set_tuning(tuning))
+    }
+
     /// Make the changes durable and visible; the new generation.
     fn commit(&self, py: Python<'_>) -> PyResult<u64> {
         self.run(py, None, Writer::commit)

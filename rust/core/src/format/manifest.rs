@@ -10,6 +10,7 @@ use super::file_entry::FileEntry;
 use super::header::{FORMAT_VERSION, FileKind};
 use super::names::{self, Data};
 use super::section::SectionKind;
+use super::tuning::Tuning;
 use crate::codec::{CodecOptions, MAX_DIM};
 use crate::error::{Error, Result};
 use crate::ids::IdKind;
@@ -66,6 +67,9 @@ pub struct Manifest {
     /// The codec's file, from the first token vector on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub codec: Option<FileEntry>,
+    /// What was measured of the recall of searches, for some numbers of hits.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tunings: Vec<Tuning>,
     /// Segments, in the order of their documents.
     pub segments: Vec<SegmentEntry>,
 }
@@ -175,6 +179,7 @@ impl Manifest {
             return Err(format!("dim is {}", self.dim));
         }
         self.codec_options.validate().map_err(|error| error.to_string())?;
+        self.tunings.iter().try_for_each(Tuning::check)?;
         if let Some(codec) = self.codec.as_ref().filter(|codec| !Data::Codec.owns(&codec.name)) {
             return Err(format!("{:?} is no name of a codec", codec.name));
         }

@@ -131,6 +131,7 @@ impl Index {
             encoder,
             id_kind: None,
             codec: None,
+            tunings: Vec::new(),
             segments: Vec::new(),
         };
         let stored = publish(&*storage, manifest, random()?).map_err(|error| match error {

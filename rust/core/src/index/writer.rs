@@ -23,7 +23,7 @@ use crate::codec::{Codec, CodecKind, CodecOptions, EncodedTokens};
 use crate::error::{Error, Result};
 use crate::format::names::{self, Data};
 use crate::format::section::SectionKind;
-use crate::format::{FileEntry, Manifest, PublishFailure, SegmentEntry};
+use crate::format::{FileEntry, Manifest, PublishFailure, SegmentEntry, Tuning};
 use crate::ids::{Id, IdKind, IdRef, Missing};
 use crate::parallel::Execution;
 use crate::storage::{Lock, Storage};
@@ -75,6 +75,7 @@ pub struct Writer {
     /// Those of the base, then those written since.
     pub(super) segments: Vec<OpenSegment>,
     pending: Pending,
+    tunings: Vec<Tuning>,
     changes: u64,
     failed: Option<&'static str>,
 }
@@ -103,6 +104,7 @@ impl Writer {
             id_kind: None,
             segments: Vec::new(),
             pending: Pending::default(),
+            tunings: Vec::new(),
             changes: 0,
             failed: None,
         };
@@ -127,6 +129,7 @@ impl Writer {
         self.segments = base.segments.iter().map(|segment| OpenSegment::new(Arc::clone(segment))).collect();
         self.codec.clone_from(&base.codec);
         self.id_kind = base.id_kind();
+        self.tunings.clone_from(&base.manifest().tunings);
         self.files.clear();
         self.base = base;
     }
@@ -340,6 +343,19 @@ impl Writer {
         count
     }
 
+    /// Remembers what was measured of the recall of searches, in place of what is known for as many hits.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for what is no [`Tuning`], [`Error::WriterPoisoned`], [`Error::Forked`].
+    pub fn set_tuning(&mut self, tuning: Tuning) -> Result<()> {
+        self.check_usable()?;
+        tuning.check().map_err(Error::Invalid)?;
+        self.tunings.retain(|known| known.k != tuning.k);
+        self.tunings.push(tuning);
+        self.changes += 1;
+        Ok(())
+    }
+
     /// Documents that the filter lets through, of each segment and in memory.
     fn matching(&self, filter: &Filter, execution: &Execution) -> Result<(Vec<RoaringBitmap>, RoaringBitmap)> {
         let found = self.segments.iter().map(|open| open.matching(filter, execution)).collect::<Result<_>>()?;
@@ -370,7 +386,8 @@ impl Writer {
         let same = |(open, base): (&OpenSegment, &Arc<Segment>)| Arc::ptr_eq(&open.segment, base);
         let written =
             self.segments.len() != self.base.segments.len() || !self.segments.iter().zip(&self.base.segments).all(same);
-        let changed = !self.segments.iter().all(OpenSegment::is_unchanged);
+        let changed =
+            !self.segments.iter().all(OpenSegment::is_unchanged) || self.tunings != self.base.manifest().tunings;
         if !written && !changed && self.pending.living() == 0 {
             return Ok(self.base.generation);
         }
@@ -595,6 +612,7 @@ impl Writer {
             ancestors: self.base.lineage(),
             id_kind: self.id_kind,
             codec,
+            tunings: self.tunings.clone(),
             segments: entries,
             ..self.base.manifest().clone()
         };

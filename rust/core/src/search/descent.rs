@@ -6,9 +6,6 @@ use crate::error::Result;
 
 /// Candidates that are looked at between two looks at whether the rest is worth it.
 const STEP: usize = 32;
-/// How many standard deviations above what its estimate promises a candidate may lie.
-const DEVIATIONS: f64 = 3.5;
-
 /// How far the values of candidates lie above their estimates.
 #[derive(Default)]
 struct Excess {
@@ -25,15 +22,15 @@ impl Excess {
     }
 
     /// What hardly any candidate exceeds.
-    fn most(&self) -> f64 {
+    fn most(&self, deviations: f64) -> f64 {
         let mean = self.sum / self.count;
-        mean + DEVIATIONS * (self.squares / self.count - mean * mean).max(0.0).sqrt()
+        mean + deviations * (self.squares / self.count - mean * mean).max(0.0).sqrt()
     }
 }
 
-/// Values candidates, the best estimate first, until the next one would have to exceed its estimate by more than
-/// [`DEVIATIONS`] standard deviations of what the others did, over their mean, to be among the best. The best hits, and how
-/// many were valued.
+/// Values candidates, the best estimate first, until the next one would have to exceed its estimate by more
+/// `deviations` than the others did, counted in standard deviations above their mean, to be among the best. The best hits, and
+/// how many were valued.
 ///
 /// Each query says so by its own candidates: clear ones need a few dozen and muddled ones all of them, and what is true of one
 /// collection is not of another.
@@ -42,6 +39,7 @@ impl Excess {
 /// Those of `value`.
 pub(super) fn descend<'a>(
     candidates: &[Candidate],
+    deviations: f64,
     wanted: Wanted<'a>,
     mut value: impl FnMut(&[Candidate]) -> Result<Vec<Hit>>,
 ) -> Result<(TopK<'a>, usize)> {
@@ -50,7 +48,7 @@ pub(super) fn descend<'a>(
     let mut valued = 0;
     for block in candidates.chunks(STEP.max(wanted.count)) {
         let last = best.last().map(|last| f64::from(last.score));
-        if last.is_some_and(|last| f64::from(block[0].estimate) + excess.most() < last) {
+        if last.is_some_and(|last| f64::from(block[0].estimate) + excess.most(deviations) < last) {
             break;
         }
         let hits = value(block)?;

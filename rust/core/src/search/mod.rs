@@ -5,6 +5,7 @@ mod options;
 mod allowed;
 mod prepare;
 mod gather;
+mod effort;
 mod plan;
 mod prune;
 mod descent;

@@ -111,6 +111,12 @@ pub struct SearchOptions {
     pub selection: Selection,
     /// How candidates are found.
     pub gather: Option<GatherKind>,
+    /// The share of the best documents by codes that is to be found, above 0 and at most 1; the others of these options follow
+    /// it.
+    pub recall: Option<f64>,
+    /// How many standard deviations above its estimate a candidate may lie; `max_scored` and `probes` follow it. Goes before
+    /// `recall`.
+    pub deviations: Option<f64>,
     /// Documents scored on their codes, at most, unless more are wanted or too few groups are among them.
     pub max_scored: Option<usize>,
     /// Cells probed for each query token by [`GatherKind::Postings`].

@@ -63,12 +63,12 @@ pub(super) fn pass(
         let (gather_s, found) = (clock.lap(), gathered.candidates.len());
         let kept = prune::prune(&prepared, snapshot, gathered, most, wanted)?;
         let prune_s = clock.lap();
-        let refined = refine::refine(&prepared, snapshot, &kept, wanted, execution)?;
+        let refined = refine::refine(&prepared, snapshot, &kept, plan.reach(), wanted, execution)?;
         let refined_documents = refined.len() as u64;
         let refined = prune::best(refined, most, wanted);
         let refine_s = clock.lap();
         let mut scored_tokens = 0;
-        let (best, scored) = descend(&refined, wanted, |block| {
+        let (best, scored) = descend(&refined, plan.reach(), wanted, |block| {
             let documents: Vec<Location> = block.iter().map(|candidate| candidate.at).collect();
             scored_tokens += snapshot.tokens_of(documents.iter().copied());
             score::score(&prepared, snapshot, &documents, execution)

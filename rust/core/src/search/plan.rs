@@ -3,17 +3,11 @@
 use serde::Serialize;
 
 use super::allowed::Allowed;
+use super::effort::Effort;
 use super::gather::{Flood, Gather, Postings};
 use super::options::{GatherKind, SearchOptions};
 use crate::index::Snapshot;
 
-/// Documents scored on their codes, at most, unless the user says otherwise.
-pub(super) const MAX_SCORED: usize = 512;
-/// At least this many for each hit wanted.
-const SCORED_PER_HIT: usize = 20;
-/// Cells probed for each query token, at least. On 9.1 M real token vectors and 16,384 centroids 2 find .974 of the top 10 by
-/// codes, 4 find .983, 8 find .990, and 16 no more.
-const PROBES: usize = 8;
 /// Above this many token vectors of allowed documents, walking posting lists is cheaper than looking at every document.
 const FLOOD_TOKENS: f64 = 2_000_000.0;
 
@@ -42,14 +36,14 @@ pub struct Plan {
     pub threshold: Option<f32>,
     /// Documents scored on their codes, at most; `None` where all candidates were.
     pub max_scored: Option<usize>,
+    /// How many standard deviations above its estimate a candidate might lie; `None` where all candidates were scored.
+    pub deviations: Option<f64>,
+    /// The share of the best documents by codes that searches of this kind find, as far as that was measured.
+    pub expected_recall: Option<f64>,
+    /// How many documents the index had when that was measured; `None` where it was not.
+    pub tuned_documents: Option<u64>,
     /// Names of options that were given and could have no effect.
     pub without_effect: Vec<&'static str>,
-}
-
-/// Cells to probe for the `wanted` best: the further down a hit stands, the farther its tokens may lie from the query's. On the
-/// same vectors the best 100 take 14 of them for .990, where 8 give .976.
-fn probes(wanted: usize) -> usize {
-    PROBES.max(2 * wanted.max(1).ilog2() as usize + 2)
 }
 
 impl Plan {
@@ -61,7 +55,8 @@ impl Plan {
     /// The plan of a search for the `wanted` best.
     pub(super) fn choose(snapshot: &Snapshot, allowed: &Allowed, wanted: usize, options: &SearchOptions) -> Self {
         let documents = usize::try_from(allowed.documents(snapshot)).unwrap_or(usize::MAX);
-        let usual = MAX_SCORED.max(wanted.saturating_mul(SCORED_PER_HIT));
+        let effort = Effort::choose(&snapshot.manifest().tunings, wanted, options);
+        let usual = effort.max_scored(wanted);
         let most = options.max_scored.unwrap_or(usual).max(wanted);
         // As if those that a filter allows were as long as the others.
         let allowed_tokens = snapshot.tokens() as f64 * documents as f64 / snapshot.live_documents().max(1) as f64;
@@ -70,7 +65,7 @@ impl Plan {
             _ if documents == 0 || snapshot.codec.is_none() => Source::None,
             _ if cells == 0 => Source::Found(GatherKind::Exact),
             Some(asked) => Source::Found(asked),
-            None if documents <= most => Source::Found(GatherKind::Exact),
+            None if documents <= most || effort.deviations.is_infinite() => Source::Found(GatherKind::Exact),
             None if allowed_tokens <= FLOOD_TOKENS => Source::Found(GatherKind::Flood),
             None => Source::Found(GatherKind::Postings),
         };
@@ -78,9 +73,16 @@ impl Plan {
         let found = postings || gather == Source::Found(GatherKind::Flood);
         let mut plan = Self {
             gather,
-            probes: postings.then(|| options.probes.unwrap_or_else(|| probes(wanted)).min(cells)),
+            probes: postings.then(|| options.probes.unwrap_or_else(|| effort.probes(wanted)).min(cells)),
             threshold: options.threshold.filter(|_| postings),
             max_scored: found.then(|| most.min(documents)),
+            deviations: found.then_some(effort.deviations),
+            expected_recall: match gather {
+                Source::Found(GatherKind::Exact) => Some(1.0),
+                Source::Found(_) => effort.expected_recall,
+                Source::None | Source::Given => None,
+            },
+            tuned_documents: effort.tuned_documents,
             without_effect: Vec::new(),
         };
         // Where it lets all documents be scored that otherwise would not be, it has had its effect.
@@ -88,6 +90,7 @@ impl Plan {
         let idle = [
             ("gather", options.gather.is_some_and(|asked| gather != Source::Found(asked))),
             ("max_scored", options.max_scored.is_some() && plan.max_scored.is_none() && !opened),
+            ("deviations", options.deviations.is_some() && plan.deviations.is_none()),
             ("probes", options.probes.is_some() && plan.probes.is_none()),
             ("threshold", options.threshold.is_some() && plan.threshold.is_none()),
         ];
@@ -95,12 +98,17 @@ impl Plan {
         plan
     }
 
+    /// How many standard deviations above its estimate a candidate may lie.
+    pub(super) fn reach(&self) -> f64 {
+        self.deviations.unwrap_or(f64::INFINITY)
+    }
+
     /// What finds the candidates, where not all documents are.
     pub(super) fn gatherer(&self) -> Option<Box<dyn Gather>> {
         match self.gather {
             Source::Found(GatherKind::Flood) => Some(Box::new(Flood)),
             Source::Found(GatherKind::Postings) => Some(Box::new(Postings {
-                probes: self.probes.unwrap_or(PROBES),
+                probes: self.probes.unwrap_or(usize::MAX),
                 threshold: self.threshold.unwrap_or(f32::NEG_INFINITY),
             })),
             Source::None | Source::Given | Source::Found(GatherKind::Exact) => None,

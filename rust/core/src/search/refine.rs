@@ -21,11 +21,12 @@ pub(super) fn refine(
     query: &Prepared<'_>,
     snapshot: &Snapshot,
     candidates: &[Candidate],
+    deviations: f64,
     wanted: Wanted<'_>,
     execution: &Execution,
 ) -> Result<Vec<Candidate>> {
     let mut refined = Vec::new();
-    descend(candidates, wanted, |block| {
+    descend(candidates, deviations, wanted, |block| {
         let hits = estimate(query, snapshot, block, execution)?;
         refined.extend(hits.iter().map(|hit| Candidate { at: hit.at, estimate: hit.score }));
         Ok(hits)

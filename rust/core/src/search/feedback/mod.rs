@@ -13,9 +13,10 @@ use std::cmp::Reverse;
 
 use super::allowed::Allowed;
 use super::batch::Rank;
+use super::effort::Effort;
 use super::options::SearchOptions;
 use super::pass::pass;
-use super::plan::{MAX_SCORED, Plan};
+use super::plan::Plan;
 use super::prepare::Prepared;
 use super::query::{MAX_QUERY_TOKENS, Query};
 use super::ranking::{Clock, Expansion, Ranking, Stats};
@@ -55,14 +56,17 @@ impl<'a> TwoPasses<'a> {
         check_cells(snapshot)?;
         let (first_count, max_scored) = match feedback.mode {
             FeedbackMode::Ranker => (feedback.documents, options.max_scored),
-            // All documents that will be scored again are hits here; eight times as many need not be scored for that.
+            // All documents that will be scored again are hits here; many times as many need not be scored for that.
             FeedbackMode::Reranker => {
                 let count = feedback.rescored.max(feedback.documents).max(wanted.count);
-                (count, Some(options.max_scored.unwrap_or(MAX_SCORED.max(count))))
+                let usual = || Effort::choose(&snapshot.manifest().tunings, 1, options).max_scored(1).max(count);
+                (count, Some(options.max_scored.unwrap_or_else(usual)))
             }
         };
         let narrow = SearchOptions {
             gather: options.gather,
+            recall: options.recall,
+            deviations: options.deviations,
             max_scored,
             probes: options.probes,
             threshold: options.threshold,

@@ -1,6 +1,6 @@
 //! Documents in the cells nearest to each query token (PLAID, Santhanam et al. 2022, §4.1), summed up with WARP's
 //! imputation (Scheerer et al. 2025, §4.2): where no probed cell of a query token holds the document, the score of the
-//! last cell probed stands in, which no cell left out exceeds.
+//! best cell that was not probed stands in, which no other that was left out exceeds.
 
 use std::cell::RefCell;
 use std::mem;
@@ -106,20 +106,17 @@ impl Gather for Postings {
 impl Postings {
     /// The probes of all query tokens, best first for each, and the sum of the imputed scores.
     fn probes(&self, query: &Prepared<'_>) -> (Vec<Probe>, f32) {
-        let wanted = self.probes.min(query.centroid_count());
-        let mut probes = Vec::with_capacity(query.tokens() * wanted);
+        let most = self.probes.min(query.centroid_count());
+        let mut probes = Vec::with_capacity(query.tokens() * most);
         let mut imputed_sum = 0.0;
         for block in 0..query.tokens().div_ceil(LANES) {
-            let best = best_rows(query.block_scores(block), wanted);
+            let best = best_rows(query.block_scores(block), most + 1);
             for (lane, best) in best.iter().enumerate().take(query.tokens() - block * LANES) {
                 let token = block * LANES + lane;
                 let scale = query.scale(token);
-                let chosen = best
-                    .iter()
-                    .enumerate()
-                    .take_while(|(rank, (score, _))| *rank == 0 || score * scale >= self.threshold);
-                let chosen: Vec<(f32, u16)> = chosen.map(|(_, &cell)| cell).collect();
-                let imputed = chosen.last().map_or(0.0, |&(score, _)| score);
+                let far = best.iter().skip(1).position(|&(score, _)| score * scale < self.threshold);
+                let (chosen, rest) = best.split_at(far.map_or(best.len(), |far| far + 1).min(most));
+                let imputed = rest.first().or(chosen.last()).map_or(0.0, |&(score, _)| score);
                 let weight = query.weight(token);
                 imputed_sum += imputed * weight;
                 probes.extend(chosen.iter().map(|&(score, centroid)| Probe {
