@@ -67,15 +67,24 @@ def test_recall_of_the_gatherers(tmp_path: Path, gather: Any, least: float) -> N
     assert index.measure_recall(corpus.queries, k=10, gather=gather, max_scored=300) >= least
 
 
-def test_a_large_index_is_searched_by_postings(tmp_path: Path) -> None:
-    """Above two million token vectors not every document is looked at, unless it is asked for."""
+@pytest.fixture(scope="module")
+def large(tmp_path_factory: pytest.TempPathFactory) -> tuple[Index, np.ndarray]:
+    """Some more than two million token vectors, three a document, with a number from 0 to 9,999 for filters."""
     generator = np.random.default_rng(3)
     centres = generator.standard_normal((64, 16)).astype(np.float32)
     chosen = generator.integers(0, 64, 2_001_000)
     values = centres[chosen] + 0.4 * generator.standard_normal((len(chosen), 16)).astype(np.float32)
     offsets = np.arange(0, len(values) + 1, 3)
-    index = Index.create(tmp_path / "large", dim=16, bits=1, centroids=64, train_after=0)
-    index.add(np.arange(len(offsets) - 1), vectors=Ragged(values, offsets))
+    index = Index.create(tmp_path_factory.mktemp("large") / "index", dim=16, bits=1, centroids=512, train_after=0)
+    numbers = generator.permutation(len(offsets) - 1) % 10_000
+    metadata = [{"number": number} for number in numbers.tolist()]
+    index.add(np.arange(len(offsets) - 1), vectors=Ragged(values, offsets), metadata=metadata)
+    return index, values
+
+
+def test_a_large_index_is_searched_by_postings(large: tuple[Index, np.ndarray]) -> None:
+    """Above two million token vectors not every document is looked at, unless it is asked for."""
+    index, values = large
     query = values[:3]
     hits = index.search(query, 10)
     stats = hits.stats
@@ -87,8 +96,30 @@ def test_a_large_index_is_searched_by_postings(tmp_path: Path) -> None:
     assert len(allowed) > 2000, "more than are scored"
     hits = index.search(query, 50, ids=allowed)
     stats = hits.stats
-    assert stats["gathered"] == len(allowed), "a restricted search looks at all that is allowed"
+    assert stats["gathered"] == len(allowed), "a search of few documents looks at all of them"
     assert len(hits) == 50
+
+
+@pytest.mark.parametrize("share", [1, 10, 100, 1_000, 5_000, 9_999], ids=lambda share: f"{share / 100} %")
+def test_a_filter_of_a_large_index_loses_nothing(large: tuple[Index, np.ndarray], share: int) -> None:
+    """There are k hits whenever k documents match, and they are the best of those."""
+    index, values = large
+    condition = {"number": {"lt": share}}
+    queries = [values[start : start + length] for start, length in zip(range(0, 3000, 300), [1, 3, 8, 24, 32] * 2)]
+    for k in (10, 50):
+        found = index.search_batch(queries, k, filter=condition)
+        assert [len(hits) for hits in found] == [min(k, index.count(filter=condition))] * len(queries)
+        assert all(hit.metadata["number"] < share for hits in found for hit in hits if hit.metadata is not None)
+        assert all(hits.stats["gathered"] <= index.count(filter=condition) for hits in found)
+        assert index.measure_recall(queries, k, filter=condition) >= 0.98
+
+
+def test_postings_widen_until_there_is_enough(large: tuple[Index, np.ndarray]) -> None:
+    """Cells that were not probed may hold what is missing."""
+    index, values = large
+    for k in (1, 100, 5000):
+        hits = index.search(values[:1], k, gather="postings", probes=1, max_scored=1, ids=range(5000))
+        assert len({hit.id for hit in hits}) == k
 
 
 @pytest.mark.parametrize("gather", ["flood", "postings"])
