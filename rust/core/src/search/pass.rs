@@ -7,6 +7,7 @@ use super::plan::{Plan, Source};
 use super::prepare::Prepared;
 use super::query::Query;
 use super::ranking::{Clock, Expansion, Ranking, Stats};
+use super::rescore::rescore;
 use super::top_k::Wanted;
 use super::{exhaustive, gather, prune, score};
 use crate::error::Result;
@@ -51,7 +52,9 @@ pub(super) fn pass(
         return Ok(vec![Ranking::without_hits(); queries.len()]);
     };
     let Some(gather) = plan.gatherer() else {
-        return exhaustive::search(snapshot, codec, queries, allowed, wanted, execution);
+        let rankings = exhaustive::search(snapshot, codec, queries, allowed, wanted, execution)?;
+        let again = |(ranking, &query)| rescore(ranking, query, snapshot, wanted, execution);
+        return rankings.into_iter().zip(queries).map(again).collect();
     };
     let rank = |&query: &Query<'_>| {
         let mut clock = Clock::start();
@@ -79,7 +82,7 @@ pub(super) fn pass(
             top_k_s: clock.lap(),
             ..Stats::default()
         };
-        Ok(Ranking { hits, stats, expansion: Expansion::default() })
+        rescore(Ranking { hits, stats, expansion: Expansion::default() }, query, snapshot, wanted, execution)
     };
     queries.iter().map(rank).collect()
 }

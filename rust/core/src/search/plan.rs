@@ -5,7 +5,7 @@ use serde::Serialize;
 use super::allowed::Allowed;
 use super::gather::{Flood, Gather, Postings};
 use super::options::{GatherKind, SearchOptions};
-use crate::index::Snapshot;
+use crate::index::{KeptVectors, Snapshot};
 
 /// Documents scored on their codes, at most, unless the user says otherwise.
 pub(super) const MAX_SCORED: usize = 512;
@@ -42,6 +42,8 @@ pub struct Plan {
     pub threshold: Option<f32>,
     /// Documents scored on their codes, at most; `None` where all candidates were.
     pub max_scored: Option<usize>,
+    /// The vectors that the returned scores are MaxSim on; `None`: the codes.
+    pub rescore: Option<KeptVectors>,
     /// Names of options that were given and could have no effect.
     pub without_effect: Vec<&'static str>,
 }
@@ -75,7 +77,7 @@ impl Plan {
             probes: postings.then(|| options.probes.unwrap_or(PROBES).min(cells)),
             threshold: options.threshold.filter(|_| postings),
             max_scored: found.then(|| most.min(documents)),
-            without_effect: Vec::new(),
+            ..Self::default()
         };
         // Where it lets all documents be scored that otherwise would not be, it has had its effect.
         let opened = options.gather.is_none() && cells > 0 && documents > usual;

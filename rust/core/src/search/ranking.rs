@@ -16,12 +16,14 @@ pub struct Stats {
     pub pruned: u64,
     pub scored: u64,
     pub scored_tokens: u64,
+    pub rescored: u64,
     pub feedback_vectors: u64,
     pub feedback_s: f64,
     pub prepare_s: f64,
     pub gather_s: f64,
     pub prune_s: f64,
     pub score_s: f64,
+    pub rescore_s: f64,
     pub top_k_s: f64,
 }
 
@@ -32,12 +34,14 @@ impl Stats {
         self.pruned += other.pruned;
         self.scored += other.scored;
         self.scored_tokens += other.scored_tokens;
+        self.rescored += other.rescored;
         self.feedback_vectors += other.feedback_vectors;
         self.feedback_s += other.feedback_s;
         self.prepare_s += other.prepare_s;
         self.gather_s += other.gather_s;
         self.prune_s += other.prune_s;
         self.score_s += other.score_s;
+        self.rescore_s += other.rescore_s;
         self.top_k_s += other.top_k_s;
         self
     }

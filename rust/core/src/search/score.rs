@@ -32,10 +32,24 @@ pub(super) fn score_candidates<'a>(
     wanted: Wanted<'a>,
     execution: &Execution,
 ) -> Result<(TopK<'a>, usize)> {
+    let score = |documents: &[Location]| score(query, snapshot, documents, execution);
+    score_until_settled(candidates, STEP, wanted, score)
+}
+
+/// Scores candidates by `score`, in steps of at least so many, until the stop of [`score_candidates`].
+///
+/// # Errors
+/// Those of `score`.
+pub(super) fn score_until_settled<'a>(
+    candidates: &[Candidate],
+    step: usize,
+    wanted: Wanted<'a>,
+    score: impl Fn(&[Location]) -> Result<Vec<Hit>>,
+) -> Result<(TopK<'a>, usize)> {
     let mut best = TopK::new(wanted);
     let mut scored = 0;
     let (mut sum, mut squares) = (0.0_f64, 0.0_f64);
-    for block in candidates.chunks(STEP.max(wanted.count)) {
+    for block in candidates.chunks(step.max(wanted.count)) {
         if let Some(last) = best.last() {
             let count = scored as f64;
             let mean = sum / count;
@@ -45,7 +59,7 @@ pub(super) fn score_candidates<'a>(
             }
         }
         let documents: Vec<Location> = block.iter().map(|candidate| candidate.at).collect();
-        let hits = score(query, snapshot, &documents, execution)?;
+        let hits = score(&documents)?;
         for (candidate, hit) in block.iter().zip(&hits) {
             let error = f64::from(hit.score) - f64::from(candidate.estimate);
             sum += error;
