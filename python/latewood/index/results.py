@@ -41,7 +41,7 @@ class Hit:
     id : str or int
         The user's own.
     score : float
-        MaxSim on the stored vectors (a float32 value).
+        MaxSim on the stored codes, or on the kept vectors where `Plan.rescore` says so (a float32 value).
     rank : int
         From 1.
     text : str or None
@@ -123,6 +123,8 @@ class Plan:
     threshold : float or None
     max_scored : int or None
         As they were used; None where they have no meaning.
+    rescore : "float16" or None
+        The kept vectors that the scores are MaxSim on; None where it is the codes.
     without_effect : tuple of str
         Options that were given and could not have an effect on this index.
     """
@@ -131,6 +133,7 @@ class Plan:
     probes: int | None = None
     threshold: float | None = None
     max_scored: int | None = None
+    rescore: str | None = None
     without_effect: tuple[str, ...] = ()
 
 

@@ -14,18 +14,22 @@ use latewood_core::format::BLOCK_BYTES;
 use latewood_core::format::header::{ENTRY_BYTES, Entry, FORMAT_VERSION, HEADER_BYTES, Header};
 use latewood_core::format::names::{generation, manifest};
 use latewood_core::ids::{Id, Missing};
-use latewood_core::index::Index;
+use latewood_core::index::{Index, IndexOptions};
 use latewood_core::storage::{FileStorage, MemoryStorage, Storage};
-use support::{add, assert_sound, content, document, execution, found, options, random, string, try_content};
+use support::{add, assert_sound, content, document, execution, found, keeping, options, random, string, try_content};
 use xxhash_rust::xxh3::xxh3_64;
 
 type Files = BTreeMap<String, Vec<u8>>;
 
 /// An index of several segments, with deletions, texts and metadata.
 fn files(kind: CodecKind, integers: bool) -> Files {
+    files_of(options(kind, 0), integers)
+}
+
+fn files_of(options: IndexOptions, integers: bool) -> Files {
     let id = |n: u64| if integers { Id::Int(n as i64 - 3) } else { string(&format!("document {n}")) };
     let storage = MemoryStorage::new();
-    let index = Index::create(Arc::new(storage.clone()), options(kind, 0)).expect("created");
+    let index = Index::create(Arc::new(storage.clone()), options).expect("created");
     let mut writer = index.writer(&execution()).expect("unlocked");
     let documents: Vec<_> = (0..9).map(|n| document(id(n), n as usize % 4, n)).collect();
     add(&mut writer, &documents, false).expect("added");
@@ -50,8 +54,9 @@ fn storage(files: &Files) -> Arc<MemoryStorage> {
 }
 
 /// Every kind of index, by what its segments hold.
-fn kinds() -> [Files; 3] {
-    [files(CodecKind::Residual, false), files(CodecKind::Residual, true), files(CodecKind::Flat, false)]
+fn kinds() -> [Files; 4] {
+    let kept = files_of(keeping(options(CodecKind::Flat, 0)), true);
+    [files(CodecKind::Residual, false), files(CodecKind::Residual, true), files(CodecKind::Flat, false), kept]
 }
 
 /// Opens a damaged index and sees that whoever reads what is damaged is told; whether opening told already.
@@ -117,7 +122,7 @@ fn a_flipped_bit_of_a_mapped_file_is_reported_when_it_is_read() {
             fs::remove_file(folder.path().join(name)).expect("removed");
         }
     }
-    assert!(late > 100, "codes, gains, cells, postings, texts and metadata are verified when they are read");
+    assert!(late > 100, "codes, gains, cells, postings, vectors, texts and metadata are verified when they are read");
 }
 
 #[test]

@@ -7,8 +7,8 @@ use serde_json::Value;
 
 use super::snapshot::Snapshot;
 use crate::codec::{CodecOptions, CodecParameters};
-use crate::format::{Container, KeptVectors};
 use crate::format::section::SectionKind;
+use crate::format::{Container, KeptVectors};
 use crate::ids::IdKind;
 
 /// Counts and sizes of one generation of an index.

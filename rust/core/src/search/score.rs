@@ -33,10 +33,11 @@ pub(super) fn score_candidates<'a>(
     execution: &Execution,
 ) -> Result<(TopK<'a>, usize)> {
     let score = |documents: &[Location]| score(query, snapshot, documents, execution);
-    score_until_settled(candidates, STEP, wanted, score)
+    score_until_settled(candidates, STEP.max(wanted.count), wanted, score)
 }
 
-/// Scores candidates by `score`, in steps of at least so many, until the stop of [`score_candidates`].
+/// Scores candidates by `score`, first as many as are wanted and then `step` at a time, until the stop of
+/// [`score_candidates`].
 ///
 /// # Errors
 /// Those of `score`.
@@ -49,7 +50,8 @@ pub(super) fn score_until_settled<'a>(
     let mut best = TopK::new(wanted);
     let mut scored = 0;
     let (mut sum, mut squares) = (0.0_f64, 0.0_f64);
-    for block in candidates.chunks(step.max(wanted.count)) {
+    let (first, rest) = candidates.split_at(step.max(wanted.count).min(candidates.len()));
+    for block in std::iter::once(first).chain(rest.chunks(step)).filter(|block| !block.is_empty()) {
         if let Some(last) = best.last() {
             let count = scored as f64;
             let mean = sum / count;
