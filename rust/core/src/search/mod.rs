@@ -1,4 +1,4 @@
-//! From query token vectors to ranked documents, in five calls ([`pass`]), each timed there and nowhere else.
+//! From query token vectors to ranked documents, in five calls ([`pass`]) and, on kept vectors, a sixth ([`rescore`]).
 
 mod query;
 mod options;
