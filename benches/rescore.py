@@ -16,11 +16,12 @@ import numpy as np
 
 from common import overlap, write_record
 from latewood import Index, maxsim
-from latewood.common.types import Rescore
+from latewood.common.types import Gather, Rescore
 from vectors import load
 
 WAYS: tuple[Rescore, ...] = ("off", "float16")
-ROUNDS = 5
+GATHERERS: tuple[Gather | None, ...] = (None, "exact")
+ROUNDS = 3
 
 
 def main() -> None:
@@ -31,8 +32,8 @@ def main() -> None:
     options = parser.parse_args()
     vectors = load().cut(options.cut)
     exact = np.argsort(-maxsim(vectors.queries, vectors.documents), axis=1, kind="stable")
-    print(f"{vectors.describe()}\n\n| k   | rescore | overlap | ms    | scored | rescored |")
-    print("|----:|---------|--------:|------:|-------:|---------:|")
+    print(f"{vectors.describe()}\n\n| k   | gather  | rescore | overlap | ms    | scored | rescored |")
+    print("|----:|---------|---------|--------:|------:|-------:|---------:|")
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as scratch:
         bits: Any = options.bits
@@ -41,16 +42,17 @@ def main() -> None:
         )
         index.add(range(len(vectors.documents)), vectors=vectors.documents)
         queries = [[query] for query in vectors.queries]
-        for k in (10, 100):
+        for k, gather in product((10, 100), GATHERERS):
             seconds = {way: np.full(len(queries), np.inf) for way in WAYS}
             for _, (position, query), way in product(range(ROUNDS), enumerate(queries), WAYS):
                 start = time.perf_counter()
-                index.search_arrays(query, k, threads=1, rescore=way)
+                index.search_arrays(query, k, threads=1, gather=gather, rescore=way)
                 seconds[way][position] = min(seconds[way][position], time.perf_counter() - start)
             for way in WAYS:
-                found = index.search_arrays(vectors.queries, k, rescore=way)
+                found = index.search_arrays(vectors.queries, k, gather=gather, rescore=way)
                 row = {
                     "k": k,
+                    "gather": gather or "default",
                     "rescore": way,
                     "overlap": round(overlap([np.asarray(ids).tolist() for ids, _ in found], exact, k), 4),
                     "ms": round(float(np.mean(seconds[way])) * 1e3, 3),
@@ -58,8 +60,8 @@ def main() -> None:
                 }
                 rows.append(row)
                 print(
-                    f"| {k:>3} | {way:<7} | {row['overlap']:7.4f} | {row['ms']:5.2f} | {row['scored']:6.1f} "
-                    f"| {row['rescored']:8.1f} |",
+                    f"| {k:>3} | {row['gather']:<7} | {way:<7} | {row['overlap']:7.4f} | {row['ms']:5.2f} "
+                    f"| {row['scored']:6.1f} | {row['rescored']:8.1f} |",
                     flush=True,
                 )
         size = index.info()["bytes_per_token"]

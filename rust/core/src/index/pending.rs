@@ -11,7 +11,7 @@ use super::columns::{Buffers, Column};
 use super::filter::{Fields, Filter};
 use super::metadata::Changes;
 use super::open_segment::OpenSegment;
-use super::segment::are_finite;
+use super::segment::{BFLOAT16, are_finite};
 use super::segment_writer::Source;
 use crate::codec::{Codec, EncodedTokens};
 use crate::error::{Error, Result};
@@ -230,7 +230,7 @@ pub(super) fn check_gains(
     let mut rest = gains;
     for (item, tokens) in lengths.enumerate() {
         let (own, others) = rest.split_at(tokens.min(rest.len()));
-        if !are_finite(own) {
+        if !are_finite(own, BFLOAT16) {
             let id = name(item);
             return Err(Error::invalid(format!("document {id} has a token vector too long to be held; normalise it")));
         }

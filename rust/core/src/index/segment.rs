@@ -410,7 +410,7 @@ impl SegmentData {
         if Some(codes.len() as u64) != tokens.checked_mul(row_bytes as u64) {
             return Err(corrupt(SectionKind::Codes, "its length is not that of the segment's tokens"));
         }
-        let finite = Sound { holds: |gains, _| are_finite(gains), limit: 0, problem: "one is not finite" };
+        let finite = Sound { holds: |gains, _| are_finite(gains, BFLOAT16), limit: 0, problem: "one is not finite" };
         let gains = Blocks::<u16>::open(&container, SectionKind::Gains, finite, execution)?;
         if gains.len() as u64 != tokens {
             return Err(corrupt(SectionKind::Gains, "its length is not that of the segment's tokens"));
@@ -470,13 +470,7 @@ impl CellSections {
 }
 
 fn open_vectors(container: &Container, tokens: u64, dim: usize, execution: &Execution) -> Result<Blocks<u16>> {
-    const EXPONENT: u16 = 0x7c00;
-    let finite = Sound {
-        // Without an early exit, so that it takes whole registers.
-        holds: |vectors: &[u16], _| !vectors.iter().fold(false, |any, bits| any | (bits & EXPONENT == EXPONENT)),
-        limit: 0,
-        problem: "one is not finite",
-    };
+    let finite = Sound { holds: |vectors, _| are_finite(vectors, FLOAT16), limit: 0, problem: "one is not finite" };
     let vectors = Blocks::open(container, SectionKind::Vectors, finite, execution)?;
     if Some(vectors.len() as u64) != tokens.checked_mul(dim as u64) {
         let problem = "its length is not that of the segment's tokens";
@@ -490,10 +484,14 @@ fn some(json: String) -> Option<String> {
     Some(json).filter(|json| !json.is_empty())
 }
 
-/// Whether every gain, a bfloat16, is a number: its exponent is not the largest.
-pub(super) fn are_finite(gains: &[u16]) -> bool {
-    const EXPONENT: u16 = 0x7f80;
-    gains.iter().map(|gain| gain & EXPONENT).max() != Some(EXPONENT)
+/// The exponent's bits of a gain.
+pub(super) const BFLOAT16: u16 = 0x7f80;
+/// The exponent's bits of a component of a kept vector.
+const FLOAT16: u16 = 0x7c00;
+
+/// Whether every number is finite: its exponent, which has these bits, is not the largest.
+pub(super) fn are_finite(numbers: &[u16], exponent: u16) -> bool {
+    numbers.iter().map(|number| number & exponent).max() != Some(exponent)
 }
 
 fn check_parameters(
