@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 import latewood
 from latewood import Feedback, Index
-from latewood.errors import InvalidInputError
-from reference import maxsim, ranking
+from latewood.errors import CorruptIndexError, InvalidInputError
+from reference import maxsim, ranking, sections
 from strategies import Corpus, corpora, make_corpus
 from support import build_index
 
@@ -298,6 +298,26 @@ def test_room(tmp_path: Path, corpus: Corpus) -> None:
     assert kept["bytes_by_section"]["vectors"] == 2 * corpus.dim * kept["tokens"]
     assert kept["bytes_per_token"] - codes["bytes_per_token"] == pytest.approx(2 * corpus.dim, rel=0.01)
     assert "vectors" not in codes["bytes_by_section"]
+
+
+def test_damage_is_told(tmp_path: Path, corpus: Corpus) -> None:
+    """To whoever reads the vectors; who does not has an answer."""
+    index = build_index(tmp_path / "index", corpus, **KEPT)
+    codes = index.search(corpus.queries[0], rescore="off")
+    (segment,) = (tmp_path / "index").glob("segment-*")
+    content = bytearray(segment.read_bytes())
+    content[content.index(sections(segment)[53])] ^= 1
+    segment.write_bytes(content)
+    index = Index.open(tmp_path / "index")
+    assert index.search(corpus.queries[0], rescore="off") == codes
+    with pytest.raises(CorruptIndexError, match="vectors"):
+        index.vectors([0])
+    with pytest.raises(CorruptIndexError, match="vectors"):
+        index.search(corpus.queries[0], len(corpus.documents))
+    assert any("vectors" in problem for problem in index.check())
+    index.delete([7])
+    with pytest.raises(CorruptIndexError, match="vectors"):
+        index.compact()
 
 
 @pytest.mark.parametrize("value", [65_505.0, -1e6])

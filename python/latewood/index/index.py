@@ -187,8 +187,8 @@ class Index:
         ------
         CorruptIndexError
             A file of the commit is damaged or missing. The message names it and the newest commit that is whole, which
-            `generation` reads and `recover` goes back to. With `mmap`, damage in codes, texts and metadata shows when
-            they are first read: then the call that reads them raises it.
+            `generation` reads and `recover` goes back to. With `mmap`, damage in codes, vectors, texts and metadata
+            shows when they are first read: then the call that reads them raises it.
         IndexNotFoundError, FormatVersionError
         InvalidInputError
             There is no such generation.

@@ -13,6 +13,7 @@ use latewood_core::codec::CodecKind;
 use latewood_core::format::BLOCK_BYTES;
 use latewood_core::format::header::{ENTRY_BYTES, Entry, FORMAT_VERSION, HEADER_BYTES, Header};
 use latewood_core::format::names::{generation, manifest};
+use latewood_core::format::section::SectionKind;
 use latewood_core::ids::{Id, Missing};
 use latewood_core::index::{Index, IndexOptions};
 use latewood_core::storage::{FileStorage, MemoryStorage, Storage};
@@ -433,6 +434,35 @@ fn hostile_manifests_are_refused() {
         json["settings"] = serde_json::json!({"gather": "flood"});
     });
     assert_sound(&Index::open(storage(&same), &execution()).expect("whole"));
+}
+
+#[test]
+fn vectors_that_a_manifest_names_and_no_segment_has_are_missed() {
+    let original = files(CodecKind::Residual, false);
+    let newest = original.keys().rfind(|name| name.starts_with("MANIFEST")).expect("there").clone();
+    for kept in ["float16", "float8"] {
+        let mut hostile = original.clone();
+        rewrite_manifest(&mut hostile, &newest, |json| json["keep_vectors"] = kept.into());
+        let error = Index::open(storage(&hostile), &execution()).expect_err("refused");
+        assert!(matches!(error, Error::Damaged { generation: 3, sound: Some(2), .. }), "{kept}: {error}");
+    }
+}
+
+#[test]
+fn a_kept_vector_that_is_not_finite_is_damage() {
+    let mut hostile = files_of(keeping(options(CodecKind::Flat, 0)), true);
+    let name = hostile.keys().find(|name| name.starts_with("segment")).expect("there").clone();
+    let bytes = hostile.get_mut(&name).expect("there");
+    let header = Header::decode(bytes.first_chunk().expect("inside")).expect("ours");
+    let entry = (0..usize::from(header.section_count))
+        .map(|at| Entry::decode(bytes[HEADER_BYTES + at * ENTRY_BYTES..].first_chunk().expect("inside")))
+        .find(|entry| entry.kind == SectionKind::Vectors as u32)
+        .expect("kept");
+    bytes[entry.offset as usize..][..2].copy_from_slice(&0x7c00_u16.to_le_bytes());
+    sign(&mut hostile, &name);
+    let error = Index::open(storage(&hostile), &execution()).expect_err("refused");
+    assert!(error.to_string().contains("vectors"), "{error}");
+    assert!(error.to_string().contains("not finite"), "{error}");
 }
 
 #[test]

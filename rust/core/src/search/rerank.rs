@@ -74,7 +74,7 @@ impl RerankOptions {
     }
 }
 
-/// Ranks each query's candidates by MaxSim on the stored codes. A document without tokens scores negative infinity.
+/// Ranks each query's candidates by MaxSim on codes or kept vectors. A document without tokens scores negative infinity.
 ///
 /// # Errors
 /// [`Error::UnknownId`] unless missing candidates are skipped, [`Error::IdKind`] for one that the index cannot have,
@@ -238,7 +238,7 @@ fn score_until_exit(
     let enough = wanted.first_enough(candidates.iter().copied()).unwrap_or(candidates.len());
     let (first, rest) = candidates.split_at(enough);
     let mut scored = score::score(query, snapshot, first, execution)?;
-    let mut best = TopK::new(wanted.of_the_last_score());
+    let mut best = TopK::new(wanted.without_rescoring());
     best.extend(scored.iter().copied());
     best.sort();
     let mut failures = 0;

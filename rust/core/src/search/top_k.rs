@@ -1,7 +1,6 @@
 //! The best hits, in an order that never depends on how they were found.
 
 use std::cmp::Ordering;
-use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 
 use crate::index::{Group, Groups, KeptVectors, Location};
@@ -38,8 +37,8 @@ pub(super) struct Wanted<'a> {
 }
 
 impl Wanted<'_> {
-    /// What is wanted of those that have the score that is returned.
-    pub(super) fn of_the_last_score(self) -> Self {
+    /// The same of hits that have the score that is returned.
+    pub(super) fn without_rescoring(self) -> Self {
         Self { rescore: None, ..self }
     }
 
@@ -115,15 +114,13 @@ impl<'a> TopK<'a> {
         if let Some(groups) = self.wanted.groups {
             let mut known: HashMap<Group<'_>, usize> = HashMap::new();
             self.hits.retain(|hit| {
-                let others = known.len();
-                match known.entry(groups.of(hit.at)) {
-                    Entry::Vacant(entry) if others < count => *entry.insert(1) > 0,
-                    Entry::Vacant(_) => false,
-                    Entry::Occupied(mut entry) => {
-                        *entry.get_mut() += 1;
-                        *entry.get() <= alternates
-                    }
+                let group = groups.of(hit.at);
+                if known.len() == count && !known.contains_key(&group) {
+                    return false;
                 }
+                let of_group = known.entry(group).or_insert(0);
+                *of_group += 1;
+                *of_group <= alternates
             });
         }
         self.sorted = self.hits.len();
