@@ -46,12 +46,15 @@ INNER = ("scored", "with_hits")
 """Methods of results that other parts of the library call."""
 WITH_METHODS = (*MADE, "Reranker", "OnnxEncoder", "SentenceTransformersEncoder")
 
+# The index that is asked keeps no vectors.
+RESCORE = kinds.one_of(None, "off")
 RANKING = {
     "filter": kinds.FILTERS,
     "group_by": kinds.FIELD,
     "offset": kinds.SIZE.also(good=[0]),
     "min_score": kinds.THRESHOLD,
     "length_normalize": kinds.FLAG,
+    "rescore": RESCORE,
     "threads": kinds.OPTIONAL_COUNT,
 }
 SEARCHING = {
@@ -233,6 +236,7 @@ TABLE: dict[str, dict[str, Kind]] = {
         "centroids": kinds.OPTIONAL_COUNT.also(good=[100, 65_536], bad=[65_537]),
         "seed": Kind([0, 1, 2**63, 2**64 - 1], [None, True, -1, 2**64, kinds.HUGE, 1.0, "1", Hostile(), [1]]),
         "train_after": kinds.SIZE.also(good=[0]),
+        "keep_vectors": kinds.one_of(None, "float16"),
         "exist_ok": kinds.FLAG,
         "overwrite": kinds.FLAG,
         "mmap": kinds.FLAG,
@@ -273,6 +277,7 @@ TABLE: dict[str, dict[str, Kind]] = {
         "id": kinds.ONE_ID.also(bad=["nobody", 1], late=True),
         "weights": kinds.WEIGHTS,
         "length_normalize": kinds.FLAG,
+        "rescore": RESCORE,
     },
     "Index.measure_recall": {"queries": kinds.QUERIES, **ARRAYS},
     "SearchOptions": {**SEARCHING, "filter": kinds.FILTER_ALONE},

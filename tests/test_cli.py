@@ -87,6 +87,8 @@ def ask(index: Index, **options: Any) -> list[Any]:
     ("words", "options"),
     [
         (["--group-by", "words"], {"group_by": "words"}),
+        (["--rescore", "float16"], {"rescore": "float16"}),
+        (["--rescore", "off"], {"rescore": "off"}),
         (["--offset", 2, "-k", 2], {"offset": 2, "k": 2}),
         (["--length-normalize"], {"length_normalize": True}),
         (["--length-normalize", "--min-score", 0.3], {"length_normalize": True, "min_score": 0.3}),
@@ -103,7 +105,7 @@ def test_options_of_a_search_are_those_of_the_library(
     texts: Path, tmp_path: Path, words: list[Any], options: dict[str, Any]
 ) -> None:
     path = tmp_path / "trained"
-    run("create", path, "--encoder", "hash", "--train-after", 0)
+    run("create", path, "--encoder", "hash", "--train-after", 0, "--keep-vectors", "float16", "--bits", 1)
     run("add", path, tmp_path / "texts.jsonl", "--encoder", "hash")
     search = ("search", path, "lazy dog and a quick fox", "--encoder", "hash", "--json")
     found = json.loads(run(*search, *words))

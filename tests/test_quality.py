@@ -103,6 +103,12 @@ def test_the_accuracy_contract(
     assert scifact.effectiveness(found) >= scifact.ndcg - loss
 
 
+def test_kept_vectors_make_up_for_the_codes(scifact: Scifact, tmp_path: Path) -> None:
+    index = build(scifact, tmp_path / "index", keep_vectors="float16")
+    found = rankings(index.search_arrays(scifact.queries, 10))
+    assert scifact.overlap(found) >= 0.99
+
+
 @pytest.mark.parametrize("gather", ["flood", "postings", None])
 def test_gatherers_find_the_exact_top_ten(scifact: Scifact, residual: Index, gather: Any) -> None:
     assert residual.measure_recall(scifact.queries, k=10, gather=gather) >= 0.98

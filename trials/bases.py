@@ -68,6 +68,8 @@ def build(scratch: Path) -> list[Base]:
     waiting = sum(map(len, token_vectors(1, DOCUMENTS, dim=48))) - 60
     made.append(_build(scratch / "untrained-int", "int", dim=48, train_after=waiting))
     made.append(_build(scratch / "compacted-str", "str", dim=48, train_after=0, compact=True))
+    made.append(_build(scratch / "kept-int", "int", dim=48, train_after=0, keep_vectors="float16"))
+    made.append(_build(scratch / "kept-untrained-str", "str", dim=48, train_after=waiting, keep_vectors="float16"))
     made += [_golden(scratch / "format-1", commit=False), _golden(scratch / "format-1-and-2", commit=True)]
     return made
 

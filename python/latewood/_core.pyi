@@ -81,6 +81,7 @@ class Index:
         centroids: int | None,
         seed: int,
         train_after: int,
+        keep_vectors: str | None,
         encoder: str | None,
         overwrite: bool,
         mmap: bool,
@@ -124,7 +125,7 @@ class Index:
     def vectors(
         self, ids: Sequence[str] | Sequence[int] | NDArray[np.int64]
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """Decoded token vectors, flat with offsets."""
+        """Token vectors, flat with offsets: the kept ones, or those that the codes stand for."""
 
     def search(
         self,
@@ -149,7 +150,11 @@ class Index:
         """Each query's candidates, best first."""
 
     def explain(
-        self, query_values: NDArray[np.float32], id: str | int, weights: NDArray[np.float32] | None = None
+        self,
+        query_values: NDArray[np.float32],
+        id: str | int,
+        weights: NDArray[np.float32] | None = None,
+        rescore: str | None = None,
     ) -> tuple[NDArray[np.float32], str | None]:
         """Weighted dot products as the score counts them, `[query tokens, document tokens]`, and the text."""
 
@@ -188,12 +193,12 @@ class Results:
 
     def stats(self, query: int | None = None) -> dict[str, float]:
         """Of one query, or of all: counts (`queries`, `gathered`, `pruned`, `refined`, `scored`, `scored_tokens`,
-        `feedback_vectors`) and seconds by stage."""
+        `rescored`, `feedback_vectors`) and seconds by stage."""
 
     @property
     def plan(self) -> dict[str, Any]:
-        """How candidates were found: `gather`, `probes`, `threshold`, `max_scored`, `deviations`,
-        `expected_recall`, `tuned_documents`, and `without_effect`, a list."""
+        """How candidates were found: `gather`, `probes`, `threshold`, `max_scored`, `deviations`, `expected_recall`,
+        `tuned_documents`, `rescore`, and `without_effect`, a list."""
 
     @property
     def added(self) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int64]]:

@@ -19,6 +19,7 @@ from latewood.cli.parameters import (
     threads_option,
 )
 from latewood.common.progress import progress_bar
+from latewood.common.types import KeepVectors
 from latewood.encode.protocol import OnEmpty
 from latewood.encode.windows import Long
 from latewood.index.index import Index
@@ -45,6 +46,11 @@ ADD_CHUNK = 1024
     show_default=True,
     type=click.IntRange(min=0, max=2**64 - 1),
     help="Tokens before training.",
+)
+@click.option(
+    "--keep-vectors",
+    type=click.Choice(get_args(KeepVectors)),
+    help="Keep the vectors beside their codes, for scores without the codes' error.",
 )
 @click.option("--exist-ok", is_flag=True, help="Leave the index that is at PATH already as it is, if there is one.")
 @click.option("--overwrite", is_flag=True, help="Put an empty index in the place of one that is at PATH already.")

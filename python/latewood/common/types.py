@@ -21,6 +21,8 @@ Filter: TypeAlias = Mapping[str, object]
 """Conditions on metadata (docs/filters.md)."""
 MissingRule: TypeAlias = Literal["error", "skip"]
 Gather: TypeAlias = Literal["exact", "flood", "postings"]
+KeepVectors: TypeAlias = Literal["float16"]
+Rescore: TypeAlias = Literal["float16", "off"]
 Precision: TypeAlias = Literal["float32", "bfloat16"]
 Run: TypeAlias = dict[str, dict[str, float]]
 """Query id → document id → score: the form that BEIR, ranx and ir-measures share."""

@@ -17,7 +17,8 @@ class Explanation:
     ----------
     id : str or int
     matrix : float32 array [query tokens, document tokens]
-        As the score counts them, on the stored vectors. After feedback, the added vectors follow the query's tokens.
+        As the score counts them, on codes or on kept vectors. After feedback, the added vectors follow the query's
+        tokens.
     query_tokens, document_tokens : tuple of str, or None
         Labels, where the text and the encoder were at hand.
     """

@@ -4,14 +4,14 @@ import os
 import pickle
 from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Literal, Self, Unpack, cast
+from typing import Any, Literal, Self, Unpack, cast, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from latewood import _core
 from latewood.common.signatures import shows
-from latewood.common.types import Filter, Id, Metadata, MissingRule, ResultIds, VectorInput
+from latewood.common.types import Filter, Id, KeepVectors, Metadata, MissingRule, Rescore, ResultIds, VectorInput
 from latewood.encode.fingerprint import dumps
 from latewood.encode.nano import nano_en
 from latewood.encode.protocol import Encoder, as_encoder, encode_queries
@@ -73,6 +73,7 @@ class Index:
         centroids: int | None = None,
         seed: int = 42,
         train_after: int = 65_536,
+        keep_vectors: KeepVectors | None = None,
         exist_ok: bool = False,
         overwrite: bool = False,
         mmap: bool = True,
@@ -99,6 +100,10 @@ class Index:
         train_after : int
             Token vectors that the index holds before the residual codec's centroids are trained. Until then it keeps
             8-bit codes without centroids, close to the originals; training encodes what is there again.
+        keep_vectors : "float16", optional
+            Keep the vectors as well, as float16, which must hold them: within ±65,504. They take 2 bytes for each
+            dimension beside the codes, searches and reranks return scores on them (`rescore`), and `vectors` gives them
+            back.
         exist_ok : bool
             Open the index that is at `path` already, if there is one, as it is: `dim` and `encoder` must fit it where
             they are given, and the other settings are its own.
@@ -134,6 +139,7 @@ class Index:
             "centroids": optional(count_of, centroids, "centroids"),
             "seed": count_of(seed, "seed", least=0, most=2**64 - 1),
             "train_after": count_of(train_after, "train_after", least=0),
+            "keep_vectors": optional(choice_of, keep_vectors, "keep_vectors", get_args(KeepVectors)),
         }
         own = as_encoder(encoder) if encoder is not None else _default_encoder() if dim is None else None
         width = _dimensions(own, dim)
@@ -183,8 +189,8 @@ class Index:
         ------
         CorruptIndexError
             A file of the commit is damaged or missing. The message names it and the newest commit that is whole, which
-            `generation` reads and `recover` goes back to. With `mmap`, damage in codes, texts and metadata shows when
-            they are first read: then the call that reads them raises it.
+            `generation` reads and `recover` goes back to. With `mmap`, damage in codes, vectors, texts and metadata
+            shows when they are first read: then the call that reads them raises it.
         IndexNotFoundError, FormatVersionError
         InvalidInputError
             There is no such generation.
@@ -319,7 +325,10 @@ class Index:
         return documents_of(self._core, normalise_ids(ids))
 
     def vectors(self, ids: Iterable[Id]) -> Ragged:
-        """Give token vectors of documents, decoded: close to those that were added, and not equal."""
+        """Give token vectors of documents: those that the index keeps, or its codes decoded.
+
+        Kept vectors are those that were added, rounded to float16; decoded ones are close to them.
+        """
         values, offsets = self._core.vectors(normalise_ids(ids))
         return Ragged(values, offsets)
 
@@ -636,6 +645,7 @@ class Index:
         *,
         weights: Any = None,
         length_normalize: bool = False,
+        rescore: Rescore | None = None,
     ) -> Explanation:
         """Show how a document's score comes about, token by token.
 
@@ -644,7 +654,7 @@ class Index:
         query : str or [tokens, dim] array
         id : str or int
             `UnknownIdError` if the index does not hold it.
-        weights, length_normalize
+        weights, length_normalize, rescore
             As for `search`.
 
         Returns
@@ -653,8 +663,9 @@ class Index:
             Of the query as given. What feedback added to it is known to the hits alone: ask `Hit.explain`.
         """
         key, length_normalize = one_id(id), flag_of(length_normalize, "length_normalize")
+        on = optional(choice_of, rescore, "rescore", get_args(Rescore))
         queries = one_query(query, weights, self._encoding)
-        matrix, text = self._core.explain(queries.vectors.values, key, queries.weights)
+        matrix, text = self._core.explain(queries.vectors.values, key, queries.weights, on)
         return explanation(
             key,
             matrix,

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Self, TypedDict, cast, get_args
 import numpy as np
 
 from latewood import _core
-from latewood.common.types import Filter, Gather, MissingRule
+from latewood.common.types import Filter, Gather, MissingRule, Rescore
 from latewood.errors import InvalidInputError
 from latewood.forms.metadata import filters_json
 from latewood.forms.values import choice_of, count_of, flag_of, number_of, share_of, text_of
@@ -29,6 +29,7 @@ class RankingKeywords(TypedDict, total=False):
     offset: int
     min_score: float | None
     length_normalize: bool
+    rescore: Rescore | None
     threads: int | None
 
 
@@ -72,6 +73,7 @@ class RankingOptions:
     offset: int = 0
     min_score: float | None = None
     length_normalize: bool = False
+    rescore: Rescore | None = None
     threads: int | None = None
 
     checks: ClassVar[dict[str, Check]] = {
@@ -80,6 +82,7 @@ class RankingOptions:
         "offset": partial(count_of, least=0),
         "min_score": number_of,
         "length_normalize": flag_of,
+        "rescore": partial(choice_of, known=get_args(Rescore)),
         "threads": count_of,
     }
 
@@ -134,6 +137,10 @@ class SearchOptions(RankingOptions):
         Leave out hits whose score is lower.
     length_normalize : bool
         Divide scores by the number of the query's tokens, those added by feedback not counted.
+    rescore : {"float16", "off"}, optional
+        The vectors that the returned scores are MaxSim on. "float16": on those that the index has kept
+        (`Index.create(keep_vectors=)`), which the best by their codes are scored on once more; "off": on the codes. By
+        default on the kept vectors where there are some. `Hits.plan` says which it was.
     recall : float, optional
         The share of the best k documents by codes to find on average, above 0 and at most 1; the options below follow
         it, by what `Index.tune` has measured on this index, else by what is usual. 1.0 scores every document. By
@@ -159,7 +166,8 @@ class SearchOptions(RankingOptions):
     Raises
     ------
     InvalidInputError
-        An option that is not one. `Hits.plan` names those that are one and had no effect.
+        An option that is not one, or `rescore="float16"` on an index that keeps no vectors. `Hits.plan` names those
+        that are one and had no effect.
     """
 
     k: int
@@ -204,7 +212,7 @@ class RerankOptions(RankingOptions):
     ----------
     k : int, optional
         How many hits to give back, or groups with `group_by`; all of them by default.
-    filter, group_by, offset, min_score, length_normalize, threads
+    filter, group_by, offset, min_score, length_normalize, rescore, threads
         As for `SearchOptions`. Candidates that a filter does not let through are as if they had not been given.
     alpha : float, optional
         Candidate pruning: drop candidates whose first-stage score is below `s_k - alpha * |s_k|`, `s_k` being the
@@ -218,7 +226,7 @@ class RerankOptions(RankingOptions):
     Raises
     ------
     InvalidInputError
-        An option that is not one.
+        An option that is not one, or `rescore="float16"` on an index that keeps no vectors.
 
     Notes
     -----

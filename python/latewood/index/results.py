@@ -41,7 +41,7 @@ class Hit:
     id : str or int
         The user's own.
     score : float
-        MaxSim on the stored vectors (a float32 value).
+        MaxSim on the stored codes, or on the kept vectors where `Plan.rescore` says so (a float32 value).
     rank : int
         From 1.
     text : str or None
@@ -129,6 +129,8 @@ class Plan:
         else as it is usual.
     tuned_documents : int or None
         How many documents the index had when that was measured; None where it was not.
+    rescore : "float16" or None
+        The kept vectors that the scores are MaxSim on; None where it is the codes.
     without_effect : tuple of str
         Options that were given and could not have an effect on this index.
     """
@@ -140,6 +142,7 @@ class Plan:
     deviations: float | None = None
     expected_recall: float | None = None
     tuned_documents: int | None = None
+    rescore: str | None = None
     without_effect: tuple[str, ...] = ()
 
 

@@ -7,9 +7,9 @@ use std::sync::Arc;
 use latewood_core::Result;
 use latewood_core::codec::{CodecKind, CodecOptions};
 use latewood_core::ids::IdRef;
-use latewood_core::index::{Index, IndexOptions, Snapshot};
+use latewood_core::index::{Index, IndexOptions, KeptVectors, Snapshot};
 use latewood_core::parallel::Execution;
-use latewood_core::search::{self, Answer, Candidates, SearchOptions};
+use latewood_core::search::{self, Answer, Candidates, Rescore, SearchOptions};
 use latewood_core::storage::{FileStorage, Storage};
 use latewood_core::tokens::TokenMatrix;
 use numpy::{IntoPyArray, PyArray1, PyArray2, PyArrayMethods, PyReadonlyArray1, PyReadonlyArray2};
@@ -23,7 +23,7 @@ use crate::options::{PyRerankOptions, PySearchOptions, Word, read_filter};
 use crate::results::{PyResults, explain, ids_to_python, text};
 use crate::writer::PyWriter;
 
-/// Decoded vectors: flat values `[tokens, dim]` and offsets `[documents + 1]`.
+/// Stored vectors: flat values `[tokens, dim]` and offsets `[documents + 1]`.
 type Vectors<'py> = (Bound<'py, PyArray2<f32>>, Bound<'py, PyArray1<i64>>);
 
 /// An index on disk, at the newest commit that was read.
@@ -62,8 +62,8 @@ impl PyIndex {
 impl PyIndex {
     /// Create an index in an empty or missing folder.
     #[staticmethod]
-    #[pyo3(signature = (path, dim, *, codec, bits, centroids, seed, train_after, encoder, overwrite,
-                        mmap))]
+    #[pyo3(signature = (path, dim, *, codec, bits, centroids, seed, train_after, keep_vectors, encoder,
+                        overwrite, mmap))]
     #[expect(clippy::too_many_arguments, reason = "keyword arguments of a constructor")]
     fn create(
         py: Python<'_>,
@@ -74,6 +74,7 @@ impl PyIndex {
         centroids: Option<usize>,
         seed: u64,
         train_after: u64,
+        keep_vectors: Option<Word<KeptVectors>>,
         encoder: Option<&str>,
         overwrite: bool,
         mmap: bool,
@@ -82,8 +83,8 @@ impl PyIndex {
             .map(serde_json::from_str)
             .transpose()
             .map_err(|error| invalid(py, format!("the encoder's fingerprint is not JSON: {error}")))?;
-        let options =
-            IndexOptions { dim, codec: CodecOptions { kind: codec.0, bits, centroids, seed, train_after }, encoder };
+        let codec = CodecOptions { kind: codec.0, bits, centroids, seed, train_after };
+        let options = IndexOptions { dim, codec, keep_vectors: keep_vectors.map(|word| word.0), encoder };
         Self::made(py, &path, mmap, |storage, _| {
             options.validate()?;
             storage.make_folder()?;
@@ -202,7 +203,7 @@ impl PyIndex {
         })
     }
 
-    /// Decoded token vectors of each id.
+    /// Token vectors of each id: the kept ones, or those that the codes stand for.
     fn vectors<'py>(&self, py: Python<'py>, ids: &Bound<'py, PyAny>) -> PyResult<Vectors<'py>> {
         let ids: Vec<GivenId> = arrays::ids(ids)?;
         let (values, offsets, dim) = self.run(py, |snapshot, execution| {
@@ -263,18 +264,20 @@ impl PyIndex {
     }
 
     /// Weighted dot products of every query token with every token of one document, and the document's text.
-    #[pyo3(signature = (query_values, id, weights=None))]
+    #[pyo3(signature = (query_values, id, weights=None, rescore=None))]
     fn explain<'py>(
         &self,
         py: Python<'py>,
         query_values: PyReadonlyArray2<'py, f32>,
         id: &Bound<'py, PyAny>,
         weights: Option<PyReadonlyArray1<'py, f32>>,
+        rescore: Option<Word<Rescore>>,
     ) -> PyResult<(Bound<'py, PyArray2<f32>>, Option<String>)> {
         let id: GivenId = arrays::id(id)?;
         let snapshot = self.index.snapshot();
         let at = snapshot.locate(&id).map_err(|error| to_python(py, &error))?;
-        Ok((explain(py, &snapshot, query_values, weights, at)?, text(py, &snapshot, at)?))
+        let on = Rescore::resolve(rescore.map(|word| word.0), &snapshot).map_err(|error| to_python(py, &error))?;
+        Ok((explain(py, &snapshot, query_values, weights, at, on)?, text(py, &snapshot, at)?))
     }
 }
 

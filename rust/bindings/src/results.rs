@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use latewood_core::ids::{Id, IdKind};
-use latewood_core::index::{Location, Snapshot};
+use latewood_core::index::{KeptVectors, Location, Snapshot};
 use latewood_core::search::{self, Answer, Hit, Plan, Ranking, Stats};
 use latewood_core::tokens::TokenMatrix;
 use numpy::{
@@ -114,7 +114,7 @@ impl PyResults {
         hit: usize,
         weights: Option<PyReadonlyArray1<'py, f32>>,
     ) -> PyResult<Bound<'py, PyArray2<f32>>> {
-        explain(py, &self.snapshot, query_values, weights, self.at(py, hit)?)
+        explain(py, &self.snapshot, query_values, weights, self.at(py, hit)?, self.plan.rescore)
     }
 
     #[getter]
@@ -150,6 +150,7 @@ pub(crate) fn explain<'py>(
     query_values: PyReadonlyArray2<'py, f32>,
     weights: Option<PyReadonlyArray1<'py, f32>>,
     at: Location,
+    on: Option<KeptVectors>,
 ) -> PyResult<Bound<'py, PyArray2<f32>>> {
     let tokens = query_values.shape()[0];
     let offsets = PyArray1::from_vec(py, vec![0, tokens as i64]);
@@ -158,7 +159,7 @@ pub(crate) fn explain<'py>(
     let weights = weights.as_ref().map(|weights| arrays::slice(weights, "weights")).transpose()?;
     let matrix = detached(py, None, |_| {
         let query = TokenMatrix::new(values, offsets, dim, |_| "the query".to_owned())?;
-        search::explain(snapshot, &query, weights, at)
+        search::explain(snapshot, &query, weights, at, on)
     })?;
     let columns = matrix.len().checked_div(tokens).unwrap_or(0);
     matrix.into_pyarray(py).reshape([tokens, columns])

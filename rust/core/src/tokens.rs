@@ -1,5 +1,7 @@
 //! Ragged token vectors: a flat `[tokens, dim]` array and the offsets at which documents begin.
 
+use half::f16;
+
 use crate::error::{Error, Result};
 
 /// The largest magnitude that is encoded.
@@ -40,10 +42,22 @@ impl<'a> TokenMatrix<'a> {
     /// # Errors
     /// [`Error::Invalid`] that names the place.
     pub fn check_magnitude(&self, name: impl Fn(usize) -> String) -> Result<()> {
-        let Some(at) = first(self.values, |value| value.abs() > LARGEST) else { return Ok(()) };
+        self.check_within(LARGEST, "encoded", name)
+    }
+
+    /// Checks that float16 has every value, but for rounding.
+    ///
+    /// # Errors
+    /// As [`Self::check_magnitude`].
+    pub fn check_float16(&self, name: impl Fn(usize) -> String) -> Result<()> {
+        self.check_within(f16::MAX.to_f32(), "kept as float16", name)
+    }
+
+    fn check_within(&self, largest: f32, what: &str, name: impl Fn(usize) -> String) -> Result<()> {
+        let Some(at) = first(self.values, |value| value.abs() > largest) else { return Ok(()) };
         let (item, token) = self.locate(at / self.dim);
         Err(Error::invalid(format!(
-            "{} has {:e} in dimension {} of token {token}, and what is encoded must lie within ±{LARGEST:e}; scale its \
+            "{} has {:e} in dimension {} of token {token}, and what is {what} must lie within ±{largest:e}; scale its \
              vectors, to unit length if scores are to be cosines",
             name(item),
             self.values[at],

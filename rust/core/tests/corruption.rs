@@ -13,19 +13,24 @@ use latewood_core::codec::CodecKind;
 use latewood_core::format::BLOCK_BYTES;
 use latewood_core::format::header::{ENTRY_BYTES, Entry, FORMAT_VERSION, HEADER_BYTES, Header};
 use latewood_core::format::names::{generation, manifest};
+use latewood_core::format::section::SectionKind;
 use latewood_core::ids::{Id, Missing};
-use latewood_core::index::Index;
+use latewood_core::index::{Index, IndexOptions};
 use latewood_core::storage::{FileStorage, MemoryStorage, Storage};
-use support::{add, assert_sound, content, document, execution, found, options, random, string, try_content};
+use support::{add, assert_sound, content, document, execution, found, keeping, options, random, string, try_content};
 use xxhash_rust::xxh3::xxh3_64;
 
 type Files = BTreeMap<String, Vec<u8>>;
 
 /// An index of several segments, with deletions, texts and metadata.
 fn files(kind: CodecKind, integers: bool) -> Files {
+    files_of(options(kind, 0), integers)
+}
+
+fn files_of(options: IndexOptions, integers: bool) -> Files {
     let id = |n: u64| if integers { Id::Int(n as i64 - 3) } else { string(&format!("document {n}")) };
     let storage = MemoryStorage::new();
-    let index = Index::create(Arc::new(storage.clone()), options(kind, 0)).expect("created");
+    let index = Index::create(Arc::new(storage.clone()), options).expect("created");
     let mut writer = index.writer(&execution()).expect("unlocked");
     let documents: Vec<_> = (0..9).map(|n| document(id(n), n as usize % 4, n)).collect();
     add(&mut writer, &documents, false).expect("added");
@@ -50,8 +55,9 @@ fn storage(files: &Files) -> Arc<MemoryStorage> {
 }
 
 /// Every kind of index, by what its segments hold.
-fn kinds() -> [Files; 3] {
-    [files(CodecKind::Residual, false), files(CodecKind::Residual, true), files(CodecKind::Flat, false)]
+fn kinds() -> [Files; 4] {
+    let kept = files_of(keeping(options(CodecKind::Flat, 0)), true);
+    [files(CodecKind::Residual, false), files(CodecKind::Residual, true), files(CodecKind::Flat, false), kept]
 }
 
 /// Opens a damaged index and sees that whoever reads what is damaged is told; whether opening told already.
@@ -117,7 +123,7 @@ fn a_flipped_bit_of_a_mapped_file_is_reported_when_it_is_read() {
             fs::remove_file(folder.path().join(name)).expect("removed");
         }
     }
-    assert!(late > 100, "codes, gains, cells, postings, texts and metadata are verified when they are read");
+    assert!(late > 100, "codes, gains, cells, postings, vectors, texts and metadata are verified when they are read");
 }
 
 #[test]
@@ -428,6 +434,35 @@ fn hostile_manifests_are_refused() {
         json["settings"] = serde_json::json!({"gather": "flood"});
     });
     assert_sound(&Index::open(storage(&same), &execution()).expect("whole"));
+}
+
+#[test]
+fn vectors_that_a_manifest_names_and_no_segment_has_are_missed() {
+    let original = files(CodecKind::Residual, false);
+    let newest = original.keys().rfind(|name| name.starts_with("MANIFEST")).expect("there").clone();
+    for kept in ["float16", "float8"] {
+        let mut hostile = original.clone();
+        rewrite_manifest(&mut hostile, &newest, |json| json["keep_vectors"] = kept.into());
+        let error = Index::open(storage(&hostile), &execution()).expect_err("refused");
+        assert!(matches!(error, Error::Damaged { generation: 3, sound: Some(2), .. }), "{kept}: {error}");
+    }
+}
+
+#[test]
+fn a_kept_vector_that_is_not_finite_is_damage() {
+    let mut hostile = files_of(keeping(options(CodecKind::Flat, 0)), true);
+    let name = hostile.keys().find(|name| name.starts_with("segment")).expect("there").clone();
+    let bytes = hostile.get_mut(&name).expect("there");
+    let header = Header::decode(bytes.first_chunk().expect("inside")).expect("ours");
+    let entry = (0..usize::from(header.section_count))
+        .map(|at| Entry::decode(bytes[HEADER_BYTES + at * ENTRY_BYTES..].first_chunk().expect("inside")))
+        .find(|entry| entry.kind == SectionKind::Vectors as u32)
+        .expect("kept");
+    bytes[entry.offset as usize..][..2].copy_from_slice(&0x7c00_u16.to_le_bytes());
+    sign(&mut hostile, &name);
+    let error = Index::open(storage(&hostile), &execution()).expect_err("refused");
+    assert!(error.to_string().contains("vectors"), "{error}");
+    assert!(error.to_string().contains("not finite"), "{error}");
 }
 
 #[test]

@@ -15,7 +15,7 @@ use latewood_core::index::{Index, Writer};
 use latewood_core::storage::Storage;
 use latewood_core::storage::fault::{Fault, FaultStorage, Survivors};
 use latewood_core::{Error, Result};
-use support::{Content, Stored, add, assert_sound, content, document, execution, options, string};
+use support::{Content, Stored, add, assert_sound, content, document, execution, keeping, options, string};
 
 /// Reached by the second commit of the life, which so replaces the codec and every segment.
 const TRAIN_AFTER: u64 = 10;
@@ -23,7 +23,7 @@ const TRAIN_AFTER: u64 = 10;
 /// Creates an index and changes it in every way. `committed` is told the content after each step that changes the disk.
 fn live(storage: &FaultStorage, committed: &mut dyn FnMut(Content)) -> Result<()> {
     let storage: Arc<dyn Storage> = Arc::new(storage.clone());
-    let index = Index::create(Arc::clone(&storage), options(CodecKind::Residual, TRAIN_AFTER))?;
+    let index = Index::create(Arc::clone(&storage), keeping(options(CodecKind::Residual, TRAIN_AFTER)))?;
     let mut committed = |index: &Index| committed(content(&index.snapshot()));
     committed(&index);
 

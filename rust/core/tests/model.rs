@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use half::f16;
 use latewood_core::Error;
 use latewood_core::codec::CodecKind;
 use latewood_core::ids::{Id, Missing};
@@ -13,7 +14,7 @@ use latewood_core::index::{Filter, Index, Writer};
 use latewood_core::storage::{FileStorage, MemoryStorage, Storage};
 use proptest::prelude::*;
 use serde_json::{Map, Value};
-use support::{DIM, Document, add, assert_sound, content, document, execution, options};
+use support::{DIM, Document, add, assert_sound, content, document, execution, keeping, options};
 
 /// What may happen to an index. Ids are small numbers, so that they meet.
 #[derive(Clone, Debug)]
@@ -67,18 +68,15 @@ struct Setup {
     integers: bool,
     disk: Option<bool>,
     train_after: u64,
+    keeps: bool,
 }
 
 fn setup() -> impl Strategy<Value = Setup> {
     let kind = prop_oneof![Just(CodecKind::Residual), Just(CodecKind::Flat)];
     let disk = prop_oneof![2 => Just(None), 1 => any::<bool>().prop_map(Some)];
     let train_after = prop_oneof![Just(0), Just(12)];
-    (kind, any::<bool>(), disk, train_after).prop_map(|(kind, integers, disk, train_after)| Setup {
-        kind,
-        integers,
-        disk,
-        train_after,
-    })
+    (kind, any::<bool>(), disk, train_after, any::<bool>())
+        .prop_map(|(kind, integers, disk, train_after, keeps)| Setup { kind, integers, disk, train_after, keeps })
 }
 
 /// Documents by id, in the order in which they were added.
@@ -301,6 +299,8 @@ impl Life {
             assert_eq!(stored.truncated, document.truncated);
             let tokens = document.vectors.len() / DIM;
             assert_eq!(stored.gains.len(), tokens);
+            let halves = || document.vectors.iter().map(|&x| f16::from_f32(x).to_bits()).collect();
+            assert_eq!(stored.vectors, self.setup.keeps.then(halves));
             if tokens > 0 {
                 let codec = snapshot.codec.as_ref().expect("there are tokens");
                 let decoded = codec.decode(&stored.codes, &stored.gains, &stored.centroids);
@@ -328,7 +328,9 @@ proptest! {
             }
             None => Arc::new(MemoryStorage::new()),
         };
-        let index = Index::create(Arc::clone(&storage), options(setup.kind, setup.train_after)).expect("created");
+        let options = options(setup.kind, setup.train_after);
+        let options = if setup.keeps { keeping(options) } else { options };
+        let index = Index::create(Arc::clone(&storage), options).expect("created");
         let (committed, working) = (Model::default(), Model::default());
         let mut life = Life { setup, storage, index, writer: None, committed, working, seed: 0 };
         for operation in &operations {

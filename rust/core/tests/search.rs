@@ -104,6 +104,7 @@ impl Asked {
             length_normalize: self.length_normalize,
             filters: self.filters.iter().map(|&filter| self::filter(filter)).collect(),
             group_by: self.grouped.then(|| "where.page".to_owned()),
+            rescore: None,
         }
     }
 

@@ -26,6 +26,14 @@ pub struct DocumentsEntry {
     pub documents: u32,
 }
 
+/// How token vectors are kept beside their codes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum KeptVectors {
+    /// As IEEE 754 half precision numbers.
+    Float16,
+}
+
 /// A segment of a generation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SegmentEntry {
@@ -58,6 +66,9 @@ pub struct Manifest {
     pub dim: usize,
     /// How the codec is, or will be, trained.
     pub codec_options: CodecOptions,
+    /// How token vectors are kept beside their codes, if they are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keep_vectors: Option<KeptVectors>,
     /// What the user wants remembered of the encoder; data only, never code.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub encoder: Option<Value>,

@@ -22,7 +22,7 @@ pub use checksum::BLOCK_BYTES;
 pub(crate) use checksum::checksum;
 pub(crate) use container::{Container, SectionData, write_container};
 pub use file_entry::FileEntry;
-pub use manifest::{DocumentsEntry, Manifest, SegmentEntry};
+pub use manifest::{DocumentsEntry, KeptVectors, Manifest, SegmentEntry};
 pub(crate) use manifest::{PublishFailure, Stored};
 pub(crate) use newest::Newest;
 pub use tuning::{Measured, Tuning, deviations_for, recall_at};

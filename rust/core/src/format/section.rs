@@ -56,6 +56,8 @@ pub enum SectionKind {
     Metadata = 51,
     /// Segment: a bit for each document: did its encoder cut the text?
     TextTruncated = 52,
+    /// Segment: the token vectors as they were given, float16 `[tokens, dim]`.
+    Vectors = 53,
     /// Tombstones: ordinals of deleted documents, a Roaring bitmap.
     Tombstones = 64,
     /// Metadata: ordinals of the documents that they are of, ascending, u32.
@@ -64,7 +66,7 @@ pub enum SectionKind {
 
 impl SectionKind {
     /// Every kind.
-    pub const ALL: [Self; 28] = [
+    pub const ALL: [Self; 29] = [
         Self::Manifest,
         Self::BlockChecksums,
         Self::CodecParameters,
@@ -91,6 +93,7 @@ impl SectionKind {
         Self::MetadataOffsets,
         Self::Metadata,
         Self::TextTruncated,
+        Self::Vectors,
         Self::Tombstones,
         Self::ChangedDocuments,
     ];
@@ -131,6 +134,7 @@ impl SectionKind {
             Self::MetadataOffsets => "metadata offsets",
             Self::Metadata => "metadata",
             Self::TextTruncated => "text truncated",
+            Self::Vectors => "vectors",
             Self::Tombstones => "tombstones",
             Self::ChangedDocuments => "changed documents",
         }

@@ -81,7 +81,7 @@ impl Checker<'_> {
         if let Some(entry) = &manifest.codec {
             found.extend(self.container(entry, FileKind::Codec)?);
         }
-        let shape = Shape::new(&manifest.codec_options, codec.as_ref());
+        let shape = Shape::new(&manifest, codec.as_ref());
         let id_kind = manifest.id_kind.unwrap_or(IdKind::Int);
         for entry in &manifest.segments {
             if let Some(tombstones) = &entry.tombstones {
@@ -163,8 +163,9 @@ fn check_sections(segment: &Segment, execution: &Execution, problems: &mut Vec<E
             problems.push(corrupt(SectionKind::IdTable, format!("document {ordinal} is not found by its id")));
         }
         problems.extend(segment.check_columns(ordinal).err());
-        // Gains and codes are read too, and what must hold of their numbers is checked on the way.
+        // Gains, codes and vectors are read too, and what must hold of their numbers is checked on the way.
         let document = segment.document(ordinal)?;
+        segment.vectors(ordinal)?;
         let Some(ends) = offsets.get(ordinal as usize..ordinal as usize + 2) else { continue };
         distinct.clear();
         distinct.extend_from_slice(document.centroids);

@@ -1,5 +1,6 @@
 //! What a snapshot tells of single documents.
 
+use half::f16;
 use latewood_kernels::DocumentCodes;
 use roaring::RoaringBitmap;
 
@@ -131,13 +132,20 @@ impl Snapshot {
         self.segments[at.segment as usize].document(at.ordinal)
     }
 
-    /// The document's token vectors, decoded: `[tokens, dim]`.
+    /// The document's token vectors as they were given, `[tokens, dim]`; `None` if the index does not keep them.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`].
+    pub fn vectors(&self, at: Location) -> Result<Option<&[f16]>> {
+        self.segments[at.segment as usize].vectors(at.ordinal)
+    }
+
+    /// The document's token vectors, `[tokens, dim]`: the kept ones, or those that its codes stand for.
     ///
     /// # Errors
     /// [`Error::Corrupt`].
     pub fn decode(&self, at: Location) -> Result<Vec<f32>> {
-        let document = self.document(at)?;
-        let decoded = self.codec.as_ref().map(|codec| codec.decode(document.codes, document.gains, document.centroids));
-        Ok(decoded.unwrap_or_default())
+        let Some(codec) = &self.codec else { return Ok(Vec::new()) };
+        self.segments[at.segment as usize].decode(at.ordinal, codec)
     }
 }

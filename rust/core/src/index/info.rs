@@ -7,8 +7,8 @@ use serde_json::Value;
 
 use super::snapshot::Snapshot;
 use crate::codec::{CodecOptions, CodecParameters};
-use crate::format::Container;
 use crate::format::section::SectionKind;
+use crate::format::{Container, KeptVectors};
 use crate::ids::IdKind;
 
 /// Counts and sizes of one generation of an index.
@@ -34,6 +34,8 @@ pub struct Info {
     pub id_kind: Option<IdKind>,
     /// How the codec is, or will be, trained.
     pub codec_options: CodecOptions,
+    /// How token vectors are kept beside their codes, if they are.
+    pub keep_vectors: Option<KeptVectors>,
     /// The codec, from the first token vector on.
     pub codec: Option<CodecParameters>,
     /// What is remembered of the encoder.
@@ -82,6 +84,7 @@ impl Info {
             dim: snapshot.dim(),
             id_kind: snapshot.id_kind(),
             codec_options: snapshot.codec_options().clone(),
+            keep_vectors: snapshot.keep_vectors(),
             codec: snapshot.codec.as_deref().map(|codec| codec.parameters().clone()),
             encoder: snapshot.encoder().cloned(),
             bytes,

@@ -39,6 +39,7 @@ use crate::format::{Manifest, Newest};
 use crate::parallel::Execution;
 use crate::storage::Storage;
 
+pub use crate::format::KeptVectors;
 pub use batch::Batch;
 pub use documents::Location;
 pub use filter::Filter;
@@ -64,6 +65,8 @@ pub struct IndexOptions {
     pub dim: usize,
     /// How the codec is trained, on the first documents.
     pub codec: CodecOptions,
+    /// How token vectors are kept beside their codes, for scores without the codes' error.
+    pub keep_vectors: Option<KeptVectors>,
     /// What is to be remembered of the encoder: data that the caller compares, never code.
     pub encoder: Option<Value>,
 }
@@ -114,7 +117,7 @@ impl Index {
 
     fn begin(storage: Arc<dyn Storage>, options: IndexOptions, overwrite: bool) -> Result<Self> {
         options.validate()?;
-        let IndexOptions { dim, codec, encoder } = options;
+        let IndexOptions { dim, codec, keep_vectors, encoder } = options;
         let lock = lock(&*storage);
         let exists = !generations(&*storage)?.is_empty() || Newest::read(&*storage).is_some();
         // Told whether there is a lock or not: the index that is there may have a writer, or be for reading only.
@@ -128,6 +131,7 @@ impl Index {
             ancestors: Vec::new(),
             dim,
             codec_options: codec,
+            keep_vectors,
             encoder,
             id_kind: None,
             codec: None,

@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 
+use half::f16;
+use half::slice::HalfFloatSliceExt;
 use roaring::RoaringBitmap;
 
 use super::batch::Batch;
@@ -9,7 +11,7 @@ use super::columns::{Buffers, Column};
 use super::filter::{Fields, Filter};
 use super::metadata::Changes;
 use super::open_segment::OpenSegment;
-use super::segment::are_finite;
+use super::segment::{BFLOAT16, are_finite};
 use super::segment_writer::Source;
 use crate::codec::{Codec, EncodedTokens};
 use crate::error::{Error, Result};
@@ -31,13 +33,16 @@ pub(super) struct Pending {
     centroids: Vec<u16>,
     cell_offsets: Vec<u32>,
     cells: Vec<u16>,
+    /// The same vectors in float16, if they are to be kept.
+    kept: Option<Vec<f16>>,
     /// Metadata that were changed after the documents came in.
     changes: Changes,
     dead: RoaringBitmap,
 }
 
-impl Default for Pending {
-    fn default() -> Self {
+impl Pending {
+    /// None yet; `keeps` tells whether their vectors are kept beside the codes.
+    pub(super) fn new(keeps: bool) -> Self {
         Self {
             places: HashMap::new(),
             columns: Buffers::default(),
@@ -48,13 +53,12 @@ impl Default for Pending {
             centroids: Vec::new(),
             cell_offsets: vec![0],
             cells: Vec::new(),
+            kept: keeps.then(Vec::new),
             changes: Changes::default(),
             dead: RoaringBitmap::new(),
         }
     }
-}
 
-impl Pending {
     /// Documents, deleted ones included.
     pub(super) fn documents(&self) -> usize {
         self.offsets.len() - 1
@@ -69,9 +73,10 @@ impl Pending {
         self.offsets.last().copied().unwrap_or_default()
     }
 
-    /// Bytes of codes, texts and metadata.
+    /// Bytes of codes, kept vectors, texts and metadata.
     pub(super) fn bytes(&self) -> usize {
-        self.codes.len() + self.columns.bytes() + self.changes.bytes()
+        let kept = self.kept.as_ref().map_or(0, |kept| size_of_val(&kept[..]));
+        self.codes.len() + kept + self.columns.bytes() + self.changes.bytes()
     }
 
     /// Vectors that wait for a codec, `[tokens, dim]`.
@@ -127,6 +132,11 @@ impl Pending {
             self.offsets.push(self.tokens() + batch.tokens.item_tokens(item) as u64);
         }
         self.places.extend(batch.ids.into_iter().zip(first as u32..));
+        if let Some(kept) = &mut self.kept {
+            let before = kept.len();
+            kept.resize(before + batch.tokens.values().len(), f16::ZERO);
+            kept[before..].convert_from_f32_slice(batch.tokens.values());
+        }
         match encoded {
             Some(encoded) => self.push_codes(first, encoded),
             None => self.vectors.extend_from_slice(batch.tokens.values()),
@@ -137,9 +147,8 @@ impl Pending {
     pub(super) fn push_segment(&mut self, open: &OpenSegment, codec: &Codec) -> Result<()> {
         let (segment, dead) = (&open.segment, open.dead());
         for ordinal in (0..segment.documents()).filter(|&ordinal| !dead.contains(ordinal)) {
-            let document = segment.document(ordinal)?;
-            let values = codec.decode(document.codes, document.gains, document.centroids);
-            let (id, offsets) = (segment.id(ordinal), [0, document.gains.len() as i64]);
+            let values = segment.decode(ordinal, codec)?;
+            let (id, offsets) = (segment.id(ordinal), [0, segment.token_range(ordinal).len() as i64]);
             let batch = Batch {
                 tokens: TokenMatrix::new(&values, &offsets, codec.dim(), |_| format!("document {id}"))?,
                 ids: vec![id.clone()],
@@ -204,6 +213,7 @@ impl Pending {
             centroids: &self.centroids,
             cell_offsets: if residual { &self.cell_offsets } else { &[] },
             cells: &self.cells,
+            vectors: self.kept.as_deref().unwrap_or_default().reinterpret_cast(),
             columns: self.columns.views(),
             metadata: self.changes.iter().collect(),
             dead: &self.dead,
@@ -220,7 +230,7 @@ pub(super) fn check_gains(
     let mut rest = gains;
     for (item, tokens) in lengths.enumerate() {
         let (own, others) = rest.split_at(tokens.min(rest.len()));
-        if !are_finite(own) {
+        if !are_finite(own, BFLOAT16) {
             let id = name(item);
             return Err(Error::invalid(format!("document {id} has a token vector too long to be held; normalise it")));
         }

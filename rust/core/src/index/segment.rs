@@ -4,6 +4,8 @@ use std::collections::{BTreeSet, HashMap};
 use std::ops::Range;
 use std::sync::Arc;
 
+use half::f16;
+use half::slice::{HalfBitsSliceExt, HalfFloatSliceExt};
 use latewood_kernels::DocumentCodes;
 use roaring::RoaringBitmap;
 
@@ -15,7 +17,7 @@ use super::postings::Postings;
 use super::segment_writer::{SegmentParameters, Shape, Source};
 use super::strings::check_offsets;
 use super::tombstones;
-use crate::codec::MAX_CENTROIDS;
+use crate::codec::{Codec, MAX_CENTROIDS};
 use crate::error::{Error, Result};
 use crate::format::header::FileKind;
 use crate::format::section::SectionKind;
@@ -43,9 +45,12 @@ struct SegmentData {
     documents: u32,
     tokens: u64,
     row_bytes: usize,
+    kept_dim: usize,
     offsets: Numbers<u64>,
     codes: Blocks<u8>,
     gains: Blocks<u16>,
+    /// Bits of float16; `None` where no vectors are kept.
+    vectors: Option<Blocks<u16>>,
     cells: Option<CellSections>,
     ids: IdKind,
     id_table: Numbers<u32>,
@@ -164,6 +169,29 @@ impl Segment {
             gains: data.gains.get(tokens.clone())?,
             centroids: data.cells.as_ref().map_or(Ok(&[][..]), |cells| cells.centroids.get(tokens))?,
         })
+    }
+
+    /// The token vectors of a document as they were given, `[tokens, dim]`; `None` if the index does not keep them.
+    ///
+    /// # Errors
+    /// [`crate::Error::Corrupt`].
+    pub fn vectors(&self, ordinal: u32) -> Result<Option<&[f16]>> {
+        let Some(vectors) = &self.data.vectors else { return Ok(None) };
+        let (tokens, dim) = (self.token_range(ordinal), self.data.kept_dim);
+        let bits = vectors.get(tokens.start.saturating_mul(dim)..tokens.end.saturating_mul(dim))?;
+        Ok(Some(bits.reinterpret_cast()))
+    }
+
+    /// The token vectors of a document, `[tokens, dim]`: the kept ones, or those that its codes stand for.
+    ///
+    /// # Errors
+    /// [`crate::Error::Corrupt`].
+    pub fn decode(&self, ordinal: u32, codec: &Codec) -> Result<Vec<f32>> {
+        if let Some(vectors) = self.vectors(ordinal)? {
+            return Ok(vectors.to_f32_vec());
+        }
+        let document = self.document(ordinal)?;
+        Ok(codec.decode(document.codes, document.gains, document.centroids))
     }
 
     /// Distinct centroids of each document, ascending, one document behind the other; empty for the flat codec.
@@ -350,6 +378,7 @@ impl Segment {
             centroids: data.cells.as_ref().map_or(&[], |sections| sections.centroids.as_they_are()),
             cell_offsets: self.cell_offsets(),
             cells: data.cells.as_ref().map_or(&[], |sections| sections.cells.as_they_are()),
+            vectors: data.vectors.as_ref().map_or(&[], Blocks::as_they_are),
             columns: data.columns.as_they_are(),
             metadata: self.layers.iter().flat_map(|layer| layer.as_they_are()).collect(),
             dead,
@@ -381,11 +410,12 @@ impl SegmentData {
         if Some(codes.len() as u64) != tokens.checked_mul(row_bytes as u64) {
             return Err(corrupt(SectionKind::Codes, "its length is not that of the segment's tokens"));
         }
-        let finite = Sound { holds: |gains, _| are_finite(gains), limit: 0, problem: "one is not finite" };
+        let finite = Sound { holds: |gains, _| are_finite(gains, BFLOAT16), limit: 0, problem: "one is not finite" };
         let gains = Blocks::<u16>::open(&container, SectionKind::Gains, finite, execution)?;
         if gains.len() as u64 != tokens {
             return Err(corrupt(SectionKind::Gains, "its length is not that of the segment's tokens"));
         }
+        let vectors = (shape.kept_dim > 0).then(|| open_vectors(&container, tokens, shape.kept_dim, execution));
         let id_table = container.required(SectionKind::IdTable, execution)?;
         id_table::check(&id_table, count).map_err(|problem| corrupt(SectionKind::IdTable, &problem))?;
         let centroids = parameters.centroids;
@@ -397,6 +427,8 @@ impl SegmentData {
             offsets,
             codes,
             gains,
+            kept_dim: shape.kept_dim,
+            vectors: vectors.transpose()?,
             cells: cells.transpose()?,
             ids: id_kind,
             id_table,
@@ -437,15 +469,29 @@ impl CellSections {
     }
 }
 
+fn open_vectors(container: &Container, tokens: u64, dim: usize, execution: &Execution) -> Result<Blocks<u16>> {
+    let finite = Sound { holds: |vectors, _| are_finite(vectors, FLOAT16), limit: 0, problem: "one is not finite" };
+    let vectors = Blocks::open(container, SectionKind::Vectors, finite, execution)?;
+    if Some(vectors.len() as u64) != tokens.checked_mul(dim as u64) {
+        let problem = "its length is not that of the segment's tokens";
+        return Err(container.corrupt(SectionKind::Vectors.name(), problem));
+    }
+    Ok(vectors)
+}
+
 /// Metadata, if a document has some: there is no empty JSON.
 fn some(json: String) -> Option<String> {
     Some(json).filter(|json| !json.is_empty())
 }
 
-/// Whether every gain, a bfloat16, is a number: its exponent is not the largest.
-pub(super) fn are_finite(gains: &[u16]) -> bool {
-    const EXPONENT: u16 = 0x7f80;
-    gains.iter().map(|gain| gain & EXPONENT).max() != Some(EXPONENT)
+/// The exponent's bits of a gain.
+pub(super) const BFLOAT16: u16 = 0x7f80;
+/// The exponent's bits of a component of a kept vector.
+const FLOAT16: u16 = 0x7c00;
+
+/// Whether every number is finite: its exponent, which has these bits, is not the largest.
+pub(super) fn are_finite(numbers: &[u16], exponent: u16) -> bool {
+    numbers.iter().map(|number| number & exponent).max() != Some(exponent)
 }
 
 fn check_parameters(

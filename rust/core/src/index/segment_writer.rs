@@ -10,11 +10,11 @@ use super::columns::{Column, Joined, Views};
 use super::id_table;
 use super::postings::PostingData;
 use super::strings::{Strings, append_ends};
-use crate::codec::{Codec, CodecKind, CodecOptions};
+use crate::codec::{Codec, CodecKind};
 use crate::error::{Error, Result};
 use crate::format::header::FileKind;
 use crate::format::section::SectionKind;
-use crate::format::{SectionData, SegmentEntry, write_container};
+use crate::format::{KeptVectors, Manifest, SectionData, SegmentEntry, write_container};
 use crate::ids::IdKind;
 use crate::parallel::Execution;
 use crate::storage::{Storage, bytes_of};
@@ -22,7 +22,7 @@ use crate::storage::{Storage, bytes_of};
 /// Documents whose cells are inverted between two looks at whether to stop.
 const STEP_DOCUMENTS: usize = 1 << 14;
 
-/// What the codec says of a segment's sections.
+/// What the manifest and the codec say of a segment's sections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Shape {
     /// Bytes of a token's codes; 0 before there is a codec.
@@ -31,14 +31,18 @@ pub(crate) struct Shape {
     pub(crate) centroid_count: usize,
     /// Whether tokens have centroids at all.
     pub(crate) residual: bool,
+    /// Components of a kept vector; 0 where none are kept.
+    pub(crate) kept_dim: usize,
 }
 
 impl Shape {
-    pub(crate) fn new(options: &CodecOptions, codec: Option<&Codec>) -> Self {
+    pub(crate) fn new(manifest: &Manifest, codec: Option<&Codec>) -> Self {
+        let options = &manifest.codec_options;
         Self {
             row_bytes: codec.map_or(0, Codec::row_bytes),
             centroid_count: codec.map_or(0, Codec::centroid_count),
             residual: codec.map_or(options.kind, |codec| codec.parameters().kind) == CodecKind::Residual,
+            kept_dim: manifest.keep_vectors.map_or(0, |KeptVectors::Float16| manifest.dim),
         }
     }
 }
@@ -64,6 +68,8 @@ pub(crate) struct Source<'a> {
     pub(crate) centroids: &'a [u16],
     pub(crate) cell_offsets: &'a [u32],
     pub(crate) cells: &'a [u16],
+    /// Bits of float16, `[tokens, dim]`; empty where none are kept.
+    pub(crate) vectors: &'a [u16],
     pub(crate) columns: Views<'a>,
     /// Metadata that stand in the place of those in the columns, by ordinal.
     pub(crate) metadata: BTreeMap<u32, &'a [u8]>,
@@ -97,12 +103,13 @@ struct Assembly<'a> {
     centroids: Vec<&'a [u16]>,
     cell_offsets: Vec<u32>,
     cells: Vec<&'a [u16]>,
+    vectors: Vec<&'a [u16]>,
     columns: Joined<'a>,
 }
 
 impl<'a> Assembly<'a> {
     /// `None` if what a source holds leads out of it.
-    fn new(sources: &[Source<'a>], row_bytes: usize) -> Option<Self> {
+    fn new(sources: &[Source<'a>], shape: Shape) -> Option<Self> {
         let mut assembly = Self {
             documents: 0,
             offsets: vec![0],
@@ -111,21 +118,23 @@ impl<'a> Assembly<'a> {
             centroids: Vec::new(),
             cell_offsets: vec![0],
             cells: Vec::new(),
+            vectors: Vec::new(),
             columns: Joined::default(),
         };
         for source in sources {
             for run in source.runs() {
-                assembly.extend(source, &run, row_bytes)?;
+                assembly.extend(source, &run, shape)?;
             }
         }
         Some(assembly)
     }
 
     /// Appends the documents of `run`; `None` if what the source holds leads out of it.
-    fn extend(&mut self, source: &Source<'a>, run: &Range<usize>, row_bytes: usize) -> Option<()> {
+    fn extend(&mut self, source: &Source<'a>, run: &Range<usize>, shape: Shape) -> Option<()> {
         let tokens = append_ends(&mut self.offsets, &source.offsets[run.start..=run.end])?;
-        let bytes = tokens.start.checked_mul(row_bytes)?..tokens.end.checked_mul(row_bytes)?;
-        self.codes.push(source.codes.get(bytes)?);
+        let rows = |width: usize| Some(tokens.start.checked_mul(width)?..tokens.end.checked_mul(width)?);
+        self.codes.push(source.codes.get(rows(shape.row_bytes)?)?);
+        self.vectors.push(source.vectors.get(rows(shape.kept_dim)?)?);
         self.gains.push(source.gains.get(tokens.clone())?);
         if !source.cell_offsets.is_empty() {
             self.centroids.push(source.centroids.get(tokens)?);
@@ -187,7 +196,7 @@ pub(crate) fn write_segment(
     sources: &[Source<'_>],
     execution: &Execution,
 ) -> Result<SegmentEntry> {
-    let assembly = Assembly::new(sources, shape.row_bytes).ok_or_else(|| {
+    let assembly = Assembly::new(sources, shape).ok_or_else(|| {
         Error::corrupt(storage.path(name), "header", "a file that it was to be made from was written over meanwhile")
     })?;
     let parameters = SegmentParameters {
@@ -225,6 +234,9 @@ pub(crate) fn write_segment(
     sections.push(SectionData { kind: SectionKind::Codes, pieces: assembly.codes.clone() });
     for column in Column::ALL.into_iter().filter(|&column| column != ids) {
         sections.extend(assembly.columns.sections(column, false));
+    }
+    if shape.kept_dim > 0 {
+        sections.push(pieces(SectionKind::Vectors, &assembly.vectors));
     }
     let file = write_container(storage, name, FileKind::Segment, &sections, execution)?;
     Ok(SegmentEntry {

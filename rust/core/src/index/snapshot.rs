@@ -10,7 +10,7 @@ use super::segment::Segment;
 use super::segment_writer::Shape;
 use crate::codec::{Codec, CodecOptions};
 use crate::error::{Error, Result};
-use crate::format::{Manifest, Newest, Stored};
+use crate::format::{KeptVectors, Manifest, Newest, Stored};
 use crate::ids::IdKind;
 use crate::parallel::Execution;
 use crate::storage::Storage;
@@ -41,7 +41,7 @@ impl Snapshot {
             Some(known) => known.codec.clone(),
             None => codec_file::open(storage, manifest, execution)?.map(Arc::new),
         };
-        let shape = Shape::new(&manifest.codec_options, codec.as_deref());
+        let shape = Shape::new(manifest, codec.as_deref());
         let id_kind = manifest.id_kind.unwrap_or(IdKind::Int);
         // A segment was checked against one codec and one kind of id; it is checked again under others.
         let known = known.filter(|known| known.shape() == shape && known.id_kind() == manifest.id_kind);
@@ -91,7 +91,7 @@ impl Snapshot {
     }
 
     pub(crate) fn shape(&self) -> Shape {
-        Shape::new(&self.manifest().codec_options, self.codec.as_deref())
+        Shape::new(self.manifest(), self.codec.as_deref())
     }
 
     /// Number of documents, deleted ones included.
@@ -130,6 +130,12 @@ impl Snapshot {
     #[must_use]
     pub fn codec_options(&self) -> &CodecOptions {
         &self.manifest().codec_options
+    }
+
+    /// How token vectors are kept beside their codes, if they are.
+    #[must_use]
+    pub fn keep_vectors(&self) -> Option<KeptVectors> {
+        self.manifest().keep_vectors
     }
 
     /// What is remembered of the encoder.

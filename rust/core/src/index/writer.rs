@@ -37,7 +37,7 @@ const TRAINING_BYTES: usize = 256 << 20;
 const SEGMENT_TOKENS: u64 = 4 << 20;
 /// Documents after which a segment is written.
 const SEGMENT_DOCUMENTS: usize = 4 << 20;
-/// Bytes of codes, texts and metadata after which a segment is written.
+/// Bytes of codes, kept vectors, texts and metadata after which a segment is written.
 const SEGMENT_BYTES: usize = 1 << 30;
 
 /// Documents that are checked between two looks at whether to stop.
@@ -103,7 +103,7 @@ impl Writer {
             codec: None,
             id_kind: None,
             segments: Vec::new(),
-            pending: Pending::default(),
+            pending: Pending::new(base.keep_vectors().is_some()),
             tunings: Vec::new(),
             changes: 0,
             failed: None,
@@ -141,7 +141,8 @@ impl Writer {
     ///
     /// # Errors
     /// [`Error::DuplicateId`], [`Error::IdExists`], [`Error::IdKind`], [`Error::Dimension`],
-    /// [`Error::Invalid`] naming the document for metadata that is no JSON object or a vector of absurd length,
+    /// [`Error::Invalid`] naming the document for metadata that is no JSON object, a vector of absurd length, or one that is to
+    /// be kept and lies beyond float16,
     /// [`Error::Interrupted`], [`Error::Corrupt`] if the codec is to be trained and a document cannot be read,
     /// [`Error::WriterPoisoned`], [`Error::Forked`], [`Error::Io`].
     pub fn add(&mut self, batch: Batch<'_>, upsert: bool, execution: &Execution) -> Result<()> {
@@ -463,7 +464,7 @@ impl Writer {
                 return Err(problem);
             }
         }
-        let mut pending = Pending::default();
+        let mut pending = self.no_documents();
         for open in &self.segments {
             pending.push_segment(open, &codec)?;
         }
@@ -474,6 +475,10 @@ impl Writer {
             *changes = Changes::default();
         }
         Ok(())
+    }
+
+    fn no_documents(&self) -> Pending {
+        Pending::new(self.base.keep_vectors().is_some())
     }
 
     fn training_tokens(&self) -> usize {
@@ -495,7 +500,7 @@ impl Writer {
                 }
             }
         }
-        self.pending = Pending::default();
+        self.pending = self.no_documents();
         Ok(())
     }
 
@@ -701,7 +706,11 @@ impl Writer {
         if got != expected {
             return Err(Error::Dimension { thing: format!("document {first}"), got, expected });
         }
-        batch.tokens.check_magnitude(|item| format!("document {}", batch.ids[item]))?;
+        let name = |item: usize| format!("document {}", batch.ids[item]);
+        batch.tokens.check_magnitude(name)?;
+        if self.base.keep_vectors().is_some() {
+            batch.tokens.check_float16(name)?;
+        }
         let mut positions: HashMap<&Id, usize> = HashMap::with_capacity(documents);
         for (second, id) in batch.ids.iter().enumerate() {
             if second % STEP_DOCUMENTS == 0 {
@@ -763,7 +772,7 @@ impl Writer {
     }
 
     pub(super) fn shape(&self) -> Shape {
-        Shape::new(self.base.codec_options(), self.codec.as_deref())
+        Shape::new(self.base.manifest(), self.codec.as_deref())
     }
 
     /// The kind of the ids; before the first document it does not matter which.

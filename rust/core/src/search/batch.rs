@@ -9,6 +9,7 @@ use super::options::Selection;
 use super::plan::{Plan, Source};
 use super::query::{Query, check_queries};
 use super::ranking::{Answer, Ranking, Stats};
+use super::top_k::Wanted;
 #[cfg(doc)]
 use crate::error::Error;
 use crate::error::Result;
@@ -72,7 +73,7 @@ impl<'a> Batch<'a> {
     /// Those of `ranker` and of [`Rank::rank`].
     pub(super) fn answer<R: Rank>(
         &self,
-        groups: Option<&Groups>,
+        wanted: Wanted<'_>,
         execution: &Execution,
         ranker: impl Fn(Option<&Filter>) -> Result<R> + Sync,
     ) -> Result<Answer> {
@@ -102,8 +103,8 @@ impl<'a> Batch<'a> {
             ranking.hits = self.selection.select(hits, self.queries.item_tokens(item));
         }
         let stats = rankings.iter().fold(Stats::default(), |sum, ranking| sum.add(ranking.stats));
-        let mut plan = plan.unwrap_or_default();
-        if groups.is_some_and(Groups::is_trivial) {
+        let mut plan = Plan { rescore: wanted.rescore, ..plan.unwrap_or_default() };
+        if wanted.groups.is_some_and(Groups::is_trivial) {
             plan.without_effect.push("group_by");
         }
         Ok(Answer { rankings, stats, plan })

@@ -1,11 +1,11 @@
 //! Down a list of candidates, the best estimate first, for as long as it is likely to be worth it.
 
+use std::iter;
+
 use super::gather::Candidate;
 use super::top_k::{Hit, TopK, Wanted};
 use crate::error::Result;
 
-/// Candidates that are looked at between two looks at whether the rest is worth it.
-const STEP: usize = 32;
 /// How far the values of candidates lie above their estimates.
 #[derive(Default)]
 struct Excess {
@@ -28,7 +28,7 @@ impl Excess {
     }
 }
 
-/// Values candidates, the best estimate first, until the next one would have to exceed its estimate by more
+/// Values candidates, the best estimate first, as many as are wanted and then `step` at a time, until the next one would have to exceed its estimate by more
 /// `deviations` than the others did, counted in standard deviations above their mean, to be among the best. The best hits, and
 /// how many were valued.
 ///
@@ -39,6 +39,7 @@ impl Excess {
 /// Those of `value`.
 pub(super) fn descend<'a>(
     candidates: &[Candidate],
+    step: usize,
     deviations: f64,
     wanted: Wanted<'a>,
     mut value: impl FnMut(&[Candidate]) -> Result<Vec<Hit>>,
@@ -46,7 +47,8 @@ pub(super) fn descend<'a>(
     let mut best = TopK::new(wanted);
     let mut excess = Excess::default();
     let mut valued = 0;
-    for block in candidates.chunks(STEP.max(wanted.count)) {
+    let (first, rest) = candidates.split_at(step.max(wanted.count).min(candidates.len()));
+    for block in iter::once(first).chain(rest.chunks(step)).filter(|block| !block.is_empty()) {
         let last = best.last().map(|last| f64::from(last.score));
         if last.is_some_and(|last| f64::from(block[0].estimate) + excess.most(deviations) < last) {
             break;

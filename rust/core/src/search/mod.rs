@@ -1,4 +1,4 @@
-//! From query token vectors to ranked documents, in five calls ([`pass`]), each timed there and nowhere else.
+//! From query token vectors to ranked documents, in five calls ([`pass`]) and, on kept vectors, a sixth ([`rescore`]).
 
 mod query;
 mod options;
@@ -16,6 +16,7 @@ mod ranking;
 mod batch;
 mod exhaustive;
 mod pass;
+mod rescore;
 mod rerank;
 mod feedback;
 mod explain;
@@ -27,7 +28,7 @@ use crate::tokens::TokenMatrix;
 
 pub use explain::explain;
 pub use feedback::{Feedback, FeedbackMode, Weighting};
-pub use options::{GatherKind, SearchOptions, Selection};
+pub use options::{GatherKind, Rescore, SearchOptions, Selection};
 pub use plan::{Plan, Source};
 pub use query::MAX_QUERY_TOKENS;
 pub use ranking::{Answer, Expansion, Ranking, Stats};
@@ -57,12 +58,12 @@ pub fn search(
     let named = options.ids.as_ref().map(|ids| Allowed::named(snapshot, ids)).transpose()?;
     let groups = options.selection.groups(snapshot, execution)?;
     let (groups, named) = (groups.as_ref(), named.as_deref());
-    let wanted = options.selection.wanted(groups);
+    let wanted = options.selection.wanted(snapshot, groups)?;
     let allowed = |filter: Option<&Filter>| Allowed::new(snapshot, filter, named, execution);
     match &options.feedback {
         Some(feedback) => batch
-            .answer(groups, execution, |filter| TwoPasses::new(snapshot, allowed(filter)?, feedback, wanted, options)),
-        None => batch.answer(groups, execution, |filter| {
+            .answer(wanted, execution, |filter| TwoPasses::new(snapshot, allowed(filter)?, feedback, wanted, options)),
+        None => batch.answer(wanted, execution, |filter| {
             let allowed = allowed(filter)?;
             let plan = Plan::choose(snapshot, &allowed, wanted.count, options);
             Ok(OnePass { snapshot, allowed, plan, wanted })

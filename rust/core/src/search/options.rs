@@ -6,7 +6,7 @@ use super::feedback::Feedback;
 use super::top_k::{Hit, Wanted};
 use crate::error::{Error, Result};
 use crate::ids::Id;
-use crate::index::{Filter, Groups, Snapshot};
+use crate::index::{Filter, Groups, KeptVectors, Snapshot};
 use crate::parallel::Execution;
 
 /// How candidates are found.
@@ -19,6 +19,16 @@ pub enum GatherKind {
     Flood,
     /// Documents in the cells nearest to each query token (PLAID), with imputation for cells not probed (WARP).
     Postings,
+}
+
+/// Whether hits are scored again, on kept vectors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Rescore {
+    /// They are, on float16 vectors.
+    Float16,
+    /// They have the scores of their codes.
+    Off,
 }
 
 /// Which of the ranked documents are returned, and with which score: what search and rerank share.
@@ -39,12 +49,18 @@ pub struct Selection {
     /// Only the best hit of each value of this metadata field, a path as in filters. A document without a value stands for
     /// itself; of several values, as lists have, the first counts; null and objects are none.
     pub group_by: Option<String>,
+    /// Whether hits are scored again on the vectors that the index keeps; `None`: if it keeps some.
+    pub rescore: Option<Rescore>,
 }
 
 impl Selection {
-    /// How many of the best must be found, and what counts as one.
-    pub(super) fn wanted<'a>(&self, groups: Option<&'a Groups>) -> Wanted<'a> {
-        Wanted { count: self.k.map_or(usize::MAX, |k| k.saturating_add(self.offset)), groups }
+    /// How many of the best must be found, by which score, and what counts as one.
+    ///
+    /// # Errors
+    /// As [`Rescore::resolve`].
+    pub(super) fn wanted<'a>(&self, snapshot: &Snapshot, groups: Option<&'a Groups>) -> Result<Wanted<'a>> {
+        let count = self.k.map_or(usize::MAX, |k| k.saturating_add(self.offset));
+        Ok(Wanted { count, groups, rescore: Rescore::resolve(self.rescore, snapshot)? })
     }
 
     /// The groups of which only the best hits are returned.
@@ -80,6 +96,23 @@ impl Selection {
             hits.truncate(hits.partition_point(|hit| f64::from(hit.score) >= least));
         }
         hits
+    }
+}
+
+impl Rescore {
+    /// The vectors on which hits are scored again, if they are.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] if they are to be, and the index keeps none.
+    pub fn resolve(asked: Option<Self>, snapshot: &Snapshot) -> Result<Option<KeptVectors>> {
+        match (asked, snapshot.keep_vectors()) {
+            (Some(Self::Off), _) => Ok(None),
+            (Some(Self::Float16), None) => Err(Error::invalid(
+                "rescore=\"float16\" needs vectors that the index has kept, and this one keeps codes alone; leave rescore out, \
+                 or build the index anew with keep_vectors=\"float16\"",
+            )),
+            (Some(Self::Float16) | None, kept) => Ok(kept),
+        }
     }
 }
 

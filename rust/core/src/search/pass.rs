@@ -2,16 +2,16 @@
 
 use super::allowed::Allowed;
 use super::batch::Rank;
-use super::descent::descend;
 use super::options::GatherKind;
 use super::plan::{Plan, Source};
 use super::prepare::Prepared;
 use super::query::Query;
 use super::ranking::{Clock, Expansion, Ranking, Stats};
+use super::rescore::rescore;
 use super::top_k::Wanted;
 use super::{exhaustive, gather, prune, refine, score};
 use crate::error::Result;
-use crate::index::{Location, Snapshot};
+use crate::index::Snapshot;
 use crate::parallel::Execution;
 
 /// A search as the queries of one filter share it.
@@ -52,7 +52,9 @@ pub(super) fn pass(
         return Ok(vec![Ranking::without_hits(); queries.len()]);
     };
     let Some(gather) = plan.gatherer() else {
-        return exhaustive::search(snapshot, codec, queries, allowed, wanted, execution);
+        let rankings = exhaustive::search(snapshot, codec, queries, allowed, wanted, execution)?;
+        let again = |(ranking, &query)| rescore(ranking, query, snapshot, wanted, execution);
+        return rankings.into_iter().zip(queries).map(again).collect();
     };
     let rank = |&query: &Query<'_>| {
         let mut clock = Clock::start();
@@ -67,13 +69,9 @@ pub(super) fn pass(
         let refined_documents = refined.len() as u64;
         let refined = prune::best(refined, most, wanted);
         let refine_s = clock.lap();
-        let mut scored_tokens = 0;
-        let (best, scored) = descend(&refined, plan.reach(), wanted, |block| {
-            let documents: Vec<Location> = block.iter().map(|candidate| candidate.at).collect();
-            scored_tokens += snapshot.tokens_of(documents.iter().copied());
-            score::score(&prepared, snapshot, &documents, execution)
-        })?;
+        let (best, scored) = score::score_candidates(&prepared, snapshot, &refined, plan.reach(), wanted, execution)?;
         let score_s = clock.lap();
+        let scored_tokens = snapshot.tokens_of(refined[..scored].iter().map(|candidate| candidate.at));
         let hits = best.into_hits();
         let stats = Stats {
             queries: 1,
@@ -90,7 +88,7 @@ pub(super) fn pass(
             top_k_s: clock.lap(),
             ..Stats::default()
         };
-        Ok(Ranking { hits, stats, expansion: Expansion::default() })
+        rescore(Ranking { hits, stats, expansion: Expansion::default() }, query, snapshot, wanted, execution)
     };
     queries.iter().map(rank).collect()
 }

@@ -6,8 +6,10 @@ use super::allowed::Allowed;
 use super::effort::Effort;
 use super::gather::{Flood, Gather, Postings};
 use super::options::{GatherKind, SearchOptions};
-use crate::index::Snapshot;
+use crate::index::{KeptVectors, Snapshot};
 
+/// Up to this many token vectors of allowed documents, scoring all of them takes no longer than choosing.
+const EXACT_TOKENS: f64 = 32_768.0;
 /// Above this many token vectors of allowed documents, walking posting lists is cheaper than looking at every document.
 const FLOOD_TOKENS: f64 = 2_000_000.0;
 
@@ -42,6 +44,8 @@ pub struct Plan {
     pub expected_recall: Option<f64>,
     /// How many documents the index had when that was measured; `None` where it was not.
     pub tuned_documents: Option<u64>,
+    /// The vectors that the returned scores are MaxSim on; `None`: the codes.
+    pub rescore: Option<KeptVectors>,
     /// Names of options that were given and could have no effect.
     pub without_effect: Vec<&'static str>,
 }
@@ -65,7 +69,9 @@ impl Plan {
             _ if documents == 0 || snapshot.codec.is_none() => Source::None,
             _ if cells == 0 => Source::Found(GatherKind::Exact),
             Some(asked) => Source::Found(asked),
-            None if documents <= most || effort.deviations.is_infinite() => Source::Found(GatherKind::Exact),
+            None if documents <= most || allowed_tokens <= EXACT_TOKENS || effort.deviations.is_infinite() => {
+                Source::Found(GatherKind::Exact)
+            }
             None if allowed_tokens <= FLOOD_TOKENS => Source::Found(GatherKind::Flood),
             None => Source::Found(GatherKind::Postings),
         };
@@ -83,14 +89,15 @@ impl Plan {
                 Source::None | Source::Given => None,
             },
             tuned_documents: effort.tuned_documents,
-            without_effect: Vec::new(),
+            ..Self::default()
         };
         // Where it lets all documents be scored that otherwise would not be, it has had its effect.
-        let opened = options.gather.is_none() && cells > 0 && documents > usual;
+        let opened = options.gather.is_none() && cells > 0 && documents > usual && allowed_tokens > EXACT_TOKENS;
+        let asked = options.gather.is_some() || cells == 0 || allowed_tokens <= EXACT_TOKENS;
         let idle = [
             ("gather", options.gather.is_some_and(|asked| gather != Source::Found(asked))),
             ("max_scored", options.max_scored.is_some() && plan.max_scored.is_none() && !opened),
-            ("deviations", options.deviations.is_some() && plan.deviations.is_none()),
+            ("deviations", options.deviations.is_some() && plan.deviations.is_none() && (asked || documents <= wanted)),
             ("probes", options.probes.is_some() && plan.probes.is_none()),
             ("threshold", options.threshold.is_some() && plan.threshold.is_none()),
         ];

@@ -17,6 +17,7 @@ pub struct Stats {
     pub refined: u64,
     pub scored: u64,
     pub scored_tokens: u64,
+    pub rescored: u64,
     pub feedback_vectors: u64,
     pub feedback_s: f64,
     pub prepare_s: f64,
@@ -24,6 +25,7 @@ pub struct Stats {
     pub prune_s: f64,
     pub refine_s: f64,
     pub score_s: f64,
+    pub rescore_s: f64,
     pub top_k_s: f64,
 }
 
@@ -35,6 +37,7 @@ impl Stats {
         self.refined += other.refined;
         self.scored += other.scored;
         self.scored_tokens += other.scored_tokens;
+        self.rescored += other.rescored;
         self.feedback_vectors += other.feedback_vectors;
         self.feedback_s += other.feedback_s;
         self.prepare_s += other.prepare_s;
@@ -42,6 +45,7 @@ impl Stats {
         self.prune_s += other.prune_s;
         self.refine_s += other.refine_s;
         self.score_s += other.score_s;
+        self.rescore_s += other.rescore_s;
         self.top_k_s += other.top_k_s;
         self
     }

@@ -10,6 +10,8 @@ use crate::error::Result;
 use crate::index::Snapshot;
 use crate::parallel::Execution;
 
+/// Candidates refined between two looks at whether the rest is worth it.
+const STEP: usize = 64;
 /// Documents that one call of the kernel takes: their chosen codes stay in the second cache.
 const BLOCK_DOCUMENTS: usize = 64;
 
@@ -26,7 +28,7 @@ pub(super) fn refine(
     execution: &Execution,
 ) -> Result<Vec<Candidate>> {
     let mut refined = Vec::new();
-    descend(candidates, deviations, wanted, |block| {
+    descend(candidates, STEP, deviations, wanted, |block| {
         let hits = estimate(query, snapshot, block, execution)?;
         refined.extend(hits.iter().map(|hit| Candidate { at: hit.at, estimate: hit.score }));
         Ok(hits)

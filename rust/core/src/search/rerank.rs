@@ -11,6 +11,7 @@ use super::plan::Plan;
 use super::prepare::Prepared;
 use super::query::Query;
 use super::ranking::{Answer, Clock, Expansion, Ranking, Stats};
+use super::rescore::rescore;
 use super::score;
 use super::top_k::{Hit, TopK, Wanted};
 use crate::error::{Error, Result};
@@ -73,7 +74,7 @@ impl RerankOptions {
     }
 }
 
-/// Ranks each query's candidates by MaxSim on the stored codes. A document without tokens scores negative infinity.
+/// Ranks each query's candidates by MaxSim on codes or kept vectors. A document without tokens scores negative infinity.
 ///
 /// # Errors
 /// [`Error::UnknownId`] unless missing candidates are skipped, [`Error::IdKind`] for one that the index cannot have,
@@ -89,8 +90,8 @@ pub fn rerank(
     let batch = Batch::new(snapshot, queries, weights, &options.selection)?;
     options.validate(&candidates, queries.items())?;
     let groups = options.selection.groups(snapshot, execution)?;
-    let wanted = options.selection.wanted(groups.as_ref());
-    batch.answer(groups.as_ref(), execution, |filter| {
+    let wanted = options.selection.wanted(snapshot, groups.as_ref())?;
+    batch.answer(wanted, execution, |filter| {
         let allowed = filter.map(|filter| Allowed::new(snapshot, Some(filter), None, execution)).transpose()?;
         Ok(Rerank { snapshot, candidates, options, allowed, plan: Plan::given(), wanted })
     })
@@ -128,21 +129,21 @@ impl Rerank<'_> {
         let prune_s = clock.lap();
         let prepared = Prepared::for_documents(codec, query, snapshot, kept)?;
         let prepare_s = clock.lap();
-        let (best, scored) = if let Some(beta) = options.beta {
-            score_until_exit(&prepared, snapshot, kept, wanted, beta, execution)?
-        } else {
-            let mut best = TopK::new(wanted);
-            best.extend(score_in_document_order(&prepared, snapshot, kept, execution)?);
-            (best, kept.len())
+        let scored = match options.beta {
+            Some(beta) => score_until_exit(&prepared, snapshot, kept, wanted, beta, execution)?,
+            None => score_in_document_order(&prepared, snapshot, kept, execution)?,
         };
         let score_s = clock.lap();
-        let scored_tokens = snapshot.tokens_of(kept[..scored].iter().copied());
+        let scored_tokens = snapshot.tokens_of(kept[..scored.len()].iter().copied());
+        let count = scored.len();
+        let mut best = TopK::new(wanted);
+        best.extend(scored);
         let hits = best.into_hits();
         let stats = Stats {
             queries: 1,
             gathered: given.locations.len() as u64,
             pruned: (given.locations.len() - kept.len()) as u64,
-            scored: scored as u64,
+            scored: count as u64,
             scored_tokens,
             prepare_s,
             gather_s,
@@ -151,7 +152,7 @@ impl Rerank<'_> {
             top_k_s: clock.lap(),
             ..Stats::default()
         };
-        Ok(Ranking { hits, stats, expansion: Expansion::default() })
+        rescore(Ranking { hits, stats, expansion: Expansion::default() }, query, snapshot, wanted, execution)
     }
 
     /// The candidates of a query that its filter lets through.
@@ -224,32 +225,33 @@ pub(super) fn score_in_document_order(
 }
 
 /// Early exit: the first that make the wanted ones are scored, then blocks of `beta` in first-stage order until `beta`
-/// candidates in a row have not entered the best. The best hits, and how many candidates were scored: what a block scores
-/// past the exit is thrown away, so the result is that of one at a time.
-fn score_until_exit<'a>(
+/// candidates in a row have not entered the best. What a block scores past the exit is thrown away, so the result is that of
+/// one at a time.
+fn score_until_exit(
     query: &Prepared<'_>,
     snapshot: &Snapshot,
     candidates: &[Location],
-    wanted: Wanted<'a>,
+    wanted: Wanted<'_>,
     beta: usize,
     execution: &Execution,
-) -> Result<(TopK<'a>, usize)> {
+) -> Result<Vec<Hit>> {
     let enough = wanted.first_enough(candidates.iter().copied()).unwrap_or(candidates.len());
     let (first, rest) = candidates.split_at(enough);
-    let mut best = TopK::new(wanted);
-    best.extend(score::score(query, snapshot, first, execution)?);
+    let mut scored = score::score(query, snapshot, first, execution)?;
+    let mut best = TopK::new(wanted.without_rescoring());
+    best.extend(scored.iter().copied());
     best.sort();
-    let (mut scored, mut failures) = (first.len(), 0);
+    let mut failures = 0;
     for block in rest.chunks(beta) {
         for hit in score::score(query, snapshot, block, execution)? {
-            scored += 1;
+            scored.push(hit);
             failures = if best.enters(hit) { 0 } else { failures + 1 };
             if failures == beta {
-                return Ok((best, scored));
+                return Ok(scored);
             }
         }
     }
-    Ok((best, scored))
+    Ok(scored)
 }
 
 #[cfg(test)]
@@ -259,7 +261,7 @@ mod tests {
     fn kept(scores: &[f64], k: usize, alpha: f64) -> usize {
         let locations = (0..scores.len() as u32).map(|ordinal| Location { segment: 0, ordinal }).collect();
         let given = Given { locations, scores: scores.to_vec() };
-        prune_candidates(&given, Some(alpha), Wanted { count: k, groups: None }).len()
+        prune_candidates(&given, Some(alpha), Wanted { count: k, groups: None, rescore: None }).len()
     }
 
     #[test]

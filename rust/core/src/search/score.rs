@@ -2,14 +2,37 @@
 
 use latewood_kernels::{CodeQuery, DocumentCodes, LANES, Level};
 
+use super::descent::descend;
+use super::gather::Candidate;
 use super::prepare::Prepared;
-use super::top_k::Hit;
+use super::top_k::{Hit, TopK, Wanted};
 use crate::error::Result;
 use crate::index::{Location, Snapshot};
 use crate::parallel::Execution;
 
 /// Documents handed to the kernel at once.
 const BLOCK_DOCUMENTS: usize = 256;
+/// Candidates scored between two looks at whether the rest is worth it.
+const STEP: usize = 32;
+
+/// Scores candidates as [`descend`] has it. The best hits, and how many candidates were scored.
+///
+/// # Errors
+/// As [`score_together`].
+pub(super) fn score_candidates<'a>(
+    query: &Prepared<'_>,
+    snapshot: &Snapshot,
+    candidates: &[Candidate],
+    deviations: f64,
+    wanted: Wanted<'a>,
+    execution: &Execution,
+) -> Result<(TopK<'a>, usize)> {
+    descend(candidates, STEP, deviations, wanted, |block| {
+        let documents: Vec<Location> = block.iter().map(|candidate| candidate.at).collect();
+        score(query, snapshot, &documents, execution)
+    })
+}
+
 /// Scores every document; one without tokens scores negative infinity.
 ///
 /// # Errors

@@ -1,19 +1,21 @@
 //! The best hits, in an order that never depends on how they were found.
 
 use std::cmp::Ordering;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
-use crate::index::{Groups, Location};
+use crate::index::{Group, Groups, KeptVectors, Location};
 
-/// Hits that are kept beyond the wanted ones before they are sorted out.
+/// Hits that are kept beyond the wanted ones: before they are sorted out, and to be scored again.
 const SPARE: usize = 4096;
+/// Hits of a group that are kept to be scored again: its best by one score is among so many by another.
+const ALTERNATES: usize = 8;
 
 /// A scored document.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Hit {
     /// Where the document is.
     pub at: Location,
-    /// MaxSim on the stored codes.
+    /// MaxSim on the stored codes, or on the kept vectors.
     pub score: f32,
 }
 
@@ -30,9 +32,24 @@ pub(super) struct Wanted<'a> {
     /// At least 1.
     pub(super) count: usize,
     pub(super) groups: Option<&'a Groups>,
+    /// The vectors on which hits are scored again, if they are: there must then be more of them to choose from.
+    pub(super) rescore: Option<KeptVectors>,
 }
 
 impl Wanted<'_> {
+    /// The same of hits that have the score that is returned.
+    pub(super) fn without_rescoring(self) -> Self {
+        Self { rescore: None, ..self }
+    }
+
+    /// How many documents, or groups, are kept, and how many documents of a group.
+    fn kept(&self) -> (usize, usize) {
+        match self.rescore {
+            None => (self.count, 1),
+            Some(_) => (self.count.saturating_add(self.count.max(SPARE)), ALTERNATES),
+        }
+    }
+
     /// How many of these documents, from the first on, have as many hits among them as are wanted, if all have.
     pub(super) fn first_enough(&self, documents: impl IntoIterator<Item = Location>) -> Option<usize> {
         let mut groups = HashSet::new();
@@ -49,18 +66,20 @@ impl Wanted<'_> {
 pub(super) struct TopK<'a> {
     wanted: Wanted<'a>,
     hits: Vec<Hit>,
+    /// How many there were when they were last sorted out.
+    sorted: usize,
 }
 
 impl<'a> TopK<'a> {
     pub(super) fn new(wanted: Wanted<'a>) -> Self {
-        Self { wanted, hits: Vec::new() }
+        Self { wanted, hits: Vec::new(), sorted: 0 }
     }
 
     /// Takes hits of other documents.
     pub(super) fn extend(&mut self, hits: impl IntoIterator<Item = Hit>) {
         self.hits.extend(hits);
-        // Seldom enough that it costs little for each document, however many are wanted.
-        if self.hits.len() / 2 > self.wanted.count.max(SPARE) {
+        // Seldom enough that it costs little for each document, however many are kept.
+        if self.hits.len() / 2 > self.sorted.max(SPARE) {
             self.sort();
         }
     }
@@ -86,23 +105,33 @@ impl<'a> TopK<'a> {
 
     /// The best hits, best first.
     pub(super) fn sort(&mut self) -> &[Hit] {
-        let count = self.wanted.count;
+        let (count, alternates) = self.wanted.kept();
         if self.wanted.groups.is_none() && count < self.hits.len() {
             self.hits.select_nth_unstable_by(count, Hit::order);
             self.hits.truncate(count);
         }
         self.hits.sort_unstable_by(Hit::order);
         if let Some(groups) = self.wanted.groups {
-            let mut known = HashSet::new();
-            self.hits.retain(|hit| known.len() < count && known.insert(groups.of(hit.at)));
+            let mut known: HashMap<Group<'_>, usize> = HashMap::new();
+            self.hits.retain(|hit| {
+                let group = groups.of(hit.at);
+                if known.len() == count && !known.contains_key(&group) {
+                    return false;
+                }
+                let of_group = known.entry(group).or_insert(0);
+                *of_group += 1;
+                *of_group <= alternates
+            });
         }
+        self.sorted = self.hits.len();
         &self.hits
     }
 
     /// The last of the wanted hits, if there are so many.
     pub(super) fn last(&mut self) -> Option<Hit> {
-        let last = self.wanted.count - 1;
-        self.sort().get(last).copied()
+        self.sort();
+        let enough = self.wanted.first_enough(self.hits.iter().map(|hit| hit.at))?;
+        Some(self.hits[enough - 1])
     }
 
     pub(super) fn into_hits(mut self) -> Vec<Hit> {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use latewood_core::Result;
 use latewood_core::codec::{CodecKind, CodecOptions};
 use latewood_core::ids::Id;
-use latewood_core::index::{Batch, Filter, Index, IndexOptions, Location, Snapshot, Writer};
+use latewood_core::index::{Batch, Filter, Index, IndexOptions, KeptVectors, Location, Snapshot, Writer};
 use latewood_core::parallel::Execution;
 use latewood_core::storage::{Blob, Lock, MemoryStorage, NewFile, Storage};
 use latewood_core::tokens::TokenMatrix;
@@ -33,6 +33,7 @@ pub struct Stored {
     pub codes: Vec<u8>,
     pub gains: Vec<u16>,
     pub centroids: Vec<u16>,
+    pub vectors: Option<Vec<u16>>,
     pub text: Option<String>,
     pub metadata: Option<String>,
     pub truncated: bool,
@@ -80,7 +81,13 @@ pub fn string(id: &str) -> Id {
 /// Options with few centroids, which are trained once there are `train_after` token vectors.
 pub fn options(kind: CodecKind, train_after: u64) -> IndexOptions {
     let centroids = (kind == CodecKind::Residual).then_some(8);
-    IndexOptions { dim: DIM, codec: CodecOptions { kind, bits: 4, centroids, seed: 7, train_after }, encoder: None }
+    let codec = CodecOptions { kind, bits: 4, centroids, seed: 7, train_after };
+    IndexOptions { dim: DIM, codec, keep_vectors: None, encoder: None }
+}
+
+/// The same, with the vectors beside their codes.
+pub fn keeping(options: IndexOptions) -> IndexOptions {
+    IndexOptions { keep_vectors: Some(KeptVectors::Float16), ..options }
 }
 
 pub fn execution() -> Execution {
@@ -120,6 +127,7 @@ pub fn try_content(snapshot: &Snapshot) -> Result<Content> {
                 codes: codes.codes.to_vec(),
                 gains: codes.gains.to_vec(),
                 centroids: codes.centroids.to_vec(),
+                vectors: segment.vectors(ordinal)?.map(|vectors| vectors.iter().map(|x| x.to_bits()).collect()),
                 text: segment.text(ordinal)?,
                 metadata: segment.metadata(ordinal)?,
                 truncated: segment.is_truncated(ordinal),

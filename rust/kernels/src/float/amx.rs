@@ -228,7 +228,7 @@ impl Run<'_> {
             out[self.index] = if spoiled && self.document.not_finite().is_some() {
                 f32::NAN
             } else {
-                weighted_sum(&maxima.as_flattened()[..query.tokens()], &query.ones)
+                weighted_sum(&maxima.as_flattened()[..query.tokens()], &query.weights)
             };
         }
         spoiled

@@ -61,7 +61,7 @@ pub struct FloatLanes {
     values: Aligned<f32>,
     #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
     parts: std::sync::OnceLock<amx::Parts>,
-    ones: Vec<f32>,
+    weights: Vec<f32>,
     dim: usize,
     #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
     precision: Precision,
@@ -89,17 +89,27 @@ impl FloatLanes {
             values: packed,
             #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
             parts: std::sync::OnceLock::new(),
-            ones: vec![1.0; tokens],
+            weights: vec![1.0; tokens],
             dim,
             #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
             precision,
         }
     }
 
+    /// The same query with a weight for each token, which scales its part of the score.
+    ///
+    /// # Panics
+    /// If there is not one weight for each token.
+    #[must_use]
+    pub fn weighted(mut self, weights: &[f32]) -> Self {
+        self.weights.copy_from_slice(weights);
+        self
+    }
+
     /// Number of query tokens.
     #[must_use]
     pub fn tokens(&self) -> usize {
-        self.ones.len()
+        self.weights.len()
     }
 
     /// Dimensions per token.
@@ -241,7 +251,7 @@ fn for_each_document(
                 }
             }
         }
-        *out = weighted_sum(&maxima.as_flattened()[..query.tokens()], &query.ones);
+        *out = weighted_sum(&maxima.as_flattened()[..query.tokens()], &query.weights);
     }
 }
 

@@ -47,6 +47,27 @@ fn check_in(precision: Precision, query: &[f32], documents: &[Vec<f32>], dim: us
     }
 }
 
+#[test]
+fn weights_scale_each_token_s_part() {
+    let mut random = Random::new(11);
+    let (query, document) = (random.floats(37 * 20), random.floats(9 * 20));
+    let weights: Vec<f32> = (0..37).map(|token| token as f32 / 4.0).collect();
+    let parts = query.chunks(20).zip(&weights);
+    for level in Level::available() {
+        let score = |lanes: &FloatLanes| {
+            let mut out = [0.0];
+            maxsim_float(level, lanes, &[FloatVectors::F32(&document)], &mut out);
+            out[0]
+        };
+        let pack = |query: &[f32]| FloatLanes::pack(query, 20, Precision::Float32);
+        let ones = pack(&query).weighted(&[1.0; 37]);
+        assert_eq!(score(&ones).to_bits(), score(&pack(&query)).to_bits());
+        let whole: f64 = parts.clone().map(|(token, &weight)| f64::from(weight) * f64::from(score(&pack(token)))).sum();
+        let got = score(&pack(&query).weighted(&weights));
+        assert!((f64::from(got) - whole).abs() <= 1e-5 * whole.abs(), "{level}: {got} is not {whole}");
+    }
+}
+
 /// The score in f64 and its bound.
 fn exact(level: Level, precision: Precision, query: &[f32], document: &[f32], dim: usize) -> (f64, f64) {
     let underflow = f64::from(f32::MIN_POSITIVE);

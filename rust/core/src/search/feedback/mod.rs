@@ -21,6 +21,7 @@ use super::prepare::Prepared;
 use super::query::{MAX_QUERY_TOKENS, Query};
 use super::ranking::{Clock, Expansion, Ranking, Stats};
 use super::rerank::score_in_document_order;
+use super::rescore::rescore;
 use super::top_k::{Hit, TopK, Wanted};
 use crate::codec::{Codec, CodecKind};
 use crate::error::{Error, Result};
@@ -81,7 +82,7 @@ impl<'a> TwoPasses<'a> {
     fn search(&self, query: Query<'_>, execution: &Execution) -> Result<Ranking> {
         let Self { snapshot, allowed, feedback, .. } = self;
         let Some(codec) = &snapshot.codec else { return Ok(Ranking::without_hits()) };
-        let documents = Wanted { count: self.first_count, groups: None };
+        let documents = Wanted { count: self.first_count, groups: None, rescore: None };
         let first = one(pass(snapshot, &[query], allowed, &self.first, documents, execution)?);
         let mut clock = Clock::start();
         let documents = &first.hits[..feedback.documents.min(first.hits.len())];
@@ -93,7 +94,7 @@ impl<'a> TwoPasses<'a> {
         let feedback_s = clock.lap();
         let second = match feedback.mode {
             FeedbackMode::Ranker => one(pass(snapshot, &[expanded], allowed, &self.second, self.wanted, execution)?),
-            FeedbackMode::Reranker => rescore(snapshot, codec, expanded, &first.hits, self.wanted, execution)?,
+            FeedbackMode::Reranker => score_again(snapshot, codec, expanded, &first.hits, self.wanted, execution)?,
         };
         let added = Stats { feedback_vectors: expansion.weights.len() as u64, feedback_s, ..Stats::default() };
         let stats = Stats { queries: 1, ..first.stats.add(second.stats).add(added) };
@@ -121,7 +122,7 @@ fn one(rankings: Vec<Ranking>) -> Ranking {
 }
 
 /// The hits of the first pass by the scores of the expanded query.
-fn rescore(
+fn score_again(
     snapshot: &Snapshot,
     codec: &Codec,
     query: Query<'_>,
@@ -139,7 +140,8 @@ fn rescore(
     let hits = best.into_hits();
     let (scored, scored_tokens) = (documents.len() as u64, snapshot.tokens_of(documents));
     let counts = Stats { scored, scored_tokens, prepare_s, score_s, ..Stats::default() };
-    Ok(Ranking { hits, stats: Stats { top_k_s: clock.lap(), ..counts }, expansion: Expansion::default() })
+    let stats = Stats { top_k_s: clock.lap(), ..counts };
+    rescore(Ranking { hits, stats, expansion: Expansion::default() }, query, snapshot, wanted, execution)
 }
 
 impl Feedback {
