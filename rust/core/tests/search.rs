@@ -224,6 +224,12 @@ impl Collection {
     }
 }
 
+/// The user's choice, or the plan's.
+fn gatherers() -> impl Strategy<Value = Option<GatherKind>> {
+    let (exact, flood, postings) = (GatherKind::Exact, GatherKind::Flood, GatherKind::Postings);
+    prop::sample::select(vec![None, Some(exact), Some(flood), Some(postings), Some(GatherKind::Fde)])
+}
+
 fn collection() -> impl Strategy<Value = Collection> {
     let kind = prop_oneof![3 => Just(CodecKind::Residual), 1 => Just(CodecKind::Flat)];
     (prop::collection::vec(made(), 20..150), kind, 1..4_usize, any::<u64>())
@@ -307,7 +313,7 @@ proptest! {
     fn every_gatherer_gives_true_scores_and_so_many_groups_as_exist(
         collection in collection(),
         asked in asked(),
-        gather in prop_oneof![Just(None), Just(Some(GatherKind::Flood)), Just(Some(GatherKind::Postings))],
+        gather in gatherers(),
         max_scored in prop::option::of(1..60_usize),
         probes in prop::option::of(1..3_usize),
     ) {
@@ -325,7 +331,7 @@ proptest! {
             prop_assert!(hits.windows(2).all(|pair| (-pair[0].1, pair[0].0) < (-pair[1].1, pair[1].0)));
             let groups: HashSet<String> = hits.iter().map(|&(id, _)| collection.group(id)).collect();
             prop_assert!(!asked.grouped || groups.len() == hits.len());
-            if asked.grouped || gather == Some(GatherKind::Flood) {
+            if asked.grouped || !matches!(gather, None | Some(GatherKind::Postings)) {
                 prop_assert_eq!(hits.len(), most[query].len());
             } else {
                 prop_assert!(hits.len() <= most[query].len());
@@ -337,7 +343,7 @@ proptest! {
     fn a_page_is_a_slice_of_a_longer_search(
         collection in collection(),
         asked in asked(),
-        gather in prop_oneof![Just(None), Just(Some(GatherKind::Flood)), Just(Some(GatherKind::Postings))],
+        gather in gatherers(),
         max_scored in prop::option::of(1..30_usize),
         threads in 1..3_usize,
     ) {
@@ -355,7 +361,7 @@ proptest! {
         collection in collection(),
         filters in prop::collection::vec(0..FILTERS.len(), QUERIES),
         asked in asked(),
-        gather in prop_oneof![Just(None), Just(Some(GatherKind::Flood)), Just(Some(GatherKind::Postings))],
+        gather in gatherers(),
     ) {
         let asked = Asked { filters, ..asked };
         let options = SearchOptions { selection: asked.selection(), gather, max_scored: Some(5), ..SearchOptions::default() };
@@ -445,16 +451,18 @@ fn a_plan_tells_which_options_had_no_effect() {
         ..SearchOptions::default()
     };
     let (exact, flood, postings) = (GatherKind::Exact, GatherKind::Flood, GatherKind::Postings);
+    let fde = GatherKind::Fde;
     let all = |gather| asked(gather, Some(40), Some(2), Some(0.5));
     let (small, large, flat) =
         (plain(100, CodecKind::Residual), plain(700, CodecKind::Residual), plain(700, CodecKind::Flat));
     let (three, four) = (["max_scored", "probes", "threshold"], ["gather", "max_scored", "probes", "threshold"]);
-    let cases: [(&Collection, SearchOptions, GatherKind, &[&str]); 14] = [
+    let cases: [(&Collection, SearchOptions, GatherKind, &[&str]); 16] = [
         (&small, asked(None, None, None, None), exact, &[]),
         (&small, asked(None, Some(600), Some(2), Some(0.5)), exact, &three),
         (&small, all(None), flood, &three[1..]),
         (&small, all(Some(flood)), flood, &three[1..]),
         (&small, all(Some(postings)), postings, &[]),
+        (&small, all(Some(fde)), fde, &three[1..]),
         (&small, all(Some(exact)), exact, &three),
         (&large, asked(None, None, None, None), flood, &[]),
         (&large, asked(None, Some(700), None, None), exact, &[]),
@@ -462,6 +470,7 @@ fn a_plan_tells_which_options_had_no_effect() {
         (&large, asked(Some(exact), None, None, None), exact, &[]),
         (&flat, all(Some(flood)), exact, &four),
         (&flat, all(Some(postings)), exact, &four),
+        (&flat, all(Some(fde)), exact, &four),
         (&flat, all(Some(exact)), exact, &three),
         (&flat, all(None), exact, &three),
     ];

@@ -6,6 +6,7 @@
 //! | [`flood()`] | `flood/` | centroid-row `MaxSim` over u8 rows |
 //! | [`maxsim_codes`], [`token_scores`] | `codes/` | `MaxSim` on 1/2/4/8-bit codes |
 //! | [`maxsim_float`] | `float/` | exact float `MaxSim` |
+//! | [`row_products`] | `row_products/` | one long int8 row × many |
 //! | [`rotate()`] | `rotate/` | vectors × matrix, the same bits everywhere |
 //! | [`Similarities`] | `similarities/` | every pair's dot product of one item's float vectors |
 //! | [`widely`] | `wide.rs` | nothing itself: compiles others' plain loops for each register width |
@@ -22,6 +23,7 @@ mod flood;
 mod codes;
 mod float;
 mod rotate;
+mod row_products;
 mod similarities;
 mod wide;
 #[cfg(target_arch = "x86_64")]
@@ -40,5 +42,6 @@ pub use flood::{RowTable, Span, flood};
 pub use lanes::{LANES, QueryLanes};
 pub use level::{Level, LevelUnavailable};
 pub use rotate::rotate;
+pub use row_products::{MAX_ROW, row_products};
 pub use similarities::Similarities;
 pub use wide::{Wide, widely};

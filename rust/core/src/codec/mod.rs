@@ -17,6 +17,8 @@ mod centroids;
 mod pack;
 mod residual;
 mod rotation;
+mod anisotropy;
+mod fde;
 
 use half::bf16;
 use latewood_kernels::{Bits, CodeQuery, Level, MAX_LEVEL, QueryLanes};
@@ -28,6 +30,8 @@ use crate::tokens::TokenMatrix;
 
 use blocks::block_tokens;
 
+pub use anisotropy::Anisotropy;
+pub use fde::{EncodedFdes, Fde, FdeOptions, FdeParameters, FdeQuery};
 pub(crate) use random::Random;
 pub use residual::Quantizer;
 
@@ -141,6 +145,7 @@ pub struct Codec {
     centroids: Vec<i8>,
     /// Half of each centroid's squared norm, for finding the nearest.
     biases: Vec<i32>,
+    fde: Option<Fde>,
 }
 
 impl Codec {
@@ -210,7 +215,19 @@ impl Codec {
             return Err(format!("a centroid unit of {centroid_unit}"));
         }
         let biases = centroids::biases(&centroids, centroid_unit, depth);
-        Ok(Self { parameters, bits, quantizer: Quantizer::new(bits), rotation, centroids, biases })
+        Ok(Self { parameters, bits, quantizer: Quantizer::new(bits), rotation, centroids, biases, fde: None })
+    }
+
+    /// The codec, with what makes fixed dimensional encodings of its vectors.
+    #[must_use]
+    pub fn with_fde(self, fde: Fde) -> Self {
+        Self { fde: Some(fde), ..self }
+    }
+
+    /// What makes fixed dimensional encodings, if the index has them.
+    #[must_use]
+    pub fn fde(&self) -> Option<&Fde> {
+        self.fde.as_ref()
     }
 
     /// The codec's scalars.

@@ -10,7 +10,7 @@ use super::file_entry::FileEntry;
 use super::header::{FORMAT_VERSION, FileKind};
 use super::names::{self, Data};
 use super::section::SectionKind;
-use crate::codec::{CodecOptions, MAX_DIM};
+use crate::codec::{CodecOptions, FdeOptions, MAX_DIM};
 use crate::error::{Error, Result};
 use crate::ids::IdKind;
 use crate::parallel::Execution;
@@ -57,6 +57,9 @@ pub struct Manifest {
     pub dim: usize,
     /// How the codec is, or will be, trained.
     pub codec_options: CodecOptions,
+    /// How documents are encoded in a fixed number of dimensions, if they are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fde: Option<FdeOptions>,
     /// What the user wants remembered of the encoder; data only, never code.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub encoder: Option<Value>,
@@ -175,6 +178,7 @@ impl Manifest {
             return Err(format!("dim is {}", self.dim));
         }
         self.codec_options.validate().map_err(|error| error.to_string())?;
+        self.fde.as_ref().map_or(Ok(()), |fde| fde.validate(self.dim)).map_err(|error| error.to_string())?;
         if let Some(codec) = self.codec.as_ref().filter(|codec| !Data::Codec.owns(&codec.name)) {
             return Err(format!("{:?} is no name of a codec", codec.name));
         }

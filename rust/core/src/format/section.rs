@@ -14,6 +14,12 @@ pub enum SectionKind {
     Rotation = 17,
     /// Codec: centroids, i8 `[centroids, depth]`.
     Centroids = 18,
+    /// Codec: options of fixed dimensional encodings and what was measured, JSON.
+    FdeParameters = 19,
+    /// Codec: hyperplanes, f32 `[depth, repetitions · planes]`.
+    FdeHyperplanes = 20,
+    /// Codec: mean of rotated token vectors, f32 `[depth]`.
+    FdeMean = 21,
     /// Segment: counts, JSON.
     SegmentParameters = 32,
     /// Segment: first token of each document, u64 `[documents + 1]`.
@@ -56,6 +62,10 @@ pub enum SectionKind {
     Metadata = 51,
     /// Segment: a bit for each document: did its encoder cut the text?
     TextTruncated = 52,
+    /// Segment: fixed dimensional encoding of each document, i8 `[documents, width]`.
+    Fdes = 53,
+    /// Segment: what a unit of each document's encoding stands for, f32 `[documents]`.
+    FdeUnits = 54,
     /// Tombstones: ordinals of deleted documents, a Roaring bitmap.
     Tombstones = 64,
     /// Metadata: ordinals of the documents that they are of, ascending, u32.
@@ -64,12 +74,15 @@ pub enum SectionKind {
 
 impl SectionKind {
     /// Every kind.
-    pub const ALL: [Self; 28] = [
+    pub const ALL: [Self; 33] = [
         Self::Manifest,
         Self::BlockChecksums,
         Self::CodecParameters,
         Self::Rotation,
         Self::Centroids,
+        Self::FdeParameters,
+        Self::FdeHyperplanes,
+        Self::FdeMean,
         Self::SegmentParameters,
         Self::DocumentOffsets,
         Self::Codes,
@@ -91,6 +104,8 @@ impl SectionKind {
         Self::MetadataOffsets,
         Self::Metadata,
         Self::TextTruncated,
+        Self::Fdes,
+        Self::FdeUnits,
         Self::Tombstones,
         Self::ChangedDocuments,
     ];
@@ -110,6 +125,9 @@ impl SectionKind {
             Self::CodecParameters => "codec parameters",
             Self::Rotation => "rotation",
             Self::Centroids => "centroids",
+            Self::FdeParameters => "fde parameters",
+            Self::FdeHyperplanes => "fde hyperplanes",
+            Self::FdeMean => "fde mean",
             Self::SegmentParameters => "segment parameters",
             Self::DocumentOffsets => "document offsets",
             Self::Codes => "codes",
@@ -131,6 +149,8 @@ impl SectionKind {
             Self::MetadataOffsets => "metadata offsets",
             Self::Metadata => "metadata",
             Self::TextTruncated => "text truncated",
+            Self::Fdes => "fdes",
+            Self::FdeUnits => "fde units",
             Self::Tombstones => "tombstones",
             Self::ChangedDocuments => "changed documents",
         }
@@ -139,6 +159,14 @@ impl SectionKind {
     /// Whether a reader that does not know this kind may use the file all the same.
     #[must_use]
     pub fn optional(self) -> bool {
+        let encodings =
+            matches!(self, Self::FdeParameters | Self::FdeHyperplanes | Self::FdeMean | Self::Fdes | Self::FdeUnits);
+        encodings || self.is_of_users()
+    }
+
+    /// Whether it holds what users keep beside token vectors.
+    #[must_use]
+    pub fn is_of_users(self) -> bool {
         matches!(
             self,
             Self::TextPresent

@@ -204,6 +204,7 @@ impl Pending {
             centroids: &self.centroids,
             cell_offsets: if residual { &self.cell_offsets } else { &[] },
             cells: &self.cells,
+            fdes: None,
             columns: self.columns.views(),
             metadata: self.changes.iter().collect(),
             dead: &self.dead,

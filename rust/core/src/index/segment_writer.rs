@@ -10,7 +10,7 @@ use super::columns::{Column, Joined, Views};
 use super::id_table;
 use super::postings::PostingData;
 use super::strings::{Strings, append_ends};
-use crate::codec::{Codec, CodecKind, CodecOptions};
+use crate::codec::{Codec, CodecKind, CodecOptions, EncodedFdes, Fde};
 use crate::error::{Error, Result};
 use crate::format::header::FileKind;
 use crate::format::section::SectionKind;
@@ -31,6 +31,8 @@ pub(crate) struct Shape {
     pub(crate) centroid_count: usize,
     /// Whether tokens have centroids at all.
     pub(crate) residual: bool,
+    /// Bytes of a document's fixed dimensional encoding; 0 without.
+    pub(crate) fde_bytes: usize,
 }
 
 impl Shape {
@@ -39,6 +41,7 @@ impl Shape {
             row_bytes: codec.map_or(0, Codec::row_bytes),
             centroid_count: codec.map_or(0, Codec::centroid_count),
             residual: codec.map_or(options.kind, |codec| codec.parameters().kind) == CodecKind::Residual,
+            fde_bytes: codec.and_then(Codec::fde).map_or(0, Fde::width),
         }
     }
 }
@@ -64,6 +67,8 @@ pub(crate) struct Source<'a> {
     pub(crate) centroids: &'a [u16],
     pub(crate) cell_offsets: &'a [u32],
     pub(crate) cells: &'a [u16],
+    /// Rows and units of the fixed dimensional encodings, where the documents have them already.
+    pub(crate) fdes: Option<(&'a [i8], &'a [f32])>,
     pub(crate) columns: Views<'a>,
     /// Metadata that stand in the place of those in the columns, by ordinal.
     pub(crate) metadata: BTreeMap<u32, &'a [u8]>,
@@ -97,12 +102,14 @@ struct Assembly<'a> {
     centroids: Vec<&'a [u16]>,
     cell_offsets: Vec<u32>,
     cells: Vec<&'a [u16]>,
+    fdes: Vec<&'a [i8]>,
+    fde_units: Vec<&'a [f32]>,
     columns: Joined<'a>,
 }
 
 impl<'a> Assembly<'a> {
     /// `None` if what a source holds leads out of it.
-    fn new(sources: &[Source<'a>], row_bytes: usize) -> Option<Self> {
+    fn new(sources: &[Source<'a>], shape: Shape) -> Option<Self> {
         let mut assembly = Self {
             documents: 0,
             offsets: vec![0],
@@ -111,19 +118,22 @@ impl<'a> Assembly<'a> {
             centroids: Vec::new(),
             cell_offsets: vec![0],
             cells: Vec::new(),
+            fdes: Vec::new(),
+            fde_units: Vec::new(),
             columns: Joined::default(),
         };
         for source in sources {
             for run in source.runs() {
-                assembly.extend(source, &run, row_bytes)?;
+                assembly.extend(source, &run, shape)?;
             }
         }
         Some(assembly)
     }
 
     /// Appends the documents of `run`; `None` if what the source holds leads out of it.
-    fn extend(&mut self, source: &Source<'a>, run: &Range<usize>, row_bytes: usize) -> Option<()> {
+    fn extend(&mut self, source: &Source<'a>, run: &Range<usize>, shape: Shape) -> Option<()> {
         let tokens = append_ends(&mut self.offsets, &source.offsets[run.start..=run.end])?;
+        let Shape { row_bytes, fde_bytes, .. } = shape;
         let bytes = tokens.start.checked_mul(row_bytes)?..tokens.end.checked_mul(row_bytes)?;
         self.codes.push(source.codes.get(bytes)?);
         self.gains.push(source.gains.get(tokens.clone())?);
@@ -131,6 +141,10 @@ impl<'a> Assembly<'a> {
             self.centroids.push(source.centroids.get(tokens)?);
             let cells = append_ends(&mut self.cell_offsets, &source.cell_offsets[run.start..=run.end])?;
             self.cells.push(source.cells.get(cells)?);
+        }
+        if let Some((rows, units)) = source.fdes {
+            self.fdes.push(rows.get(run.start.checked_mul(fde_bytes)?..run.end.checked_mul(fde_bytes)?)?);
+            self.fde_units.push(units.get(run.clone())?);
         }
         self.columns.extend(&source.columns, run, &source.metadata)?;
         self.documents += run.len();
@@ -171,6 +185,23 @@ impl<'a> Assembly<'a> {
     }
 }
 
+/// The encodings of the documents of each source that has none yet.
+fn missing_fdes(
+    sources: &[Source<'_>],
+    codec: Option<&Codec>,
+    execution: &Execution,
+) -> Result<Vec<Option<EncodedFdes>>> {
+    let encode = |source: &Source<'_>| {
+        let Some((codec, fde)) = codec.and_then(|codec| Some((codec, codec.fde()?))) else { return Ok(None) };
+        if source.fdes.is_some() {
+            return Ok(None);
+        }
+        let tokens = (source.codes, source.gains, source.centroids);
+        fde.encode_documents(codec, tokens, source.offsets, execution).map(Some)
+    };
+    sources.iter().map(encode).collect()
+}
+
 /// Writes the living documents of `sources`, in their order, as the segment `name`.
 ///
 /// The caller has made sure that their ids are distinct, that documents and tokens number less than 2³², and that
@@ -183,11 +214,17 @@ pub(crate) fn write_segment(
     storage: &dyn Storage,
     name: &str,
     shape: Shape,
+    codec: Option<&Codec>,
     id_kind: IdKind,
     sources: &[Source<'_>],
     execution: &Execution,
 ) -> Result<SegmentEntry> {
-    let assembly = Assembly::new(sources, shape.row_bytes).ok_or_else(|| {
+    let fdes = missing_fdes(sources, codec, execution)?;
+    let mut sources = sources.to_vec();
+    for (source, own) in sources.iter_mut().zip(&fdes) {
+        source.fdes = source.fdes.or(own.as_ref().map(|own| (&*own.rows, &*own.units)));
+    }
+    let assembly = Assembly::new(&sources, shape).ok_or_else(|| {
         Error::corrupt(storage.path(name), "header", "a file that it was to be made from was written over meanwhile")
     })?;
     let parameters = SegmentParameters {
@@ -223,6 +260,10 @@ pub(crate) fn write_segment(
         sections.push(SectionData::new(SectionKind::Postings, &postings.bytes));
     }
     sections.push(SectionData { kind: SectionKind::Codes, pieces: assembly.codes.clone() });
+    if shape.fde_bytes > 0 {
+        sections.push(pieces(SectionKind::Fdes, &assembly.fdes));
+        sections.push(pieces(SectionKind::FdeUnits, &assembly.fde_units));
+    }
     for column in Column::ALL.into_iter().filter(|&column| column != ids) {
         sections.extend(assembly.columns.sections(column, false));
     }

@@ -19,7 +19,7 @@ use super::segment_writer::{Shape, write_segment};
 use super::shared::Shared;
 use super::snapshot::{Snapshot, is_newest};
 use super::{codec_file, garbage, tombstones};
-use crate::codec::{Codec, CodecKind, CodecOptions, EncodedTokens};
+use crate::codec::{Codec, CodecKind, CodecOptions, EncodedTokens, Fde};
 use crate::error::{Error, Result};
 use crate::format::names::{self, Data};
 use crate::format::section::SectionKind;
@@ -37,7 +37,7 @@ const TRAINING_BYTES: usize = 256 << 20;
 const SEGMENT_TOKENS: u64 = 4 << 20;
 /// Documents after which a segment is written.
 const SEGMENT_DOCUMENTS: usize = 4 << 20;
-/// Bytes of codes, texts and metadata after which a segment is written.
+/// Bytes of codes, fixed dimensional encodings, texts and metadata after which a segment is written.
 const SEGMENT_BYTES: usize = 1 << 30;
 
 /// Documents that are checked between two looks at whether to stop.
@@ -159,7 +159,7 @@ impl Writer {
         let encoded = self.pending.vectors().is_empty();
         let full = self.pending.tokens() >= SEGMENT_TOKENS
             || self.pending.documents() >= SEGMENT_DOCUMENTS
-            || self.pending.bytes() >= SEGMENT_BYTES
+            || self.pending.bytes() + self.pending.documents() * self.shape().fde_bytes >= SEGMENT_BYTES
             // Each fits a segment, both together do not.
             || self.pending.tokens() + batch.tokens.tokens() as u64 > u64::from(u32::MAX);
         if full && encoded {
@@ -418,7 +418,16 @@ impl Writer {
     }
 
     fn train(&self, more: &[f32], options: &CodecOptions, execution: &Execution) -> Result<Codec> {
-        Codec::train(&[self.pending.vectors(), more], self.base.dim(), options, execution)
+        let sample = [self.pending.vectors(), more];
+        let codec = Codec::train(&sample, self.base.dim(), options, execution)?;
+        // Until there are centroids every document is scored.
+        match self.base.manifest().fde.as_ref().filter(|_| options.kind == CodecKind::Residual) {
+            Some(fde) => {
+                let fde = Fde::train(&codec, &sample, fde, options.seed, execution)?;
+                Ok(codec.with_fde(fde))
+            }
+            None => Ok(codec),
+        }
     }
 
     fn options(&self) -> &CodecOptions {
@@ -485,7 +494,7 @@ impl Writer {
     fn write_segment_file(&self, name: &str, execution: &Execution) -> Result<Segment> {
         let (shape, kind) = (self.shape(), self.kind());
         let source = self.pending.source(shape.residual);
-        let entry = write_segment(self.storage(), name, shape, kind, &[source], execution)?;
+        let entry = write_segment(self.storage(), name, shape, self.codec(), kind, &[source], execution)?;
         Segment::open(self.storage(), &entry, shape, kind, execution)
     }
 
@@ -742,6 +751,10 @@ impl Writer {
 
     pub(super) fn storage(&self) -> &dyn Storage {
         &*self.shared.storage
+    }
+
+    pub(super) fn codec(&self) -> Option<&Codec> {
+        self.codec.as_deref()
     }
 
     pub(super) fn shape(&self) -> Shape {

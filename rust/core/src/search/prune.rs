@@ -8,7 +8,7 @@ use super::top_k::Wanted;
 use crate::error::Result;
 use crate::index::{Group, Groups, Snapshot};
 
-/// Candidates with imputed estimates that are estimated again by all their centroids, for each one that is scored.
+/// Candidates with other estimates that are estimated again by all their centroids, for each one that is scored.
 const ESTIMATED_PER_SCORED: usize = 8;
 
 /// The `keep` best candidates, best first. Where they are of fewer groups than wanted, the best one of each further group
@@ -24,7 +24,7 @@ pub(super) fn prune(
     wanted: Wanted<'_>,
 ) -> Result<Vec<Candidate>> {
     let Gathered { mut candidates, estimate } = gathered;
-    if estimate == Estimate::Imputed {
+    if estimate != Estimate::CentroidMaxsim {
         cut(&mut candidates, keep.saturating_mul(ESTIMATED_PER_SCORED), wanted);
         candidates.sort_unstable_by_key(|candidate| candidate.at);
         estimate_by_centroids(query, snapshot, &mut candidates)?;

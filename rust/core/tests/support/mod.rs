@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use latewood_core::Result;
-use latewood_core::codec::{CodecKind, CodecOptions};
+use latewood_core::codec::{CodecKind, CodecOptions, FdeOptions};
 use latewood_core::ids::Id;
 use latewood_core::index::{Batch, Filter, Index, IndexOptions, Location, Snapshot, Writer};
 use latewood_core::parallel::Execution;
@@ -33,6 +33,8 @@ pub struct Stored {
     pub codes: Vec<u8>,
     pub gains: Vec<u16>,
     pub centroids: Vec<u16>,
+    /// The encoding in a fixed number of dimensions, and the bits of its unit.
+    pub fde: Option<(Vec<i8>, u32)>,
     pub text: Option<String>,
     pub metadata: Option<String>,
     pub truncated: bool,
@@ -77,10 +79,12 @@ pub fn string(id: &str) -> Id {
     Id::Str(id.to_owned())
 }
 
-/// Options with few centroids, which are trained once there are `train_after` token vectors.
+/// Options with few centroids, which are trained once there are `train_after` token vectors, and with small encodings.
 pub fn options(kind: CodecKind, train_after: u64) -> IndexOptions {
     let centroids = (kind == CodecKind::Residual).then_some(8);
-    IndexOptions { dim: DIM, codec: CodecOptions { kind, bits: 4, centroids, seed: 7, train_after }, encoder: None }
+    let fde = FdeOptions { repetitions: 3, planes: 2, components: None, centred: true };
+    let fde = (kind == CodecKind::Residual).then_some(fde);
+    IndexOptions { dim: DIM, codec: CodecOptions { kind, bits: 4, centroids, seed: 7, train_after }, fde, encoder: None }
 }
 
 pub fn execution() -> Execution {
@@ -120,6 +124,7 @@ pub fn try_content(snapshot: &Snapshot) -> Result<Content> {
                 codes: codes.codes.to_vec(),
                 gains: codes.gains.to_vec(),
                 centroids: codes.centroids.to_vec(),
+                fde: segment.fdes(ordinal..ordinal + 1)?.map(|(row, unit)| (row.to_vec(), unit[0].to_bits())),
                 text: segment.text(ordinal)?,
                 metadata: segment.metadata(ordinal)?,
                 truncated: segment.is_truncated(ordinal),
