@@ -57,7 +57,7 @@ RANKING = {
 SEARCHING = {
     **RANKING,
     "k": kinds.SIZE,
-    "gather": kinds.one_of(None, "exact", "flood", "postings"),
+    "gather": kinds.one_of(None, "exact", "flood", "postings"),  # "fde" needs an index of its own: test_fde.py
     "max_scored": kinds.OPTIONAL_SIZE,
     "probes": kinds.OPTIONAL_SIZE,
     "threshold": kinds.THRESHOLD,

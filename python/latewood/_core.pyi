@@ -81,6 +81,7 @@ class Index:
         centroids: int | None,
         seed: int,
         train_after: int,
+        fde: dict[str, Any] | None,
         encoder: str | None,
         overwrite: bool,
         mmap: bool,

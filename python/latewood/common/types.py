@@ -20,7 +20,7 @@ Metadata: TypeAlias = Mapping[str, object]
 Filter: TypeAlias = Mapping[str, object]
 """Conditions on metadata (docs/filters.md)."""
 MissingRule: TypeAlias = Literal["error", "skip"]
-Gather: TypeAlias = Literal["exact", "flood", "postings"]
+Gather: TypeAlias = Literal["exact", "flood", "postings", "fde"]
 Precision: TypeAlias = Literal["float32", "bfloat16"]
 Run: TypeAlias = dict[str, dict[str, float]]
 """Query id → document id → score: the form that BEIR, ranx and ir-measures share."""

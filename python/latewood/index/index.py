@@ -30,6 +30,7 @@ from latewood.forms.values import choice_of, count_of, flag_of, optional, path_o
 from latewood.index.additions import Additions, AddKeywords
 from latewood.index.encoding import Encoding
 from latewood.index.explanation import Explanation
+from latewood.index.fde import FdeOptions
 from latewood.index.feedback import NOTHING
 from latewood.index.found import Found, documents_of, explanation
 from latewood.index.interrupts import interrupt_later
@@ -71,6 +72,7 @@ class Index:
         centroids: int | None = None,
         seed: int = 42,
         train_after: int = 65_536,
+        fde: bool | FdeOptions = False,
         exist_ok: bool = False,
         overwrite: bool = False,
         mmap: bool = True,
@@ -97,6 +99,9 @@ class Index:
         train_after : int
             Token vectors that the index holds before the residual codec's centroids are trained. Until then it keeps
             8-bit codes without centroids, close to the originals; training encodes what is there again.
+        fde : bool or FdeOptions
+            Of the residual codec: keep a fixed dimensional encoding of each document, for `search(gather="fde")`.
+            `info()["fde"]` tells whether they are safe for these token vectors (docs/fde.md).
         exist_ok : bool
             Open the index that is at `path` already, if there is one, as it is: `dim` and `encoder` must fit it where
             they are given, and the other settings are its own.
@@ -132,6 +137,7 @@ class Index:
             "centroids": optional(count_of, centroids, "centroids"),
             "seed": count_of(seed, "seed", least=0, most=2**64 - 1),
             "train_after": count_of(train_after, "train_after", least=0),
+            "fde": FdeOptions.plain(fde),
         }
         own = as_encoder(encoder) if encoder is not None else _default_encoder() if dim is None else None
         width = _dimensions(own, dim)

@@ -121,8 +121,9 @@ class SearchOptions(RankingOptions):
         Leave out hits whose score is lower.
     length_normalize : bool
         Divide scores by the number of the query's tokens, those added by feedback not counted.
-    gather : {"exact", "flood", "postings"}, optional
-        How candidates are found; chosen by the size of the index by default. "exact" scores every document.
+    gather : {"exact", "flood", "postings", "fde"}, optional
+        How candidates are found; chosen by the size of the index by default. "exact" scores every document, and "fde"
+        needs an index that was created with `fde`.
     max_scored : int, optional
         How many gathered documents are scored on their codes at most; scoring stops earlier where the rest
         cannot be expected among the hits.

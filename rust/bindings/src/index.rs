@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use latewood_core::Result;
-use latewood_core::codec::{CodecKind, CodecOptions};
+use latewood_core::codec::{CodecKind, CodecOptions, FdeOptions};
 use latewood_core::ids::IdRef;
 use latewood_core::index::{Index, IndexOptions, Snapshot};
 use latewood_core::parallel::Execution;
@@ -62,7 +62,7 @@ impl PyIndex {
 impl PyIndex {
     /// Create an index in an empty or missing folder.
     #[staticmethod]
-    #[pyo3(signature = (path, dim, *, codec, bits, centroids, seed, train_after, encoder, overwrite,
+    #[pyo3(signature = (path, dim, *, codec, bits, centroids, seed, train_after, fde, encoder, overwrite,
                         mmap))]
     #[expect(clippy::too_many_arguments, reason = "keyword arguments of a constructor")]
     fn create(
@@ -74,6 +74,7 @@ impl PyIndex {
         centroids: Option<usize>,
         seed: u64,
         train_after: u64,
+        fde: Option<Word<FdeOptions>>,
         encoder: Option<&str>,
         overwrite: bool,
         mmap: bool,
@@ -82,8 +83,8 @@ impl PyIndex {
             .map(serde_json::from_str)
             .transpose()
             .map_err(|error| invalid(py, format!("the encoder's fingerprint is not JSON: {error}")))?;
-        let options =
-            IndexOptions { dim, codec: CodecOptions { kind: codec.0, bits, centroids, seed, train_after }, encoder };
+        let codec = CodecOptions { kind: codec.0, bits, centroids, seed, train_after };
+        let options = IndexOptions { dim, codec, fde: fde.map(|fde| fde.0), encoder };
         Self::made(py, &path, mmap, |storage, _| {
             options.validate()?;
             storage.make_folder()?;

@@ -49,13 +49,20 @@ struct Made {
     tokens: usize,
     page: usize,
     lang: usize,
+    /// Whether its vectors are those of every such document of its page.
+    equal: bool,
 }
 
 fn made() -> impl Strategy<Value = Made> {
     // One page has more documents than are scored between two looks at whether to stop.
     let page = prop_oneof![2 => Just(5), 3 => 0..PAGES.len()];
     let tokens = prop_oneof![1 => Just(0_usize), 8 => 1..5_usize];
-    (tokens, page, 0..3_usize).prop_map(|(tokens, page, lang)| Made { tokens, page, lang })
+    (tokens, page, 0..3_usize, prop::bool::weighted(0.3)).prop_map(|(tokens, page, lang, equal)| Made {
+        tokens,
+        page,
+        lang,
+        equal,
+    })
 }
 
 /// What is asked for.
@@ -140,8 +147,9 @@ impl Collection {
     fn new(documents: Vec<Made>, kind: CodecKind, commits: usize, seed: u64) -> Self {
         let mut numbers = random(seed).map(|number| (number >> 40) as f32 / (1 << 24) as f32 - 0.5);
         let centers: Vec<f32> = numbers.by_ref().take(PAGES.len() * DIM).collect();
-        let mut near = |page: usize| -> Vec<f32> {
-            centers[page * DIM..][..DIM].iter().map(|value| value + 0.2 * numbers.next().expect("endless")).collect()
+        let mut near = |page: usize, noise: f32| -> Vec<f32> {
+            let center = centers[page * DIM..][..DIM].iter();
+            center.map(|value| value + noise * numbers.next().expect("endless")).collect()
         };
         let stored: Vec<Document> = documents
             .iter()
@@ -151,7 +159,9 @@ impl Collection {
                 let page = if page.is_empty() { String::new() } else { format!("\"page\": {page}") };
                 Document {
                     id: Id::Int(id as i64),
-                    vectors: (0..made.tokens).flat_map(|_| near(made.page)).collect(),
+                    vectors: (0..made.tokens)
+                        .flat_map(|_| near(made.page, if made.equal { 0.0 } else { 0.2 }))
+                        .collect(),
                     text: None,
                     metadata: Some(format!("{{\"lang\": {}, \"where\": {{{page}}}}}", made.lang)),
                     truncated: false,
@@ -160,7 +170,7 @@ impl Collection {
             .collect();
         let (mut queries, mut offsets) = (Vec::new(), vec![0]);
         for (query, tokens) in [3, 7, 1].into_iter().enumerate() {
-            (0..tokens).for_each(|token| queries.extend(near(5 + query * token)));
+            (0..tokens).for_each(|token| queries.extend(near(5 + query * token, 0.2)));
             offsets.push((queries.len() / DIM) as i64);
         }
         let index = Index::create(Arc::new(MemoryStorage::default()), options(kind, 1)).expect("created");
@@ -232,7 +242,8 @@ fn gatherers() -> impl Strategy<Value = Option<GatherKind>> {
 
 fn collection() -> impl Strategy<Value = Collection> {
     let kind = prop_oneof![3 => Just(CodecKind::Residual), 1 => Just(CodecKind::Flat)];
-    (prop::collection::vec(made(), 20..150), kind, 1..4_usize, any::<u64>())
+    let documents = prop_oneof![1 => 1..4_usize, 5 => 20..150_usize];
+    (documents.prop_flat_map(|count| prop::collection::vec(made(), count)), kind, 1..4_usize, any::<u64>())
         .prop_map(|(documents, kind, commits, seed)| Collection::new(documents, kind, commits, seed))
 }
 
@@ -436,7 +447,7 @@ proptest! {
 
 /// Documents of one token vector each.
 fn plain(count: usize, kind: CodecKind) -> Collection {
-    let documents = (0..count).map(|id| Made { tokens: 1, page: 5 + id % 3, lang: id % 3 }).collect();
+    let documents = (0..count).map(|id| Made { tokens: 1, page: 5 + id % 3, lang: id % 3, equal: false }).collect();
     Collection::new(documents, kind, 1, 7)
 }
 

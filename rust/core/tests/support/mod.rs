@@ -84,7 +84,12 @@ pub fn options(kind: CodecKind, train_after: u64) -> IndexOptions {
     let centroids = (kind == CodecKind::Residual).then_some(8);
     let fde = FdeOptions { repetitions: 3, planes: 2, components: None, centred: true };
     let fde = (kind == CodecKind::Residual).then_some(fde);
-    IndexOptions { dim: DIM, codec: CodecOptions { kind, bits: 4, centroids, seed: 7, train_after }, fde, encoder: None }
+    IndexOptions {
+        dim: DIM,
+        codec: CodecOptions { kind, bits: 4, centroids, seed: 7, train_after },
+        fde,
+        encoder: None,
+    }
 }
 
 pub fn execution() -> Execution {

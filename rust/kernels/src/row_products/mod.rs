@@ -51,13 +51,15 @@ mod tests {
     fn every_level_gives_the_plain_sums() {
         let mut random = Random::new(7);
         // One component, tails of every register width, a common dimension, and the longest row at its extremes.
-        for (width, extreme) in [(1, false), (31, false), (97, false), (2560, false), (10_240, false), (MAX_ROW, true)] {
+        for (width, extreme) in [(1, false), (31, false), (97, false), (2560, false), (10_240, false), (MAX_ROW, true)]
+        {
             let mut values = |count: usize| -> Vec<i8> {
                 random.floats(count).iter().map(|x| if extreme { -128 } else { (x * 127.0) as i8 }).collect()
             };
             for rows in [0, 1, 5] {
                 let (query, data) = (Guarded::new(&values(width)), Guarded::new(&values(width * rows)));
-                let product = |row: &[i8]| row.iter().zip(&*query).map(|(&a, &b)| i64::from(a) * i64::from(b)).sum::<i64>();
+                let product =
+                    |row: &[i8]| row.iter().zip(&*query).map(|(&a, &b)| i64::from(a) * i64::from(b)).sum::<i64>();
                 let expected: Vec<i64> = data.chunks_exact(width).map(product).collect();
                 for level in Level::available() {
                     let mut out = Guarded::new(&vec![1; rows]);
