@@ -211,6 +211,12 @@ TABLE: dict[str, dict[str, Kind]] = {
             ],
         ),
     },
+    "FdeOptions": {
+        "repetitions": kinds.SIZE,
+        "planes": Kind([0, 1, 8, np.int8(3)], [*kinds.COUNT.bad[:-1], 9]).also(good=[0]),
+        "components": kinds.OPTIONAL_SIZE,
+        "centred": kinds.FLAG,
+    },
     "Feedback": {
         **dict.fromkeys(
             ("documents", "clusters", "rescored"), Kind(kinds.SIZE.good, kinds.COUNT.bad, {"vectors": 1}.items())
@@ -231,6 +237,7 @@ TABLE: dict[str, dict[str, Kind]] = {
         "centroids": kinds.OPTIONAL_COUNT.also(good=[100, 65_536], bad=[65_537]),
         "seed": Kind([0, 1, 2**63, 2**64 - 1], [None, True, -1, 2**64, kinds.HUGE, 1.0, "1", Hostile(), [1]]),
         "train_after": kinds.SIZE.also(good=[0]),
+        "fde": kinds.FDE,
         "exist_ok": kinds.FLAG,
         "overwrite": kinds.FLAG,
         "mmap": kinds.FLAG,

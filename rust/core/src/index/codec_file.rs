@@ -45,7 +45,9 @@ fn read_fde(container: &Container, codec: &Codec, execution: &Execution) -> Resu
     let parameters: FdeParameters = serde_json::from_slice(&json).map_err(|error| corrupt(error.to_string()))?;
     let hyperplanes = container.required::<f32>(SectionKind::FdeHyperplanes, execution)?;
     let mean = container.required::<f32>(SectionKind::FdeMean, execution)?;
-    Fde::from_parts(codec, parameters, hyperplanes.to_vec(), mean.to_vec()).map(Some).map_err(corrupt)
+    Fde::from_parts(codec.dim(), codec.depth(), parameters, hyperplanes.to_vec(), mean.to_vec())
+        .map(Some)
+        .map_err(corrupt)
 }
 
 /// Writes a codec.

@@ -191,13 +191,9 @@ fn missing_fdes(
     codec: Option<&Codec>,
     execution: &Execution,
 ) -> Result<Vec<Option<EncodedFdes>>> {
-    let encode = |source: &Source<'_>| {
-        let Some((codec, fde)) = codec.and_then(|codec| Some((codec, codec.fde()?))) else { return Ok(None) };
-        if source.fdes.is_some() {
-            return Ok(None);
-        }
-        let tokens = (source.codes, source.gains, source.centroids);
-        fde.encode_documents(codec, tokens, source.offsets, execution).map(Some)
+    let encode = |source: &Source<'_>| match codec.filter(|_| source.fdes.is_none()) {
+        Some(codec) => codec.encode_fdes((source.codes, source.gains, source.centroids), source.offsets, execution),
+        None => Ok(None),
     };
     sources.iter().map(encode).collect()
 }

@@ -19,7 +19,7 @@ use super::segment_writer::{Shape, write_segment};
 use super::shared::Shared;
 use super::snapshot::{Snapshot, is_newest};
 use super::{codec_file, garbage, tombstones};
-use crate::codec::{Codec, CodecKind, CodecOptions, EncodedTokens, Fde};
+use crate::codec::{Codec, CodecKind, CodecOptions, EncodedTokens};
 use crate::error::{Error, Result};
 use crate::format::names::{self, Data};
 use crate::format::section::SectionKind;
@@ -422,10 +422,7 @@ impl Writer {
         let codec = Codec::train(&sample, self.base.dim(), options, execution)?;
         // Until there are centroids every document is scored.
         match self.base.manifest().fde.as_ref().filter(|_| options.kind == CodecKind::Residual) {
-            Some(fde) => {
-                let fde = Fde::train(&codec, &sample, fde, options.seed, execution)?;
-                Ok(codec.with_fde(fde))
-            }
+            Some(fde) => codec.train_fde(&sample, fde, options.seed, execution),
             None => Ok(codec),
         }
     }

@@ -2,13 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Codec;
-use super::fde::{FdeOptions, partitions};
+use super::options::FdeOptions;
+use super::partitions::partitions;
 use crate::error::Result;
 use crate::parallel::Execution;
 
-/// Values of the sample that is looked at, at most.
-const SAMPLE_VALUES: usize = 1 << 22;
 /// Steps towards the first principal direction.
 const STEPS: usize = 32;
 /// Largest share of the energy that a common mean may hold. Kept apart it may hold much, but then what is left must be above
@@ -38,22 +36,17 @@ pub struct Anisotropy {
 }
 
 impl Anisotropy {
-    /// The mean of rotated vectors, `[depth]`, and how those of `sample`, `[tokens, dim]` arrays, lie.
+    /// The mean of rotated vectors, `[tokens, depth]`, and how they lie.
     ///
     /// # Errors
     /// [`crate::Error::Interrupted`].
     pub(super) fn measure(
-        codec: &Codec,
-        sample: &[&[f32]],
+        mut vectors: Vec<f32>,
+        depth: usize,
         hyperplanes: &[f32],
         options: &FdeOptions,
         execution: &Execution,
     ) -> Result<(Vec<f32>, Self)> {
-        let (dim, depth) = (codec.dim(), codec.depth());
-        let total: usize = sample.iter().map(|values| values.len() / dim).sum();
-        let step = total.div_ceil((SAMPLE_VALUES / depth).max(1)).max(1);
-        let chosen = sample.iter().flat_map(|values| values.chunks_exact(dim)).step_by(step);
-        let mut vectors = codec.rotate(&chosen.flatten().copied().collect::<Vec<f32>>());
         execution.check()?;
         let tokens = (vectors.len() / depth).max(1) as f64;
         let mut sums = vec![0.0_f64; depth];
