@@ -1,4 +1,4 @@
-"""Fixed dimensional encodings: what they find, whose vectors they are unsafe for, and what becomes of them with an index."""
+"""Fixed dimensional encodings: what they find, for whose vectors they are unsafe, and how they live in an index."""
 
 from pathlib import Path
 from typing import Any
@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import latewood
 from latewood import FdeOptions, Index
 from latewood.errors import InvalidInputError
 from strategies import Corpus, make_corpus
@@ -22,10 +23,10 @@ def anisotropic(spread: float, *, documents: int = 4000, dim: int = 64) -> Corpu
 
     def unit(own: np.ndarray) -> np.ndarray:
         vectors = mean + spread * own
-        return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+        return np.asarray(vectors / np.linalg.norm(vectors, axis=1, keepdims=True), dtype=np.float32)
 
     def noise(tokens: int) -> np.ndarray:
-        return generator.standard_normal((tokens, dim)) / np.sqrt(dim)
+        return np.asarray(generator.standard_normal((tokens, dim)) / np.sqrt(dim))
 
     own = [topics[generator.choice(generator.integers(400, size=6), 24)] + 0.7 * noise(24) for _ in range(documents)]
     asked = [own[generator.integers(documents)][generator.integers(24, size=12)] + 0.5 * noise(12) for _ in range(32)]
@@ -117,7 +118,7 @@ def test_an_index_without_encodings_says_so(tmp_path: Path, index: Index, corpus
 def test_where_every_document_is_scored_it_has_no_effect(tmp_path: Path, corpus: Corpus) -> None:
     """Before there are centroids, and in an index that has none."""
     for name, options in (("waiting", {"fde": True}), ("flat", {"codec": "flat"})):
-        index = Index.create(tmp_path / name, dim=corpus.dim, **options)  # type: ignore[arg-type]
+        index = Index.create(tmp_path / name, dim=corpus.dim, **options)
         index.add(range(20), vectors=corpus.documents[:20])
         hits = index.search(corpus.queries[0], gather="fde")
         assert hits == index.search(corpus.queries[0], gather="exact")
@@ -230,8 +231,6 @@ for threads in (1, 3):
         digests.append([kind, hashlib.sha256(open(f"{folder}/{files[0]}", "rb").read()).hexdigest()])
 print(json.dumps(digests))
 """
-    import latewood
-
     made = [
         tuple(digest)
         for level in latewood.simd_levels()

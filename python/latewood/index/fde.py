@@ -23,10 +23,12 @@ class FdeOptions:
         Hyperplanes that divide it each time, from 0 to 8, into 2^planes partitions.
     components : int, optional
         Components of the rotated token vectors that each repetition keeps, the next ones in turn; by default as many
-        as it takes for each to be kept once. A document takes repetitions * 2^planes * components bytes, 65,536 at most.
+        as it takes for each to be kept once. A document takes repetitions * 2^planes * components bytes, one more
+        component if `centred`, and 65,536 at most.
     centred : bool
-        Take the mean of the token vectors that the centroids were trained on off all that are hashed or summed up.
-        Vectors of many models share a large mean, and without this nearly all of them fall into few partitions.
+        Keep what lies along the mean of the token vectors apart, as a component of its own. Vectors of many models
+        share a large mean, and without this nearly all of them fall into few partitions. The mean is that of the
+        vectors that the centroids were trained on, and stays.
 
     Raises
     ------

@@ -122,7 +122,9 @@ fn first_direction(vectors: &[f32], depth: usize, execution: &Execution) -> Resu
         if length == 0.0 {
             break;
         }
-        direction.iter_mut().for_each(|x| *x /= length);
+        for x in &mut direction {
+            *x /= length;
+        }
         let mut next = vec![0.0; depth];
         found = 0.0;
         for vector in vectors.chunks_exact(depth) {

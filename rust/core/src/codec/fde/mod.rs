@@ -189,7 +189,9 @@ impl Fde {
         let mut parts = self.parts(vectors);
         // Every repetition has it, and all together count it as often as any other component.
         let share = self.parameters.options.kept(self.dim) as f32 / self.dim as f32;
-        parts.along.iter_mut().for_each(|along| *along *= share);
+        for along in &mut parts.along {
+            *along *= share;
+        }
         let mut sums = vec![0.0; self.width()];
         let partitions = self.partitions(&parts.across);
         for ((token, partitions), weight) in partitions.chunks_exact(repetitions).enumerate().zip(weights) {
@@ -207,7 +209,9 @@ impl Fde {
         let (repetitions, count) = (options.repetitions, options.partitions());
         let mut parts = self.parts(vectors);
         // The same for every document, and so of no use to an order; int8 has its levels for what differs.
-        parts.along.iter_mut().for_each(|along| *along -= self.norm);
+        for along in &mut parts.along {
+            *along -= self.norm;
+        }
         let mut sums = vec![0.0; self.width()];
         // Tokens in each partition, and the first of them.
         let mut tokens = vec![(0_u32, u32::MAX); repetitions * count];
@@ -223,7 +227,9 @@ impl Fde {
         }
         for (at, (sums, &(number, _))) in sums.chunks_exact_mut(options.block(self.dim)).zip(&tokens).enumerate() {
             if number > 0 {
-                sums.iter_mut().for_each(|sum| *sum /= number as f32);
+                for sum in sums {
+                    *sum /= number as f32;
+                }
                 continue;
             }
             let (repetition, partition) = (at / count, at % count);
