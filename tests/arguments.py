@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from latewood import Feedback, Ragged
+from latewood import FdeOptions, Feedback, Ragged
 from support import HashEncoder
 
 DIM = 16
@@ -263,6 +263,7 @@ FILTERS = FILTER.also(good=[[None], [{}], ({"lang": "en"},)], bad=[[], [None, No
 """Of a call with one query: one filter, or a list with one for it."""
 FIELD = Kind([None, "lang", "a.b", "", "nowhere"], [5, True, b"lang", ["lang"], {}, "\ud800", Hostile(), object])
 NO_RUN: list[Any] = [None, 5, "q", [], ["a fox"], [("q", "a fox")], Hostile(), object]
+FDE = Kind([*FLAG.good, FdeOptions(planes=2)], [*FLAG.bad, FdeOptions, {"planes": 2}])
 FEEDBACK = Kind([None], [True, 3, "ranker", {}, Feedback, Hostile()])
 NEW_IDS = Kind(
     [["x", "y"], ("x", "y"), np.array(["x", "y"]), Made(lambda: iter("xy")), {"x": 1, "y": 2}.keys()],

@@ -62,7 +62,7 @@ SEARCHING = {
     "k": kinds.SIZE,
     "recall": kinds.FRACTION,
     "deviations": kinds.THRESHOLD,
-    "gather": kinds.one_of(None, "exact", "flood", "postings"),
+    "gather": kinds.one_of(None, "exact", "flood", "postings"),  # "fde" needs an index of its own: test_fde.py
     "max_scored": kinds.OPTIONAL_SIZE,
     "probes": kinds.OPTIONAL_SIZE,
     "threshold": kinds.THRESHOLD,
@@ -216,6 +216,12 @@ TABLE: dict[str, dict[str, Kind]] = {
             ],
         ),
     },
+    "FdeOptions": {
+        "repetitions": kinds.SIZE,
+        "planes": Kind([0, 1, 8, np.int8(3)], [*kinds.COUNT.bad[:-1], 9]).also(good=[0]),
+        "components": kinds.OPTIONAL_SIZE,
+        "centred": kinds.FLAG,
+    },
     "Feedback": {
         **dict.fromkeys(
             ("documents", "clusters", "rescored"), Kind(kinds.SIZE.good, kinds.COUNT.bad, {"vectors": 1}.items())
@@ -237,6 +243,7 @@ TABLE: dict[str, dict[str, Kind]] = {
         "seed": Kind([0, 1, 2**63, 2**64 - 1], [None, True, -1, 2**64, kinds.HUGE, 1.0, "1", Hostile(), [1]]),
         "train_after": kinds.SIZE.also(good=[0]),
         "keep_vectors": kinds.one_of(None, "float16"),
+        "fde": kinds.FDE,
         "exist_ok": kinds.FLAG,
         "overwrite": kinds.FLAG,
         "mmap": kinds.FLAG,

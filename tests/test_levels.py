@@ -21,10 +21,10 @@ corpus = make_corpus(17, dim=dim, documents=150, queries=8, query_tokens=(1, 40)
 hashes = {}
 for threads in (1, 2, 8):
     path = f"{folder}/{codec}-{dim}-{bits}-{os.environ['LATEWOOD_SIMD']}-{threads}"
-    index = latewood.Index.create(path, dim=dim, codec=codec, bits=bits, train_after=0)
+    index = latewood.Index.create(path, dim=dim, codec=codec, bits=bits, train_after=0, fde=codec == "residual")
     index.add(range(150), vectors=corpus.documents, threads=threads)
     digest = hashlib.sha256(index.vectors(range(150)).values.tobytes())
-    for gather in ("exact", "flood", "postings"):
+    for gather in ("exact", "flood", "postings", "fde"):
         found = index.search_arrays(corpus.queries, 20, gather=gather, max_scored=40, threads=threads)
         digest.update(np.asarray(found.ids).tobytes() + found.scores.tobytes() + found.offsets.tobytes())
     lists = [list(range(0, 150, 3))] * 8

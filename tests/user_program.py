@@ -8,6 +8,7 @@ from pathlib import Path
 
 import latewood
 from latewood import (
+    FdeOptions,
     Feedback,
     Hit,
     Hits,
@@ -94,6 +95,8 @@ def main(folder: Path) -> int:
     flat.add(range(len(vectors)), vectors=iter(vectors))
     lines += show(flat.search(matrix(asked), 1, probes=4))
     assert 0 in flat
+    encoded = Index.create(folder / "encoded", dim=index.dim, fde=FdeOptions(planes=2), overwrite=True)
+    lines += show(encoded.search(matrix(asked), 1, gather="fde"))
     assert [document.text for document in index.documents(["rings"])] != [None]
     assert len(index.vectors(["rings"])) == 1
     assert index.count(filter={"lang": "en"}) == len(index.ids(filter={"lang": "en"}))

@@ -64,6 +64,7 @@ def build(scratch: Path) -> list[Base]:
         _build(scratch / f"flat-{bits}-{kind}", kind, dim=64, codec="flat", bits=bits)
         for bits, kind in ((4, "str"), (1, "int"))
     ]
+    made.append(_build(scratch / "fde-int", "int", dim=48, train_after=0, fde=True))
     # The document that is added later makes the number of token vectors large enough to train centroids.
     waiting = sum(map(len, token_vectors(1, DOCUMENTS, dim=48))) - 60
     made.append(_build(scratch / "untrained-int", "int", dim=48, train_after=waiting))

@@ -79,6 +79,7 @@ def _questions(index: Index, ids: list[Any], queries: list[Any]) -> Iterator[tup
     yield "default", hits
     yield "flood", lambda: hits(gather="flood")
     yield "postings", lambda: hits(gather="postings")
+    yield "fde", lambda: hits(gather="fde")
     yield "exact", lambda: hits(gather="exact")
     yield "filter", lambda: hits(filter={"number": {"lt": 40}, "even": True})
     yield "name filter", lambda: hits(filter={"name": ["n1", "n39", "n149"]})

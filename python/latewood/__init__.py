@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from latewood.encode.protocol import Encoder
     from latewood.forms.ragged import Ragged, to_ragged
     from latewood.index.explanation import Explanation
+    from latewood.index.fde import FdeOptions
     from latewood.index.feedback import Feedback
     from latewood.index.index import Index
     from latewood.index.options import RerankOptions, SearchOptions
@@ -33,6 +34,7 @@ __all__ = [
     "Document",
     "Encoder",
     "Explanation",
+    "FdeOptions",
     "Feedback",
     "FirstStage",
     "Hit",
@@ -67,6 +69,7 @@ _HOME = {
     "Document": "index.results",
     "Encoder": "encode.protocol",
     "Explanation": "index.explanation",
+    "FdeOptions": "index.fde",
     "Feedback": "index.feedback",
     "FirstStage": "rerank.first_stages.protocol",
     "Hit": "index.results",

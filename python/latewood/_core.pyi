@@ -82,6 +82,7 @@ class Index:
         seed: int,
         train_after: int,
         keep_vectors: str | None,
+        fde: dict[str, Any] | None,
         encoder: str | None,
         overwrite: bool,
         mmap: bool,

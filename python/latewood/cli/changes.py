@@ -52,6 +52,7 @@ ADD_CHUNK = 1024
     type=click.Choice(get_args(KeepVectors)),
     help="Keep the vectors beside their codes, for scores without the codes' error.",
 )
+@click.option("--fde", is_flag=True, help="Keep a fixed dimensional encoding of each document, for --gather fde.")
 @click.option("--exist-ok", is_flag=True, help="Leave the index that is at PATH already as it is, if there is one.")
 @click.option("--overwrite", is_flag=True, help="Put an empty index in the place of one that is at PATH already.")
 def create(path: Path, bits: str, as_json: bool, **options: Any) -> None:

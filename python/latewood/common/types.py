@@ -20,7 +20,7 @@ Metadata: TypeAlias = Mapping[str, object]
 Filter: TypeAlias = Mapping[str, object]
 """Conditions on metadata (docs/filters.md)."""
 MissingRule: TypeAlias = Literal["error", "skip"]
-Gather: TypeAlias = Literal["exact", "flood", "postings"]
+Gather: TypeAlias = Literal["exact", "flood", "postings", "fde"]
 KeepVectors: TypeAlias = Literal["float16"]
 Rescore: TypeAlias = Literal["float16", "off"]
 Precision: TypeAlias = Literal["float32", "bfloat16"]

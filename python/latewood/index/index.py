@@ -31,6 +31,7 @@ from latewood.index import tuning
 from latewood.index.additions import Additions, AddKeywords
 from latewood.index.encoding import Encoding
 from latewood.index.explanation import Explanation
+from latewood.index.fde import FdeOptions
 from latewood.index.feedback import NOTHING
 from latewood.index.found import Found, documents_of, explanation
 from latewood.index.interrupts import interrupt_later
@@ -74,6 +75,7 @@ class Index:
         seed: int = 42,
         train_after: int = 65_536,
         keep_vectors: KeepVectors | None = None,
+        fde: bool | FdeOptions = False,
         exist_ok: bool = False,
         overwrite: bool = False,
         mmap: bool = True,
@@ -104,6 +106,9 @@ class Index:
             Keep the vectors as well, as float16, which must hold them: within ±65,504. They take 2 bytes for each
             dimension beside the codes, searches and reranks return scores on them (`rescore`), and `vectors` gives them
             back.
+        fde : bool or FdeOptions
+            Of the residual codec: keep a fixed dimensional encoding of each document, for `search(gather="fde")`.
+            `info()["fde"]` tells whether they are safe for these token vectors (docs/fde.md).
         exist_ok : bool
             Open the index that is at `path` already, if there is one, as it is: `dim` and `encoder` must fit it where
             they are given, and the other settings are its own.
@@ -140,6 +145,7 @@ class Index:
             "seed": count_of(seed, "seed", least=0, most=2**64 - 1),
             "train_after": count_of(train_after, "train_after", least=0),
             "keep_vectors": optional(choice_of, keep_vectors, "keep_vectors", get_args(KeepVectors)),
+            "fde": FdeOptions.plain(fde),
         }
         own = as_encoder(encoder) if encoder is not None else _default_encoder() if dim is None else None
         width = _dimensions(own, dim)

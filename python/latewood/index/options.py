@@ -148,8 +148,9 @@ class SearchOptions(RankingOptions):
     deviations : float, optional
         How many standard deviations above what its estimate promises a document may lie before it is passed over;
         3.75 by default. One more doubles `max_scored` and `probes`, where those are not given. Instead of `recall`.
-    gather : {"exact", "flood", "postings"}, optional
-        How candidates are found; chosen by the size of the index by default. "exact" scores every document.
+    gather : {"exact", "flood", "postings", "fde"}, optional
+        How candidates are found; chosen by the size of the index by default. "exact" scores every document, and "fde"
+        needs an index that was created with `fde`.
     max_scored : int, optional
         How many gathered documents are scored on their codes at most; scoring stops earlier where the rest
         cannot be expected among the hits.

@@ -117,7 +117,7 @@ class Plan:
 
     Attributes
     ----------
-    gather : {"exact", "flood", "postings", "given", "none"}
+    gather : {"exact", "flood", "postings", "fde", "given", "none"}
         "given": the candidates of a rerank; "none": there was nothing to search.
     probes : int or None
     threshold : float or None

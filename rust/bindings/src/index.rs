@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use latewood_core::Result;
-use latewood_core::codec::{CodecKind, CodecOptions};
+use latewood_core::codec::{CodecKind, CodecOptions, FdeOptions};
 use latewood_core::ids::IdRef;
 use latewood_core::index::{Index, IndexOptions, KeptVectors, Snapshot};
 use latewood_core::parallel::Execution;
@@ -62,7 +62,7 @@ impl PyIndex {
 impl PyIndex {
     /// Create an index in an empty or missing folder.
     #[staticmethod]
-    #[pyo3(signature = (path, dim, *, codec, bits, centroids, seed, train_after, keep_vectors, encoder,
+    #[pyo3(signature = (path, dim, *, codec, bits, centroids, seed, train_after, keep_vectors, fde, encoder,
                         overwrite, mmap))]
     #[expect(clippy::too_many_arguments, reason = "keyword arguments of a constructor")]
     fn create(
@@ -75,6 +75,7 @@ impl PyIndex {
         seed: u64,
         train_after: u64,
         keep_vectors: Option<Word<KeptVectors>>,
+        fde: Option<Word<FdeOptions>>,
         encoder: Option<&str>,
         overwrite: bool,
         mmap: bool,
@@ -84,7 +85,8 @@ impl PyIndex {
             .transpose()
             .map_err(|error| invalid(py, format!("the encoder's fingerprint is not JSON: {error}")))?;
         let codec = CodecOptions { kind: codec.0, bits, centroids, seed, train_after };
-        let options = IndexOptions { dim, codec, keep_vectors: keep_vectors.map(|word| word.0), encoder };
+        let (keep_vectors, fde) = (keep_vectors.map(|word| word.0), fde.map(|word| word.0));
+        let options = IndexOptions { dim, codec, keep_vectors, fde, encoder };
         Self::made(py, &path, mmap, |storage, _| {
             options.validate()?;
             storage.make_folder()?;

@@ -41,7 +41,7 @@ impl PyRerankOptions {
     }
 }
 
-/// A choice of the core, by the word that stands for it.
+/// A choice of the core, by the word that stands for it, or by a dict of plain values.
 pub(crate) struct Word<T>(pub(crate) T);
 
 impl<'py, T: DeserializeOwned> FromPyObject<'_, 'py> for Word<T> {

@@ -49,13 +49,20 @@ struct Made {
     tokens: usize,
     page: usize,
     lang: usize,
+    /// Whether its vectors are those of every such document of its page.
+    equal: bool,
 }
 
 fn made() -> impl Strategy<Value = Made> {
     // One page has more documents than are scored between two looks at whether to stop.
     let page = prop_oneof![2 => Just(5), 3 => 0..PAGES.len()];
     let tokens = prop_oneof![1 => Just(0_usize), 8 => 1..5_usize];
-    (tokens, page, 0..3_usize).prop_map(|(tokens, page, lang)| Made { tokens, page, lang })
+    (tokens, page, 0..3_usize, prop::bool::weighted(0.3)).prop_map(|(tokens, page, lang, equal)| Made {
+        tokens,
+        page,
+        lang,
+        equal,
+    })
 }
 
 /// What is asked for.
@@ -141,8 +148,9 @@ impl Collection {
     fn new(documents: Vec<Made>, kind: CodecKind, commits: usize, seed: u64) -> Self {
         let mut numbers = random(seed).map(|number| (number >> 40) as f32 / (1 << 24) as f32 - 0.5);
         let centers: Vec<f32> = numbers.by_ref().take(PAGES.len() * DIM).collect();
-        let mut near = |page: usize| -> Vec<f32> {
-            centers[page * DIM..][..DIM].iter().map(|value| value + 0.2 * numbers.next().expect("endless")).collect()
+        let mut near = |page: usize, noise: f32| -> Vec<f32> {
+            let center = centers[page * DIM..][..DIM].iter();
+            center.map(|value| value + noise * numbers.next().expect("endless")).collect()
         };
         let stored: Vec<Document> = documents
             .iter()
@@ -152,7 +160,9 @@ impl Collection {
                 let page = if page.is_empty() { String::new() } else { format!("\"page\": {page}") };
                 Document {
                     id: Id::Int(id as i64),
-                    vectors: (0..made.tokens).flat_map(|_| near(made.page)).collect(),
+                    vectors: (0..made.tokens)
+                        .flat_map(|_| near(made.page, if made.equal { 0.0 } else { 0.2 }))
+                        .collect(),
                     text: None,
                     metadata: Some(format!("{{\"lang\": {}, \"where\": {{{page}}}}}", made.lang)),
                     truncated: false,
@@ -161,7 +171,7 @@ impl Collection {
             .collect();
         let (mut queries, mut offsets) = (Vec::new(), vec![0]);
         for (query, tokens) in [3, 7, 1].into_iter().enumerate() {
-            (0..tokens).for_each(|token| queries.extend(near(5 + query * token)));
+            (0..tokens).for_each(|token| queries.extend(near(5 + query * token, 0.2)));
             offsets.push((queries.len() / DIM) as i64);
         }
         let index = Index::create(Arc::new(MemoryStorage::default()), options(kind, 1)).expect("created");
@@ -225,9 +235,16 @@ impl Collection {
     }
 }
 
+/// The user's choice, or the plan's.
+fn gatherers() -> impl Strategy<Value = Option<GatherKind>> {
+    let (exact, flood, postings) = (GatherKind::Exact, GatherKind::Flood, GatherKind::Postings);
+    prop::sample::select(vec![None, Some(exact), Some(flood), Some(postings), Some(GatherKind::Fde)])
+}
+
 fn collection() -> impl Strategy<Value = Collection> {
     let kind = prop_oneof![3 => Just(CodecKind::Residual), 1 => Just(CodecKind::Flat)];
-    (prop::collection::vec(made(), 20..150), kind, 1..4_usize, any::<u64>())
+    let documents = prop_oneof![1 => 1..4_usize, 5 => 20..150_usize];
+    (documents.prop_flat_map(|count| prop::collection::vec(made(), count)), kind, 1..4_usize, any::<u64>())
         .prop_map(|(documents, kind, commits, seed)| Collection::new(documents, kind, commits, seed))
 }
 
@@ -308,7 +325,7 @@ proptest! {
     fn every_gatherer_gives_true_scores_and_so_many_groups_as_exist(
         collection in collection(),
         asked in asked(),
-        gather in prop_oneof![Just(None), Just(Some(GatherKind::Flood)), Just(Some(GatherKind::Postings))],
+        gather in gatherers(),
         max_scored in prop::option::of(1..60_usize),
         probes in prop::option::of(1..3_usize),
     ) {
@@ -326,7 +343,7 @@ proptest! {
             prop_assert!(hits.windows(2).all(|pair| (-pair[0].1, pair[0].0) < (-pair[1].1, pair[1].0)));
             let groups: HashSet<String> = hits.iter().map(|&(id, _)| collection.group(id)).collect();
             prop_assert!(!asked.grouped || groups.len() == hits.len());
-            if asked.grouped || gather == Some(GatherKind::Flood) {
+            if asked.grouped || !matches!(gather, None | Some(GatherKind::Postings)) {
                 prop_assert_eq!(hits.len(), most[query].len());
             } else {
                 prop_assert!(hits.len() <= most[query].len());
@@ -338,7 +355,7 @@ proptest! {
     fn a_page_is_a_slice_of_a_longer_search(
         collection in collection(),
         asked in asked(),
-        gather in prop_oneof![Just(None), Just(Some(GatherKind::Flood)), Just(Some(GatherKind::Postings))],
+        gather in gatherers(),
         max_scored in prop::option::of(1..30_usize),
         threads in 1..3_usize,
     ) {
@@ -356,7 +373,7 @@ proptest! {
         collection in collection(),
         filters in prop::collection::vec(0..FILTERS.len(), QUERIES),
         asked in asked(),
-        gather in prop_oneof![Just(None), Just(Some(GatherKind::Flood)), Just(Some(GatherKind::Postings))],
+        gather in gatherers(),
     ) {
         let asked = Asked { filters, ..asked };
         let options = SearchOptions { selection: asked.selection(), gather, max_scored: Some(5), ..SearchOptions::default() };
@@ -431,7 +448,7 @@ proptest! {
 
 /// Documents of one token vector each.
 fn plain(count: usize, kind: CodecKind) -> Collection {
-    let documents = (0..count).map(|id| Made { tokens: 1, page: 5 + id % 3, lang: id % 3 }).collect();
+    let documents = (0..count).map(|id| Made { tokens: 1, page: 5 + id % 3, lang: id % 3, equal: false }).collect();
     Collection::new(documents, kind, 1, 7)
 }
 
@@ -446,16 +463,18 @@ fn a_plan_tells_which_options_had_no_effect() {
         ..SearchOptions::default()
     };
     let (exact, flood, postings) = (GatherKind::Exact, GatherKind::Flood, GatherKind::Postings);
+    let fde = GatherKind::Fde;
     let all = |gather| asked(gather, Some(40), Some(2), Some(0.5));
     let (small, large, flat) =
         (plain(100, CodecKind::Residual), plain(700, CodecKind::Residual), plain(700, CodecKind::Flat));
     let (three, four) = (["max_scored", "probes", "threshold"], ["gather", "max_scored", "probes", "threshold"]);
-    let cases: [(&Collection, SearchOptions, GatherKind, &[&str]); 14] = [
+    let cases: [(&Collection, SearchOptions, GatherKind, &[&str]); 16] = [
         (&small, asked(None, None, None, None), exact, &[]),
         (&small, asked(None, Some(600), Some(2), Some(0.5)), exact, &three),
         (&small, all(None), flood, &three[1..]),
         (&small, all(Some(flood)), flood, &three[1..]),
         (&small, all(Some(postings)), postings, &[]),
+        (&small, all(Some(fde)), fde, &three[1..]),
         (&small, all(Some(exact)), exact, &three),
         (&large, asked(None, None, None, None), flood, &[]),
         (&large, asked(None, Some(700), None, None), exact, &[]),
@@ -463,6 +482,7 @@ fn a_plan_tells_which_options_had_no_effect() {
         (&large, asked(Some(exact), None, None, None), exact, &[]),
         (&flat, all(Some(flood)), exact, &four),
         (&flat, all(Some(postings)), exact, &four),
+        (&flat, all(Some(fde)), exact, &four),
         (&flat, all(Some(exact)), exact, &three),
         (&flat, all(None), exact, &three),
     ];

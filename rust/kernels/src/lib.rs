@@ -7,6 +7,7 @@
 //! | [`maxsim_codes`], [`token_scores`] | `codes/` | `MaxSim` on 1/2/4/8-bit codes |
 //! | [`maxsim_promising`] | `promising/` | the same over the tokens that centroid rows promise most of |
 //! | [`maxsim_float`] | `float/` | exact float `MaxSim` |
+//! | [`row_products`] | `row_products/` | one long int8 row × many |
 //! | [`rotate()`] | `rotate/` | vectors × matrix, the same bits everywhere |
 //! | [`Similarities`] | `similarities/` | every pair's dot product of one item's float vectors |
 //! | [`widely`] | `wide.rs` | nothing itself: compiles others' plain loops for each register width |
@@ -24,6 +25,7 @@ mod codes;
 mod float;
 mod promising;
 mod rotate;
+mod row_products;
 mod similarities;
 mod wide;
 #[cfg(target_arch = "x86_64")]
@@ -43,6 +45,7 @@ pub use lanes::{LANES, QueryLanes};
 pub use level::{Level, LevelUnavailable};
 pub use promising::maxsim_promising;
 pub use rotate::rotate;
+pub use row_products::{MAX_ROW, row_products};
 pub use similarities::Similarities;
 pub use wide::{Wide, widely};
 

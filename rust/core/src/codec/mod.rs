@@ -17,6 +17,7 @@ mod centroids;
 mod pack;
 mod residual;
 mod rotation;
+mod fde;
 
 use half::bf16;
 use latewood_kernels::{Bits, CodeQuery, Level, MAX_LEVEL, QueryLanes};
@@ -28,6 +29,7 @@ use crate::tokens::TokenMatrix;
 
 use blocks::block_tokens;
 
+pub use fde::{Anisotropy, EncodedFdes, Fde, FdeOptions, FdeParameters, FdeQuery};
 pub(crate) use random::Random;
 pub use residual::Quantizer;
 
@@ -36,6 +38,9 @@ pub const MAX_CENTROIDS: usize = 1 << 16;
 /// Largest dimension. The sums of products would fit an i32 four times over; the rotation, `dim²` products for each vector,
 /// is what makes larger ones slow.
 pub const MAX_DIM: usize = 4096;
+
+/// Values of the token vectors that fixed dimensional encodings look at before they encode any, at most.
+const FDE_SAMPLE_VALUES: usize = 1 << 22;
 
 /// Which codec an index uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -141,6 +146,7 @@ pub struct Codec {
     centroids: Vec<i8>,
     /// Half of each centroid's squared norm, for finding the nearest.
     biases: Vec<i32>,
+    fde: Option<Fde>,
 }
 
 impl Codec {
@@ -210,7 +216,57 @@ impl Codec {
             return Err(format!("a centroid unit of {centroid_unit}"));
         }
         let biases = centroids::biases(&centroids, centroid_unit, depth);
-        Ok(Self { parameters, bits, quantizer: Quantizer::new(bits), rotation, centroids, biases })
+        Ok(Self { parameters, bits, quantizer: Quantizer::new(bits), rotation, centroids, biases, fde: None })
+    }
+
+    /// The codec, with fixed dimensional encodings of its vectors, which take what they must know of the collection from the rows
+    /// of `sample`, `[tokens, dim]` arrays that follow each other.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for options out of range, [`Error::Interrupted`].
+    pub fn train_fde(self, sample: &[&[f32]], options: &FdeOptions, seed: u64, execution: &Execution) -> Result<Self> {
+        let CodecParameters { dim, depth, .. } = self.parameters;
+        let tokens: usize = sample.iter().map(|rows| rows.len() / dim).sum();
+        let step = tokens.div_ceil((FDE_SAMPLE_VALUES / depth).max(1)).max(1);
+        let chosen = sample.iter().flat_map(|rows| rows.chunks_exact(dim)).step_by(step);
+        let chosen = self.rotate(&chosen.flatten().copied().collect::<Vec<f32>>());
+        let fde = Fde::train(dim, depth, chosen, options, seed, execution)?;
+        Ok(self.with_fde(fde))
+    }
+
+    /// Fixed dimensional encodings of documents, from the codes of their tokens, if the codec has them; `offsets`,
+    /// `[documents + 1]`, say where each begins.
+    ///
+    /// # Errors
+    /// [`Error::Interrupted`].
+    pub fn encode_fdes(
+        &self,
+        (codes, gains, centroids): (&[u8], &[u16], &[u16]),
+        offsets: &[u64],
+        execution: &Execution,
+    ) -> Result<Option<EncodedFdes>> {
+        let Some(fde) = &self.fde else { return Ok(None) };
+        let bytes = self.row_bytes();
+        let vectors = |document: usize| {
+            let (start, end) = (offsets[document] as usize, offsets[document + 1] as usize);
+            // A file that changes under its reader may give wrong encodings, but no range that is not inside.
+            let codes = codes.get(start.saturating_mul(bytes)..end.saturating_mul(bytes)).unwrap_or_default();
+            let gains = gains.get(start..end).unwrap_or_default();
+            self.decode_rotated(codes, gains, centroids.get(start..end).unwrap_or_default())
+        };
+        fde.encode_documents(offsets.len() - 1, vectors, execution).map(Some)
+    }
+
+    /// The codec, with what makes fixed dimensional encodings of its vectors.
+    #[must_use]
+    pub fn with_fde(self, fde: Fde) -> Self {
+        Self { fde: Some(fde), ..self }
+    }
+
+    /// What makes fixed dimensional encodings, if the index has them.
+    #[must_use]
+    pub fn fde(&self) -> Option<&Fde> {
+        self.fde.as_ref()
     }
 
     /// The codec's scalars.

@@ -185,6 +185,11 @@ impl Container {
         !self.0.blob.is_mapped()
     }
 
+    /// Whether the file has a section of this kind.
+    pub(crate) fn has(&self, kind: SectionKind) -> bool {
+        self.find(kind).is_some()
+    }
+
     /// The section of this kind, verified, if the file has one.
     pub(crate) fn optional<T: Plain>(&self, kind: SectionKind, execution: &Execution) -> Result<Option<Numbers<T>>> {
         let Some(at) = self.find(kind) else { return Ok(None) };

@@ -11,7 +11,7 @@ use super::header::{FORMAT_VERSION, FileKind};
 use super::names::{self, Data};
 use super::section::SectionKind;
 use super::tuning::Tuning;
-use crate::codec::{CodecOptions, MAX_DIM};
+use crate::codec::{CodecOptions, FdeOptions, MAX_DIM};
 use crate::error::{Error, Result};
 use crate::ids::IdKind;
 use crate::parallel::Execution;
@@ -69,6 +69,9 @@ pub struct Manifest {
     /// How token vectors are kept beside their codes, if they are.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keep_vectors: Option<KeptVectors>,
+    /// How documents are encoded in a fixed number of dimensions, if they are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fde: Option<FdeOptions>,
     /// What the user wants remembered of the encoder; data only, never code.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub encoder: Option<Value>,
@@ -191,6 +194,7 @@ impl Manifest {
         }
         self.codec_options.validate().map_err(|error| error.to_string())?;
         self.tunings.iter().try_for_each(Tuning::check)?;
+        self.fde.as_ref().map_or(Ok(()), |fde| fde.validate(self.dim)).map_err(|error| error.to_string())?;
         if let Some(codec) = self.codec.as_ref().filter(|codec| !Data::Codec.owns(&codec.name)) {
             return Err(format!("{:?} is no name of a codec", codec.name));
         }

@@ -14,6 +14,12 @@ pub enum SectionKind {
     Rotation = 17,
     /// Codec: centroids, i8 `[centroids, depth]`.
     Centroids = 18,
+    /// Codec: options of fixed dimensional encodings and what was measured, JSON.
+    FdeParameters = 19,
+    /// Codec: hyperplanes, f32 `[depth, repetitions · planes]`.
+    FdeHyperplanes = 20,
+    /// Codec: mean of rotated token vectors, f32 `[depth]`.
+    FdeMean = 21,
     /// Segment: counts, JSON.
     SegmentParameters = 32,
     /// Segment: first token of each document, u64 `[documents + 1]`.
@@ -58,6 +64,10 @@ pub enum SectionKind {
     TextTruncated = 52,
     /// Segment: the token vectors as they were given, float16 `[tokens, dim]`.
     Vectors = 53,
+    /// Segment: fixed dimensional encoding of each document, i8 `[documents, width]`.
+    Fdes = 54,
+    /// Segment: what a unit of each document's encoding stands for, f32 `[documents]`.
+    FdeUnits = 55,
     /// Tombstones: ordinals of deleted documents, a Roaring bitmap.
     Tombstones = 64,
     /// Metadata: ordinals of the documents that they are of, ascending, u32.
@@ -66,12 +76,15 @@ pub enum SectionKind {
 
 impl SectionKind {
     /// Every kind.
-    pub const ALL: [Self; 29] = [
+    pub const ALL: [Self; 34] = [
         Self::Manifest,
         Self::BlockChecksums,
         Self::CodecParameters,
         Self::Rotation,
         Self::Centroids,
+        Self::FdeParameters,
+        Self::FdeHyperplanes,
+        Self::FdeMean,
         Self::SegmentParameters,
         Self::DocumentOffsets,
         Self::Codes,
@@ -94,6 +107,8 @@ impl SectionKind {
         Self::Metadata,
         Self::TextTruncated,
         Self::Vectors,
+        Self::Fdes,
+        Self::FdeUnits,
         Self::Tombstones,
         Self::ChangedDocuments,
     ];
@@ -113,6 +128,9 @@ impl SectionKind {
             Self::CodecParameters => "codec parameters",
             Self::Rotation => "rotation",
             Self::Centroids => "centroids",
+            Self::FdeParameters => "fde parameters",
+            Self::FdeHyperplanes => "fde hyperplanes",
+            Self::FdeMean => "fde mean",
             Self::SegmentParameters => "segment parameters",
             Self::DocumentOffsets => "document offsets",
             Self::Codes => "codes",
@@ -135,6 +153,8 @@ impl SectionKind {
             Self::Metadata => "metadata",
             Self::TextTruncated => "text truncated",
             Self::Vectors => "vectors",
+            Self::Fdes => "fdes",
+            Self::FdeUnits => "fde units",
             Self::Tombstones => "tombstones",
             Self::ChangedDocuments => "changed documents",
         }
@@ -143,6 +163,14 @@ impl SectionKind {
     /// Whether a reader that does not know this kind may use the file all the same.
     #[must_use]
     pub fn optional(self) -> bool {
+        let encodings =
+            matches!(self, Self::FdeParameters | Self::FdeHyperplanes | Self::FdeMean | Self::Fdes | Self::FdeUnits);
+        encodings || self.is_of_users()
+    }
+
+    /// Whether it holds what users keep beside token vectors.
+    #[must_use]
+    pub fn is_of_users(self) -> bool {
         matches!(
             self,
             Self::TextPresent

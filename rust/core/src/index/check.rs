@@ -163,9 +163,10 @@ fn check_sections(segment: &Segment, execution: &Execution, problems: &mut Vec<E
             problems.push(corrupt(SectionKind::IdTable, format!("document {ordinal} is not found by its id")));
         }
         problems.extend(segment.check_columns(ordinal).err());
-        // Gains, codes and vectors are read too, and what must hold of their numbers is checked on the way.
+        // Gains, codes, vectors and encodings are read too, and what must hold of their numbers is checked on the way.
         let document = segment.document(ordinal)?;
         segment.vectors(ordinal)?;
+        segment.fdes(ordinal..ordinal + 1)?;
         let Some(ends) = offsets.get(ordinal as usize..ordinal as usize + 2) else { continue };
         distinct.clear();
         distinct.extend_from_slice(document.centroids);

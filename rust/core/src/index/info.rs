@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::snapshot::Snapshot;
-use crate::codec::{CodecOptions, CodecParameters};
+use crate::codec::{Anisotropy, CodecOptions, CodecParameters, FdeOptions};
 use crate::format::section::SectionKind;
 use crate::format::{Container, KeptVectors};
 use crate::ids::IdKind;
@@ -38,6 +38,8 @@ pub struct Info {
     pub keep_vectors: Option<KeptVectors>,
     /// The codec, from the first token vector on.
     pub codec: Option<CodecParameters>,
+    /// Fixed dimensional encodings, if the index was created with them.
+    pub fde: Option<FdeInfo>,
     /// What is remembered of the encoder.
     pub encoder: Option<Value>,
     /// Bytes of all files of this generation but its manifest.
@@ -46,6 +48,42 @@ pub struct Info {
     pub bytes_per_token: Option<f64>,
     /// `bytes` by what they hold.
     pub bytes_by_section: BTreeMap<&'static str, u64>,
+}
+
+/// What an index says of its fixed dimensional encodings.
+#[derive(Clone, Debug, Serialize)]
+pub struct FdeInfo {
+    /// What the user chose.
+    pub options: FdeOptions,
+    /// Bytes of a document's encoding, without those of its unit.
+    pub bytes_per_document: usize,
+    /// How the token vectors lie that the codec was trained on, from then on.
+    pub anisotropy: Option<Anisotropy>,
+    /// Whether encodings tell such documents apart, from then on.
+    pub safe: Option<bool>,
+    /// Why that is so, in words.
+    pub reason: String,
+}
+
+impl FdeInfo {
+    fn new(snapshot: &Snapshot) -> Option<Self> {
+        let options = snapshot.fde_options()?;
+        let trained = snapshot.codec.as_ref().and_then(|codec| codec.fde());
+        let anisotropy = trained.map(|fde| fde.parameters().anisotropy);
+        let danger = anisotropy.map(|anisotropy| anisotropy.danger(options.centred));
+        let reason = match &danger {
+            None => "no centroids have been trained yet: until then every document is scored".to_owned(),
+            Some(None) => "the token vectors spread over the partitions and over their directions".to_owned(),
+            Some(Some(danger)) => danger.clone(),
+        };
+        Some(Self {
+            options: options.clone(),
+            bytes_per_document: options.width(snapshot.dim()),
+            anisotropy,
+            safe: danger.map(|danger| danger.is_none()),
+            reason,
+        })
+    }
 }
 
 impl Info {
@@ -69,7 +107,7 @@ impl Info {
         let bytes: u64 = sections.values().sum();
         let users: u64 = SectionKind::ALL
             .into_iter()
-            .filter(|kind| kind.optional())
+            .filter(|kind| kind.is_of_users())
             .filter_map(|kind| sections.get(kind.name()))
             .sum();
         let tokens = snapshot.tokens();
@@ -86,6 +124,7 @@ impl Info {
             codec_options: snapshot.codec_options().clone(),
             keep_vectors: snapshot.keep_vectors(),
             codec: snapshot.codec.as_deref().map(|codec| codec.parameters().clone()),
+            fde: FdeInfo::new(snapshot),
             encoder: snapshot.encoder().cloned(),
             bytes,
             bytes_per_token: (tokens > 0).then(|| (bytes - users) as f64 / tokens as f64),

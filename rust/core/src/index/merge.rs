@@ -84,7 +84,7 @@ impl Writer {
         }
         let sources: Vec<_> = group.iter().zip(&dead).map(|(open, dead)| open.source(dead)).collect();
         let (shape, kind) = (self.shape(), self.kind());
-        let merged = write_segment(self.storage(), &name, shape, kind, &sources, execution)
+        let merged = write_segment(self.storage(), &name, shape, self.codec(), kind, &sources, execution)
             .and_then(|entry| Segment::open(self.storage(), &entry, shape, kind, execution));
         match merged {
             Ok(segment) => Ok(Some(OpenSegment::new(Arc::new(segment)))),

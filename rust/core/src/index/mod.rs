@@ -33,7 +33,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use serde_json::Value;
 
-use crate::codec::{CodecOptions, MAX_DIM};
+use crate::codec::{CodecKind, CodecOptions, FdeOptions, MAX_DIM};
 use crate::error::{Error, Result};
 use crate::format::{Manifest, Newest};
 use crate::parallel::Execution;
@@ -44,7 +44,7 @@ pub use batch::Batch;
 pub use documents::Location;
 pub use filter::Filter;
 pub(crate) use groups::{Group, Groups};
-pub use info::Info;
+pub use info::{FdeInfo, Info};
 pub use segment::Segment;
 pub use snapshot::Snapshot;
 pub use writer::{Prepared, Writer};
@@ -67,6 +67,9 @@ pub struct IndexOptions {
     pub codec: CodecOptions,
     /// How token vectors are kept beside their codes, for scores without the codes' error.
     pub keep_vectors: Option<KeptVectors>,
+    /// How documents are encoded in a fixed number of dimensions, for [`crate::search::GatherKind::Fde`], if they are. Only
+    /// with the residual codec: without centroids every document is scored.
+    pub fde: Option<FdeOptions>,
     /// What is to be remembered of the encoder: data that the caller compares, never code.
     pub encoder: Option<Value>,
 }
@@ -79,6 +82,13 @@ impl IndexOptions {
     pub fn validate(&self) -> Result<()> {
         if self.dim == 0 || self.dim > MAX_DIM {
             return Err(Error::invalid(format!("dim must lie between 1 and {MAX_DIM}, not {}", self.dim)));
+        }
+        if let Some(fde) = &self.fde {
+            fde.validate(self.dim)?;
+            if self.codec.kind == CodecKind::Flat {
+                let problem = "the flat codec has no use for fde, because every document is scored; leave fde out";
+                return Err(Error::invalid(problem));
+            }
         }
         self.codec.validate()
     }
@@ -117,7 +127,7 @@ impl Index {
 
     fn begin(storage: Arc<dyn Storage>, options: IndexOptions, overwrite: bool) -> Result<Self> {
         options.validate()?;
-        let IndexOptions { dim, codec, keep_vectors, encoder } = options;
+        let IndexOptions { dim, codec, keep_vectors, fde, encoder } = options;
         let lock = lock(&*storage);
         let exists = !generations(&*storage)?.is_empty() || Newest::read(&*storage).is_some();
         // Told whether there is a lock or not: the index that is there may have a writer, or be for reading only.
@@ -132,6 +142,7 @@ impl Index {
             dim,
             codec_options: codec,
             keep_vectors,
+            fde,
             encoder,
             id_kind: None,
             codec: None,

@@ -214,6 +214,7 @@ impl Pending {
             cell_offsets: if residual { &self.cell_offsets } else { &[] },
             cells: &self.cells,
             vectors: self.kept.as_deref().unwrap_or_default().reinterpret_cast(),
+            fdes: None,
             columns: self.columns.views(),
             metadata: self.changes.iter().collect(),
             dead: &self.dead,

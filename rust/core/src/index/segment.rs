@@ -52,6 +52,7 @@ struct SegmentData {
     /// Bits of float16; `None` where no vectors are kept.
     vectors: Option<Blocks<u16>>,
     cells: Option<CellSections>,
+    fdes: Option<FdeSections>,
     ids: IdKind,
     id_table: Numbers<u32>,
     columns: Columns,
@@ -66,6 +67,14 @@ struct CellSections {
     offsets: Numbers<u32>,
     cells: Blocks<u16>,
     postings: Postings,
+}
+
+/// The fixed dimensional encodings of a segment's documents.
+#[derive(Debug)]
+struct FdeSections {
+    bytes: usize,
+    rows: Blocks<i8>,
+    units: Blocks<f32>,
 }
 
 impl Segment {
@@ -192,6 +201,24 @@ impl Segment {
         }
         let document = self.document(ordinal)?;
         Ok(codec.decode(document.codes, document.gains, document.centroids))
+    }
+
+    /// The fixed dimensional encodings of neighbouring documents, `[documents, width]`, and what a unit of each stands for;
+    /// `None` if the segment has none.
+    ///
+    /// # Errors
+    /// [`crate::Error::Corrupt`].
+    pub fn fdes(&self, documents: Range<u32>) -> Result<Option<(&[i8], &[f32])>> {
+        let Some(sections) = &self.data.fdes else { return Ok(None) };
+        let documents = documents.start as usize..documents.end as usize;
+        let bytes = documents.start * sections.bytes..documents.end * sections.bytes;
+        Ok(Some((sections.rows.get(bytes)?, sections.units.get(documents)?)))
+    }
+
+    /// Whether every document that has tokens has a fixed dimensional encoding.
+    #[must_use]
+    pub fn has_fdes(&self) -> bool {
+        self.data.fdes.is_some() || self.data.tokens == 0
     }
 
     /// Distinct centroids of each document, ascending, one document behind the other; empty for the flat codec.
@@ -379,6 +406,7 @@ impl Segment {
             cell_offsets: self.cell_offsets(),
             cells: data.cells.as_ref().map_or(&[], |sections| sections.cells.as_they_are()),
             vectors: data.vectors.as_ref().map_or(&[], Blocks::as_they_are),
+            fdes: data.fdes.as_ref().map(|sections| (sections.rows.as_they_are(), sections.units.as_they_are())),
             columns: data.columns.as_they_are(),
             metadata: self.layers.iter().flat_map(|layer| layer.as_they_are()).collect(),
             dead,
@@ -430,6 +458,7 @@ impl SegmentData {
             kept_dim: shape.kept_dim,
             vectors: vectors.transpose()?,
             cells: cells.transpose()?,
+            fdes: FdeSections::open(&container, count, shape.fde_bytes, execution)?,
             ids: id_kind,
             id_table,
             columns: Columns::open(&container, count, id_kind, execution)?,
@@ -477,6 +506,24 @@ fn open_vectors(container: &Container, tokens: u64, dim: usize, execution: &Exec
         return Err(container.corrupt(SectionKind::Vectors.name(), problem));
     }
     Ok(vectors)
+}
+
+impl FdeSections {
+    /// Those of a segment, unless an older version of this library wrote it, or wrote it before there was a codec.
+    fn open(container: &Container, documents: usize, bytes: usize, execution: &Execution) -> Result<Option<Self>> {
+        if bytes == 0 || !container.has(SectionKind::Fdes) {
+            return Ok(None);
+        }
+        let rows = Blocks::<i8>::open(container, SectionKind::Fdes, Sound::anything(), execution)?;
+        let finite = |units: &[f32], _| units.iter().all(|unit| unit.is_finite());
+        let finite = Sound { holds: finite, limit: 0, problem: "one is not finite" };
+        let units = Blocks::<f32>::open(container, SectionKind::FdeUnits, finite, execution)?;
+        if Some(rows.len()) != documents.checked_mul(bytes) || units.len() != documents {
+            let problem = "its length is not that of the segment's documents";
+            return Err(container.corrupt(SectionKind::Fdes.name(), problem));
+        }
+        Ok(Some(Self { bytes, rows, units }))
+    }
 }
 
 /// Metadata, if a document has some: there is no empty JSON.

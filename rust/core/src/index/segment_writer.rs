@@ -10,7 +10,7 @@ use super::columns::{Column, Joined, Views};
 use super::id_table;
 use super::postings::PostingData;
 use super::strings::{Strings, append_ends};
-use crate::codec::{Codec, CodecKind};
+use crate::codec::{Codec, CodecKind, EncodedFdes, Fde};
 use crate::error::{Error, Result};
 use crate::format::header::FileKind;
 use crate::format::section::SectionKind;
@@ -33,6 +33,8 @@ pub(crate) struct Shape {
     pub(crate) residual: bool,
     /// Components of a kept vector; 0 where none are kept.
     pub(crate) kept_dim: usize,
+    /// Bytes of a document's fixed dimensional encoding; 0 without.
+    pub(crate) fde_bytes: usize,
 }
 
 impl Shape {
@@ -43,6 +45,7 @@ impl Shape {
             centroid_count: codec.map_or(0, Codec::centroid_count),
             residual: codec.map_or(options.kind, |codec| codec.parameters().kind) == CodecKind::Residual,
             kept_dim: manifest.keep_vectors.map_or(0, |KeptVectors::Float16| manifest.dim),
+            fde_bytes: codec.and_then(Codec::fde).map_or(0, Fde::width),
         }
     }
 }
@@ -70,6 +73,8 @@ pub(crate) struct Source<'a> {
     pub(crate) cells: &'a [u16],
     /// Bits of float16, `[tokens, dim]`; empty where none are kept.
     pub(crate) vectors: &'a [u16],
+    /// Rows and units of the fixed dimensional encodings, where the documents have them already.
+    pub(crate) fdes: Option<(&'a [i8], &'a [f32])>,
     pub(crate) columns: Views<'a>,
     /// Metadata that stand in the place of those in the columns, by ordinal.
     pub(crate) metadata: BTreeMap<u32, &'a [u8]>,
@@ -104,6 +109,8 @@ struct Assembly<'a> {
     cell_offsets: Vec<u32>,
     cells: Vec<&'a [u16]>,
     vectors: Vec<&'a [u16]>,
+    fdes: Vec<&'a [i8]>,
+    fde_units: Vec<&'a [f32]>,
     columns: Joined<'a>,
 }
 
@@ -119,6 +126,8 @@ impl<'a> Assembly<'a> {
             cell_offsets: vec![0],
             cells: Vec::new(),
             vectors: Vec::new(),
+            fdes: Vec::new(),
+            fde_units: Vec::new(),
             columns: Joined::default(),
         };
         for source in sources {
@@ -140,6 +149,10 @@ impl<'a> Assembly<'a> {
             self.centroids.push(source.centroids.get(tokens)?);
             let cells = append_ends(&mut self.cell_offsets, &source.cell_offsets[run.start..=run.end])?;
             self.cells.push(source.cells.get(cells)?);
+        }
+        if let Some((rows, units)) = source.fdes {
+            self.fdes.push(rows.get(run.start.checked_mul(shape.fde_bytes)?..run.end.checked_mul(shape.fde_bytes)?)?);
+            self.fde_units.push(units.get(run.clone())?);
         }
         self.columns.extend(&source.columns, run, &source.metadata)?;
         self.documents += run.len();
@@ -180,6 +193,19 @@ impl<'a> Assembly<'a> {
     }
 }
 
+/// The encodings of the documents of each source that has none yet.
+fn missing_fdes(
+    sources: &[Source<'_>],
+    codec: Option<&Codec>,
+    execution: &Execution,
+) -> Result<Vec<Option<EncodedFdes>>> {
+    let encode = |source: &Source<'_>| match codec.filter(|_| source.fdes.is_none()) {
+        Some(codec) => codec.encode_fdes((source.codes, source.gains, source.centroids), source.offsets, execution),
+        None => Ok(None),
+    };
+    sources.iter().map(encode).collect()
+}
+
 /// Writes the living documents of `sources`, in their order, as the segment `name`.
 ///
 /// The caller has made sure that their ids are distinct, that documents and tokens number less than 2³², and that
@@ -192,11 +218,17 @@ pub(crate) fn write_segment(
     storage: &dyn Storage,
     name: &str,
     shape: Shape,
+    codec: Option<&Codec>,
     id_kind: IdKind,
     sources: &[Source<'_>],
     execution: &Execution,
 ) -> Result<SegmentEntry> {
-    let assembly = Assembly::new(sources, shape).ok_or_else(|| {
+    let fdes = missing_fdes(sources, codec, execution)?;
+    let mut sources = sources.to_vec();
+    for (source, own) in sources.iter_mut().zip(&fdes) {
+        source.fdes = source.fdes.or(own.as_ref().map(|own| (&*own.rows, &*own.units)));
+    }
+    let assembly = Assembly::new(&sources, shape).ok_or_else(|| {
         Error::corrupt(storage.path(name), "header", "a file that it was to be made from was written over meanwhile")
     })?;
     let parameters = SegmentParameters {
@@ -232,6 +264,10 @@ pub(crate) fn write_segment(
         sections.push(SectionData::new(SectionKind::Postings, &postings.bytes));
     }
     sections.push(SectionData { kind: SectionKind::Codes, pieces: assembly.codes.clone() });
+    if shape.fde_bytes > 0 {
+        sections.push(pieces(SectionKind::Fdes, &assembly.fdes));
+        sections.push(pieces(SectionKind::FdeUnits, &assembly.fde_units));
+    }
     for column in Column::ALL.into_iter().filter(|&column| column != ids) {
         sections.extend(assembly.columns.sections(column, false));
     }

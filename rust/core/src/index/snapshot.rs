@@ -8,7 +8,7 @@ use super::codec_file;
 use super::generations::{generations, is_broken, newest};
 use super::segment::Segment;
 use super::segment_writer::Shape;
-use crate::codec::{Codec, CodecOptions};
+use crate::codec::{Codec, CodecOptions, FdeOptions};
 use crate::error::{Error, Result};
 use crate::format::{KeptVectors, Manifest, Newest, Stored};
 use crate::ids::IdKind;
@@ -136,6 +136,12 @@ impl Snapshot {
     #[must_use]
     pub fn keep_vectors(&self) -> Option<KeptVectors> {
         self.manifest().keep_vectors
+    }
+
+    /// How documents are, or will be, encoded in a fixed number of dimensions, if the index was created with that.
+    #[must_use]
+    pub fn fde_options(&self) -> Option<&FdeOptions> {
+        self.manifest().fde.as_ref()
     }
 
     /// What is remembered of the encoder.

@@ -37,7 +37,7 @@ const TRAINING_BYTES: usize = 256 << 20;
 const SEGMENT_TOKENS: u64 = 4 << 20;
 /// Documents after which a segment is written.
 const SEGMENT_DOCUMENTS: usize = 4 << 20;
-/// Bytes of codes, kept vectors, texts and metadata after which a segment is written.
+/// Bytes of codes, kept vectors, fixed dimensional encodings, texts and metadata after which a segment is written.
 const SEGMENT_BYTES: usize = 1 << 30;
 
 /// Documents that are checked between two looks at whether to stop.
@@ -163,7 +163,7 @@ impl Writer {
         let encoded = self.pending.vectors().is_empty();
         let full = self.pending.tokens() >= SEGMENT_TOKENS
             || self.pending.documents() >= SEGMENT_DOCUMENTS
-            || self.pending.bytes() >= SEGMENT_BYTES
+            || self.pending.bytes() + self.pending.documents() * self.shape().fde_bytes >= SEGMENT_BYTES
             // Each fits a segment, both together do not.
             || self.pending.tokens() + batch.tokens.tokens() as u64 > u64::from(u32::MAX);
         if full && encoded {
@@ -436,7 +436,13 @@ impl Writer {
     }
 
     fn train(&self, more: &[f32], options: &CodecOptions, execution: &Execution) -> Result<Codec> {
-        Codec::train(&[self.pending.vectors(), more], self.base.dim(), options, execution)
+        let sample = [self.pending.vectors(), more];
+        let codec = Codec::train(&sample, self.base.dim(), options, execution)?;
+        // Until there are centroids every document is scored.
+        match self.base.manifest().fde.as_ref().filter(|_| options.kind == CodecKind::Residual) {
+            Some(fde) => codec.train_fde(&sample, fde, options.seed, execution),
+            None => Ok(codec),
+        }
     }
 
     fn options(&self) -> &CodecOptions {
@@ -507,7 +513,7 @@ impl Writer {
     fn write_segment_file(&self, name: &str, execution: &Execution) -> Result<Segment> {
         let (shape, kind) = (self.shape(), self.kind());
         let source = self.pending.source(shape.residual);
-        let entry = write_segment(self.storage(), name, shape, kind, &[source], execution)?;
+        let entry = write_segment(self.storage(), name, shape, self.codec(), kind, &[source], execution)?;
         Segment::open(self.storage(), &entry, shape, kind, execution)
     }
 
@@ -769,6 +775,10 @@ impl Writer {
 
     pub(super) fn storage(&self) -> &dyn Storage {
         &*self.shared.storage
+    }
+
+    pub(super) fn codec(&self) -> Option<&Codec> {
+        self.codec.as_deref()
     }
 
     pub(super) fn shape(&self) -> Shape {

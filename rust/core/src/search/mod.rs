@@ -54,6 +54,9 @@ pub fn search(
     options: &SearchOptions,
     execution: &Execution,
 ) -> Result<Answer> {
+    if options.gather == Some(GatherKind::Fde) {
+        gather::check_fdes(snapshot)?;
+    }
     let batch = Batch::new(snapshot, queries, weights, &options.selection)?;
     let named = options.ids.as_ref().map(|ids| Allowed::named(snapshot, ids)).transpose()?;
     let groups = options.selection.groups(snapshot, execution)?;

@@ -19,6 +19,8 @@ pub enum GatherKind {
     Flood,
     /// Documents in the cells nearest to each query token (PLAID), with imputation for cells not probed (WARP).
     Postings,
+    /// Every document is estimated by its fixed dimensional encoding (MUVERA); only in an index that has them.
+    Fde,
 }
 
 /// Whether hits are scored again, on kept vectors.

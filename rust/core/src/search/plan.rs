@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::allowed::Allowed;
 use super::effort::Effort;
-use super::gather::{Flood, Gather, Postings};
+use super::gather::{Fde, Flood, Gather, Postings};
 use super::options::{GatherKind, SearchOptions};
 use crate::index::{KeptVectors, Snapshot};
 
@@ -76,7 +76,7 @@ impl Plan {
             None => Source::Found(GatherKind::Postings),
         };
         let postings = gather == Source::Found(GatherKind::Postings);
-        let found = postings || gather == Source::Found(GatherKind::Flood);
+        let found = !matches!(gather, Source::None | Source::Found(GatherKind::Exact));
         let mut plan = Self {
             gather,
             probes: postings.then(|| options.probes.unwrap_or_else(|| effort.probes(wanted)).min(cells)),
@@ -114,6 +114,7 @@ impl Plan {
     pub(super) fn gatherer(&self) -> Option<Box<dyn Gather>> {
         match self.gather {
             Source::Found(GatherKind::Flood) => Some(Box::new(Flood)),
+            Source::Found(GatherKind::Fde) => Some(Box::new(Fde)),
             Source::Found(GatherKind::Postings) => Some(Box::new(Postings {
                 probes: self.probes.unwrap_or(usize::MAX),
                 threshold: self.threshold.unwrap_or(f32::NEG_INFINITY),

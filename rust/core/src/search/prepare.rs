@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 use latewood_kernels::{CodeQuery, LANES, Level, QueryLanes, RowTable};
 
 use super::query::Query;
-use crate::codec::Codec;
+use crate::codec::{Codec, FdeQuery};
 use crate::error::Result;
 use crate::index::{Location, Snapshot};
 
@@ -23,6 +23,8 @@ thread_local! {
 /// A query against one codec.
 pub(super) struct Prepared<'a> {
     codec: &'a Codec,
+    /// Token vectors, `[tokens, depth]`.
+    rotated: Vec<f32>,
     lanes: QueryLanes,
     /// Scale of each int8 query token times its weight: what turns a lane's maximum into its part of the score.
     weights: Vec<f32>,
@@ -74,7 +76,8 @@ impl<'a> Prepared<'a> {
     }
 
     fn with_scores(codec: &'a Codec, query: Query<'_>, scores: impl FnOnce(&QueryLanes, f32, &mut [f32])) -> Self {
-        let lanes = QueryLanes::quantize(&codec.rotate(query.vectors), codec.depth());
+        let rotated = codec.rotate(query.vectors);
+        let lanes = QueryLanes::quantize(&rotated, codec.depth());
         let weight = |token: usize| query.weights.map_or(1.0, |weights| weights[token]);
         let weights = lanes.scales().iter().enumerate().map(|(token, scale)| scale * weight(token)).collect();
         let mut centroid_scores = SPARE.take();
@@ -82,7 +85,7 @@ impl<'a> Prepared<'a> {
         if codec.centroid_count() > 0 {
             scores(&lanes, codec.parameters().centroid_unit, &mut centroid_scores);
         }
-        Self { codec, lanes, weights, centroid_scores, rows: OnceLock::new() }
+        Self { codec, rotated, lanes, weights, centroid_scores, rows: OnceLock::new() }
     }
 
     /// The kernels' view.
@@ -96,6 +99,13 @@ impl<'a> Prepared<'a> {
             let (rows, tokens) = (self.codec.centroid_count(), self.lanes.tokens());
             RowTable::quantize(Level::current(), &self.centroid_scores, rows, tokens, &self.weights)
         })
+    }
+
+    /// The query in a fixed number of dimensions, if the codec encodes so.
+    pub(super) fn fde(&self) -> Option<FdeQuery> {
+        // A token that is all zero scores nothing, whatever its weight.
+        let weight = |token| if self.scale(token) > 0.0 { self.weight(token) / self.scale(token) } else { 0.0 };
+        self.codec.fde().map(|fde| fde.encode_query(&self.rotated, (0..self.tokens()).map(weight)))
     }
 
     /// Query tokens.

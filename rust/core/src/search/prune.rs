@@ -8,7 +8,7 @@ use super::top_k::Wanted;
 use crate::error::Result;
 use crate::index::{Group, Groups, Snapshot};
 
-/// Candidates with imputed estimates that are estimated again by all their centroids, for each one that may be scored.
+/// Candidates with other estimates that are estimated again by all their centroids, for each one that may be scored.
 const ESTIMATED_PER_SCORED: usize = 8;
 /// Candidates that may be refined, for each one that may be scored.
 const REFINED_PER_SCORED: usize = 3;
@@ -25,7 +25,7 @@ pub(super) fn prune(
     wanted: Wanted<'_>,
 ) -> Result<Vec<Candidate>> {
     let Gathered { mut candidates, estimate } = gathered;
-    if estimate == Estimate::Imputed {
+    if estimate != Estimate::CentroidMaxsim {
         cut(&mut candidates, most.saturating_mul(ESTIMATED_PER_SCORED), wanted);
         candidates.sort_unstable_by_key(|candidate| candidate.at);
         estimate_by_centroids(query, snapshot, &mut candidates)?;

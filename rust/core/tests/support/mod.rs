@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use latewood_core::Result;
-use latewood_core::codec::{CodecKind, CodecOptions};
+use latewood_core::codec::{CodecKind, CodecOptions, FdeOptions};
 use latewood_core::ids::Id;
 use latewood_core::index::{Batch, Filter, Index, IndexOptions, KeptVectors, Location, Snapshot, Writer};
 use latewood_core::parallel::Execution;
@@ -34,6 +34,8 @@ pub struct Stored {
     pub gains: Vec<u16>,
     pub centroids: Vec<u16>,
     pub vectors: Option<Vec<u16>>,
+    /// The encoding in a fixed number of dimensions, and the bits of its unit.
+    pub fde: Option<(Vec<i8>, u32)>,
     pub text: Option<String>,
     pub metadata: Option<String>,
     pub truncated: bool,
@@ -78,11 +80,17 @@ pub fn string(id: &str) -> Id {
     Id::Str(id.to_owned())
 }
 
-/// Options with few centroids, which are trained once there are `train_after` token vectors.
+/// Options with few centroids, which are trained once there are `train_after` token vectors, and with small encodings.
 pub fn options(kind: CodecKind, train_after: u64) -> IndexOptions {
     let centroids = (kind == CodecKind::Residual).then_some(8);
-    let codec = CodecOptions { kind, bits: 4, centroids, seed: 7, train_after };
-    IndexOptions { dim: DIM, codec, keep_vectors: None, encoder: None }
+    let fde = FdeOptions { repetitions: 3, planes: 2, components: None, centred: true };
+    IndexOptions {
+        dim: DIM,
+        codec: CodecOptions { kind, bits: 4, centroids, seed: 7, train_after },
+        keep_vectors: None,
+        fde: (kind == CodecKind::Residual).then_some(fde),
+        encoder: None,
+    }
 }
 
 /// The same, with the vectors beside their codes.
@@ -128,6 +136,7 @@ pub fn try_content(snapshot: &Snapshot) -> Result<Content> {
                 gains: codes.gains.to_vec(),
                 centroids: codes.centroids.to_vec(),
                 vectors: segment.vectors(ordinal)?.map(|vectors| vectors.iter().map(|x| x.to_bits()).collect()),
+                fde: segment.fdes(ordinal..ordinal + 1)?.map(|(row, unit)| (row.to_vec(), unit[0].to_bits())),
                 text: segment.text(ordinal)?,
                 metadata: segment.metadata(ordinal)?,
                 truncated: segment.is_truncated(ordinal),

@@ -36,6 +36,8 @@ pub(in crate::search) enum Estimate {
     CentroidMaxsim,
     /// The same over probed cells only, with a bound in place of the others.
     Imputed,
+    /// The dot product of fixed dimensional encodings: good for an order, and on no scale that others have.
+    Fde,
 }
 
 /// A way to find candidates.

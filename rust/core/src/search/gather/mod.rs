@@ -1,6 +1,7 @@
 //! Candidates for a query: every way to find them, behind one trait.
 
 mod candidates;
+mod fde;
 mod flood;
 mod postings;
 
@@ -12,6 +13,7 @@ use crate::index::Snapshot;
 use crate::parallel::Execution;
 
 pub(super) use candidates::{Candidate, Estimate, Gather, Gathered};
+pub(super) use fde::{Fde, check_fdes};
 pub(super) use flood::Flood;
 pub(super) use postings::Postings;
 
