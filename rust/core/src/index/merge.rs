@@ -3,6 +3,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use latewood_kernels::DocumentCodes;
 use roaring::RoaringBitmap;
 
 use super::check::segment_problems;
@@ -10,8 +11,9 @@ use super::garbage;
 use super::open_segment::OpenSegment;
 use super::policy::{Size, plan};
 use super::segment::Segment;
-use super::segment_writer::write_segment;
+use super::segment_writer::{Recoded, Shape, write_segment};
 use super::writer::Writer;
+use crate::codec::Codec;
 use crate::error::{Error, Result};
 use crate::format::names::Data;
 use crate::parallel::Execution;
@@ -21,22 +23,26 @@ use crate::parallel::Execution;
 const COMPACTED_TOKENS: u64 = 1 << 28;
 
 impl Writer {
-    /// Merges what the policy asks for. What cannot be merged, for want of room or because a segment is damaged, stays as it
-    /// is: the commit does not depend on it, and whoever reads what is damaged is told.
+    /// Grows the codec if the documents ask for it, and merges what the policy asks for. What cannot be rewritten, for want of
+    /// room or because a segment is damaged, stays as it is: the commit does not depend on it, and whoever reads what is
+    /// damaged is told.
     ///
     /// # Errors
     /// [`Error::Interrupted`].
     pub(super) fn merge_some(&mut self, execution: &Execution) -> Result<()> {
+        if matches!(self.adapt(execution), Err(Error::Interrupted)) {
+            return Err(Error::Interrupted);
+        }
         let size = |open: &OpenSegment| {
             let dead = open.dead();
-            let living = open.segment.living_tokens(&dead);
+            let living = open.living_tokens();
             let documents = u64::from(open.segment.documents()) - dead.len();
             Size { living: living + documents, dead: open.segment.tokens() - living + dead.len() }
         };
         let sizes: Vec<Size> = self.segments.iter().map(size).collect();
         // From the last on, so that the places of those before stay right.
         for range in plan(&sizes).into_iter().rev() {
-            match self.merge(range.clone(), execution) {
+            match self.merge(range.clone(), None, execution) {
                 Ok(merged) => drop(self.segments.splice(range, merged)),
                 Err(Error::Interrupted) => return Err(Error::Interrupted),
                 Err(_) => {}
@@ -48,9 +54,10 @@ impl Writer {
     /// See [`super::Index::compact`].
     pub(super) fn compact(mut self, execution: &Execution) -> Result<u64> {
         let tidy = |open: &OpenSegment| open.segment.tombstones().is_empty() && open.segment.layers().is_empty();
-        if self.segments.len() > 1 || !self.segments.iter().all(tidy) {
+        let adapted = self.adapt(execution).map_err(|error| self.cause(error))?;
+        if adapted || self.segments.len() > 1 || !self.segments.iter().all(tidy) {
             for group in groups(&self.segments).into_iter().rev() {
-                let merged = self.merge(group.clone(), execution).map_err(|error| self.cause(error))?;
+                let merged = self.merge(group.clone(), None, execution).map_err(|error| self.cause(error))?;
                 self.segments.splice(group, merged);
             }
             self.publish(execution)?;
@@ -59,8 +66,14 @@ impl Writer {
         Ok(self.base.generation)
     }
 
-    /// One segment with the living documents of some neighbours; none if there are none.
-    fn merge(&mut self, range: Range<usize>, execution: &Execution) -> Result<Option<OpenSegment>> {
+    /// One segment with the living documents of some neighbours; none if there are none. With `codec` it gets that one's codes,
+    /// which are all in memory until it is written, in the place of those of the present codec.
+    pub(super) fn merge(
+        &mut self,
+        range: Range<usize>,
+        codec: Option<&Codec>,
+        execution: &Execution,
+    ) -> Result<Option<OpenSegment>> {
         execution.check()?;
         let name = self.new_file(Data::Segment);
         let group = &self.segments[range];
@@ -70,6 +83,7 @@ impl Writer {
             return Ok(None);
         }
         if let [open] = group
+            && codec.is_none()
             && dead[0].is_empty()
             && open.is_unchanged()
             && open.segment.layers().is_empty()
@@ -82,8 +96,29 @@ impl Writer {
                 return Err(problem);
             }
         }
-        let sources: Vec<_> = group.iter().zip(&dead).map(|(open, dead)| open.source(dead)).collect();
-        let (shape, kind) = (self.shape(), self.kind());
+        let sources = group.iter().zip(&dead).map(|(open, dead)| open.source(dead));
+        let (shape, recoded) = match (codec, &self.codec) {
+            (Some(codec), Some(present)) => {
+                let recode = |open: &OpenSegment| {
+                    let source = open.source(&dead[0]);
+                    let tokens = DocumentCodes {
+                        codes: source.codes,
+                        gains: source.gains,
+                        centroids: source.centroids,
+                    };
+                    Ok(Recoded::new(codec.recode(present, tokens, execution)?, source.offsets))
+                };
+                let recoded = group.iter().map(recode).collect::<Result<Vec<_>>>()?;
+                (Shape::new(self.base.codec_options(), Some(codec)), recoded)
+            }
+            _ => (self.shape(), Vec::new()),
+        };
+        let sources: Vec<_> = if recoded.is_empty() {
+            sources.collect()
+        } else {
+            sources.zip(&recoded).map(|(source, recoded)| recoded.source(source)).collect()
+        };
+        let kind = self.kind();
         let merged = write_segment(self.storage(), &name, shape, kind, &sources, execution)
             .and_then(|entry| Segment::open(self.storage(), &entry, shape, kind, execution));
         match merged {
@@ -102,7 +137,7 @@ fn groups(segments: &[OpenSegment]) -> Vec<Range<usize>> {
     let (mut start, mut tokens, mut documents) = (0, 0, 0);
     for (position, open) in segments.iter().enumerate() {
         let dead = open.dead();
-        let (more, living) = (open.segment.living_tokens(&dead), u64::from(open.segment.documents()) - dead.len());
+        let (more, living) = (open.living_tokens(), u64::from(open.segment.documents()) - dead.len());
         if position > start && (tokens + more > COMPACTED_TOKENS || documents + living > COMPACTED_TOKENS) {
             groups.push(start..position);
             (start, tokens, documents) = (position, 0, 0);

@@ -25,6 +25,7 @@ mod open_segment;
 mod pending;
 mod writer;
 mod merge;
+mod codebook;
 
 use std::sync::Arc;
 use std::thread;
