@@ -62,7 +62,7 @@ impl PyIndex {
 impl PyIndex {
     /// Create an index in an empty or missing folder.
     #[staticmethod]
-    #[pyo3(signature = (path, dim, *, codec, bits, centroids, seed, train_after, encoder, overwrite,
+    #[pyo3(signature = (path, dim, *, codec, bits, centroids, seed, train_after, codec_from, encoder, overwrite,
                         mmap))]
     #[expect(clippy::too_many_arguments, reason = "keyword arguments of a constructor")]
     fn create(
@@ -74,6 +74,7 @@ impl PyIndex {
         centroids: Option<usize>,
         seed: u64,
         train_after: u64,
+        codec_from: Option<PyRef<'_, PyIndex>>,
         encoder: Option<&str>,
         overwrite: bool,
         mmap: bool,
@@ -82,8 +83,12 @@ impl PyIndex {
             .map(serde_json::from_str)
             .transpose()
             .map_err(|error| invalid(py, format!("the encoder's fingerprint is not JSON: {error}")))?;
-        let options =
-            IndexOptions { dim, codec: CodecOptions { kind: codec.0, bits, centroids, seed, train_after }, encoder };
+        let options = IndexOptions {
+            dim,
+            codec: CodecOptions { kind: codec.0, bits, centroids, seed, train_after },
+            encoder,
+            trained: codec_from.and_then(|other| other.index.snapshot().codec.clone()),
+        };
         Self::made(py, &path, mmap, |storage, _| {
             options.validate()?;
             storage.make_folder()?;

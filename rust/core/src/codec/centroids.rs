@@ -56,7 +56,7 @@ impl Training<'_> {
         if sample.tokens() == 0 {
             return Ok(self.fixed.map_or((vec![0; self.depth], 1.0), |fixed| (fixed.centroids.to_vec(), fixed.unit)));
         }
-        let chosen = random.sample(sample.tokens(), self.count * SAMPLE_PER_CENTROID);
+        let chosen = sample.to_learn(self.count * SAMPLE_PER_CENTROID, &mut random);
         let points = self.rotate_chosen(sample, &chosen, execution)?;
         let mut assigned = vec![0_u32; chosen.len()];
         let starts = match self.fixed {

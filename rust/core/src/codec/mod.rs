@@ -122,7 +122,7 @@ pub struct CodecParameters {
     pub centroid_unit: f32,
     /// Token vectors that the centroids were trained on, from the first training and every growth.
     pub trained_tokens: u64,
-    /// Mean of the squared gains of such token vectors: the energy of what the centroids leave over, up to a factor. `None` in
+    /// Mean of the squared gains of such token vectors as were held out of it: the energy of what the centroids leave over, up to a factor. `None` in
     /// files from before it was kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mean_square_gain: Option<f64>,
@@ -235,7 +235,7 @@ impl Codec {
     /// The same, with what is remembered of its training on `sample`. What one collection leaves over is not held against
     /// another that leaves less.
     fn measured(mut self, sample: Sample<'_>, execution: &Execution) -> Result<Self> {
-        let chosen = Random::new(MEASURED as u64).sample(sample.tokens(), MEASURED);
+        let chosen = sample.to_measure(MEASURED, &mut Random::new(MEASURED as u64));
         let encoded = self.encode(&sample.rows(&chosen), execution)?;
         let known = self.parameters.mean_square_gain;
         self.parameters.mean_square_gain = mean_square_gain(&encoded.gains).into_iter().chain(known).reduce(f64::max);
@@ -293,6 +293,12 @@ impl Codec {
     #[must_use]
     pub fn centroids(&self) -> &[i8] {
         &self.centroids
+    }
+
+    /// Whether it is of the kind and bits that these options ask for.
+    #[must_use]
+    pub fn is_of(&self, options: &CodecOptions) -> bool {
+        (self.parameters.kind, self.parameters.bits) == (options.kind, options.bits)
     }
 
     /// Number of centroids; 0 for the flat codec.

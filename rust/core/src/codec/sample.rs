@@ -1,4 +1,15 @@
 //! Token vectors to learn from, where they lie.
+//!
+//! A sixteenth of them is held out of training, so that what the centroids leave over of vectors that they have not seen can
+//! be measured: of those that they were fitted to it is less by up to half. What is held out are stretches of a few documents,
+//! since the tokens of one document resemble each other.
+
+use super::random::Random;
+
+/// Token vectors of a stretch.
+const STRETCH: usize = 256;
+/// Of so many stretches the last is held out.
+const STRETCHES: usize = 16;
 
 /// Token vectors `[tokens, dim]` in pieces that follow each other.
 #[derive(Clone, Copy, Debug)]
@@ -16,6 +27,22 @@ impl<'a> Sample<'a> {
         self.pieces.iter().map(|rows| rows.len() / self.dim).sum()
     }
 
+    /// About `wanted` different tokens to train on, ascending.
+    pub(super) fn to_learn(self, wanted: usize, random: &mut Random) -> Vec<usize> {
+        let mut chosen = random.sample(self.tokens(), wanted);
+        chosen.retain(|&token| !is_held_out(token));
+        chosen
+    }
+
+    /// At most `wanted` different tokens that are held out, ascending; of all where there are too few to hold any out.
+    pub(super) fn to_measure(self, wanted: usize, random: &mut Random) -> Vec<usize> {
+        let held: Vec<usize> = (0..self.tokens()).filter(|&token| is_held_out(token)).collect();
+        if held.is_empty() {
+            return random.sample(self.tokens(), wanted);
+        }
+        random.sample(held.len(), wanted).into_iter().map(|at| held[at]).collect()
+    }
+
     /// The vectors of some tokens, one behind the other.
     pub(super) fn rows(self, tokens: &[usize]) -> Vec<f32> {
         tokens.iter().flat_map(|&token| self.row(token)).copied().collect()
@@ -31,4 +58,8 @@ impl<'a> Sample<'a> {
         }
         &[]
     }
+}
+
+fn is_held_out(token: usize) -> bool {
+    token / STRETCH % STRETCHES == STRETCHES - 1
 }

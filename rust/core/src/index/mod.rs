@@ -34,8 +34,9 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use serde_json::Value;
 
-use crate::codec::{CodecOptions, MAX_DIM};
+use crate::codec::{Codec, CodecOptions, MAX_DIM};
 use crate::error::{Error, Result};
+use crate::format::names::{self, Data};
 use crate::format::{Manifest, Newest};
 use crate::parallel::Execution;
 use crate::storage::Storage;
@@ -67,6 +68,9 @@ pub struct IndexOptions {
     pub codec: CodecOptions,
     /// What is to be remembered of the encoder: data that the caller compares, never code.
     pub encoder: Option<Value>,
+    /// A trained codec to begin with, that of another index: both then give the same document the same codes, and so the same
+    /// score to the bit. It must be of the kind and bits of `codec`.
+    pub trained: Option<Arc<Codec>>,
 }
 
 impl IndexOptions {
@@ -78,7 +82,18 @@ impl IndexOptions {
         if self.dim == 0 || self.dim > MAX_DIM {
             return Err(Error::invalid(format!("dim must lie between 1 and {MAX_DIM}, not {}", self.dim)));
         }
-        self.codec.validate()
+        self.codec.validate()?;
+        match &self.trained {
+            Some(trained) if trained.dim() != self.dim => Err(Error::Dimension {
+                thing: "the codec that the index is to begin with".to_owned(),
+                got: trained.dim(),
+                expected: self.dim,
+            }),
+            Some(trained) if !trained.is_of(&self.codec) => {
+                Err(Error::invalid("the codec that the index is to begin with is not of its kind and bits"))
+            }
+            _ => Ok(()),
+        }
     }
 }
 
@@ -115,7 +130,7 @@ impl Index {
 
     fn begin(storage: Arc<dyn Storage>, options: IndexOptions, overwrite: bool) -> Result<Self> {
         options.validate()?;
-        let IndexOptions { dim, codec, encoder } = options;
+        let IndexOptions { dim, codec, encoder, trained } = options;
         let lock = lock(&*storage);
         let exists = !generations(&*storage)?.is_empty() || Newest::read(&*storage).is_some();
         // Told whether there is a lock or not: the index that is there may have a writer, or be for reading only.
@@ -123,23 +138,32 @@ impl Index {
             return Err(Error::AlreadyExists { path: storage.place().to_owned() });
         }
         let _lock = lock?;
+        let (generation, nonce) = (next_generation(&*storage)?, random()?);
+        let name = names::data(Data::Codec, generation, 0, nonce);
+        let write = |codec: &Arc<Codec>| {
+            let entry = codec_file::write(&*storage, &name, codec, &Execution::undisturbed())?;
+            storage.sync_folder().map(|()| entry)
+        };
+        let codec_file = trained.as_ref().map(write).transpose().inspect_err(|_| {
+            garbage::discard(&*storage, std::slice::from_ref(&name));
+        })?;
         let manifest = Manifest {
-            generation: next_generation(&*storage)?,
+            generation,
             index: Some(new_identity()?),
             ancestors: Vec::new(),
             dim,
             codec_options: codec,
             encoder,
             id_kind: None,
-            codec: None,
+            codec: codec_file,
             segments: Vec::new(),
         };
-        let stored = publish(&*storage, manifest, random()?).map_err(|error| match error {
+        let stored = publish(&*storage, manifest, nonce).map_err(|error| match error {
             // Somebody whom no lock kept out was quicker.
             Error::Conflict { path, .. } => Error::AlreadyExists { path },
             other => other,
         })?;
-        Ok(Self::new(storage, Snapshot::assemble(stored, None, Vec::new()), false))
+        Ok(Self::new(storage, Snapshot::assemble(stored, trained, Vec::new()), false))
     }
 
     /// Opens an index at its newest generation.
