@@ -329,4 +329,35 @@ mod tests {
         assert!(used.iter().all(|&members| members > 0), "{used:?}");
         assert!(similarity > 0.95, "mean similarity to the nearest centroid {similarity}");
     }
+    #[test]
+    fn new_centroids_come_where_the_fixed_ones_serve_worst_and_move_none_of_them() {
+        let (dim, depth) = (128, 128);
+        let all = clustered(4000, dim, 25);
+        // The first centroids see nothing of the clusters that only later tokens belong to.
+        let (early, late): (Vec<_>, Vec<_>) = all.chunks(dim).enumerate().partition(|(token, _)| token * token % 25 < 5);
+        let rows = |tokens: Vec<(usize, &[f32])>| tokens.into_iter().flat_map(|(_, row)| row.to_vec()).collect::<Vec<_>>();
+        let (early, late) = (rows(early), rows(late));
+        let rotation = rotation::draw(dim, depth, 5, &Execution::undisturbed()).expect("not interrupted");
+        let first = Training { dim, depth, rotation: &rotation, fixed: None, count: 8, seed: 1 };
+        let one = Execution::new(Some(1)).expect("a pool");
+        let (centroids, unit) = first.run(Sample::new(&[&early], dim), &one).expect("trained");
+        let fixed = Some(Fixed { centroids: &centroids, unit });
+        let growth = Training { dim, depth, rotation: &rotation, fixed, count: 12, seed: 1 };
+        let grow = |execution| growth.run(Sample::new(&[&early, &late], dim), execution).expect("grown");
+        let (grown, same_unit) = grow(&one);
+        assert_eq!((&grown[..centroids.len()], same_unit.to_bits()), (&*centroids, unit.to_bits()));
+        assert_eq!(grown.len(), 20 * depth);
+        assert_eq!(grown, grow(&Execution::new(Some(5)).expect("a pool")).0, "threads");
+        let sample = [&*early, &*late];
+        let chosen: Vec<usize> = (0..4000).collect();
+        let points = first.rotate_chosen(Sample::new(&sample, dim), &chosen, &one).expect("not interrupted");
+        let mut assigned = vec![0; 4000];
+        nearest(&points, depth, &grown, &biases(&grown, unit, depth), &mut assigned);
+        let (own, new) = assigned.split_at(early.len() / dim);
+        assert!(own.iter().filter(|&&cell| cell < 8).count() * 10 > own.len() * 9, "early tokens keep their centroids");
+        assert!(new.iter().filter(|&&cell| cell >= 8).count() * 10 > new.len() * 9, "late ones get their own");
+        // Tokens that lie on centroids need no others.
+        let nothing = Training { count: 4, ..growth }.run(Sample::new(&[], dim), &one).expect("nothing to learn");
+        assert_eq!(nothing.0, centroids);
+    }
 }

@@ -215,11 +215,20 @@ impl Codec {
     /// This codec with up to `count` more centroids, trained on `sample` beside the present ones, which keep their numbers:
     /// codes of this codec are codes of the grown one.
     ///
-    /// The result depends on the codec, the sample and `seed` alone.
+    /// What the new centroids leave over of the sample counts as near from then on if `settles`, and the sample is large
+    /// enough to say that its kind is no nearer to any. The result depends on the codec, the sample, `count` and `seed`
+    /// alone.
     ///
     /// # Errors
     /// [`Error::Interrupted`].
-    pub fn grow(&self, sample: &[&[f32]], count: usize, seed: u64, execution: &Execution) -> Result<Self> {
+    pub fn grow(
+        &self,
+        sample: &[&[f32]],
+        count: usize,
+        seed: u64,
+        settles: bool,
+        execution: &Execution,
+    ) -> Result<Self> {
         let CodecParameters { dim, depth, centroid_count, centroid_unit, .. } = self.parameters;
         let sample = Sample::new(sample, dim);
         let fixed = centroids::Fixed { centroids: &self.centroids, unit: centroid_unit };
@@ -229,7 +238,9 @@ impl Codec {
         let (centroids, _) = training.run(sample, execution)?;
         let parameters = CodecParameters { centroid_count: centroids.len() / depth, ..self.parameters.clone() };
         let grown = Self::from_parts(parameters, self.rotation.clone(), centroids).map_err(Error::Invalid)?;
-        grown.measured(sample, execution)
+        let measured = grown.measured(sample, execution)?;
+        let mean_square_gain = if settles { measured.parameters.mean_square_gain } else { self.parameters.mean_square_gain };
+        Ok(Self { parameters: CodecParameters { mean_square_gain, ..measured.parameters }, ..measured })
     }
 
     /// The same, with what is remembered of its training on `sample`. What one collection leaves over is not held against
