@@ -1,6 +1,6 @@
 """Which codec a new index gets: settings of its own, or the trained codec of another index."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from latewood import _core
@@ -35,7 +35,9 @@ def codec_settings(given: Mapping[str, Any], source: _core.Index | None) -> dict
     contrary = [name for name, value in chosen.items() if name != "train_after" and value != own[name]]
     if contrary:
         theirs = ", ".join(f"{name}={own[name]!r}" for name in contrary)
-        message = f"the codec of {source.path!r} has {theirs}; leave {' and '.join(contrary)} out, or leave codec_from out"
+        message = (
+            f"the codec of {source.path!r} has {theirs}; leave {' and '.join(contrary)} out, or leave codec_from out"
+        )
         raise InvalidInputError(message)
     return {**own, **chosen}
 
@@ -45,7 +47,7 @@ def _checked(given: Mapping[str, Any]) -> dict[str, Any]:
     if given["bits"] is not None and bits not in _BITS:
         message = f"bits must be 1, 2, 4 or 8, not {shown(given['bits'])}"
         raise InvalidInputError(message)
-    checks = {
+    checks: dict[str, Callable[[Any], Any]] = {
         "codec": lambda codec: choice_of(codec, "codec", ("residual", "flat")),
         "centroids": lambda centroids: count_of(centroids, "centroids"),
         "seed": lambda seed: count_of(seed, "seed", least=0, most=2**64 - 1),

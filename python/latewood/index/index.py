@@ -39,6 +39,7 @@ from latewood.index.queries import Queries, many_queries, one_query
 from latewood.index.results import Document, Hits, SearchArrays
 from latewood.index.writer import Writer
 
+
 class Index:
     """A folder of compressed token vectors; make one with `Index.create` or `Index.open`.
 
@@ -100,8 +101,8 @@ class Index:
             the originals; training encodes what is there again.
         codec_from : Index or path-like, optional
             An index whose trained codec this one begins with: a document then gets the same codes in both, and the same
-            score to the bit, as long as neither adds centroids. `dim`, `codec`, `bits`, `centroids` and `seed` are those of
-            that index. With neither `dim` nor `encoder`, the new one is for vectors.
+            score to the bit, as long as neither adds centroids. `dim`, `codec`, `bits`, `centroids` and `seed` are
+            those of that index. With neither `dim` nor `encoder`, the new one is for vectors.
         exist_ok : bool
             Open the index that is at `path` already, if there is one, as it is: `dim` and `encoder` must fit it where
             they are given, and the other settings are its own.
@@ -118,8 +119,8 @@ class Index:
         IndexLockedError
             Somebody is writing to the index that is to be overwritten.
         InvalidInputError
-            Settings that do not exist, or that an existing index does not have; both `exist_ok` and `overwrite`; settings
-            that contradict `codec_from`, or an index there that has no trained codec yet.
+            Settings that do not exist, or that an existing index does not have; both `exist_ok` and `overwrite`;
+            settings that contradict `codec_from`, or an index there that has no trained codec yet.
         MissingDependencyError
             Neither `dim` nor `encoder`, and the extra `text` is not installed: vectors of one's own need `dim`.
         """
@@ -154,7 +155,8 @@ class Index:
     @classmethod
     def _source(cls, codec_from: "Index | str | os.PathLike[str]") -> _core.Index:
         """Give the index whose codec another is to begin with."""
-        return codec_from._core if isinstance(codec_from, cls) else _core.Index.open(path_of(codec_from, "codec_from"))
+        source = codec_from if isinstance(codec_from, cls) else cls.open(path_of(codec_from, "codec_from"))
+        return source._core  # noqa: SLF001  of this class
 
     @classmethod
     def open(

@@ -74,7 +74,7 @@ impl PyIndex {
         centroids: Option<usize>,
         seed: u64,
         train_after: u64,
-        codec_from: Option<PyRef<'_, PyIndex>>,
+        codec_from: Option<PyRef<'_, Self>>,
         encoder: Option<&str>,
         overwrite: bool,
         mmap: bool,

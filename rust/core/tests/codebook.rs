@@ -5,8 +5,8 @@ mod support;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use latewood_core::codec::{CodecKind, CodecOptions};
 use latewood_core::Error;
+use latewood_core::codec::{CodecKind, CodecOptions};
 use latewood_core::index::{Index, IndexOptions};
 use latewood_core::storage::MemoryStorage;
 use support::{DIM, Document, Moment, Watched, add, assert_sound, content, document, execution, string};
@@ -82,7 +82,8 @@ fn small_commits_of_another_kind_are_encoded_again_once_they_are_many() {
     let drift = index.info().drift.expect("known");
     assert!(centroids(&index) > first && drift < 1.25, "{drift}");
     assert_eq!(content(&index.snapshot())[..200], before, "codes of the first kind");
-    let cells = content(&index.snapshot())[200..].iter().flat_map(|(_, stored)| stored.centroids.clone()).collect::<Vec<_>>();
+    let cells =
+        content(&index.snapshot())[200..].iter().flat_map(|(_, stored)| stored.centroids.clone()).collect::<Vec<_>>();
     let new = cells.iter().filter(|&&cell| usize::from(cell) >= first).count();
     assert!(new * 10 > cells.len() * 9, "{new} of {}", cells.len());
     assert_sound(&index);

@@ -316,7 +316,8 @@ mod tests {
         let execution = Execution::new(Some(1)).expect("a pool");
         let (centroids, unit) = training.run(Sample::new(&[&sample], dim), &execution).expect("trained");
         let chosen: Vec<usize> = (0..4000).collect();
-        let points = training.rotate_chosen(Sample::new(&[&sample], dim), &chosen, &execution).expect("not interrupted");
+        let points =
+            training.rotate_chosen(Sample::new(&[&sample], dim), &chosen, &execution).expect("not interrupted");
         let mut assigned = vec![0; 4000];
         nearest(&points, depth, &centroids, &biases(&centroids, unit, depth), &mut assigned);
         let mut used = vec![0; 32];
@@ -334,8 +335,10 @@ mod tests {
         let (dim, depth) = (128, 128);
         let all = clustered(4000, dim, 25);
         // The first centroids see nothing of the clusters that only later tokens belong to.
-        let (early, late): (Vec<_>, Vec<_>) = all.chunks(dim).enumerate().partition(|(token, _)| token * token % 25 < 5);
-        let rows = |tokens: Vec<(usize, &[f32])>| tokens.into_iter().flat_map(|(_, row)| row.to_vec()).collect::<Vec<_>>();
+        let (early, late): (Vec<_>, Vec<_>) =
+            all.chunks(dim).enumerate().partition(|(token, _)| token * token % 25 < 5);
+        let rows =
+            |tokens: Vec<(usize, &[f32])>| tokens.into_iter().flat_map(|(_, row)| row.to_vec()).collect::<Vec<_>>();
         let (early, late) = (rows(early), rows(late));
         let rotation = rotation::draw(dim, depth, 5, &Execution::undisturbed()).expect("not interrupted");
         let first = Training { dim, depth, rotation: &rotation, fixed: None, count: 8, seed: 1 };

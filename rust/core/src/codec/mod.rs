@@ -233,13 +233,13 @@ impl Codec {
         let sample = Sample::new(sample, dim);
         let fixed = centroids::Fixed { centroids: &self.centroids, unit: centroid_unit };
         let count = count.min(MAX_CENTROIDS - centroid_count);
-        let training =
-            centroids::Training { dim, depth, rotation: &self.rotation, fixed: Some(fixed), count, seed };
+        let training = centroids::Training { dim, depth, rotation: &self.rotation, fixed: Some(fixed), count, seed };
         let (centroids, _) = training.run(sample, execution)?;
         let parameters = CodecParameters { centroid_count: centroids.len() / depth, ..self.parameters.clone() };
         let grown = Self::from_parts(parameters, self.rotation.clone(), centroids).map_err(Error::Invalid)?;
         let measured = grown.measured(sample, execution)?;
-        let mean_square_gain = if settles { measured.parameters.mean_square_gain } else { self.parameters.mean_square_gain };
+        let mean_square_gain =
+            if settles { measured.parameters.mean_square_gain } else { self.parameters.mean_square_gain };
         Ok(Self { parameters: CodecParameters { mean_square_gain, ..measured.parameters }, ..measured })
     }
 
@@ -412,10 +412,11 @@ impl Codec {
         let codes = encoded.codes.chunks_mut(block * self.row_bytes());
         // Flat codecs have no centroid slice to share out: empty slices stand in for it.
         let centroids = encoded.centroids.chunks_mut(block).chain(std::iter::repeat_with(Default::default));
-        codes
-            .zip(encoded.gains.chunks_mut(block))
-            .zip(centroids)
-            .map(|((codes, gains), centroids)| Block { codes, gains, centroids })
+        codes.zip(encoded.gains.chunks_mut(block)).zip(centroids).map(|((codes, gains), centroids)| Block {
+            codes,
+            gains,
+            centroids,
+        })
     }
 
     /// Decodes token vectors, `[tokens, dim]`; what every score is computed on, up to the query's own int8 step.

@@ -14,7 +14,7 @@ use crate::error::Result;
 use crate::parallel::Execution;
 
 /// Documents are far from all centroids if these leave over so many times what they left over of vectors like those that they
-/// were trained on. Measured on five collections of text and on SciFact: other halves of the same kind have 1 to 1.15 (1.7 where
+/// were trained on. Measured on five collections of text: other halves of the same kind have 1 to 1.15 (1.7 where
 /// their topics differ), other kinds 1.3 to 12.
 const DRIFT: f64 = 1.25;
 /// A window grows the codec by itself if it has this fraction of the token vectors that the first training needs: who waits for
@@ -64,7 +64,7 @@ impl Writer {
         let is_far = |open: &OpenSegment| open.living_tokens() > 0 && is_far(&codec, open.segment.mean_square_gain());
         let far: Vec<usize> = (0..self.segments.len()).filter(|&at| is_far(&self.segments[at])).collect();
         let tokens = self.living_tokens();
-        let outgrown = self.has_outgrown(&codec, tokens);
+        let outgrown = has_outgrown(&codec, tokens);
         let learnt: Vec<usize> = if outgrown { (0..self.segments.len()).collect() } else { far.clone() };
         let given: u64 = learnt.iter().map(|&at| self.segments[at].living_tokens()).sum();
         let count = self.new_centroids(&codec, given, tokens);
@@ -98,7 +98,7 @@ impl Writer {
                 let count = self.new_centroids(codec, vectors, tokens);
                 // Few vectors do not settle it: the commit asks all segments.
                 let settles = codec.centroid_count() + count >= default_centroids(tokens as usize);
-                if count > 0 && settles && self.has_outgrown(codec, tokens) {
+                if count > 0 && settles && has_outgrown(codec, tokens) {
                     self.grown(codec, &given, count, vectors >= options.train_after, execution)
                 } else {
                     Ok(Arc::clone(codec))
@@ -137,11 +137,6 @@ impl Writer {
             encoded.append(codes);
         }
         Ok(encoded)
-    }
-
-    /// Whether the index has so many token vectors that it deserves twice the centroids.
-    fn has_outgrown(&self, codec: &Codec, tokens: u64) -> bool {
-        default_centroids(tokens as usize) >= 2 * codec.centroid_count()
     }
 
     /// How many more centroids `given` token vectors of `tokens` in the index may get: their share of all, and at least what all
@@ -185,7 +180,9 @@ impl Writer {
         let living = segments.iter().flat_map(|&at| {
             let OpenSegment { segment, .. } = &self.segments[at];
             let dead = self.segments[at].dead();
-            (0..segment.documents()).filter(move |&ordinal| !dead.contains(ordinal)).map(move |ordinal| (segment, ordinal))
+            (0..segment.documents())
+                .filter(move |&ordinal| !dead.contains(ordinal))
+                .map(move |ordinal| (segment, ordinal))
         });
         let chosen: Vec<_> = living.step_by(step.max(1) as usize).collect();
         let decoded = execution.map(chosen, |(segment, ordinal)| {
@@ -194,6 +191,11 @@ impl Writer {
         })?;
         Ok(decoded.concat())
     }
+}
+
+/// Whether an index of so many token vectors deserves twice the centroids.
+fn has_outgrown(codec: &Codec, tokens: u64) -> bool {
+    default_centroids(tokens as usize) >= 2 * codec.centroid_count()
 }
 
 /// Whether tokens with these gains lie far from all centroids. What is not known is not far.

@@ -99,7 +99,8 @@ fn drift(snapshot: &Snapshot) -> Option<f64> {
     let codec = snapshot.codec.as_ref().filter(|codec| codec.centroid_count() > 0)?;
     let trained = codec.parameters().mean_square_gain.filter(|&trained| trained > 0.0)?;
     let segments = snapshot.segments.iter().filter(|segment| segment.tokens() > 0);
-    let energy = segments.map(|segment| Some(segment.mean_square_gain()? * segment.tokens() as f64)).sum::<Option<f64>>()?;
+    let energy =
+        segments.map(|segment| Some(segment.mean_square_gain()? * segment.tokens() as f64)).sum::<Option<f64>>()?;
     let tokens = snapshot.tokens();
     (tokens > 0).then(|| energy / tokens as f64 / trained)
 }

@@ -101,11 +101,8 @@ impl Writer {
             (Some(codec), Some(present)) => {
                 let recode = |open: &OpenSegment| {
                     let source = open.source(&dead[0]);
-                    let tokens = DocumentCodes {
-                        codes: source.codes,
-                        gains: source.gains,
-                        centroids: source.centroids,
-                    };
+                    let tokens =
+                        DocumentCodes { codes: source.codes, gains: source.gains, centroids: source.centroids };
                     Ok(Recoded::new(codec.recode(present, tokens, execution)?, source.offsets))
                 };
                 let recoded = group.iter().map(recode).collect::<Result<Vec<_>>>()?;

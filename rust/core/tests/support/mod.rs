@@ -80,7 +80,12 @@ pub fn string(id: &str) -> Id {
 /// Options with few centroids, which are trained once there are `train_after` token vectors.
 pub fn options(kind: CodecKind, train_after: u64) -> IndexOptions {
     let centroids = (kind == CodecKind::Residual).then_some(8);
-    IndexOptions { dim: DIM, codec: CodecOptions { kind, bits: 4, centroids, seed: 7, train_after }, encoder: None, trained: None }
+    IndexOptions {
+        dim: DIM,
+        codec: CodecOptions { kind, bits: 4, centroids, seed: 7, train_after },
+        encoder: None,
+        trained: None,
+    }
 }
 
 pub fn execution() -> Execution {
