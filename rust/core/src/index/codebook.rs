@@ -8,7 +8,7 @@
 use std::sync::Arc;
 
 use super::open_segment::OpenSegment;
-use super::writer::Writer;
+use super::writer::{Fitted, Writer};
 use crate::codec::{Codec, CodecKind, EncodedTokens, default_centroids, mean_square_gain};
 use crate::error::Result;
 use crate::parallel::Execution;
@@ -24,18 +24,6 @@ const GROWS_AFTER: u64 = 64;
 const TOKENS_PER_CENTROID: usize = 16;
 /// Token vectors for each new centroid that training looks at.
 const SAMPLED_PER_CENTROID: usize = 32;
-
-/// Codes of the documents that wait in a writer, and the codec that fits them.
-#[derive(Debug)]
-pub(super) struct Fitted {
-    pub(super) codec: Arc<Codec>,
-    /// What stands in the place of all segments, if the codec is the first one that is trained.
-    pub(super) segments: Option<Vec<OpenSegment>>,
-    /// Of the documents that wait.
-    pub(super) waiting: EncodedTokens,
-    /// Of those that are on their way into the writer.
-    pub(super) more: EncodedTokens,
-}
 
 impl Writer {
     /// Encodes all documents that wait, and `more` vectors, `[tokens, dim]`, by a codec that fits them: the present one, a

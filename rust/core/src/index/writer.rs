@@ -7,7 +7,6 @@ use roaring::RoaringBitmap;
 use serde_json::{Map, Value};
 
 use super::batch::Batch;
-use super::codebook::Fitted;
 use super::filter::Filter;
 use super::generations::{next_generation, note_newest, read_newest};
 use super::identity::{new_identity, random};
@@ -50,6 +49,18 @@ pub struct Prepared<'a> {
     upsert: bool,
     /// The codes of all documents that waited and of the batch, if both together fill the window.
     fitted: Option<Fitted>,
+}
+
+/// Codes of the documents that wait in a writer, and the codec that fits them.
+#[derive(Debug)]
+pub(super) struct Fitted {
+    pub(super) codec: Arc<Codec>,
+    /// What stands in the place of all segments, if the codec is the first one that is trained.
+    pub(super) segments: Option<Vec<OpenSegment>>,
+    /// Of the documents that wait.
+    pub(super) waiting: EncodedTokens,
+    /// Of those that are on their way into the writer.
+    pub(super) more: EncodedTokens,
 }
 
 /// The one writer of an index.
