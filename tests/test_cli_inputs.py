@@ -181,6 +181,7 @@ BAD: dict[tuple[str, str], Callable[[Path], list[Any]]] = {
     ("create", "dim"): lambda _: [*NUMBERS, "4097"],
     ("create", "encoder"): lambda folder: [folder, ""],
     ("create", "centroids"): lambda _: NUMBERS,
+    ("create", "codec_from"): no_index,
     ("create", "seed"): lambda _: [number for number in NUMBERS if number != "0"],
     ("create", "train_after"): lambda _: [number for number in NUMBERS if number != "0"],
     ("add", "path"): no_index,

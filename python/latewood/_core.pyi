@@ -81,13 +81,14 @@ class Index:
         centroids: int | None,
         seed: int,
         train_after: int,
+        codec_from: Index | None,
         keep_vectors: str | None,
         fde: dict[str, Any] | None,
         encoder: str | None,
         overwrite: bool,
         mmap: bool,
     ) -> Index:
-        """`encoder` is a JSON object (the fingerprint), kept as data and never run."""
+        """`encoder` is a JSON object (the fingerprint), kept as data and never run; `codec_from` has a codec."""
 
     @staticmethod
     def open(path: str, *, generation: int | None = None, mmap: bool = True) -> Index: ...

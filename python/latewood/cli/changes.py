@@ -36,17 +36,14 @@ ADD_CHUNK = 1024
     callback=not_empty,
     help="Multi-vector model of the index; without --dim, the one inside the wheel.",
 )
-@click.option("--codec", type=click.Choice(["residual", "flat"]), default="residual", show_default=True)
-@click.option("--bits", type=click.Choice(["1", "2", "4", "8"]), default="4", show_default=True)
-@click.option("--centroids", type=COUNT, help="A power of two; chosen from the data by default.")
-@click.option("--seed", default=42, show_default=True, type=click.IntRange(min=0, max=2**64 - 1))
+@click.option("--codec", type=click.Choice(["residual", "flat"]), help="residual by default.")
+@click.option("--bits", type=click.Choice(["1", "2", "4", "8"]), help="4 by default.")
+@click.option("--centroids", type=COUNT, help="For good; by default chosen from the data, and grown with them.")
+@click.option("--seed", type=click.IntRange(min=0, max=2**64 - 1), help="42 by default.")
 @click.option(
-    "--train-after",
-    default=65_536,
-    show_default=True,
-    type=click.IntRange(min=0, max=2**64 - 1),
-    help="Tokens before training.",
+    "--train-after", type=click.IntRange(min=0, max=2**64 - 1), help="Tokens before training; 65,536 by default."
 )
+@click.option("--codec-from", type=EXISTING, help="An index whose trained codec this one begins with.")
 @click.option(
     "--keep-vectors",
     type=click.Choice(get_args(KeepVectors)),
@@ -55,9 +52,9 @@ ADD_CHUNK = 1024
 @click.option("--fde", is_flag=True, help="Keep a fixed dimensional encoding of each document, for --gather fde.")
 @click.option("--exist-ok", is_flag=True, help="Leave the index that is at PATH already as it is, if there is one.")
 @click.option("--overwrite", is_flag=True, help="Put an empty index in the place of one that is at PATH already.")
-def create(path: Path, bits: str, as_json: bool, **options: Any) -> None:
+def create(path: Path, bits: str | None, as_json: bool, **options: Any) -> None:
     """Create an empty index at PATH."""
-    index = Index.create(path, bits=int(bits), **options)  # type: ignore[arg-type]
+    index = Index.create(path, bits=bits and int(bits), **options)  # type: ignore[arg-type]
     tell(
         {"path": index.path, "dim": index.dim, "documents": len(index)},
         as_json,

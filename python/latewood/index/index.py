@@ -26,9 +26,10 @@ from latewood.forms.candidates import Candidates, many_lists, one_list
 from latewood.forms.ids import normalise_ids, one_id
 from latewood.forms.metadata import filter_json
 from latewood.forms.ragged import Ragged
-from latewood.forms.values import choice_of, count_of, flag_of, optional, path_of, shown, threads_of, whole
+from latewood.forms.values import choice_of, count_of, flag_of, optional, path_of, threads_of
 from latewood.index import tuning
 from latewood.index.additions import Additions, AddKeywords
+from latewood.index.codec import codec_settings
 from latewood.index.encoding import Encoding
 from latewood.index.explanation import Explanation
 from latewood.index.fde import FdeOptions
@@ -40,8 +41,6 @@ from latewood.index.queries import Queries, many_queries, one_query
 from latewood.index.results import Document, Hits, SearchArrays
 from latewood.index.tuning import Tuning
 from latewood.index.writer import Writer
-
-_BITS = (1, 2, 4, 8)
 
 
 class Index:
@@ -69,11 +68,12 @@ class Index:
         *,
         dim: int | None = None,
         encoder: Any = None,
-        codec: Literal["residual", "flat"] = "residual",
-        bits: Literal[1, 2, 4, 8] = 4,
+        codec: Literal["residual", "flat"] | None = None,
+        bits: Literal[1, 2, 4, 8] | None = None,
         centroids: int | None = None,
-        seed: int = 42,
-        train_after: int = 65_536,
+        seed: int | None = None,
+        train_after: int | None = None,
+        codec_from: "Index | str | os.PathLike[str] | None" = None,
         keep_vectors: KeepVectors | None = None,
         fde: bool | FdeOptions = False,
         exist_ok: bool = False,
@@ -91,17 +91,23 @@ class Index:
         encoder : Encoder, MultiVectorEncoder or str, optional
             Turns texts into token vectors; a str is a model's name or path. The index records its fingerprint. With
             neither `dim` nor `encoder` it is "latewood/nano-en", which is inside the wheel and needs the extra `text`.
-        codec : {"residual", "flat"}
-            "residual" for search; "flat", which needs no training, for reranking only.
-        bits : {4, 1, 2, 8}
-            Bits for each dimension.
+        codec : {"residual", "flat"}, optional
+            "residual", the default, for search; "flat", which needs no training, for reranking only.
+        bits : {4, 1, 2, 8}, optional
+            Bits for each dimension; 4 by default.
         centroids : int, optional
-            Of the residual codec, 65,536 at most; by default a power of two chosen from the amount of data.
-        seed : int
-            Of the codec's training, from 0 to 2^64 - 1: the same data and seed give the same index.
-        train_after : int
-            Token vectors that the index holds before the residual codec's centroids are trained. Until then it keeps
-            8-bit codes without centroids, close to the originals; training encodes what is there again.
+            Of the residual codec, 65,536 at most, and for good. By default they are chosen from the amount of data, and
+            some are added when the collection grows much or documents of another kind come in.
+        seed : int, optional
+            Of the codec's training, from 0 to 2^64 - 1: the same data and seed give the same index. 42 by default.
+        train_after : int, optional
+            Token vectors that the index holds before the residual codec's centroids are trained, 65,536 by default, and
+            that must come in before some are added. Until the training it keeps 8-bit codes without centroids, close to
+            the originals; training encodes what is there again.
+        codec_from : Index or path-like, optional
+            An index whose trained codec this one begins with: a document then gets the same codes in both, and the same
+            score to the bit, as long as neither adds centroids. `dim`, `codec`, `bits`, `centroids` and `seed` are
+            those of that index. With neither `dim` nor `encoder`, the new one is for vectors.
         keep_vectors : "float16", optional
             Keep the vectors as well, as float16, which must hold them: within ±65,504. They take 2 bytes for each
             dimension beside the codes, searches and reranks return scores on them (`rescore`), and `vectors` gives them
@@ -125,7 +131,8 @@ class Index:
         IndexLockedError
             Somebody is writing to the index that is to be overwritten.
         InvalidInputError
-            Settings that do not exist, or that an existing index does not have; both `exist_ok` and `overwrite`.
+            Settings that do not exist, or that an existing index does not have; both `exist_ok` and `overwrite`;
+            settings that contradict `codec_from`, or an index there that has no trained codec yet.
         MissingDependencyError
             Neither `dim` nor `encoder`, and the extra `text` is not installed: vectors of one's own need `dim`.
         """
@@ -135,23 +142,22 @@ class Index:
             message = "exist_ok keeps the index that is there, and overwrite does not; pass one of them"
             raise InvalidInputError(message)
         optional(count_of, dim, "dim")
-        if whole(bits) not in _BITS:
-            message = f"bits must be 1, 2, 4 or 8, not {shown(bits)}"
-            raise InvalidInputError(message)
-        settings: dict[str, Any] = {
-            "codec": choice_of(codec, "codec", ("residual", "flat")),
-            "bits": whole(bits),
-            "centroids": optional(count_of, centroids, "centroids"),
-            "seed": count_of(seed, "seed", least=0, most=2**64 - 1),
-            "train_after": count_of(train_after, "train_after", least=0),
+        source = None if codec_from is None else cls._source(codec_from)
+        given = {"codec": codec, "bits": bits, "centroids": centroids, "seed": seed, "train_after": train_after}
+        settings = {
+            **codec_settings(given, source),
             "keep_vectors": optional(choice_of, keep_vectors, "keep_vectors", get_args(KeepVectors)),
             "fde": FdeOptions.plain(fde),
         }
+        if source is not None and encoder is None and dim is None:
+            dim = source.dim
         own = as_encoder(encoder) if encoder is not None else _default_encoder() if dim is None else None
         width = _dimensions(own, dim)
         fingerprint = dumps(own, dim=width) if own is not None else None
         try:
-            core = _core.Index.create(folder, width, **settings, encoder=fingerprint, overwrite=overwrite, mmap=mmap)
+            core = _core.Index.create(
+                folder, width, **settings, codec_from=source, encoder=fingerprint, overwrite=overwrite, mmap=mmap
+            )
         except IndexExistsError:
             if not exist_ok:
                 raise
@@ -161,6 +167,12 @@ class Index:
                 raise InvalidInputError(message) from None
             return index
         return cls(core, encoder=own, mmap=mmap)
+
+    @classmethod
+    def _source(cls, codec_from: "Index | str | os.PathLike[str]") -> _core.Index:
+        """Give the index whose codec another is to begin with."""
+        source = codec_from if isinstance(codec_from, cls) else cls.open(path_of(codec_from, "codec_from"))
+        return source._core  # noqa: SLF001  of this class
 
     @classmethod
     def open(
@@ -339,7 +351,12 @@ class Index:
         return Ragged(values, offsets)
 
     def info(self) -> dict[str, Any]:
-        """Give counts, sizes in bytes, codec, format and the recorded encoder."""
+        """Give counts, sizes in bytes, codec, format and the recorded encoder.
+
+        "codec" has the number of centroids (`centroid_count`) and of the token vectors that they were trained on
+        (`trained_tokens`). "drift" says how many times more energy the centroids leave over of what is stored than of
+        those; it is None without centroids, and in indexes from before it was kept.
+        """
         return {"path": self.path, **self._core.info(), "encoder": self.recorded_encoder}
 
     def check(self) -> list[str]:

@@ -62,8 +62,8 @@ impl PyIndex {
 impl PyIndex {
     /// Create an index in an empty or missing folder.
     #[staticmethod]
-    #[pyo3(signature = (path, dim, *, codec, bits, centroids, seed, train_after, keep_vectors, fde, encoder,
-                        overwrite, mmap))]
+    #[pyo3(signature = (path, dim, *, codec, bits, centroids, seed, train_after, codec_from, keep_vectors, fde,
+                        encoder, overwrite, mmap))]
     #[expect(clippy::too_many_arguments, reason = "keyword arguments of a constructor")]
     fn create(
         py: Python<'_>,
@@ -74,6 +74,7 @@ impl PyIndex {
         centroids: Option<usize>,
         seed: u64,
         train_after: u64,
+        codec_from: Option<PyRef<'_, Self>>,
         keep_vectors: Option<Word<KeptVectors>>,
         fde: Option<Word<FdeOptions>>,
         encoder: Option<&str>,
@@ -84,9 +85,14 @@ impl PyIndex {
             .map(serde_json::from_str)
             .transpose()
             .map_err(|error| invalid(py, format!("the encoder's fingerprint is not JSON: {error}")))?;
-        let codec = CodecOptions { kind: codec.0, bits, centroids, seed, train_after };
-        let (keep_vectors, fde) = (keep_vectors.map(|word| word.0), fde.map(|word| word.0));
-        let options = IndexOptions { dim, codec, keep_vectors, fde, encoder };
+        let options = IndexOptions {
+            dim,
+            codec: CodecOptions { kind: codec.0, bits, centroids, seed, train_after },
+            keep_vectors: keep_vectors.map(|word| word.0),
+            fde: fde.map(|word| word.0),
+            encoder,
+            trained: codec_from.and_then(|other| other.index.snapshot().codec.clone()),
+        };
         Self::made(py, &path, mmap, |storage, _| {
             options.validate()?;
             storage.make_folder()?;

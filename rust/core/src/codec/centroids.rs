@@ -2,21 +2,38 @@
 //!
 //! Tokens are assigned by exact integer dot products with int8 centroids, each centroid is summed by one task in token
 //! order, and only then normalised; so neither threads nor the CPU change a bit of the result.
+//!
+//! Centroids can be trained beside others that stay as they are: then those are fixed points of the same k-means, and the
+//! new ones begin where the fixed ones serve worst.
+
+use std::collections::BTreeSet;
 
 use latewood_kernels::{Level, MAX_LEVEL, QueryLanes};
 
 use super::blocks::block_tokens;
 use super::random::Random;
+use super::sample::Sample;
 use crate::error::Result;
 use crate::parallel::Execution;
 
 /// Token vectors sampled for each centroid: more moves centroids by less than their int8 step.
-const SAMPLE_PER_CENTROID: usize = 32;
+pub(super) const SAMPLE_PER_CENTROID: usize = 32;
 const ITERATIONS: usize = 6;
 /// A cell that holds this many times the mean gives one of its tokens to an empty cell.
 const GIANT: usize = 4;
 /// Cells whose means one task computes.
 const BLOCK_CELLS: usize = 64;
+/// Integer steps of a squared distance.
+const ENERGY_STEPS: f32 = (1 << 20) as f32;
+/// Draws for each wanted point at most.
+const DRAWS: usize = 4;
+
+/// Centroids as a codec holds them: `[count, depth]`, in units of `unit`.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Fixed<'a> {
+    pub(super) centroids: &'a [i8],
+    pub(super) unit: f32,
+}
 
 /// What one training run needs.
 pub(super) struct Training<'a> {
@@ -24,52 +41,92 @@ pub(super) struct Training<'a> {
     pub(super) depth: usize,
     /// `[dim, depth]`.
     pub(super) rotation: &'a [f32],
+    /// Centroids that are there and stay as they are; the first training has none.
+    pub(super) fixed: Option<Fixed<'a>>,
+    /// New centroids that are wanted.
     pub(super) count: usize,
     pub(super) seed: u64,
 }
 
 impl Training<'_> {
-    /// Centroids `[count, depth]` as int8 and the unit that turns them into floats. `sample` is as for [`super::Codec::train`].
-    pub(super) fn run(&self, sample: &[&[f32]], execution: &Execution) -> Result<(Vec<i8>, f32)> {
+    /// All centroids as int8, `[centroids, depth]`, the fixed ones first, and the unit that turns them into floats. There are
+    /// fewer new ones than wanted if fewer tokens differ from the fixed ones.
+    pub(super) fn run(&self, sample: Sample<'_>, execution: &Execution) -> Result<(Vec<i8>, f32)> {
         let mut random = Random::new(self.seed);
-        let tokens = sample.iter().map(|rows| rows.len() / self.dim).sum();
-        if tokens == 0 {
-            return Ok((vec![0; self.depth], 1.0));
+        if sample.tokens() == 0 {
+            return Ok(self.fixed.map_or((vec![0; self.depth], 1.0), |fixed| (fixed.centroids.to_vec(), fixed.unit)));
         }
-        let chosen = random.sample(tokens, self.count * SAMPLE_PER_CENTROID);
+        let chosen = sample.to_learn(self.count * SAMPLE_PER_CENTROID, &mut random);
         let points = self.rotate_chosen(sample, &chosen, execution)?;
-        let starts = random.sample(chosen.len(), self.count);
+        let mut assigned = vec![0_u32; chosen.len()];
+        let starts = match self.fixed {
+            None => random.sample(chosen.len(), self.count),
+            Some(fixed) => self.far_points(&points, fixed, &mut assigned, &mut random, execution)?,
+        };
         let mut centroids: Vec<f32> =
             starts.iter().flat_map(|&at| &points[at * self.depth..][..self.depth]).copied().collect();
-        let mut assigned = vec![0_u32; chosen.len()];
-        for _ in 0..ITERATIONS {
-            let (units, unit) = to_units(&centroids);
+        for _ in 0..if starts.is_empty() { 0 } else { ITERATIONS } {
+            let (units, unit) = self.units(&centroids);
             let biases = biases(&units, unit, self.depth);
             self.assign(&points, &units, &biases, &mut assigned, execution)?;
-            let cells = Cells::new(&assigned, self.count);
+            let cells = Cells::new(&assigned, units.len() / self.depth - starts.len(), starts.len());
             self.update(&points, &cells, &mut centroids, execution)?;
             self.reseed(&points, &cells, &mut centroids, &mut random);
         }
-        Ok(to_units(&centroids))
+        Ok(self.units(&centroids))
     }
 
-    fn row<'a>(&self, sample: &[&'a [f32]], mut at: usize) -> &'a [f32] {
-        for rows in sample {
-            let count = rows.len() / self.dim;
-            if at < count {
-                return &rows[at * self.dim..][..self.dim];
+    /// Different points, drawn with a probability in proportion to their squared distance from the nearest fixed centroid: the
+    /// start of k-means++ (Arthur and Vassilvitskii 2007), all of them drawn at once. None lies on a fixed centroid.
+    fn far_points(
+        &self,
+        points: &[f32],
+        fixed: Fixed<'_>,
+        assigned: &mut [u32],
+        random: &mut Random,
+        execution: &Execution,
+    ) -> Result<Vec<usize>> {
+        let Fixed { centroids, unit } = fixed;
+        self.assign(points, centroids, &biases(centroids, unit, self.depth), assigned, execution)?;
+        let mut total = 0;
+        let ends: Vec<usize> = points
+            .chunks_exact(self.depth)
+            .zip(&*assigned)
+            .map(|(point, &cell)| {
+                let centroid = &centroids[cell as usize * self.depth..][..self.depth];
+                let part = |(value, &units): (&f32, &i8)| (value - unit * f32::from(units)).powi(2);
+                // Of unit vectors, at most 4; as an integer it sums up exactly.
+                total += (point.iter().zip(centroid).map(part).sum::<f32>() * ENERGY_STEPS) as usize;
+                total
+            })
+            .collect();
+        let mut drawn = BTreeSet::new();
+        // Draws that meet a point again are lost; where few points are far, there are few to be drawn.
+        for _ in 0..if total == 0 { 0 } else { DRAWS * self.count } {
+            if drawn.len() == self.count {
+                break;
             }
-            at -= count;
+            let at = random.below(total);
+            drawn.insert(ends.partition_point(|&end| end <= at));
         }
-        &[]
+        Ok(drawn.into_iter().collect())
     }
 
-    fn rotate_chosen(&self, sample: &[&[f32]], chosen: &[usize], execution: &Execution) -> Result<Vec<f32>> {
+    /// Fixed centroids and these new ones, `[new, depth]`, as integers of one unit.
+    fn units(&self, centroids: &[f32]) -> (Vec<i8>, f32) {
+        let (fixed, unit) =
+            self.fixed.map_or_else(|| (&[][..], fitting_unit(centroids)), |fixed| (fixed.centroids, fixed.unit));
+        let limit = f32::from(MAX_LEVEL);
+        let new = centroids.iter().map(|value| (value / unit).round_ties_even().clamp(-limit, limit) as i8);
+        (fixed.iter().copied().chain(new).collect(), unit)
+    }
+
+    fn rotate_chosen(&self, sample: Sample<'_>, chosen: &[usize], execution: &Execution) -> Result<Vec<f32>> {
         let mut points = vec![0.0; chosen.len() * self.depth];
         let block = block_tokens(self.depth);
         let blocks = chosen.chunks(block).zip(points.chunks_mut(block * self.depth));
         execution.map(blocks, |(chosen, points)| {
-            let mut block: Vec<f32> = chosen.iter().flat_map(|&at| self.row(sample, at)).copied().collect();
+            let mut block = sample.rows(chosen);
             block.chunks_exact_mut(self.dim).for_each(normalize);
             latewood_kernels::rotate(Level::current(), self.rotation, self.dim, self.depth, &block, points);
             Ok(())
@@ -117,11 +174,11 @@ impl Training<'_> {
     /// Empty cells start again from tokens of the largest ones, so that no centroid is wasted and none holds half the
     /// collection's tokens (RepCONC's observation that unbalanced cells cost recall).
     fn reseed(&self, points: &[f32], cells: &Cells, centroids: &mut [f32], random: &mut Random) {
-        let mut largest: Vec<usize> = (0..self.count).filter(|&cell| cells.members(cell).len() > 1).collect();
+        let mut largest: Vec<usize> = (0..cells.count).filter(|&cell| cells.members(cell).len() > 1).collect();
         largest.sort_by_key(|&cell| (std::cmp::Reverse(cells.members(cell).len()), cell));
-        let empty = (0..self.count).filter(|&cell| cells.members(cell).is_empty());
+        let empty = (0..cells.count).filter(|&cell| cells.members(cell).is_empty());
         // A giant may seed several cells; each other large cell seeds one.
-        let mean = cells.order.len() / self.count + 1;
+        let mean = cells.tokens() / cells.count + 1;
         let donors =
             largest.iter().flat_map(|&cell| std::iter::repeat_n(cell, 1 + cells.members(cell).len() / (GIANT * mean)));
         for (cell, donor) in empty.zip(donors) {
@@ -132,19 +189,24 @@ impl Training<'_> {
     }
 }
 
-/// Tokens grouped by cell, in token order within each.
+/// Tokens of the new cells, grouped by cell, in token order within each.
 struct Cells {
+    /// New cells.
+    count: usize,
     order: Vec<u32>,
+    /// Where each cell's tokens begin, `[first + count + 1]`.
     starts: Vec<usize>,
+    /// Fixed cells, which come before the new ones.
+    first: usize,
 }
 
 impl Cells {
-    fn new(assigned: &[u32], count: usize) -> Self {
-        let mut starts = vec![0; count + 1];
+    fn new(assigned: &[u32], first: usize, count: usize) -> Self {
+        let mut starts = vec![0; first + count + 1];
         for &cell in assigned {
             starts[cell as usize + 1] += 1;
         }
-        for cell in 0..count {
+        for cell in 0..first + count {
             starts[cell + 1] += starts[cell];
         }
         let mut next = starts.clone();
@@ -153,27 +215,31 @@ impl Cells {
             order[next[cell as usize]] = token as u32;
             next[cell as usize] += 1;
         }
-        Self { order, starts }
+        Self { count, order, starts, first }
     }
 
+    /// Tokens of the new cells.
+    fn tokens(&self) -> usize {
+        self.order.len() - self.starts[self.first]
+    }
+
+    /// Tokens of a new cell.
     fn members(&self, cell: usize) -> &[u32] {
-        &self.order[self.starts[cell]..self.starts[cell + 1]]
+        &self.order[self.starts[self.first + cell]..self.starts[self.first + cell + 1]]
     }
 }
 
 /// Components further out than this many times their root mean square are cut: fewer than one in a million.
 const REACH: f32 = 5.0;
 
-/// Floats as small integers with one unit for all, so that dot products with different centroids compare.
+/// One unit for all centroids as small integers, so that dot products with different ones compare.
 ///
 /// A coarse step costs next to nothing: what it loses, the residual takes up.
-fn to_units(centroids: &[f32]) -> (Vec<i8>, f32) {
+fn fitting_unit(centroids: &[f32]) -> f32 {
     let largest = centroids.iter().fold(0.0_f32, |largest, value| largest.max(value.abs()));
     let squares: f64 = centroids.iter().map(|value| f64::from(value * value)).sum();
     let mean_square = (squares / centroids.len().max(1) as f64) as f32;
-    let limit = f32::from(MAX_LEVEL);
-    let unit = if largest > 0.0 { largest.min(REACH * mean_square.sqrt()) / limit } else { 1.0 };
-    (centroids.iter().map(|value| (value / unit).round_ties_even().clamp(-limit, limit) as i8).collect(), unit)
+    if largest > 0.0 { largest.min(REACH * mean_square.sqrt()) / f32::from(MAX_LEVEL) } else { 1.0 }
 }
 
 /// What one int8 step of a unit vector's component is worth in [`nearest`].
@@ -207,9 +273,10 @@ pub(super) fn normalize(vector: &mut [f32]) {
 
 #[cfg(test)]
 mod tests {
-    use super::{Training, biases, nearest};
+    use super::{Fixed, Training, biases, nearest};
     use crate::codec::random::Random;
     use crate::codec::rotation;
+    use crate::codec::sample::Sample;
     use crate::parallel::Execution;
 
     /// Points around a few directions, as token vectors are.
@@ -229,10 +296,10 @@ mod tests {
         let (dim, depth) = (48, 64);
         let sample = clustered(3000, dim, 40);
         let rotation = rotation::draw(dim, depth, 5, &Execution::undisturbed()).expect("not interrupted");
-        let training = Training { dim, depth, rotation: &rotation, count: 64, seed: 9 };
+        let training = Training { dim, depth, rotation: &rotation, fixed: None, count: 64, seed: 9 };
         let run = |threads| {
             let execution = Execution::new(Some(threads)).expect("a pool");
-            training.run(&[&sample], &execution).expect("trained")
+            training.run(Sample::new(&[&sample], dim), &execution).expect("trained")
         };
         let one = run(1);
         assert_eq!(one.0.len(), 64 * depth);
@@ -245,11 +312,12 @@ mod tests {
         let (dim, depth) = (128, 128);
         let sample = clustered(4000, dim, 25);
         let rotation = rotation::draw(dim, depth, 5, &Execution::undisturbed()).expect("not interrupted");
-        let training = Training { dim, depth, rotation: &rotation, count: 32, seed: 1 };
+        let training = Training { dim, depth, rotation: &rotation, fixed: None, count: 32, seed: 1 };
         let execution = Execution::new(Some(1)).expect("a pool");
-        let (centroids, unit) = training.run(&[&sample], &execution).expect("trained");
+        let (centroids, unit) = training.run(Sample::new(&[&sample], dim), &execution).expect("trained");
         let chosen: Vec<usize> = (0..4000).collect();
-        let points = training.rotate_chosen(&[&sample], &chosen, &execution).expect("not interrupted");
+        let points =
+            training.rotate_chosen(Sample::new(&[&sample], dim), &chosen, &execution).expect("not interrupted");
         let mut assigned = vec![0; 4000];
         nearest(&points, depth, &centroids, &biases(&centroids, unit, depth), &mut assigned);
         let mut used = vec![0; 32];
@@ -261,5 +329,38 @@ mod tests {
         }
         assert!(used.iter().all(|&members| members > 0), "{used:?}");
         assert!(similarity > 0.95, "mean similarity to the nearest centroid {similarity}");
+    }
+    #[test]
+    fn new_centroids_come_where_the_fixed_ones_serve_worst_and_move_none_of_them() {
+        let (dim, depth) = (128, 128);
+        let all = clustered(4000, dim, 25);
+        // The first centroids see nothing of the clusters that only later tokens belong to.
+        let (early, late): (Vec<_>, Vec<_>) =
+            all.chunks(dim).enumerate().partition(|(token, _)| token * token % 25 < 5);
+        let rows =
+            |tokens: Vec<(usize, &[f32])>| tokens.into_iter().flat_map(|(_, row)| row.to_vec()).collect::<Vec<_>>();
+        let (early, late) = (rows(early), rows(late));
+        let rotation = rotation::draw(dim, depth, 5, &Execution::undisturbed()).expect("not interrupted");
+        let first = Training { dim, depth, rotation: &rotation, fixed: None, count: 8, seed: 1 };
+        let one = Execution::new(Some(1)).expect("a pool");
+        let (centroids, unit) = first.run(Sample::new(&[&early], dim), &one).expect("trained");
+        let fixed = Some(Fixed { centroids: &centroids, unit });
+        let growth = Training { dim, depth, rotation: &rotation, fixed, count: 12, seed: 1 };
+        let grow = |execution| growth.run(Sample::new(&[&early, &late], dim), execution).expect("grown");
+        let (grown, same_unit) = grow(&one);
+        assert_eq!((&grown[..centroids.len()], same_unit.to_bits()), (&*centroids, unit.to_bits()));
+        assert_eq!(grown.len(), 20 * depth);
+        assert_eq!(grown, grow(&Execution::new(Some(5)).expect("a pool")).0, "threads");
+        let sample = [&*early, &*late];
+        let chosen: Vec<usize> = (0..4000).collect();
+        let points = first.rotate_chosen(Sample::new(&sample, dim), &chosen, &one).expect("not interrupted");
+        let mut assigned = vec![0; 4000];
+        nearest(&points, depth, &grown, &biases(&grown, unit, depth), &mut assigned);
+        let (own, new) = assigned.split_at(early.len() / dim);
+        assert!(own.iter().filter(|&&cell| cell < 8).count() * 10 > own.len() * 9, "early tokens keep their centroids");
+        assert!(new.iter().filter(|&&cell| cell >= 8).count() * 10 > new.len() * 9, "late ones get their own");
+        // Tokens that lie on centroids need no others.
+        let nothing = Training { count: 4, ..growth }.run(Sample::new(&[], dim), &one).expect("nothing to learn");
+        assert_eq!(nothing.0, centroids);
     }
 }

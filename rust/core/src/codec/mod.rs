@@ -13,6 +13,7 @@
 
 mod blocks;
 mod random;
+mod sample;
 mod centroids;
 mod pack;
 mod residual;
@@ -20,14 +21,14 @@ mod rotation;
 mod fde;
 
 use half::bf16;
-use latewood_kernels::{Bits, CodeQuery, Level, MAX_LEVEL, QueryLanes};
+use latewood_kernels::{Bits, CodeQuery, DocumentCodes, Level, MAX_LEVEL, QueryLanes};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::parallel::Execution;
-use crate::tokens::TokenMatrix;
 
 use blocks::block_tokens;
+use sample::Sample;
 
 pub use fde::{Anisotropy, EncodedFdes, Fde, FdeOptions, FdeParameters, FdeQuery};
 pub(crate) use random::Random;
@@ -35,6 +36,8 @@ pub use residual::Quantizer;
 
 /// Most centroids that a token's `u16` can name.
 pub const MAX_CENTROIDS: usize = 1 << 16;
+/// Token vectors on which a codec measures what its centroids leave over, to within a hundredth.
+const MEASURED: usize = 4096;
 /// Largest dimension. The sums of products would fit an i32 four times over; the rotation, `dim²` products for each vector,
 /// is what makes larger ones slow.
 pub const MAX_DIM: usize = 4096;
@@ -46,7 +49,7 @@ const FDE_SAMPLE_VALUES: usize = 1 << 22;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum CodecKind {
-    /// Nearest centroid plus quantised residual: the default; trained on the first vectors.
+    /// Nearest centroid plus quantised residual: the default; trained on the first vectors, and grown by later ones.
     Residual,
     /// Quantised vector without centroids: nothing to train and no gathering by cells; for reranking.
     Flat,
@@ -59,7 +62,8 @@ pub struct CodecOptions {
     pub kind: CodecKind,
     /// Bits per dimension: 1, 2, 4 or 8.
     pub bits: u8,
-    /// Number of centroids; `None` chooses by the number of token vectors.
+    /// Number of centroids, for good; `None` chooses by the number of token vectors, and adds some when the collection grows
+    /// or changes.
     pub centroids: Option<usize>,
     /// Seed of the rotation and of k-means.
     pub seed: u64,
@@ -121,11 +125,15 @@ pub struct CodecParameters {
     pub centroid_count: usize,
     /// What one unit of an int8 centroid stands for.
     pub centroid_unit: f32,
-    /// Token vectors that the centroids were trained on.
+    /// Token vectors that the centroids were trained on, from the first training and every growth.
     pub trained_tokens: u64,
+    /// Mean of the squared gains of such token vectors as were held out of it: the energy of what the centroids leave over, up to a factor. `None` in
+    /// files from before it was kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mean_square_gain: Option<f64>,
 }
 
-/// Codes of a batch of token vectors.
+/// Codes of token vectors.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct EncodedTokens {
     /// `[tokens, row_bytes]`.
@@ -134,6 +142,28 @@ pub struct EncodedTokens {
     pub gains: Vec<u16>,
     /// `[tokens]`: centroid of each token; empty for the flat codec.
     pub centroids: Vec<u16>,
+}
+
+impl EncodedTokens {
+    /// Appends others of the same codec.
+    pub fn append(&mut self, mut other: Self) {
+        if self.gains.is_empty() {
+            *self = other;
+        } else {
+            self.codes.append(&mut other.codes);
+            self.gains.append(&mut other.gains);
+            self.centroids.append(&mut other.centroids);
+        }
+    }
+}
+
+/// Mean of the squares of gains, bfloat16; `None` without one.
+#[must_use]
+pub fn mean_square_gain<'a>(gains: impl IntoIterator<Item = &'a u16>) -> Option<f64> {
+    let square = |&gain: &u16| f64::from(bf16::from_bits(gain).to_f32()).powi(2);
+    let add = |(count, sum): (u64, f64), gain| (count + 1, sum + square(gain));
+    let (count, sum) = gains.into_iter().fold((0, 0.0), add);
+    (count > 0).then(|| sum / count as f64)
 }
 
 /// A trained codec; immutable.
@@ -164,12 +194,14 @@ impl Codec {
         }
         let depth = dim.next_multiple_of(32);
         let rotation = rotation::draw(dim, depth, options.seed, execution)?;
-        let tokens = sample.iter().map(|rows| rows.len() / dim).sum();
+        let sample = Sample::new(sample, dim);
+        let tokens = sample.tokens();
         let (centroids, centroid_unit) = match options.kind {
             CodecKind::Flat => (Vec::new(), 1.0),
             CodecKind::Residual => {
                 let count = options.settled(tokens).centroids.unwrap_or(1).min(tokens.max(1));
-                let training = centroids::Training { dim, depth, rotation: &rotation, count, seed: options.seed };
+                let (rotation, seed) = (&*rotation, options.seed);
+                let training = centroids::Training { dim, depth, rotation, fixed: None, count, seed };
                 training.run(sample, execution)?
             }
         };
@@ -180,9 +212,53 @@ impl Codec {
             bits: options.bits,
             centroid_count: centroids.len() / depth,
             centroid_unit,
-            trained_tokens: tokens as u64,
+            trained_tokens: 0,
+            mean_square_gain: None,
         };
-        Self::from_parts(parameters, rotation, centroids).map_err(Error::Invalid)
+        Self::from_parts(parameters, rotation, centroids).map_err(Error::Invalid)?.measured(sample, execution)
+    }
+
+    /// This codec with up to `count` more centroids, trained on `sample` beside the present ones, which keep their numbers:
+    /// codes of this codec are codes of the grown one.
+    ///
+    /// What the new centroids leave over of the sample counts as near from then on if `settles`, and the sample is large
+    /// enough to say that its kind is no nearer to any. The result depends on the codec, the sample, `count` and `seed`
+    /// alone.
+    ///
+    /// # Errors
+    /// [`Error::Interrupted`].
+    pub fn grow(
+        &self,
+        sample: &[&[f32]],
+        count: usize,
+        seed: u64,
+        settles: bool,
+        execution: &Execution,
+    ) -> Result<Self> {
+        let CodecParameters { dim, depth, centroid_count, centroid_unit, .. } = self.parameters;
+        let sample = Sample::new(sample, dim);
+        let fixed = centroids::Fixed { centroids: &self.centroids, unit: centroid_unit };
+        let count = count.min(MAX_CENTROIDS - centroid_count);
+        let training = centroids::Training { dim, depth, rotation: &self.rotation, fixed: Some(fixed), count, seed };
+        let (centroids, _) = training.run(sample, execution)?;
+        let parameters = CodecParameters { centroid_count: centroids.len() / depth, ..self.parameters.clone() };
+        let grown = Self::from_parts(parameters, self.rotation.clone(), centroids).map_err(Error::Invalid)?;
+        let measured = grown.measured(sample, execution)?;
+        let mean_square_gain =
+            if settles { measured.parameters.mean_square_gain } else { self.parameters.mean_square_gain };
+        let parameters = CodecParameters { mean_square_gain, ..measured.parameters };
+        Ok(Self { parameters, fde: self.fde.clone(), ..measured })
+    }
+
+    /// The same, with what is remembered of its training on `sample`. What one collection leaves over is not held against
+    /// another that leaves less.
+    fn measured(mut self, sample: Sample<'_>, execution: &Execution) -> Result<Self> {
+        let chosen = sample.to_measure(MEASURED, &mut Random::new(MEASURED as u64));
+        let encoded = self.encode(&sample.rows(&chosen), execution)?;
+        let known = self.parameters.mean_square_gain;
+        self.parameters.mean_square_gain = mean_square_gain(&encoded.gains).into_iter().chain(known).reduce(f64::max);
+        self.parameters.trained_tokens += sample.tokens() as u64;
+        Ok(self)
     }
 
     /// A codec from what a file holds.
@@ -231,7 +307,7 @@ impl Codec {
         let chosen = sample.iter().flat_map(|rows| rows.chunks_exact(dim)).step_by(step);
         let chosen = self.rotate(&chosen.flatten().copied().collect::<Vec<f32>>());
         let fde = Fde::train(dim, depth, chosen, options, seed, execution)?;
-        Ok(self.with_fde(fde))
+        Ok(self.with_fde(Some(fde)))
     }
 
     /// Fixed dimensional encodings of documents, from the codes of their tokens, if the codec has them; `offsets`,
@@ -257,10 +333,10 @@ impl Codec {
         fde.encode_documents(offsets.len() - 1, vectors, execution).map(Some)
     }
 
-    /// The codec, with what makes fixed dimensional encodings of its vectors.
+    /// The codec, with what makes fixed dimensional encodings of its vectors, or without.
     #[must_use]
-    pub fn with_fde(self, fde: Fde) -> Self {
-        Self { fde: Some(fde), ..self }
+    pub fn with_fde(self, fde: Option<Fde>) -> Self {
+        Self { fde, ..self }
     }
 
     /// What makes fixed dimensional encodings, if the index has them.
@@ -285,6 +361,12 @@ impl Codec {
     #[must_use]
     pub fn centroids(&self) -> &[i8] {
         &self.centroids
+    }
+
+    /// Whether it is of the kind and bits that these options ask for.
+    #[must_use]
+    pub fn is_of(&self, options: &CodecOptions) -> bool {
+        (self.parameters.kind, self.parameters.bits) == (options.kind, options.bits)
     }
 
     /// Number of centroids; 0 for the flat codec.
@@ -326,36 +408,72 @@ impl Codec {
         rotated
     }
 
-    /// Encodes a batch of documents.
+    /// Encodes vectors, `[tokens, dim]`.
     ///
     /// # Errors
-    /// [`Error::Dimension`], [`Error::Interrupted`].
-    pub fn encode(&self, tokens: &TokenMatrix<'_>, execution: &Execution) -> Result<EncodedTokens> {
+    /// [`Error::Interrupted`].
+    pub fn encode(&self, vectors: &[f32], execution: &Execution) -> Result<EncodedTokens> {
         let dim = self.dim();
-        if tokens.dim() != dim {
-            return Err(Error::Dimension { thing: "the batch".to_owned(), got: tokens.dim(), expected: dim });
-        }
-        let count = tokens.tokens();
-        let mut encoded = EncodedTokens {
-            codes: vec![0; count * self.row_bytes()],
-            gains: vec![0; count],
-            centroids: vec![0; if self.centroids.is_empty() { 0 } else { count }],
-        };
+        let count = vectors.len() / dim;
+        let mut encoded = self.room(count);
         let block = block_tokens(self.depth());
-        // Flat codecs have no centroid slice to share out: empty slices stand in for it.
-        let mut centroid_blocks: Vec<&mut [u16]> = encoded.centroids.chunks_mut(block).collect();
-        centroid_blocks.resize_with(count.div_ceil(block), Default::default);
-        let blocks = tokens.values().chunks(block * dim);
-        let codes = encoded.codes.chunks_mut(block * self.row_bytes());
-        let gains = encoded.gains.chunks_mut(block);
-        execution.map(
-            blocks.zip(codes).zip(gains).zip(centroid_blocks),
-            |(((vectors, codes), gains), centroids)| {
-                self.encode_block(vectors, codes, gains, centroids);
-                Ok(())
-            },
-        )?;
+        execution.map(vectors.chunks(block * dim).zip(self.blocks(&mut encoded)), |(vectors, mut into)| {
+            self.encode_rotated(&mut self.rotate(vectors), &mut into);
+            Ok(())
+        })?;
         Ok(encoded)
+    }
+
+    /// Codes of another codec that has the same rotation, as codes of this one. Tokens whose nearest centroid is one that both
+    /// have keep theirs.
+    ///
+    /// # Errors
+    /// [`Error::Interrupted`].
+    pub fn recode(&self, from: &Self, tokens: DocumentCodes<'_>, execution: &Execution) -> Result<EncodedTokens> {
+        let (dim, depth, common) = (self.dim(), self.depth(), from.centroid_count());
+        let mut encoded = self.room(tokens.gains.len());
+        let block = block_tokens(depth);
+        let codes = tokens.codes.chunks(block * from.row_bytes());
+        // Flat codecs have no centroids.
+        let centroids = tokens.centroids.chunks(block).chain(std::iter::repeat(&[][..]));
+        let given = codes.zip(tokens.gains.chunks(block)).zip(centroids);
+        execution.map(given.zip(self.blocks(&mut encoded)), |(((codes, gains), centroids), mut into)| {
+            let mut rotated = from.decode_rotated(codes, gains, centroids);
+            // Codes have no zero, which is what stands behind the last dimension.
+            rotated.chunks_exact_mut(depth).for_each(|vector| vector[dim..].fill(0.0));
+            self.encode_rotated(&mut rotated, &mut into);
+            for (token, (new, &old)) in into.centroids.iter_mut().zip(centroids).enumerate() {
+                if usize::from(*new) < common {
+                    let row = token * self.row_bytes()..(token + 1) * self.row_bytes();
+                    into.codes[row.clone()].copy_from_slice(&codes[row]);
+                    into.gains[token] = gains[token];
+                    *new = old;
+                }
+            }
+            Ok(())
+        })?;
+        Ok(encoded)
+    }
+
+    fn room(&self, tokens: usize) -> EncodedTokens {
+        EncodedTokens {
+            codes: vec![0; tokens * self.row_bytes()],
+            gains: vec![0; tokens],
+            centroids: vec![0; if self.centroids.is_empty() { 0 } else { tokens }],
+        }
+    }
+
+    /// Where the codes of each task's tokens go.
+    fn blocks<'a>(&self, encoded: &'a mut EncodedTokens) -> impl Iterator<Item = Block<'a>> + Send + use<'a> {
+        let block = block_tokens(self.depth());
+        let codes = encoded.codes.chunks_mut(block * self.row_bytes());
+        // Flat codecs have no centroid slice to share out: empty slices stand in for it.
+        let centroids = encoded.centroids.chunks_mut(block).chain(std::iter::repeat_with(Default::default));
+        codes.zip(encoded.gains.chunks_mut(block)).zip(centroids).map(|((codes, gains), centroids)| Block {
+            codes,
+            gains,
+            centroids,
+        })
     }
 
     /// Decodes token vectors, `[tokens, dim]`; what every score is computed on, up to the query's own int8 step.
@@ -407,19 +525,18 @@ impl Codec {
         nearest.into_iter().map(|cell| cell as u16).collect()
     }
 
-    /// Encodes the vectors of one task.
-    fn encode_block(&self, vectors: &[f32], codes: &mut [u8], gains: &mut [u16], cells: &mut [u16]) {
+    /// Encodes the vectors of one task, `[tokens, depth]`, and leaves what their centroids leave over.
+    fn encode_rotated(&self, rotated: &mut [f32], into: &mut Block<'_>) {
         let CodecParameters { dim, depth, centroid_unit, .. } = self.parameters;
-        let mut rotated = self.rotate(vectors);
         if !self.centroids.is_empty() {
-            cells.copy_from_slice(&self.cells(&rotated));
-            for (&cell, residual) in cells.iter().zip(rotated.chunks_exact_mut(depth)) {
+            into.centroids.copy_from_slice(&self.cells(rotated));
+            for (&cell, residual) in into.centroids.iter().zip(rotated.chunks_exact_mut(depth)) {
                 let centroid = &self.centroids[usize::from(cell) * depth..][..depth];
                 residual.iter_mut().zip(centroid).for_each(|(value, &unit)| *value -= centroid_unit * f32::from(unit));
             }
         }
         let mut row_codes = vec![0_u8; depth];
-        let rows = codes.chunks_exact_mut(self.row_bytes()).zip(gains);
+        let rows = into.codes.chunks_exact_mut(self.row_bytes()).zip(&mut *into.gains);
         for (residual, (row, gain)) in rotated.chunks_exact(depth).zip(rows) {
             *gain = self.quantizer.quantize(&residual[..dim], &mut row_codes);
             pack::pack(&row_codes, self.bits, row);
@@ -427,12 +544,19 @@ impl Codec {
     }
 }
 
+/// Where the codes of one task's tokens go.
+struct Block<'a> {
+    codes: &'a mut [u8],
+    gains: &'a mut [u16],
+    centroids: &'a mut [u16],
+}
+
 /// The number of centroids for an index that trains on this many tokens, a power of two.
 ///
 /// More centroids make better estimates, so that fewer documents need scoring, but every query pays for its table of
 /// centroid scores. Measured on a million tokens the two balance from 4,096 to 16,384; reranking favours the low end,
 /// and so do we: 4·√tokens, at least 4,096 for the sake of what is added later, never fewer than 16 tokens a cell.
-fn default_centroids(tokens: usize) -> usize {
+pub(crate) fn default_centroids(tokens: usize) -> usize {
     let wanted = (4.0 * (tokens as f64).sqrt()).log2().round().clamp(12.0, 14.0) as u32;
     let supported = (tokens / 16).max(1).ilog2();
     1 << wanted.min(supported)
@@ -455,9 +579,7 @@ mod tests {
             for (kind, bits, most) in kinds.into_iter().take(if dim == MAX_DIM { 1 } else { 2 }) {
                 let options = CodecOptions { kind, bits, ..CodecOptions::default() };
                 let codec = Codec::train(&[&values], dim, &options, &execution).expect("trained");
-                let offsets = [0, tokens as i64];
-                let matrix = TokenMatrix::new(&values, &offsets, dim, |_| "all".to_owned()).expect("sound");
-                let encoded = codec.encode(&matrix, &execution).expect("encoded");
+                let encoded = codec.encode(&values, &execution).expect("encoded");
                 let decoded = codec.decode(&encoded.codes, &encoded.gains, &encoded.centroids);
                 for (one, other) in decoded.chunks_exact(dim).zip(values.chunks_exact(dim)) {
                     let distance: f32 = one.iter().zip(other).map(|(a, b)| (a - b) * (a - b)).sum();

@@ -8,6 +8,7 @@ use super::metadata::Layer;
 use super::segment::Segment;
 use super::segment_writer::Shape;
 use super::{codec_file, tombstones};
+use crate::codec::mean_square_gain;
 use crate::error::{Error, Result};
 use crate::format::header::FileKind;
 use crate::format::section::SectionKind;
@@ -177,7 +178,23 @@ fn check_sections(segment: &Segment, execution: &Execution, problems: &mut Vec<E
             problems.push(corrupt(SectionKind::Cells, problem));
         }
     }
+    check_gains(segment)?;
     check_postings(segment, execution)
+}
+
+/// What a segment states of its gains is so, up to the last digits of the number in its JSON.
+fn check_gains(segment: &Segment) -> Result<()> {
+    let gains = |ordinal| segment.document(ordinal).map(|document| document.gains);
+    let gains = (0..segment.documents()).map(gains).collect::<Result<Vec<_>>>()?;
+    let stated = segment.mean_square_gain();
+    let found = mean_square_gain(gains.into_iter().flatten());
+    match stated.zip(found) {
+        Some((stated, found)) if (stated - found).abs() > found.abs() * 1e-9 => {
+            let problem = format!("the mean of the squared gains is {found}, and not {stated}");
+            Err(segment.container().corrupt(SectionKind::SegmentParameters.name(), problem))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Every cell stands in the list of its centroid, and nothing else does.

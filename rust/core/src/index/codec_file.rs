@@ -1,6 +1,6 @@
 //! The file of a trained codec.
 
-use crate::codec::{Codec, CodecOptions, CodecParameters, Fde, FdeParameters};
+use crate::codec::{Codec, CodecParameters, Fde, FdeParameters};
 use crate::error::{Error, Result};
 use crate::format::header::FileKind;
 use crate::format::section::SectionKind;
@@ -25,15 +25,11 @@ pub(crate) fn open(storage: &dyn Storage, manifest: &Manifest, execution: &Execu
         return Err(corrupt(format!("its dimension is {}, that of the index {}", codec.dim(), manifest.dim)));
     }
     let options = &manifest.codec_options;
-    let is = |options: &CodecOptions| {
-        let CodecParameters { kind, bits, .. } = *codec.parameters();
-        (kind, bits) == (options.kind, options.bits)
-    };
-    if !is(options) && !is(&options.untrained()) {
+    if !codec.is_of(options) && !codec.is_of(&options.untrained()) {
         return Err(corrupt("it is not of the kind that the index has".to_owned()));
     }
     Ok(Some(match read_fde(&container, &codec, execution)? {
-        Some(fde) => codec.with_fde(fde),
+        Some(fde) => codec.with_fde(Some(fde)),
         None => codec,
     }))
 }

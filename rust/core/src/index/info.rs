@@ -40,6 +40,9 @@ pub struct Info {
     pub codec: Option<CodecParameters>,
     /// Fixed dimensional encodings, if the index was created with them.
     pub fde: Option<FdeInfo>,
+    /// How many times more the centroids leave over of the token vectors that are stored than of those that they were trained
+    /// on, as energy; `None` without centroids, and where segments or codec are from before that was kept.
+    pub drift: Option<f64>,
     /// What is remembered of the encoder.
     pub encoder: Option<Value>,
     /// Bytes of all files of this generation but its manifest.
@@ -125,10 +128,21 @@ impl Info {
             keep_vectors: snapshot.keep_vectors(),
             codec: snapshot.codec.as_deref().map(|codec| codec.parameters().clone()),
             fde: FdeInfo::new(snapshot),
+            drift: drift(snapshot),
             encoder: snapshot.encoder().cloned(),
             bytes,
             bytes_per_token: (tokens > 0).then(|| (bytes - users) as f64 / tokens as f64),
             bytes_by_section: sections,
         }
     }
+}
+
+fn drift(snapshot: &Snapshot) -> Option<f64> {
+    let codec = snapshot.codec.as_ref().filter(|codec| codec.centroid_count() > 0)?;
+    let trained = codec.parameters().mean_square_gain.filter(|&trained| trained > 0.0)?;
+    let segments = snapshot.segments.iter().filter(|segment| segment.tokens() > 0);
+    let energy =
+        segments.map(|segment| Some(segment.mean_square_gain()? * segment.tokens() as f64)).sum::<Option<f64>>()?;
+    let tokens = snapshot.tokens();
+    (tokens > 0).then(|| energy / tokens as f64 / trained)
 }

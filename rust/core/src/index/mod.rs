@@ -25,6 +25,7 @@ mod open_segment;
 mod pending;
 mod writer;
 mod merge;
+mod codebook;
 
 use std::sync::Arc;
 use std::thread;
@@ -33,8 +34,9 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use serde_json::Value;
 
-use crate::codec::{CodecKind, CodecOptions, FdeOptions, MAX_DIM};
+use crate::codec::{Codec, CodecKind, CodecOptions, FdeOptions, MAX_DIM};
 use crate::error::{Error, Result};
+use crate::format::names::{self, Data};
 use crate::format::{Manifest, Newest};
 use crate::parallel::Execution;
 use crate::storage::Storage;
@@ -72,6 +74,9 @@ pub struct IndexOptions {
     pub fde: Option<FdeOptions>,
     /// What is to be remembered of the encoder: data that the caller compares, never code.
     pub encoder: Option<Value>,
+    /// A trained codec to begin with, that of another index: both then give the same document the same codes, and so the same
+    /// score to the bit. It must be of the kind and bits of `codec`.
+    pub trained: Option<Arc<Codec>>,
 }
 
 impl IndexOptions {
@@ -90,7 +95,26 @@ impl IndexOptions {
                 return Err(Error::invalid(problem));
             }
         }
-        self.codec.validate()
+        self.codec.validate()?;
+        match &self.trained {
+            Some(trained) if trained.dim() != self.dim => Err(Error::Dimension {
+                thing: "the codec that the index is to begin with".to_owned(),
+                got: trained.dim(),
+                expected: self.dim,
+            }),
+            Some(trained) if !trained.is_of(&self.codec) => {
+                Err(Error::invalid("the codec that the index is to begin with is not of its kind and bits"))
+            }
+            // An index may do without what the codec could encode.
+            Some(trained)
+                if self.fde.is_some() && trained.fde().map(|fde| &fde.parameters().options) != self.fde.as_ref() =>
+            {
+                let problem = "the codec that the index is to begin with has other fixed dimensional encodings, or none; \
+                               give the fde of the index that it is of, or leave fde out";
+                Err(Error::invalid(problem))
+            }
+            _ => Ok(()),
+        }
     }
 }
 
@@ -127,7 +151,7 @@ impl Index {
 
     fn begin(storage: Arc<dyn Storage>, options: IndexOptions, overwrite: bool) -> Result<Self> {
         options.validate()?;
-        let IndexOptions { dim, codec, keep_vectors, fde, encoder } = options;
+        let IndexOptions { dim, codec, keep_vectors, fde, encoder, trained } = options;
         let lock = lock(&*storage);
         let exists = !generations(&*storage)?.is_empty() || Newest::read(&*storage).is_some();
         // Told whether there is a lock or not: the index that is there may have a writer, or be for reading only.
@@ -135,8 +159,21 @@ impl Index {
             return Err(Error::AlreadyExists { path: storage.place().to_owned() });
         }
         let _lock = lock?;
+        let trained = trained.map(|codec| match fde {
+            None if codec.fde().is_some() => Arc::new(Codec::clone(&codec).with_fde(None)),
+            _ => codec,
+        });
+        let (generation, nonce) = (next_generation(&*storage)?, random()?);
+        let name = names::data(Data::Codec, generation, 0, nonce);
+        let write = |codec: &Arc<Codec>| {
+            let entry = codec_file::write(&*storage, &name, codec, &Execution::undisturbed())?;
+            storage.sync_folder().map(|()| entry)
+        };
+        let codec_file = trained.as_ref().map(write).transpose().inspect_err(|_| {
+            garbage::discard(&*storage, std::slice::from_ref(&name));
+        })?;
         let manifest = Manifest {
-            generation: next_generation(&*storage)?,
+            generation,
             index: Some(new_identity()?),
             ancestors: Vec::new(),
             dim,
@@ -145,16 +182,16 @@ impl Index {
             fde,
             encoder,
             id_kind: None,
-            codec: None,
+            codec: codec_file,
             tunings: Vec::new(),
             segments: Vec::new(),
         };
-        let stored = publish(&*storage, manifest, random()?).map_err(|error| match error {
+        let stored = publish(&*storage, manifest, nonce).map_err(|error| match error {
             // Somebody whom no lock kept out was quicker.
             Error::Conflict { path, .. } => Error::AlreadyExists { path },
             other => other,
         })?;
-        Ok(Self::new(storage, Snapshot::assemble(stored, None, Vec::new()), false))
+        Ok(Self::new(storage, Snapshot::assemble(stored, trained, Vec::new()), false))
     }
 
     /// Opens an index at its newest generation.

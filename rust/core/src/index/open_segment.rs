@@ -31,6 +31,11 @@ impl OpenSegment {
         self.deleted.is_empty() && self.changes.is_empty()
     }
 
+    /// Token vectors of the documents that are not deleted.
+    pub(super) fn living_tokens(&self) -> u64 {
+        self.segment.living_tokens(&self.dead())
+    }
+
     /// All deleted documents.
     pub(super) fn dead(&self) -> RoaringBitmap {
         self.segment.tombstones() | &self.deleted

@@ -10,23 +10,21 @@ use super::batch::Batch;
 use super::columns::{Buffers, Column};
 use super::filter::{Fields, Filter};
 use super::metadata::Changes;
-use super::open_segment::OpenSegment;
 use super::segment::{BFLOAT16, are_finite};
-use super::segment_writer::Source;
-use crate::codec::{Codec, EncodedTokens};
+use super::segment_writer::{Source, append_cells};
+use crate::codec::EncodedTokens;
 use crate::error::{Error, Result};
 use crate::ids::{Id, IdKind};
 use crate::parallel::Execution;
-use crate::tokens::TokenMatrix;
 
-/// Documents in memory: as vectors before there is a codec, as codes from then on.
+/// Documents in memory: the first as codes, those behind them as vectors that wait to be encoded.
 #[derive(Debug)]
 pub(super) struct Pending {
     /// Ordinals of those that are not deleted.
     places: HashMap<Id, u32>,
     columns: Buffers,
     offsets: Vec<u64>,
-    /// `[tokens, dim]`, of documents that are not encoded yet.
+    /// `[tokens, dim]`, of the documents that wait.
     vectors: Vec<f32>,
     codes: Vec<u8>,
     gains: Vec<u16>,
@@ -79,7 +77,12 @@ impl Pending {
         self.codes.len() + kept + self.columns.bytes() + self.changes.bytes()
     }
 
-    /// Vectors that wait for a codec, `[tokens, dim]`.
+    /// Documents that are encoded: all but the last ones, which wait.
+    pub(super) fn encoded(&self) -> usize {
+        self.cell_offsets.len() - 1
+    }
+
+    /// Vectors of the documents that wait, `[tokens, dim]`.
     pub(super) fn vectors(&self) -> &[f32] {
         &self.vectors
     }
@@ -124,7 +127,7 @@ impl Pending {
         }
     }
 
-    /// Appends documents, whose ids must be new, as vectors or, with `encoded`, as codes.
+    /// Appends documents, whose ids must be new, as vectors or, if none wait, with `encoded` as codes.
     pub(super) fn push(&mut self, batch: Batch<'_>, encoded: Option<EncodedTokens>) {
         let first = self.documents();
         for item in 0..batch.ids.len() {
@@ -138,59 +141,30 @@ impl Pending {
             kept[before..].convert_from_f32_slice(batch.tokens.values());
         }
         match encoded {
-            Some(encoded) => self.push_codes(first, encoded),
+            Some(encoded) => self.push_codes(encoded),
             None => self.vectors.extend_from_slice(batch.tokens.values()),
         }
     }
 
-    /// Appends the documents of a segment that are not deleted, as vectors.
-    pub(super) fn push_segment(&mut self, open: &OpenSegment, codec: &Codec) -> Result<()> {
-        let (segment, dead) = (&open.segment, open.dead());
-        for ordinal in (0..segment.documents()).filter(|&ordinal| !dead.contains(ordinal)) {
-            let values = segment.decode(ordinal, codec)?;
-            let (id, offsets) = (segment.id(ordinal), [0, segment.token_range(ordinal).len() as i64]);
-            let batch = Batch {
-                tokens: TokenMatrix::new(&values, &offsets, codec.dim(), |_| format!("document {id}"))?,
-                ids: vec![id.clone()],
-                texts: Some(vec![segment.text(ordinal)?]),
-                metadata: Some(vec![open.metadata(ordinal)?]),
-                truncated: Some(vec![segment.is_truncated(ordinal)]),
-            };
-            self.push(batch, None);
-        }
-        Ok(())
+    /// Sees that codes of the documents that wait can be held.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] naming the document.
+    pub(super) fn check_codes(&self, encoded: &EncodedTokens, id_kind: IdKind) -> Result<()> {
+        let first = self.encoded();
+        let lengths = self.offsets[first..].windows(2).map(|ends| (ends[1] - ends[0]) as usize);
+        check_gains(&encoded.gains, lengths, |item| self.id(id_kind, first + item).to_string())
     }
 
-    /// The codes of the documents that still are vectors.
-    pub(super) fn encode(&self, codec: &Codec, id_kind: IdKind, execution: &Execution) -> Result<EncodedTokens> {
-        let offsets: Vec<i64> = self.offsets.iter().map(|&offset| offset as i64).collect();
-        let name = |item: usize| self.id(id_kind, item).to_string();
-        let tokens = TokenMatrix::new(&self.vectors, &offsets, codec.dim(), name)?;
-        let encoded = codec.encode(&tokens, execution)?;
-        let lengths = self.offsets.windows(2).map(|ends| (ends[1] - ends[0]) as usize);
-        check_gains(&encoded.gains, lengths, name)?;
-        Ok(encoded)
-    }
-
-    /// Puts codes in the place of all vectors.
+    /// Puts codes in the place of the vectors that wait.
     pub(super) fn replace_vectors(&mut self, encoded: EncodedTokens) {
         self.vectors = Vec::new();
-        self.push_codes(0, encoded);
+        self.push_codes(encoded);
     }
 
-    fn push_codes(&mut self, first: usize, encoded: EncodedTokens) {
-        let mut distinct: Vec<u16> = Vec::new();
-        let base = self.offsets[first] as usize;
-        for ends in self.offsets[first..].windows(2) {
-            // The flat codec has no centroids, and so no cells.
-            let tokens = ends[0] as usize - base..ends[1] as usize - base;
-            distinct.clear();
-            distinct.extend_from_slice(encoded.centroids.get(tokens).unwrap_or_default());
-            distinct.sort_unstable();
-            distinct.dedup();
-            self.cells.extend_from_slice(&distinct);
-            self.cell_offsets.push(self.cells.len() as u32);
-        }
+    fn push_codes(&mut self, encoded: EncodedTokens) {
+        let offsets = &self.offsets[self.encoded()..];
+        append_cells(offsets, &encoded.centroids, &mut self.cell_offsets, &mut self.cells);
         append(&mut self.codes, encoded.codes);
         append(&mut self.gains, encoded.gains);
         append(&mut self.centroids, encoded.centroids);

@@ -46,6 +46,7 @@ struct SegmentData {
     tokens: u64,
     row_bytes: usize,
     kept_dim: usize,
+    mean_square_gain: Option<f64>,
     offsets: Numbers<u64>,
     codes: Blocks<u8>,
     gains: Blocks<u16>,
@@ -162,6 +163,12 @@ impl Segment {
     pub fn living_tokens(&self, dead: &RoaringBitmap) -> u64 {
         let tokens = |ordinal| self.token_range(ordinal).len() as u64;
         self.data.tokens - dead.iter().map(tokens).sum::<u64>().min(self.data.tokens)
+    }
+
+    /// Mean of the squared gains of all tokens; `None` without a token, and in files from before it was kept.
+    #[must_use]
+    pub fn mean_square_gain(&self) -> Option<f64> {
+        self.data.mean_square_gain
     }
 
     /// The codes of a document.
@@ -429,7 +436,7 @@ impl SegmentData {
             .map_err(|error| corrupt(SectionKind::SegmentParameters, &error.to_string()))?;
         check_parameters(&parameters, entry, shape, id_kind)
             .map_err(|problem| corrupt(SectionKind::SegmentParameters, &problem))?;
-        let SegmentParameters { documents, tokens, row_bytes, .. } = parameters;
+        let SegmentParameters { documents, tokens, row_bytes, mean_square_gain, .. } = parameters;
         let count = documents as usize;
 
         let offsets = container.required::<u64>(SectionKind::DocumentOffsets, execution)?;
@@ -452,6 +459,7 @@ impl SegmentData {
             documents,
             tokens,
             row_bytes,
+            mean_square_gain,
             offsets,
             codes,
             gains,
@@ -547,7 +555,7 @@ fn check_parameters(
     shape: Shape,
     id_kind: IdKind,
 ) -> std::result::Result<(), String> {
-    let SegmentParameters { documents, tokens, row_bytes, centroids, ids } = *parameters;
+    let SegmentParameters { documents, tokens, row_bytes, centroids, ids, .. } = *parameters;
     if (documents, tokens) != (entry.documents, entry.tokens) {
         return Err("it counts other documents or tokens than the manifest".to_owned());
     }
@@ -557,8 +565,9 @@ fn check_parameters(
     if ids != id_kind {
         return Err(format!("its ids are {}, those of the index {}", ids.name(), id_kind.name()));
     }
-    // A segment without a single token may be older than the codec.
-    if tokens > 0 && (row_bytes, centroids) != (shape.row_bytes, shape.centroid_count) {
+    // A segment without a single token may be older than the codec, others than its last growth.
+    let own = Shape { row_bytes, centroid_count: centroids, ..shape };
+    if tokens > 0 && !shape.reads(own) {
         return Err("it was encoded with another codec".to_owned());
     }
     if centroids > MAX_CENTROIDS {

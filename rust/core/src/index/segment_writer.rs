@@ -10,7 +10,7 @@ use super::columns::{Column, Joined, Views};
 use super::id_table;
 use super::postings::PostingData;
 use super::strings::{Strings, append_ends};
-use crate::codec::{Codec, CodecKind, EncodedFdes, Fde};
+use crate::codec::{Codec, CodecKind, EncodedFdes, EncodedTokens, Fde, mean_square_gain};
 use crate::error::{Error, Result};
 use crate::format::header::FileKind;
 use crate::format::section::SectionKind;
@@ -48,16 +48,27 @@ impl Shape {
             fde_bytes: codec.and_then(Codec::fde).map_or(0, Fde::width),
         }
     }
+
+    /// Whether what was encoded with a codec of another shape can be read with this one: a codec that grew keeps the centroids
+    /// that it had.
+    pub(crate) fn reads(self, other: Self) -> bool {
+        (self.row_bytes, self.residual) == (other.row_bytes, other.residual)
+            && other.centroid_count <= self.centroid_count
+    }
 }
 
-/// The counts that a segment states of itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// What a segment states of itself.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct SegmentParameters {
     pub(crate) documents: u32,
     pub(crate) tokens: u64,
     pub(crate) row_bytes: usize,
+    /// Of the codec, when the segment was written.
     pub(crate) centroids: usize,
     pub(crate) ids: IdKind,
+    /// Of all its tokens, those of documents included that are deleted later.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) mean_square_gain: Option<f64>,
 }
 
 /// Documents of which the living ones go into a segment.
@@ -79,6 +90,52 @@ pub(crate) struct Source<'a> {
     /// Metadata that stand in the place of those in the columns, by ordinal.
     pub(crate) metadata: BTreeMap<u32, &'a [u8]>,
     pub(crate) dead: &'a RoaringBitmap,
+}
+
+/// Codes of all documents of a segment under another codec than that of its file, with their cells.
+#[derive(Debug)]
+pub(crate) struct Recoded {
+    tokens: EncodedTokens,
+    cell_offsets: Vec<u32>,
+    cells: Vec<u16>,
+}
+
+impl Recoded {
+    /// `offsets` are those of the documents, `[documents + 1]`.
+    pub(crate) fn new(tokens: EncodedTokens, offsets: &[u64]) -> Self {
+        let (mut cell_offsets, mut cells) = (vec![0], Vec::new());
+        append_cells(offsets, &tokens.centroids, &mut cell_offsets, &mut cells);
+        Self { tokens, cell_offsets, cells }
+    }
+
+    /// The same documents with these codes.
+    pub(crate) fn source<'a>(&'a self, documents: Source<'a>) -> Source<'a> {
+        Source {
+            codes: &self.tokens.codes,
+            gains: &self.tokens.gains,
+            centroids: &self.tokens.centroids,
+            cell_offsets: &self.cell_offsets,
+            cells: &self.cells,
+            ..documents
+        }
+    }
+}
+
+/// Appends the distinct centroids of documents, ascending, and where those of each end. `offsets` are where the tokens of each
+/// document begin, from any number on.
+pub(super) fn append_cells(offsets: &[u64], centroids: &[u16], cell_offsets: &mut Vec<u32>, cells: &mut Vec<u16>) {
+    let mut distinct: Vec<u16> = Vec::new();
+    let first = offsets.first().copied().unwrap_or_default();
+    for ends in offsets.windows(2) {
+        // The flat codec has no centroids, and so no cells.
+        let tokens = (ends[0] - first) as usize..(ends[1] - first) as usize;
+        distinct.clear();
+        distinct.extend_from_slice(centroids.get(tokens).unwrap_or_default());
+        distinct.sort_unstable();
+        distinct.dedup();
+        cells.extend_from_slice(&distinct);
+        cell_offsets.push(cells.len() as u32);
+    }
 }
 
 impl Source<'_> {
@@ -237,6 +294,7 @@ pub(crate) fn write_segment(
         row_bytes: shape.row_bytes,
         centroids: shape.centroid_count,
         ids: id_kind,
+        mean_square_gain: mean_square_gain(assembly.gains.iter().copied().flatten()),
     };
     let json = serde_json::to_vec(&parameters).map_err(|error| Error::invalid(error.to_string()))?;
     let table = assembly.id_table(id_kind);

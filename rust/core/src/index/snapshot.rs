@@ -44,7 +44,7 @@ impl Snapshot {
         let shape = Shape::new(manifest, codec.as_deref());
         let id_kind = manifest.id_kind.unwrap_or(IdKind::Int);
         // A segment was checked against one codec and one kind of id; it is checked again under others.
-        let known = known.filter(|known| known.shape() == shape && known.id_kind() == manifest.id_kind);
+        let known = known.filter(|known| shape.reads(known.shape()) && known.id_kind() == manifest.id_kind);
         let mut segments = Vec::with_capacity(manifest.segments.len());
         for entry in &manifest.segments {
             let same_file = |segment: &&Arc<Segment>| {

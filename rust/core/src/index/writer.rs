@@ -7,11 +7,10 @@ use roaring::RoaringBitmap;
 use serde_json::{Map, Value};
 
 use super::batch::Batch;
-use super::check::segment_problems;
 use super::filter::Filter;
 use super::generations::{next_generation, note_newest, read_newest};
 use super::identity::{new_identity, random};
-use super::metadata::{self, Changes, Layer, Update};
+use super::metadata::{self, Layer, Update};
 use super::open_segment::OpenSegment;
 use super::pending::{Pending, check_gains};
 use super::segment::Segment;
@@ -28,11 +27,11 @@ use crate::ids::{Id, IdKind, IdRef, Missing};
 use crate::parallel::Execution;
 use crate::storage::{Lock, Storage};
 
-/// Token vectors that wait for a codec to be trained on them, if so many come before the first commit: 32 for each of
-/// 16,384 centroids.
-const TRAINING_TOKENS: usize = 1 << 19;
+/// Token vectors that wait to be encoded, if so many come before a commit: enough to see whether the centroids suit them, and
+/// to train others on, 32 for each of 16,384.
+const WINDOW_TOKENS: usize = 1 << 19;
 /// Bytes that these may take.
-const TRAINING_BYTES: usize = 256 << 20;
+const WINDOW_BYTES: usize = 256 << 20;
 /// Token vectors after which a segment is written.
 const SEGMENT_TOKENS: u64 = 4 << 20;
 /// Documents after which a segment is written.
@@ -48,10 +47,20 @@ const STEP_DOCUMENTS: usize = 1024;
 pub struct Prepared<'a> {
     batch: Batch<'a>,
     upsert: bool,
-    /// A new codec, and the codes of all documents that waited as vectors.
-    trained: Option<(Codec, EncodedTokens)>,
-    /// The codes of the batch, if there is a codec.
-    codes: Option<EncodedTokens>,
+    /// The codes of all documents that waited and of the batch, if both together fill the window.
+    fitted: Option<Fitted>,
+}
+
+/// Codes of the documents that wait in a writer, and the codec that fits them.
+#[derive(Debug)]
+pub(super) struct Fitted {
+    pub(super) codec: Arc<Codec>,
+    /// What stands in the place of all segments, if the codec is the first one that is trained.
+    pub(super) segments: Option<Vec<OpenSegment>>,
+    /// Of the documents that wait.
+    pub(super) waiting: EncodedTokens,
+    /// Of those that are on their way into the writer.
+    pub(super) more: EncodedTokens,
 }
 
 /// The one writer of an index.
@@ -70,11 +79,11 @@ pub struct Writer {
     generation: u64,
     /// Files that this writer has made since the last commit.
     files: Vec<String>,
-    codec: Option<Arc<Codec>>,
+    pub(super) codec: Option<Arc<Codec>>,
     id_kind: Option<IdKind>,
     /// Those of the base, then those written since.
     pub(super) segments: Vec<OpenSegment>,
-    pending: Pending,
+    pub(super) pending: Pending,
     tunings: Vec<Tuning>,
     changes: u64,
     failed: Option<&'static str>,
@@ -157,23 +166,30 @@ impl Writer {
     pub fn prepare<'a>(&mut self, batch: Batch<'a>, upsert: bool, execution: &Execution) -> Result<Prepared<'a>> {
         self.check_usable()?;
         self.check_batch(&batch, upsert, execution)?;
-        let Some(id_kind) = batch.ids.first().map(Id::kind) else {
-            return Ok(Prepared { batch, upsert, trained: None, codes: None });
-        };
-        let encoded = self.pending.vectors().is_empty();
+        if batch.ids.is_empty() {
+            return Ok(Prepared { batch, upsert, fitted: None });
+        }
         let full = self.pending.tokens() >= SEGMENT_TOKENS
             || self.pending.documents() >= SEGMENT_DOCUMENTS
             || self.pending.bytes() + self.pending.documents() * self.shape().fde_bytes >= SEGMENT_BYTES
             // Each fits a segment, both together do not.
-            || self.pending.tokens() + batch.tokens.tokens() as u64 > u64::from(u32::MAX);
-        if full && encoded {
+            || self.pending.tokens() + batch.tokens.tokens() as u64 > u64::from(u32::MAX)
+            // Nothing is to be encoded again but segments.
+            || self.is_untrained() && self.pending.encoded() > 0;
+        if full {
+            self.encode_waiting(execution)?;
             self.write_pending(execution)?;
         }
-        if self.is_untrained() && self.living_tokens() + batch.tokens.tokens() as u64 >= self.options().train_after {
-            self.outgrow(execution)?;
+        let waiting = (self.pending.vectors().len() + batch.tokens.values().len()) / self.base.dim();
+        // The flat codec has nothing to learn from vectors.
+        if self.options().kind == CodecKind::Residual && waiting < self.window_tokens() {
+            return Ok(Prepared { batch, upsert, fitted: None });
         }
-        let (trained, codes) = self.encode(&batch, id_kind, execution)?;
-        Ok(Prepared { batch, upsert, trained, codes })
+        let fitted = self.fit(batch.tokens.values(), execution)?;
+        self.pending.check_codes(&fitted.waiting, self.kind())?;
+        let lengths = (0..batch.ids.len()).map(|item| batch.tokens.item_tokens(item));
+        check_gains(&fitted.more.gains, lengths, |item| batch.ids[item].to_string())?;
+        Ok(Prepared { batch, upsert, fitted: Some(fitted) })
     }
 
     /// The second part of [`Self::add`], which is over at once. Nothing may have changed since the first.
@@ -182,14 +198,11 @@ impl Writer {
     /// [`Error::WriterPoisoned`], [`Error::Forked`].
     pub fn apply(&mut self, prepared: Prepared<'_>) -> Result<()> {
         self.check_usable()?;
-        let Prepared { batch, upsert, trained, codes } = prepared;
+        let Prepared { batch, upsert, fitted } = prepared;
         let Some(id_kind) = batch.ids.first().map(Id::kind) else { return Ok(()) };
         self.changes += 1;
         self.id_kind = Some(id_kind);
-        if let Some((codec, codes)) = trained {
-            self.codec = Some(Arc::new(codec));
-            self.pending.replace_vectors(codes);
-        }
+        let codes = fitted.map(|fitted| self.take(fitted));
         if upsert {
             batch.ids.iter().for_each(|id| {
                 self.remove(id);
@@ -392,14 +405,7 @@ impl Writer {
         if !written && !changed && self.pending.living() == 0 {
             return Ok(self.base.generation);
         }
-        if !self.pending.vectors().is_empty() {
-            let few = self.living_tokens() < self.options().train_after;
-            let options = if few { self.options().untrained() } else { self.options().clone() };
-            let codec = self.train(&[], &options, execution)?;
-            let codes = self.pending.encode(&codec, self.kind(), execution)?;
-            self.codec = Some(Arc::new(codec));
-            self.pending.replace_vectors(codes);
-        }
+        self.encode_waiting(execution)?;
         self.write_pending(execution)?;
         if self.merges {
             self.merge_some(execution)?;
@@ -410,75 +416,15 @@ impl Writer {
         Ok(self.base.generation)
     }
 
-    /// Encodes a batch if there is a codec, or if there are now enough vectors to train one.
-    ///
-    /// The first value is a new codec with the codes of all documents that wait as vectors.
-    #[expect(clippy::type_complexity, reason = "two optional results of one step")]
-    fn encode(
-        &self,
-        batch: &Batch<'_>,
-        id_kind: IdKind,
-        execution: &Execution,
-    ) -> Result<(Option<(Codec, EncodedTokens)>, Option<EncodedTokens>)> {
-        if let Some(codec) = &self.codec {
-            return Ok((None, Some(encode_batch(codec, batch, execution)?)));
-        }
-        let waiting = self.pending.vectors().len() + batch.tokens.values().len();
-        // The flat codec has nothing to learn from vectors.
-        let residual = self.options().kind == CodecKind::Residual;
-        if residual && waiting / self.base.dim() < self.training_tokens() {
-            return Ok((None, None));
-        }
-        let codec = self.train(batch.tokens.values(), self.options(), execution)?;
-        let waiting = self.pending.encode(&codec, id_kind, execution)?;
-        let codes = encode_batch(&codec, batch, execution)?;
-        Ok((Some((codec, waiting)), Some(codes)))
-    }
-
-    fn train(&self, more: &[f32], options: &CodecOptions, execution: &Execution) -> Result<Codec> {
-        let sample = [self.pending.vectors(), more];
-        let codec = Codec::train(&sample, self.base.dim(), options, execution)?;
-        // Until there are centroids every document is scored.
-        match self.base.manifest().fde.as_ref().filter(|_| options.kind == CodecKind::Residual) {
-            Some(fde) => codec.train_fde(&sample, fde, options.seed, execution),
-            None => Ok(codec),
-        }
-    }
-
-    fn options(&self) -> &CodecOptions {
-        self.base.codec_options()
-    }
-
-    /// Whether the codec still waits for enough token vectors to train centroids.
-    fn is_untrained(&self) -> bool {
-        self.codec.as_ref().is_some_and(|codec| codec.parameters().kind != self.options().kind)
-    }
-
-    /// Token vectors of the documents that would be there after a commit.
-    fn living_tokens(&self) -> u64 {
-        let living = |open: &OpenSegment| open.segment.living_tokens(&open.dead());
-        self.segments.iter().map(living).sum::<u64>() + self.pending.tokens()
-    }
-
-    /// Takes every document back into memory as vectors, for a codec that is to be trained on them.
-    fn outgrow(&mut self, execution: &Execution) -> Result<()> {
-        self.write_pending(execution)?;
-        let Some(codec) = self.codec.clone() else { return Ok(()) };
-        // What is encoded again gets new checksums, which would pass for sound what is not.
-        for OpenSegment { segment, .. } in &self.segments {
-            if let Some(problem) = segment_problems(segment, execution)?.into_iter().next() {
-                return Err(problem);
-            }
-        }
-        let mut pending = self.no_documents();
-        for open in &self.segments {
-            pending.push_segment(open, &codec)?;
-        }
-        self.pending = pending;
-        self.codec = None;
-        for OpenSegment { segment, deleted, changes } in &mut self.segments {
-            deleted.insert_range(0..segment.documents());
-            *changes = Changes::default();
+    /// Encodes the documents that wait.
+    fn encode_waiting(&mut self, execution: &Execution) -> Result<()> {
+        if !self.pending.vectors().is_empty() {
+            let fitted = self.fit(&[], execution)?;
+            self.pending.check_codes(&fitted.waiting, self.kind())?;
+            self.take(fitted);
+        } else if self.pending.encoded() < self.pending.documents() {
+            // They have no token.
+            self.pending.replace_vectors(EncodedTokens::default());
         }
         Ok(())
     }
@@ -487,16 +433,38 @@ impl Writer {
         Pending::new(self.base.keep_vectors().is_some())
     }
 
-    fn training_tokens(&self) -> usize {
-        TRAINING_TOKENS.min(TRAINING_BYTES / size_of::<f32>() / self.base.dim()).max(1)
+    /// Goes over to a codec and what it has encoded; the codes that are of no document of the writer yet.
+    fn take(&mut self, fitted: Fitted) -> EncodedTokens {
+        let Fitted { codec, segments, waiting, more } = fitted;
+        self.codec = Some(codec);
+        if let Some(segments) = segments {
+            self.segments = segments;
+        }
+        self.pending.replace_vectors(waiting);
+        more
     }
 
-    /// Writes what is in memory, codes or documents without a token, as a segment.
+    pub(super) fn options(&self) -> &CodecOptions {
+        self.base.codec_options()
+    }
+
+    /// Whether the codec still waits for enough token vectors to train centroids.
+    pub(super) fn is_untrained(&self) -> bool {
+        self.codec.as_ref().is_some_and(|codec| codec.parameters().kind != self.options().kind)
+    }
+
+    /// Token vectors of the documents that would be there after a commit.
+    pub(super) fn living_tokens(&self) -> u64 {
+        self.segments.iter().map(OpenSegment::living_tokens).sum::<u64>() + self.pending.tokens()
+    }
+
+    pub(super) fn window_tokens(&self) -> usize {
+        WINDOW_TOKENS.min(WINDOW_BYTES / size_of::<f32>() / self.base.dim()).max(1)
+    }
+
+    /// Writes what is in memory, of which nothing waits, as a segment.
     fn write_pending(&mut self, execution: &Execution) -> Result<()> {
         if self.pending.living() > 0 {
-            if self.codec.is_none() {
-                self.pending.replace_vectors(EncodedTokens::default());
-            }
             let name = self.new_file(Data::Segment);
             match self.write_segment_file(&name, execution) {
                 Ok(segment) => self.segments.push(OpenSegment::new(Arc::new(segment))),
@@ -819,11 +787,4 @@ fn check_asks(filter: &Filter, verb: &str) -> Result<()> {
         )));
     }
     Ok(())
-}
-
-fn encode_batch(codec: &Codec, batch: &Batch<'_>, execution: &Execution) -> Result<EncodedTokens> {
-    let encoded = codec.encode(&batch.tokens, execution)?;
-    let lengths = (0..batch.ids.len()).map(|item| batch.tokens.item_tokens(item));
-    check_gains(&encoded.gains, lengths, |item| batch.ids[item].to_string())?;
-    Ok(encoded)
 }

@@ -11,7 +11,7 @@ use crate::index::{Group, Groups, Snapshot};
 /// Candidates with other estimates that are estimated again by all their centroids, for each one that may be scored.
 const ESTIMATED_PER_SCORED: usize = 8;
 /// Candidates that may be refined, for each one that may be scored.
-const REFINED_PER_SCORED: usize = 3;
+const REFINED_PER_SCORED: usize = 6;
 
 /// The candidates to refine, best first, where `most` may be scored.
 ///

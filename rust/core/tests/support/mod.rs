@@ -90,6 +90,7 @@ pub fn options(kind: CodecKind, train_after: u64) -> IndexOptions {
         keep_vectors: None,
         fde: (kind == CodecKind::Residual).then_some(fde),
         encoder: None,
+        trained: None,
     }
 }
 
