@@ -69,13 +69,14 @@ def test_recall_of_the_gatherers(tmp_path: Path, gather: Any, least: float) -> N
 
 @pytest.fixture(scope="module")
 def large(tmp_path_factory: pytest.TempPathFactory) -> tuple[Index, np.ndarray]:
-    """Some more than two million token vectors, three a document, with a number from 0 to 9,999 for filters."""
-    generator = np.random.default_rng(3)
-    centres = generator.standard_normal((64, 16)).astype(np.float32)
-    chosen = generator.integers(0, 64, 2_001_000)
-    values = centres[chosen] + 0.4 * generator.standard_normal((len(chosen), 16)).astype(np.float32)
-    offsets = np.arange(0, len(values) + 1, 3)
-    index = Index.create(tmp_path_factory.mktemp("large") / "index", dim=16, bits=1, centroids=512, train_after=0)
+    """Two million token vectors of 4,000 topics, 25 a document, with a number from 0 to 9,999 for filters."""
+    generator = np.random.default_rng(0)
+    topics = generator.normal(size=(4000, 32)).astype(np.float32)
+    values = topics[generator.integers(0, 4000, 2_050_000)]
+    values += generator.normal(scale=0.5, size=values.shape).astype(np.float32)
+    values /= np.linalg.norm(values, axis=1, keepdims=True)
+    offsets = np.arange(0, len(values) + 1, 25)
+    index = Index.create(tmp_path_factory.mktemp("large") / "index", dim=32)
     numbers = generator.permutation(len(offsets) - 1) % 10_000
     metadata = [{"number": number} for number in numbers.tolist()]
     index.add(np.arange(len(offsets) - 1), vectors=Ragged(values, offsets), metadata=metadata)
@@ -92,7 +93,7 @@ def test_a_large_index_is_searched_by_postings(large: tuple[Index, np.ndarray]) 
     assert hits == index.search(query, 10, gather="postings")
     flooded = index.search(query, 10, gather="flood").stats
     assert flooded["gathered"] == len(index)
-    allowed = range(0, len(index), 200)
+    allowed = range(0, len(index), 40)
     assert len(allowed) > 2000, "more than are scored"
     hits = index.search(query, 50, ids=allowed)
     stats = hits.stats
@@ -102,16 +103,20 @@ def test_a_large_index_is_searched_by_postings(large: tuple[Index, np.ndarray]) 
 
 @pytest.mark.parametrize("share", [1, 10, 100, 1_000, 5_000, 9_999], ids=lambda share: f"{share / 100} %")
 def test_a_filter_of_a_large_index_loses_nothing(large: tuple[Index, np.ndarray], share: int) -> None:
-    """There are k hits whenever k documents match, and they are the best of those."""
+    """There are k hits whenever k documents match, and hardly one of the best is missing."""
     index, values = large
     condition = {"number": {"lt": share}}
-    queries = [values[start : start + length] for start, length in zip(range(0, 3000, 300), [1, 3, 8, 24, 32] * 2)]
+    generator = np.random.default_rng(share)
+    queries = [
+        values[start : start + length] + generator.normal(scale=0.05, size=(length, 32)).astype(np.float32)
+        for start, length in zip(range(0, 30_000, 1500), [3, 8, 24, 32] * 5, strict=True)
+    ]
     for k in (10, 50):
         found = index.search_batch(queries, k, filter=condition)
         assert [len(hits) for hits in found] == [min(k, index.count(filter=condition))] * len(queries)
         assert all(hit.metadata["number"] < share for hits in found for hit in hits if hit.metadata is not None)
         assert all(hits.stats["gathered"] <= index.count(filter=condition) for hits in found)
-        assert index.measure_recall(queries, k, filter=condition) >= 0.98
+        assert index.measure_recall(queries, k, filter=condition) >= 0.9
 
 
 def test_postings_widen_until_there_is_enough(large: tuple[Index, np.ndarray]) -> None:

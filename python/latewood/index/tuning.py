@@ -2,8 +2,9 @@
 
 import json
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from itertools import accumulate
 
 import numpy as np
 
@@ -13,6 +14,8 @@ from latewood.index.results import Plan, SearchArrays
 
 STEPS = tuple(float(step) for step in np.arange(-2.0, 6.25, 0.5))
 """Deviations that are tried, the least first."""
+HALVINGS = 3
+"""Of the step in which the target is reached."""
 SAMPLED_DOCUMENTS = 128
 SAMPLED_TOKENS = 32
 CHANGED = 2.0
@@ -52,16 +55,29 @@ class Tuning:
 def measured_curve(
     exact: SearchArrays, search: Callable[[float], SearchArrays], target: float
 ) -> tuple[tuple[float, float], ...]:
-    """Measure the recall of `search(deviations)` step by step, until it is halfway from the target to 1."""
-    curve: list[tuple[float, float]] = []
-    enough = (1.0 + target) / 2
-    for deviations in STEPS:
-        found = recall(exact, search(deviations))
-        # What is found by luck at one step may be missed at the next: a curve that falls could not be read backwards.
-        curve.append((deviations, max(found, curve[-1][1] if curve else 0.0)))
-        if found >= enough:
+    """Measure the recall of `search(deviations)`, step by step until it is halfway from the target to 1.
+
+    Where the target is reached, it is measured more closely.
+    """
+    measured: dict[float, float] = {}
+    for step in STEPS:
+        measured[step] = recall(exact, search(step))
+        if measured[step] >= (1.0 + target) / 2:
             break
-    return tuple(curve)
+    for _ in range(HALVINGS):
+        curve = _rising(measured)
+        above = next((place for place, (_, found) in enumerate(curve) if found >= target), 0)
+        if above == 0:
+            break
+        between = (curve[above - 1][0] + curve[above][0]) / 2
+        measured[between] = recall(exact, search(between))
+    return _rising(measured)
+
+
+def _rising(measured: Mapping[float, float]) -> tuple[tuple[float, float], ...]:
+    # What is found by luck at one step may be missed at the next: a curve that falls could not be read backwards.
+    steps = sorted(measured)
+    return tuple(zip(steps, accumulate((measured[step] for step in steps), max), strict=True))
 
 
 def recall(exact: SearchArrays, found: SearchArrays) -> float:

@@ -468,7 +468,7 @@ fn a_plan_tells_which_options_had_no_effect() {
     let (small, large, flat) =
         (plain(100, CodecKind::Residual), plain(700, CodecKind::Residual), plain(700, CodecKind::Flat));
     let (three, four) = (["max_scored", "probes", "threshold"], ["gather", "max_scored", "probes", "threshold"]);
-    let cases: [(&Collection, SearchOptions, GatherKind, &[&str]); 16] = [
+    let cases: [(&Collection, SearchOptions, GatherKind, &[&str]); 17] = [
         (&small, asked(None, None, None, None), exact, &[]),
         (&small, asked(None, Some(600), Some(2), Some(0.5)), exact, &three),
         (&small, all(None), flood, &three[1..]),
@@ -476,8 +476,9 @@ fn a_plan_tells_which_options_had_no_effect() {
         (&small, all(Some(postings)), postings, &[]),
         (&small, all(Some(fde)), fde, &three[1..]),
         (&small, all(Some(exact)), exact, &three),
-        (&large, asked(None, None, None, None), flood, &[]),
-        (&large, asked(None, Some(700), None, None), exact, &[]),
+        (&large, asked(None, None, None, None), exact, &[]),
+        (&large, asked(None, Some(600), None, None), flood, &[]),
+        (&large, asked(None, Some(700), None, None), exact, &["max_scored"]),
         (&large, asked(Some(exact), Some(700), None, None), exact, &["max_scored"]),
         (&large, asked(Some(exact), None, None, None), exact, &[]),
         (&flat, all(Some(flood)), exact, &four),

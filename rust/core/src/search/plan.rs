@@ -65,11 +65,12 @@ impl Plan {
         // As if those that a filter allows were as long as the others.
         let allowed_tokens = snapshot.tokens() as f64 * documents as f64 / snapshot.live_documents().max(1) as f64;
         let cells = snapshot.codec.as_ref().map_or(0, |codec| codec.centroid_count());
+        let few = allowed_tokens <= EXACT_TOKENS;
         let gather = match options.gather {
             _ if documents == 0 || snapshot.codec.is_none() => Source::None,
             _ if cells == 0 => Source::Found(GatherKind::Exact),
             Some(asked) => Source::Found(asked),
-            None if documents <= most || allowed_tokens <= EXACT_TOKENS || effort.deviations.is_infinite() => {
+            None if documents <= most || few && options.max_scored.is_none() || effort.deviations.is_infinite() => {
                 Source::Found(GatherKind::Exact)
             }
             None if allowed_tokens <= FLOOD_TOKENS => Source::Found(GatherKind::Flood),
@@ -92,8 +93,8 @@ impl Plan {
             ..Self::default()
         };
         // Where it lets all documents be scored that otherwise would not be, it has had its effect.
-        let opened = options.gather.is_none() && cells > 0 && documents > usual && allowed_tokens > EXACT_TOKENS;
-        let asked = options.gather.is_some() || cells == 0 || allowed_tokens <= EXACT_TOKENS;
+        let opened = options.gather.is_none() && cells > 0 && documents > usual && !few;
+        let asked = options.gather.is_some() || cells == 0 || few;
         let idle = [
             ("gather", options.gather.is_some_and(|asked| gather != Source::Found(asked))),
             ("max_scored", options.max_scored.is_some() && plan.max_scored.is_none() && !opened),
