@@ -103,7 +103,7 @@ def test_a_large_index_is_searched_by_postings(large: tuple[Index, np.ndarray]) 
 
 @pytest.mark.parametrize("share", [1, 10, 100, 1_000, 5_000, 9_999], ids=lambda share: f"{share / 100} %")
 def test_a_filter_of_a_large_index_loses_nothing(large: tuple[Index, np.ndarray], share: int) -> None:
-    """There are k hits whenever k documents match, and hardly one of the best is missing."""
+    """There are k hits whenever k documents match, and no more of the best are missing than without a filter."""
     index, values = large
     condition = {"number": {"lt": share}}
     generator = np.random.default_rng(share)
@@ -116,7 +116,7 @@ def test_a_filter_of_a_large_index_loses_nothing(large: tuple[Index, np.ndarray]
         assert [len(hits) for hits in found] == [min(k, index.count(filter=condition))] * len(queries)
         assert all(hit.metadata["number"] < share for hits in found for hit in hits if hit.metadata is not None)
         assert all(hits.stats["gathered"] <= index.count(filter=condition) for hits in found)
-        assert index.measure_recall(queries, k, filter=condition) >= 0.9
+        assert index.measure_recall(queries, k, filter=condition) >= index.measure_recall(queries, k) - 0.04
 
 
 def test_postings_widen_until_there_is_enough(large: tuple[Index, np.ndarray]) -> None:
