@@ -477,7 +477,7 @@ fn a_plan_tells_which_options_had_no_effect() {
         (&small, all(Some(fde)), fde, &three[1..]),
         (&small, all(Some(exact)), exact, &three),
         (&large, asked(None, None, None, None), exact, &[]),
-        (&large, asked(None, Some(600), None, None), flood, &[]),
+        (&large, asked(None, Some(513), None, None), flood, &[]),
         (&large, asked(None, Some(700), None, None), exact, &["max_scored"]),
         (&large, asked(Some(exact), Some(700), None, None), exact, &["max_scored"]),
         (&large, asked(Some(exact), None, None, None), exact, &[]),
