@@ -122,6 +122,12 @@ impl Execution {
         self.threads
     }
 
+    /// For one of so many tasks that run side by side: what runs in it has the threads to itself if it is alone, else one.
+    #[must_use]
+    pub fn for_one_of(&self, tasks: usize) -> Self {
+        Self { threads: if tasks <= 1 { self.threads } else { 1 }, ..self.clone() }
+    }
+
     /// The flag that another thread sets to stop this operation.
     #[must_use]
     pub fn stop_flag(&self) -> Arc<AtomicBool> {

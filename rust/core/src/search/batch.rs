@@ -90,9 +90,10 @@ impl<'a> Batch<'a> {
                 let together = ranker.together(share.items.len(), execution.threads());
                 tasks.extend(share.items.chunks(together).map(|items| (ranker, items)));
             }
+            let own = execution.for_one_of(tasks.len());
             let done = execution.map(&tasks, |(ranker, items)| {
                 let queries: Vec<Query<'_>> = items.iter().map(|&item| self.query(item)).collect();
-                ranker.rank(&queries, execution)
+                ranker.rank(&queries, &own)
             })?;
             for ((_, items), done) in tasks.into_iter().zip(done) {
                 items.iter().zip(done).for_each(|(&item, ranking)| rankings[item] = ranking);

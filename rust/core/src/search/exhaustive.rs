@@ -13,7 +13,7 @@ use crate::parallel::Execution;
 
 /// Queries scored together: with 32 tokens of 128 dimensions each, as many as fit into L1 beside everything else.
 const TOGETHER: usize = 6;
-/// Documents whose hits are held at a time beside the best ones.
+/// Documents that one task scores: of their hits only the best are held on to.
 const BLOCK_DOCUMENTS: usize = 4096;
 
 /// How many queries of a batch to score together on so many threads.
@@ -46,9 +46,17 @@ pub(super) fn search(
     let documents: Vec<Location> = (0..snapshot.segments.len()).flat_map(located).collect();
     let gather_s = clock.lap();
     let mut best: Vec<TopK<'_>> = queries.iter().map(|_| TopK::new(wanted)).collect();
-    for block in documents.chunks(BLOCK_DOCUMENTS) {
+    let blocks = execution.map(documents.chunks(BLOCK_DOCUMENTS), |block| {
         let scored = score::score_together(&prepared, snapshot, block, execution)?;
-        best.iter_mut().zip(scored).for_each(|(best, hits)| best.extend(hits));
+        let best_of = |hits| {
+            let mut best = TopK::new(wanted);
+            best.extend(hits);
+            best.into_hits()
+        };
+        Ok(scored.into_iter().map(best_of).collect::<Vec<_>>())
+    })?;
+    for block in blocks {
+        best.iter_mut().zip(block).for_each(|(best, hits)| best.extend(hits));
     }
     let score_s = clock.lap();
     let hits: Vec<Vec<Hit>> = best.into_iter().map(TopK::into_hits).collect();

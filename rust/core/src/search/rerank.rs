@@ -123,15 +123,20 @@ impl Rerank<'_> {
         let Self { snapshot, wanted, options, .. } = *self;
         let mut clock = Clock::start();
         let given = self.locate(query.item)?;
-        let Some(codec) = &snapshot.codec else { return Ok(Ranking::without_hits()) };
         let gather_s = clock.lap();
         let kept = prune_candidates(&given, options.alpha, wanted);
         let prune_s = clock.lap();
-        let prepared = Prepared::for_documents(codec, query, snapshot, kept)?;
+        let prepare = |codec| Prepared::for_documents(codec, query, snapshot, kept);
+        let prepared = snapshot.codec.as_deref().map(prepare).transpose()?;
         let prepare_s = clock.lap();
+        let score = |documents: &[Location]| match &prepared {
+            Some(prepared) => score::score(prepared, snapshot, documents, execution),
+            // Without a codec no document has a token.
+            None => Ok(documents.iter().map(|&at| Hit { at, score: f32::NEG_INFINITY }).collect()),
+        };
         let scored = match options.beta {
-            Some(beta) => score_until_exit(&prepared, snapshot, kept, wanted, beta, execution)?,
-            None => score_in_document_order(&prepared, snapshot, kept, execution)?,
+            Some(beta) => score_until_exit(kept, wanted, beta, score)?,
+            None => score(&in_document_order(kept))?,
         };
         let score_s = clock.lap();
         let scored_tokens = snapshot.tokens_of(kept[..scored.len()].iter().copied());
@@ -213,37 +218,30 @@ fn prune_candidates<'a>(given: &'a Given, alpha: Option<f64>, wanted: Wanted<'_>
 }
 
 /// Documents in the order of their codes in memory, which is the fastest to read.
-pub(super) fn score_in_document_order(
-    query: &Prepared<'_>,
-    snapshot: &Snapshot,
-    candidates: &[Location],
-    execution: &Execution,
-) -> Result<Vec<Hit>> {
+pub(super) fn in_document_order(candidates: &[Location]) -> Vec<Location> {
     let mut sorted = candidates.to_vec();
     sorted.sort_unstable();
-    score::score(query, snapshot, &sorted, execution)
+    sorted
 }
 
 /// Early exit: the first that make the wanted ones are scored, then blocks of `beta` in first-stage order until `beta`
 /// candidates in a row have not entered the best. What a block scores past the exit is thrown away, so the result is that of
 /// one at a time.
 fn score_until_exit(
-    query: &Prepared<'_>,
-    snapshot: &Snapshot,
     candidates: &[Location],
     wanted: Wanted<'_>,
     beta: usize,
-    execution: &Execution,
+    score: impl Fn(&[Location]) -> Result<Vec<Hit>>,
 ) -> Result<Vec<Hit>> {
     let enough = wanted.first_enough(candidates.iter().copied()).unwrap_or(candidates.len());
     let (first, rest) = candidates.split_at(enough);
-    let mut scored = score::score(query, snapshot, first, execution)?;
+    let mut scored = score(first)?;
     let mut best = TopK::new(wanted.without_rescoring());
     best.extend(scored.iter().copied());
     best.sort();
     let mut failures = 0;
     for block in rest.chunks(beta) {
-        for hit in score::score(query, snapshot, block, execution)? {
+        for hit in score(block)? {
             scored.push(hit);
             failures = if best.enters(hit) { 0 } else { failures + 1 };
             if failures == beta {

@@ -22,20 +22,15 @@ impl Gather for Flood {
         allowed: &Allowed,
         execution: &Execution,
     ) -> Result<Gathered> {
+        let rows = query.rows();
         let mut candidates = Vec::new();
         for segment in 0..snapshot.segments.len() {
-            let mut ordinals = allowed.ordinals(snapshot, segment);
-            loop {
-                let block: Vec<u32> = ordinals.by_ref().take(BLOCK_DOCUMENTS).collect();
-                if block.is_empty() {
-                    break;
-                }
-                execution.check()?;
-                let at = |ordinal| Location { segment: segment as u32, ordinal };
-                let estimates = estimate(query.rows(), &snapshot.segments[segment], &block)?;
-                let found = block.iter().zip(estimates);
-                candidates.extend(found.map(|(&ordinal, estimate)| Candidate { at: at(ordinal), estimate }));
-            }
+            let ordinals: Vec<u32> = allowed.ordinals(snapshot, segment).collect();
+            let blocks = execution
+                .map(ordinals.chunks(BLOCK_DOCUMENTS), |block| estimate(rows, &snapshot.segments[segment], block))?;
+            let found = ordinals.iter().zip(blocks.iter().flatten());
+            let at = |ordinal| Location { segment: segment as u32, ordinal };
+            candidates.extend(found.map(|(&ordinal, &estimate)| Candidate { at: at(ordinal), estimate }));
         }
         Ok(Gathered { candidates, estimate: Estimate::CentroidMaxsim })
     }
