@@ -1,0 +1,72 @@
+"""Whether `Index.tune` keeps its word: recall of queries that it has not seen, for each recall that was asked for.
+
+    LATEWOOD_BENCH_VECTORS=folder python benches/tuning.py [--index FOLDER]
+
+The folder is one of `vectors.py`. Half of the queries tune, the other half is measured; then the halves change places.
+"""
+
+import argparse
+import json
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from common import milliseconds, write_record
+from latewood import Index
+from vectors import TokenVectors, load
+
+RECALLS = (0.9, 0.95, 0.99)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--index", type=Path, help="an index of these vectors, with row numbers as ids; else one is built"
+    )
+    parser.add_argument("-k", type=int, default=10)
+    parser.add_argument("--no-record", action="store_true", help="print only")
+    options = parser.parse_args()
+    vectors = load()
+    print(json.dumps(vectors.describe()))
+    with tempfile.TemporaryDirectory() as scratch:
+        index = built(Path(scratch) / "index", vectors) if options.index is None else Index.open(options.index)
+        rows = [
+            measured(index, vectors, half, recall, options.k)
+            for recall in RECALLS
+            for half in (slice(0, None, 2), slice(1, None, 2))
+        ]
+    if not options.no_record:
+        write_record(
+            f"tuning-{vectors.source['collection']}", {"vectors": vectors.describe(), "k": options.k, "rows": rows}
+        )
+
+
+def built(path: Path, vectors: TokenVectors) -> Index:
+    index = Index.create(path, dim=vectors.documents.dim)
+    index.add(range(len(vectors.documents)), vectors=vectors.documents)
+    return index
+
+
+def measured(index: Index, vectors: TokenVectors, half: slice, recall: float, k: int) -> dict[str, Any]:
+    places = range(len(vectors.queries))
+    seen = [vectors.queries[place] for place in places[half]]
+    unseen = [vectors.queries[place] for place in places if place not in places[half]]
+    started = time.perf_counter()
+    index.tune(seen, recall=recall, k=k)
+    seconds = time.perf_counter() - started
+    row = {
+        "asked": recall,
+        "tuned_on": len(seen),
+        "measured_on": len(unseen),
+        "seconds": round(seconds, 2),
+        "deviations": index.search(unseen[0], k).plan.deviations,
+        "found": round(index.measure_recall(unseen, k), 4),
+        "ms": milliseconds(lambda i: index.search(unseen[i], k, with_documents=False, threads=1), len(unseen))["mean"],
+    }
+    print(json.dumps(row), flush=True)
+    return row
+
+
+if __name__ == "__main__":
+    main()
