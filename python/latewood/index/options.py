@@ -147,7 +147,7 @@ class SearchOptions(RankingOptions):
         default the target of `Index.tune`, else about .99.
     deviations : float, optional
         How many standard deviations above what its estimate promises a document may lie before it is passed over;
-        3.75 by default. One more doubles `max_scored` and `probes`, where those are not given. Instead of `recall`.
+        4 by default. One more doubles `max_scored` and `probes`, where those are not given. Instead of `recall`.
     gather : {"exact", "flood", "postings", "fde"}, optional
         How candidates are found; chosen by the size of the index by default. "exact" scores every document, and "fde"
         needs an index that was created with `fde`.

@@ -62,8 +62,10 @@ impl Plan {
         let effort = Effort::choose(&snapshot.manifest().tunings, wanted, options);
         let usual = effort.max_scored(wanted);
         let most = options.max_scored.unwrap_or(usual).max(wanted);
-        // As if those that a filter allows were as long as the others.
-        let allowed_tokens = snapshot.tokens() as f64 * documents as f64 / snapshot.live_documents().max(1) as f64;
+        let share = documents as f64 / snapshot.live_documents().max(1) as f64;
+        // As if those that a filter allows were as long as the others, and as good.
+        let allowed_tokens = snapshot.tokens() as f64 * share;
+        let deep = (wanted as f64 / share) as usize;
         let cells = snapshot.codec.as_ref().map_or(0, |codec| codec.centroid_count());
         let few = allowed_tokens <= EXACT_TOKENS;
         let gather = match options.gather {
@@ -80,7 +82,7 @@ impl Plan {
         let found = !matches!(gather, Source::None | Source::Found(GatherKind::Exact));
         let mut plan = Self {
             gather,
-            probes: postings.then(|| options.probes.unwrap_or_else(|| effort.probes(wanted)).min(cells)),
+            probes: postings.then(|| options.probes.unwrap_or_else(|| effort.probes(deep)).min(cells)),
             threshold: options.threshold.filter(|_| postings),
             max_scored: found.then(|| most.min(documents)),
             deviations: found.then_some(effort.deviations),
