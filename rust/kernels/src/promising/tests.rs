@@ -59,7 +59,7 @@ fn every_level_scores_by_the_tokens_that_are_promising() {
                 chosen.dedup();
                 let codes: Vec<u8> = chosen
                     .iter()
-                    .flat_map(|&token| document.codes.chunks(DEPTH / 2).nth(token))
+                    .filter_map(|&token| document.codes.chunks(DEPTH / 2).nth(token))
                     .flatten()
                     .copied()
                     .collect();
