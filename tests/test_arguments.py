@@ -41,9 +41,9 @@ ELSEWHERE = {
     "PoolingMethod": "a type",
 }
 # What the library makes and gives: only their methods are called by others.
-MADE = ("Document", "Explanation", "Hit", "Hits", "Plan", "SearchArrays", "Writer", "Index")
-INNER = ("scored", "with_hits")
-"""Methods of results that other parts of the library call."""
+MADE = ("Document", "Explanation", "Hit", "Hits", "Plan", "SearchArrays", "Tuning", "Writer", "Index")
+INNER = ("scored", "with_hits", "set_tuning", "to_json")
+"""Methods that other parts of the library call."""
 WITH_METHODS = (*MADE, "Reranker", "OnnxEncoder", "SentenceTransformersEncoder")
 
 # The index that is asked keeps no vectors.
@@ -288,6 +288,15 @@ TABLE: dict[str, dict[str, Kind]] = {
         "rescore": RESCORE,
     },
     "Index.measure_recall": {"queries": kinds.QUERIES, **ARRAYS},
+    "Index.tune": {
+        "queries": Kind(
+            [None, *kinds.VECTORS_ALONE.good[:12], ["a fox"]], [bad for bad in kinds.QUERIES.bad if bad is not None]
+        ),
+        "recall": Kind(kinds.FRACTION.good[1:], [None, *kinds.FRACTION.bad]),
+        "k": kinds.SIZE,
+        "weights": kinds.WEIGHTS,
+        "threads": kinds.OPTIONAL_COUNT,
+    },
     "SearchOptions": {**SEARCHING, "filter": kinds.FILTER_ALONE},
     "RerankOptions": {**RERANKING, "filter": kinds.FILTER_ALONE},
     "to_ragged": RAGGED,
@@ -507,6 +516,7 @@ class Place:
             "to_ragged": {"data": kinds.QUERY},
             "Index.explain": {"query": "a quick fox", "id": "fox"},
             "Index.measure_recall": {"queries": ["a quick fox"]},
+            "Index.tune": {"queries": ["a quick fox"]},
         }
         if method in ("add", "upsert"):
             arguments: dict[str, Any] = {"ids": ["x", "y"], "vectors": kinds.VECTORS}

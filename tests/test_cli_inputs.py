@@ -212,6 +212,8 @@ BAD: dict[tuple[str, str], Callable[[Path], list[Any]]] = {
     ("search", "group_by"): lambda _: ["\udcff"],
     ("search", "offset"): lambda _: NUMBERS[1:],
     ("search", "min_score"): lambda _: FLOATS,
+    ("search", "recall"): lambda _: ["0", "-1", "2", *FLOATS],
+    ("search", "deviations"): lambda _: FLOATS,
     ("search", "max_scored"): lambda _: NUMBERS,
     ("search", "probes"): lambda _: NUMBERS,
     ("search", "threshold"): lambda _: FLOATS,

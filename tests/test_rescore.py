@@ -205,7 +205,7 @@ def test_explanations(kept: Index, corpus: Corpus) -> None:
         (coded,) = kept.rerank(query, [hit.id], weights=weights, rescore="off")
         np.testing.assert_array_equal(codes.matrix, coded.explain().matrix)
         assert codes.score == pytest.approx(coded.score, rel=1e-5)
-        assert codes.score != pytest.approx(exact.score, rel=1e-4)
+        assert not np.allclose(codes.matrix, exact.matrix, atol=1e-3)
 
 
 def test_the_plan_says_which(kept: Index, index: Index, corpus: Corpus) -> None:

@@ -16,6 +16,7 @@ from latewood import (
     Plan,
     Reranker,
     SearchArrays,
+    Tuning,
     TwoStage,
     maxsim,
     maxsim_pairs,
@@ -71,6 +72,8 @@ def main(folder: Path) -> int:
     counted = len(index.rerank_arrays([query], [["owls"]])) + len(index.rerank_run({"q": query}, run_of(run))["q"])
     score: float = index.explain(query, "rings").score
     recall: float = index.measure_recall([query], 2, probes=2)
+    tuned: Tuning = index.tune([query], recall=0.9, k=2)
+    lines += [f"{deviations} {share}" for deviations, share in tuned.curve]
     feedback = Feedback(documents=2, weight=0.2)
     try:
         index.search(query, feedback=feedback)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from latewood.index.index import Index
     from latewood.index.options import RerankOptions, SearchOptions
     from latewood.index.results import Document, Hit, Hits, Plan, SearchArrays
+    from latewood.index.tuning import Tuning
     from latewood.index.writer import Writer
     from latewood.rerank.first_stages.bm25 import Bm25FirstStage
     from latewood.rerank.first_stages.function import CallableFirstStage
@@ -48,6 +49,7 @@ __all__ = [
     "SearchOptions",
     "SeismicFirstStage",
     "SparseEncoderFirstStage",
+    "Tuning",
     "TwoStage",
     "Writer",
     "__version__",
@@ -83,6 +85,7 @@ _HOME = {
     "SearchOptions": "index.options",
     "SeismicFirstStage": "rerank.first_stages.seismic",
     "SparseEncoderFirstStage": "rerank.first_stages.sparse_encoder",
+    "Tuning": "index.tuning",
     "TwoStage": "rerank.two_stage",
     "Writer": "index.writer",
     "__version__": "_core",

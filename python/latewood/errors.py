@@ -88,5 +88,5 @@ class MissingDependencyError(LatewoodError, ImportError):
     """An optional package is needed; the message gives the command that installs it."""
 
 
-class StaleTuningWarning(UserWarning):
+class StaleTuningWarning(LatewoodError, UserWarning):  # noqa: N818  it is a warning
     """A recall was asked for that was measured when the index was of less than half, or more than twice, its size."""

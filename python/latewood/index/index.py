@@ -26,7 +26,7 @@ from latewood.forms.candidates import Candidates, many_lists, one_list
 from latewood.forms.ids import normalise_ids, one_id
 from latewood.forms.metadata import filter_json
 from latewood.forms.ragged import Ragged
-from latewood.forms.values import choice_of, count_of, flag_of, optional, path_of, threads_of
+from latewood.forms.values import choice_of, count_of, flag_of, optional, path_of, share_of, threads_of
 from latewood.index import tuning
 from latewood.index.additions import Additions, AddKeywords
 from latewood.index.codec import codec_settings
@@ -763,7 +763,8 @@ class Index:
         InvalidInputError
             No queries, or no documents to take some from.
         """
-        wanted = SearchOptions.of(k=k, recall=recall, threads=threads)
+        recall = share_of(recall, "recall")
+        wanted = SearchOptions.of(k=k, threads=threads)
         if queries is None:
             ids = self.ids()
             drawn = np.random.default_rng(0).permutation(len(ids))[: tuning.SAMPLED_DOCUMENTS]

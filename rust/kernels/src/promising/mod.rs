@@ -51,7 +51,11 @@ pub fn maxsim_promising(
             later.centroids.chunks(LANES).for_each(|line| prefetch(line.as_ptr()));
         }
         let first = tokens.len();
-        choose(level, table, query.lanes.tokens(), document.centroids, &mut tokens);
+        choose(level, table, query.weights, document.centroids, &mut tokens);
+        // Whatever it is, a token is needed where no weight asks for one.
+        if tokens.len() == first && !document.gains.is_empty() {
+            tokens.push(0);
+        }
         for &token in &tokens[first..] {
             let token = token as usize;
             prefetch(&raw const document.gains[token]);
@@ -90,9 +94,9 @@ pub fn maxsim_promising(
 /// Documents between the one that is chosen from and the one whose centroids are asked for.
 const AHEAD: usize = 4;
 
-/// Appends the tokens of a document that are the best of a run for one of the query's tokens, the first of equal ones,
-/// ascending.
-fn choose(level: Level, table: &RowTable, query_tokens: usize, centroids: &[u16], tokens: &mut Vec<u32>) {
+/// Appends the tokens of a document that are the best of a run for one of the query's tokens of any weight, the first of equal
+/// ones, ascending.
+fn choose(level: Level, table: &RowTable, weights: &[f32], centroids: &[u16], tokens: &mut Vec<u32>) {
     for (run, centroids) in (0_u32..).step_by(RUN).zip(centroids.chunks(RUN)) {
         let mut chosen = [0_u64; RUN / 64];
         for block in 0..table.blocks() {
@@ -106,9 +110,10 @@ fn choose(level: Level, table: &RowTable, query_tokens: usize, centroids: &[u16]
                 // SAFETY: these levels exist only where detection found neon.
                 _ => unsafe { neon::best(rows, centroids) },
             };
-            let lanes = (query_tokens - block * LANES).min(LANES);
-            for &place in &best[..lanes] {
-                chosen[usize::from(place / 64)] |= 1 << (place % 64);
+            for (&place, &weight) in best.iter().zip(&weights[block * LANES..]) {
+                if weight > 0.0 {
+                    chosen[usize::from(place / 64)] |= 1 << (place % 64);
+                }
             }
         }
         for (word, mut bits) in (run..).step_by(64).zip(chosen) {

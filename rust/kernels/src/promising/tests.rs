@@ -21,7 +21,8 @@ fn every_level_scores_by_the_tokens_that_are_promising() {
         let lanes = QueryLanes::quantize(&floats, DEPTH);
         let scores = random.floats(lanes.blocks() * rows * LANES);
         let levels: [i8; 16] = std::array::from_fn(|code| code as i8 - 8);
-        let weights: Vec<f32> = (0..tokens).map(|_| random.float().abs()).collect();
+        // A token without weight promises nothing.
+        let weights: Vec<f32> = (0..tokens).map(|at| if at % 5 == 3 { 0.0 } else { random.float().abs() }).collect();
         let query =
             CodeQuery { lanes: &lanes, weights: &weights, bits: Bits::Four, levels: &levels, centroid_scores: &scores };
         let held: Vec<_> = LENGTHS
@@ -49,7 +50,7 @@ fn every_level_scores_by_the_tokens_that_are_promising() {
                 let mut chosen: Vec<usize> = all
                     .chunks(RUN)
                     .flat_map(|run| {
-                        (0..tokens).map(move |lane| {
+                        (0..tokens).filter(|&lane| weights[lane] > 0.0).map(move |lane| {
                             let values: Vec<u8> = run.iter().map(|&token| value(document, token, lane)).collect();
                             run[best(&values)]
                         })
