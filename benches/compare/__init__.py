@@ -1,1 +1,1 @@
-"""Reranking by latewood and by others, side by side: the same queries, candidates and threads, turn by turn."""
+"""Latewood and others, side by side: the same queries, candidates and threads, turn by turn."""

@@ -8,16 +8,18 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from compare.arm import Arm, FloatArray, Spec
+from compare.arm import FloatArray, Found, Library
 from compare.workload import Question, load
+from resampled import Source
 
 LIMIT = 900
-"""Seconds that one request may take."""
+"""Seconds that one request may take, by default."""
 
 
 class ArmError(Exception):
@@ -29,18 +31,20 @@ class Child:
 
     Parameters
     ----------
-    spec : Spec
+    library : Library
     scratch : Path
-        Where `workload.save` put the documents, and where indexes go.
+        Where `workload.save` put the documents of a rerank, and where indexes go.
     threads : int
         Threads for the library's pools, and cores that the process may run on.
+    limit : float
+        Seconds that one request may take.
     """
 
-    def __init__(self, spec: Spec, scratch: Path, threads: int) -> None:
+    def __init__(self, library: Library, scratch: Path, threads: int, limit: float = LIMIT) -> None:
         context = get_context("spawn")
-        self.spec = spec
+        self.limit = limit
         self.connection, other = context.Pipe()
-        self.process = context.Process(target=serve, args=(other, spec, scratch, threads), daemon=True)
+        self.process = context.Process(target=serve, args=(other, library, scratch, threads), daemon=True)
         with limited(threads):
             self.process.start()
         other.close()
@@ -49,8 +53,8 @@ class Child:
         """Send a request to `Answerer` and wait for its answer."""
         try:
             self.connection.send((request, arguments))
-            if not self.connection.poll(LIMIT):
-                message = f"no answer to {request} in {LIMIT} s"
+            if not self.connection.poll(self.limit):
+                message = f"no answer to {request} in {self.limit:.0f} s"
                 raise ArmError(message)
             good, answer = self.connection.recv()
         except (EOFError, OSError) as error:
@@ -68,25 +72,50 @@ class Child:
         self.connection.close()
 
 
+@dataclass(frozen=True, slots=True)
+class Searched:
+    """Seconds of each query, the processor's seconds for a query, and the hits of each."""
+
+    seconds: list[float]
+    processor: float
+    found: list[Found]
+
+
 class Answerer:
     """The child's end: each method answers one kind of request."""
 
-    def __init__(self, spec: Spec, scratch: Path, threads: int) -> None:
+    def __init__(self, library: Library, scratch: Path, threads: int) -> None:
         self.scratch = scratch
-        self.folder = scratch / "-".join(spec.label.split())
+        self.folder = scratch / library.folder
         self.threads = threads
-        self.arm: Arm = spec.make()
+        self.arm: Any = library.make()
 
-    def build(self) -> float:
-        """Build the index; give the seconds."""
-        documents = load(self.scratch)
+    def build(self, source: Source | None = None) -> float:
+        """Build the index of the documents in `scratch`, or of a source of blocks; give the seconds."""
+        blocks = [load(self.scratch)] if source is None else source.blocks()
         started = time.perf_counter()
-        self.arm.build(documents, self.folder)
+        self.arm.build(blocks, self.folder)
         return time.perf_counter() - started
 
     def prepare(self) -> None:
-        """Open the index or take the documents in."""
+        """Open the index of a reranker or take the documents in."""
         self.arm.prepare(load(self.scratch), self.folder, self.threads)
+
+    def open(self) -> None:
+        """Open the index of a searcher."""
+        self.arm.open(self.folder, self.threads)
+
+    def search(self, queries: list[FloatArray], k: int, setting: dict[str, Any]) -> Searched:
+        """Search for the queries, one by one on one thread, else at once."""
+        groups = [[query] for query in queries] if self.threads == 1 else [queries]
+        seconds, found = [], []
+        processor = time.process_time()
+        for group in groups:
+            started = time.perf_counter()
+            answer = self.arm.search(group, k, **setting)
+            seconds += [(time.perf_counter() - started) / len(group)] * len(group)
+            found += self.arm.found(answer)
+        return Searched(seconds, (time.process_time() - processor) / len(queries), found)
 
     def turn(self, questions: list[Question]) -> list[tuple[float, FloatArray]]:
         """Answer questions one by one; give the seconds and scores of each."""
@@ -111,7 +140,7 @@ class Answerer:
         ]
 
 
-def serve(connection: Connection, spec: Spec, scratch: Path, threads: int) -> None:
+def serve(connection: Connection, library: Library, scratch: Path, threads: int) -> None:
     """Answer the parent's requests until it goes away; the arm is made at the first, so that a failure is an answer."""
     answerer: Answerer | None = None
     while True:
@@ -120,7 +149,7 @@ def serve(connection: Connection, spec: Spec, scratch: Path, threads: int) -> No
         except EOFError:
             return
         try:
-            answerer = answerer or Answerer(spec, scratch, threads)
+            answerer = answerer or Answerer(library, scratch, threads)
             connection.send((True, getattr(answerer, request)(*arguments)))
         except Exception as error:  # noqa: BLE001 - a rival may fail in any way; the others go on
             connection.send((False, f"{type(error).__name__}: {error}".splitlines()[0]))

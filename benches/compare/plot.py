@@ -95,9 +95,16 @@ def short(value: float) -> str:
 
 def caption(head: dict[str, Any]) -> str:
     """Machine, vectors and what the labels mean."""
+    return (
+        f"{circumstances(head)}\n"
+        "medians; top 10: share of the exact top 10 of the candidates that is among the answer's"
+    )
+
+
+def circumstances(head: dict[str, Any]) -> str:
+    """Machine and vectors, on one line."""
     machine, vectors = head["machine"], head["vectors"]
     return (
         f"{machine['processor']}, {machine['cores']} cores, kernels {machine['simd']}, latewood {machine['latewood']}; "
-        f"{vectors['tokens']:,} tokens x {vectors['dim']}, {vectors['query_tokens_mean']:.0f} query tokens\n"
-        "medians; top 10: share of the exact top 10 of the candidates that is among the answer's"
+        f"{vectors['tokens']:,} tokens x {vectors['dim']}, {vectors['query_tokens_mean']:.0f} query tokens"
     )

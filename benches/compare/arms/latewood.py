@@ -1,17 +1,47 @@
-"""latewood itself: reranking on an index's codes, and exact MaxSim of arrays."""
+"""latewood itself: search, reranking on an index's codes, and exact MaxSim of arrays."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from compare.arm import Arm, FloatArray, IdArray, aligned
+from compare.arm import FloatArray, Found, IdArray, Reranker, Searcher, aligned, joined
 from latewood import Index, maxsim
 from latewood.forms.ragged import Ragged
 
 
-class Indexed(Arm):
+class Search(Searcher):
+    """`Index.search_arrays`, built block by block in one commit.
+
+    Timed: the call, from checking the queries to arrays of ids and scores.
+    """
+
+    def __init__(self, settings: Mapping[str, Any]) -> None:
+        self.settings = settings
+
+    def build(self, blocks: Iterable[Ragged], folder: Path) -> None:
+        blocks = iter(blocks)
+        first = next(blocks)
+        with Index.create(folder, dim=first.dim, **self.settings).writer() as writer:
+            count = 0
+            for block in chain([first], blocks):
+                writer.add(np.arange(count, count + len(block)), vectors=block)
+                count += len(block)
+
+    def open(self, folder: Path, threads: int) -> None:
+        self.index = Index.open(folder)
+        self.threads = threads
+
+    def search(self, queries: Sequence[FloatArray], k: int, **setting: Any) -> Any:
+        return self.index.search_arrays(queries, k, threads=self.threads, **setting)
+
+    def found(self, answer: Any) -> list[Found]:
+        return list(answer)
+
+
+class Indexed(Reranker):
     """`Index.rerank_batch` with one query, arrays out.
 
     Timed: checking and preparing the query, finding the candidates by id, scoring all of them on their codes, sorting.
@@ -21,7 +51,8 @@ class Indexed(Arm):
         self.codec = codec
         self.bits = bits
 
-    def build(self, documents: Ragged, folder: Path) -> None:
+    def build(self, blocks: Iterable[Ragged], folder: Path) -> None:
+        documents = joined(blocks)
         index = Index.create(folder, dim=documents.dim, codec=self.codec, bits=self.bits)
         index.add(np.arange(len(documents)), vectors=documents)
 
@@ -40,7 +71,7 @@ class Indexed(Arm):
         return aligned(ids.tolist(), scores.tolist(), candidates)
 
 
-class Exact(Arm):
+class Exact(Reranker):
     """`latewood.maxsim` of the query and a list of arrays.
 
     Timed: picking the candidates, and scoring them where they lie.

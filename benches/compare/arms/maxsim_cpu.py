@@ -6,11 +6,11 @@ from typing import Any
 import maxsim_cpu
 import numpy as np
 
-from compare.arm import Arm, FloatArray, IdArray
+from compare.arm import FloatArray, IdArray, Reranker
 from latewood.forms.ragged import Ragged
 
 
-class Variable(Arm):
+class Variable(Reranker):
     """`maxsim_scores_variable` of the query and a list of arrays.
 
     Timed: picking the candidates, and the call. Its threads are rayon's, set for the process.

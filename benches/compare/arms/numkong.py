@@ -6,11 +6,11 @@ from typing import Any
 import numkong
 import numpy as np
 
-from compare.arm import Arm, FloatArray, IdArray
+from compare.arm import FloatArray, IdArray, Reranker
 from latewood.forms.ragged import Ragged
 
 
-class Packed(Arm):
+class Packed(Reranker):
     """`maxsim_packed` of a packed query with each packed document.
 
     Timed: packing the query, and the loop over the candidates in Python. Packing the documents is not. In float32 the

@@ -1,19 +1,19 @@
 """Qdrant Edge: the vector database's own storage and scoring, in process."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import qdrant_edge as qdrant
 
-from compare.arm import Arm, FloatArray, IdArray, aligned
+from compare.arm import FloatArray, IdArray, Reranker, aligned, joined
 from latewood.forms.ragged import Ragged
 
 SEGMENT_KB = 10_000_000
 """Larger than any collection of the bench, so that there is one segment."""
 
 
-class Shard(Arm):
+class Shard(Reranker):
     """An exact `query` with a filter on the candidates' ids; no HNSW graph is built.
 
     Timed: the query and the filter to Qdrant's objects, and the call. With `bits` it scores on TurboQuant codes without
@@ -42,7 +42,8 @@ class Shard(Arm):
         )
         return qdrant.EdgeConfig(vectors=vectors, optimizers=optimizers, max_search_threads=threads)
 
-    def build(self, documents: Ragged, folder: Path) -> None:
+    def build(self, blocks: Iterable[Ragged], folder: Path) -> None:
+        documents = joined(blocks)
         self.dim = documents.dim
         folder.mkdir(parents=True, exist_ok=True)
         shard = qdrant.EdgeShard.create(str(folder), self.config(None))

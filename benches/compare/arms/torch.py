@@ -6,11 +6,11 @@ from typing import Any
 import torch
 from torch.nn.utils.rnn import pad_sequence
 
-from compare.arm import Arm, FloatArray, IdArray
+from compare.arm import FloatArray, IdArray, Reranker
 from latewood.forms.ragged import Ragged
 
 
-class Padded(Arm):
+class Padded(Reranker):
     """One matrix product of a padded block of documents with the query, then a masked maximum and a sum in float32.
 
     Timed: the query to a tensor, picking and padding the candidates, and the arithmetic. The documents are tensors of

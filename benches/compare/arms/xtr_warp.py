@@ -1,17 +1,48 @@
 """xtr-warp-rs: WARP on libtorch. It does not rerank; the nearest is a search of the subset."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from xtr_warp.search import XTRWarp
 
-from compare.arm import Arm, FloatArray, IdArray, aligned
+from compare.arm import Arm, FloatArray, Found, IdArray, Reranker, Searcher, aligned, joined, pairs
 from latewood.forms.ragged import Ragged
 
 
-class Subset(Arm):
+class Index(Arm):
+    """An index with everything by default but the bits."""
+
+    def __init__(self, bits: int) -> None:
+        self.bits = bits
+
+    def build(self, blocks: Iterable[Ragged], folder: Path) -> None:
+        index = XTRWarp(str(folder))
+        vectors = [torch.from_numpy(document) for document in joined(blocks)]
+        index.create(vectors, device="cpu", nbits=self.bits, show_progress=False)
+        index.free()
+
+    def open(self, folder: Path, threads: int) -> None:
+        self.index = XTRWarp(str(folder)).load(device="cpu")
+        self.threads = threads
+
+
+class Search(Index, Searcher):
+    """`search` of the whole index.
+
+    Timed: the queries to tensors, and the call. It chooses `nprobe` and `t_prime` by itself where they are not given.
+    """
+
+    def search(self, queries: Sequence[FloatArray], k: int, **setting: Any) -> Any:
+        asked = [torch.from_numpy(query) for query in queries]
+        return self.index.search(asked, top_k=k, num_threads=self.threads, show_progress=False, **setting)
+
+    def found(self, answer: Any) -> list[Found]:
+        return pairs(answer)
+
+
+class Subset(Index, Reranker):
     """`search` with `subset`, as many hits asked for as there are candidates, everything else by default.
 
     Timed: the query to a tensor, and the call. It scores tokens in the probed cells only and imputes the others, so its
@@ -19,18 +50,8 @@ class Subset(Arm):
     with MaxSim and take longer.
     """
 
-    def __init__(self, bits: int) -> None:
-        self.bits = bits
-
-    def build(self, documents: Ragged, folder: Path) -> None:
-        index = XTRWarp(str(folder))
-        vectors = [torch.from_numpy(document) for document in documents]
-        index.create(vectors, device="cpu", nbits=self.bits, show_progress=False)
-        index.free()
-
     def prepare(self, documents: Ragged, folder: Path, threads: int) -> None:
-        self.index = XTRWarp(str(folder)).load(device="cpu")
-        self.threads = threads
+        self.open(folder, threads)
 
     def rerank(self, query: FloatArray, candidates: IdArray) -> Any:
         return self.rerank_many([query], [candidates])[0]
