@@ -37,9 +37,8 @@ def main() -> None:
             for half in (slice(0, None, 2), slice(1, None, 2))
         ]
     if not options.no_record:
-        write_record(
-            f"tuning-{vectors.source['collection']}", {"vectors": vectors.describe(), "k": options.k, "rows": rows}
-        )
+        content = {"vectors": vectors.describe(), "k": options.k, "rows": rows}
+        print(f"written: {write_record('tuning', content)}")
 
 
 def built(path: Path, vectors: TokenVectors) -> Index:
