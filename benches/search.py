@@ -52,7 +52,7 @@ def main() -> None:
             "seconds": round(seconds, 3),
             "tokens_per_second": round(len(vectors.documents.values) / seconds),
             "bytes_per_token": round(folder_size(path) / len(vectors.documents.values), 2),
-            "info": index.info(),
+            "info": {name: value for name, value in index.info().items() if name != "path"},
         }
         rate, size = built["tokens_per_second"], built["bytes_per_token"]
         print(f"build: {rate:,} tokens/s on {os.cpu_count()} cores, {size} bytes/token")
