@@ -4,6 +4,7 @@ import shutil
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -144,6 +145,8 @@ def test_untuned_searches_go_by_what_is_usual(index: Index, wide: Wide) -> None:
     usual = index.search(wide.queries[0], 10).plan
     assert usual.expected_recall == 0.99
     assert usual.tuned_documents is None
+    limits: list[dict[str, Any]] = [{"max_scored": 20}, {"gather": "postings", "probes": 2}]
+    assert all(index.search(wide.queries[0], 10, **limit).plan.expected_recall is None for limit in limits)
     assert index.search(wide.queries[0], 10, recall=0.99).plan == usual
     less = index.search(wide.queries[0], 10, recall=0.9).plan
     assert (less.deviations or 0) < (usual.deviations or 0)

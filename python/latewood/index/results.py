@@ -126,7 +126,7 @@ class Plan:
         As they were used; None where they have no meaning.
     expected_recall : float or None
         The share of the best documents by codes that such searches find on average: as `Index.tune` has measured it,
-        else as it is usual.
+        else as it is usual; None with limits of one's own, which were not measured.
     tuned_documents : int or None
         How many documents the index had when that was measured; None where it was not.
     rescore : "float16" or None

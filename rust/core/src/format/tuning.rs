@@ -41,7 +41,9 @@ impl Tuning {
             || !self.curve.iter().all(within)
             || !self.curve.windows(2).all(rise)
         {
-            return Err("a tuning must be for at least one hit, its target must lie above 0 and at most at 1, and its curve must rise".to_owned());
+            let problem = "a tuning must be for at least one hit, its target must lie above 0 and at most at 1, and its curve \
+                           must rise";
+            return Err(problem.to_owned());
         }
         Ok(())
     }

@@ -28,9 +28,9 @@ impl Excess {
     }
 }
 
-/// Values candidates, the best estimate first, as many as are wanted and then `step` at a time, until the next one would have to exceed its estimate by more
-/// `deviations` than the others did, counted in standard deviations above their mean, to be among the best. The best hits, and
-/// how many were valued.
+/// Values candidates, the best estimate first, as many as are wanted and then `step` at a time, until the next one would have
+/// to exceed its estimate by more than the others did, their mean and `deviations` standard deviations, to be among the best. The
+/// best hits, and how many were valued.
 ///
 /// Each query says so by its own candidates: clear ones need a few dozen and muddled ones all of them, and what is true of one
 /// collection is not of another.

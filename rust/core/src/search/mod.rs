@@ -1,4 +1,4 @@
-//! From query token vectors to ranked documents, in five calls ([`pass`]) and, on kept vectors, a sixth ([`rescore`]).
+//! From query token vectors to ranked documents, in six calls ([`pass`]) and, on kept vectors, a seventh ([`rescore`]).
 
 mod query;
 mod options;

@@ -1,4 +1,4 @@
-//! The five calls: one pass from queries to their best documents.
+//! The six calls: one pass from queries to their best documents.
 
 use super::allowed::Allowed;
 use super::batch::Rank;
