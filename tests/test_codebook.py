@@ -1,6 +1,6 @@
 """The codebook grows with the collection: documents of another kind are found like those that it was trained on."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -163,6 +163,36 @@ def test_training_waits_for_more_tokens_than_memory_holds(tmp_path: Path) -> Non
     assert codec["trained_tokens"] > 500_000
     assert len(index) == 310
     assert index.check() == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("small_first", [False, True])
+def test_a_stream_in_any_order_is_trained_on_all_of_it(tmp_path: Path, *, small_first: bool) -> None:
+    """One kind of documents after the other, far more than the writer's window holds."""
+    kinds = [np.stack(kind(seed, 4000))[:, :, :16] for seed in range(11, 19)]
+
+    def error(name: str, documents: Iterator[NDArray[np.float32]]) -> NDArray[np.float64]:
+        index = Index.create(tmp_path / name, dim=16)
+        if small_first:
+            index.add(range(10_000_000, 10_000_010), vectors=kinds[0][:10])
+        index.add(iter(range(32_000)), vectors=documents)
+        assert index.info()["codec"]["centroid_count"] == 4096
+        assert index.info()["drift"] < 1.25
+        assert index.check() == []
+        assert len(index.ids()) == 32_000 + 10 * small_first
+        firsts = [range(at * 4000, at * 4000 + 200) for at in range(8)] if name == "ordered" else None
+        return np.array([squared_error(index, ids, kinds[at][:200]) for at, ids in enumerate(firsts or places)])
+
+    order = np.random.default_rng(8).permutation(32_000)
+    place = np.argsort(order)
+    places = [place[at * 4000 : at * 4000 + 200] for at in range(8)]
+    everything = np.concatenate(kinds)
+    ordered, shuffled = error("ordered", iter(everything)), error("shuffled", iter(everything[order]))
+    assert (ordered < 1.05 * shuffled).all()
+
+
+def squared_error(index: Index, ids: Iterable[int], vectors: NDArray[np.float32]) -> float:
+    return float(np.mean((index.vectors(ids).values.reshape(vectors.shape) - vectors) ** 2))
 
 
 def test_two_indexes_with_one_codec_give_the_same_scores(tmp_path: Path) -> None:

@@ -220,9 +220,11 @@ class Writer:
         metadata: Sequence[str | None] | None = None,
         truncated: Sequence[bool] | None = None,
         upsert: bool = False,
+        last: bool = False,
         threads: int | None = None,
     ) -> None:
-        """`metadata`: a JSON object for each document; `truncated`: whether its encoder cut its text."""
+        """`metadata`: a JSON object for each document; `truncated`: whether its encoder cut its text; `last`: whether
+        nothing more comes before the commit."""
 
     def check_ids(self, ids: Sequence[str] | Sequence[int] | NDArray[np.int64], *, upsert: bool = False) -> None:
         """Check that documents of these ids can be added, before their vectors are there."""

@@ -75,6 +75,8 @@ class Part:
     empty: int
     """Documents without a token that were among them, kept or skipped."""
     truncated: list[bool] | None = None
+    last: bool = False
+    """Whether no part of the same call comes after it."""
 
 
 @dataclass(slots=True)
@@ -131,9 +133,8 @@ class Additions:
         if self.vectors is None:
             yield from self._encoded(columns, encoding, refuse_known, show_progress)
             return
-        yield self._of_vectors(
-            columns, self.vectors, encoding.dim, mask=self.mask, offsets=self.offsets, lengths=self.lengths
-        )
+        layout = {"mask": self.mask, "offsets": self.offsets, "lengths": self.lengths}
+        yield self._of_vectors(columns, self.vectors, encoding.dim, last=True, **layout)
 
     def _encoded(
         self,
@@ -169,7 +170,7 @@ class Additions:
                 message = f"there are more {what} than documents in the iterator of vectors; give one for each"
                 raise InvalidInputError(message)
 
-    def _of_vectors(self, columns: Columns, vectors: Any, dim: int, **layout: Any) -> Part:
+    def _of_vectors(self, columns: Columns, vectors: Any, dim: int, *, last: bool = False, **layout: Any) -> Part:
         ragged = to_ragged(vectors, dim=dim, names=columns.ids, allow_empty=self.on_empty != "error", **layout)
         filled = np.flatnonzero(ragged.lengths)
         empty = len(ragged) - len(filled)
@@ -177,7 +178,7 @@ class Additions:
             ragged = Ragged(ragged.values, np.concatenate([ragged.offsets[:1], ragged.offsets[1:][filled]]))
         else:
             filled = np.arange(len(columns.ids))
-        return Part(columns.chosen(filled, with_texts=self.store_texts), ragged, empty)
+        return Part(columns.chosen(filled, with_texts=self.store_texts), ragged, empty, last=last)
 
     def _columns(self, ids: Any, texts: Any = None, metadata: Any = None) -> Columns:
         keys = normalise_ids(listed(ids, "ids"))

@@ -806,8 +806,12 @@ class Index:
         InvalidInputError
             This index was opened at a generation.
         """
+        return self._writer(merge, show_progress)
+
+    def _writer(self, merge: bool, show_progress: bool | None, *, one_call: bool = False) -> Writer:
         merge, show_progress = flag_of(merge, "merge"), optional(flag_of, show_progress, "show_progress")
-        return Writer(self._core.writer(merge=merge), self._encoding, show_progress=show_progress)
+        core = self._core.writer(merge=merge)
+        return Writer(core, self._encoding, show_progress=show_progress, one_call=one_call)
 
     @shows(Additions)
     def add(
@@ -822,7 +826,7 @@ class Index:
 
         Parameters and errors are those of `Writer.add`; `merge` and `show_progress` are those of `writer`.
         """
-        with self.writer(merge=merge, show_progress=show_progress) as writer:
+        with self._writer(merge, show_progress, one_call=True) as writer:
             writer.add(ids, **documents)
 
     @shows(Additions)
@@ -838,7 +842,7 @@ class Index:
 
         Parameters and errors are those of `Writer.add`; `merge` and `show_progress` are those of `writer`.
         """
-        with self.writer(merge=merge, show_progress=show_progress) as writer:
+        with self._writer(merge, show_progress, one_call=True) as writer:
             writer.upsert(ids, **documents)
 
     def update_metadata(

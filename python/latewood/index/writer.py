@@ -34,10 +34,13 @@ class Writer:
     moment after the call has returned.
     """
 
-    def __init__(self, core: "_core.Writer", encoding: "Encoding", *, show_progress: bool | None = None) -> None:
+    def __init__(
+        self, core: "_core.Writer", encoding: "Encoding", *, show_progress: bool | None = None, one_call: bool = False
+    ) -> None:
         self._core = core
         self._encoding = encoding
         self._show_progress = show_progress
+        self._one_call = one_call
         self._closed = False
         self._failed: BaseException | None = None
         self.empty = 0
@@ -272,6 +275,7 @@ class Writer:
                         metadata=part.columns.metadata,
                         truncated=part.truncated,
                         upsert=upsert,
+                        last=self._one_call and part.last,
                         threads=additions.threads,
                     )
 

@@ -50,7 +50,7 @@ impl PyWriter {
 #[pymethods]
 impl PyWriter {
     /// Add documents, or with `upsert` add or replace them.
-    #[pyo3(signature = (ids, values, offsets, *, texts=None, metadata=None, truncated=None, upsert=false, threads=None))]
+    #[pyo3(signature = (ids, values, offsets, *, texts=None, metadata=None, truncated=None, upsert=false, last=false, threads=None))]
     #[expect(clippy::too_many_arguments, reason = "keyword arguments of an add")]
     fn add(
         &self,
@@ -62,6 +62,7 @@ impl PyWriter {
         metadata: Option<Vec<Option<String>>>,
         truncated: Option<Vec<bool>>,
         upsert: bool,
+        last: bool,
         threads: Option<usize>,
     ) -> PyResult<()> {
         let ids: Vec<Id> = arrays::ids(ids)?;
@@ -73,7 +74,7 @@ impl PyWriter {
             let name =
                 |item: usize| ids.get(item).map_or_else(|| format!("document {item}"), |id| format!("document {id}"));
             let tokens = TokenMatrix::new(values, offsets, dim, name)?;
-            writer.prepare(Batch { ids: ids.clone(), tokens, texts, metadata, truncated }, upsert, execution)
+            writer.prepare(Batch { ids: ids.clone(), tokens, texts, metadata, truncated, last }, upsert, execution)
         })?;
         run_on(py, &mut guard, Some(1), |writer, _| writer.apply(prepared))
     }

@@ -255,10 +255,15 @@ impl Codec {
     fn measured(mut self, sample: Sample<'_>, execution: &Execution) -> Result<Self> {
         let chosen = sample.to_measure(MEASURED, &mut Random::new(MEASURED as u64));
         let encoded = self.encode(&sample.rows(&chosen), execution)?;
-        let known = self.parameters.mean_square_gain;
-        self.parameters.mean_square_gain = mean_square_gain(&encoded.gains).into_iter().chain(known).reduce(f64::max);
         self.parameters.trained_tokens += sample.tokens() as u64;
-        Ok(self)
+        Ok(mean_square_gain(&encoded.gains).into_iter().fold(self, Self::with_near))
+    }
+
+    /// The same codec, for which token vectors with such a [`mean_square_gain`] lie near.
+    #[must_use]
+    pub fn with_near(mut self, gain: f64) -> Self {
+        self.parameters.mean_square_gain = Some(self.parameters.mean_square_gain.map_or(gain, |known| known.max(gain)));
+        self
     }
 
     /// A codec from what a file holds.

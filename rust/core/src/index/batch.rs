@@ -17,6 +17,8 @@ pub struct Batch<'a> {
     pub metadata: Option<Vec<Option<String>>>,
     /// Whether the encoder cut the text of each document.
     pub truncated: Option<Vec<bool>>,
+    /// Whether nothing more comes before the commit, so that a codec can be trained on these vectors as they are.
+    pub last: bool,
 }
 
 impl Batch<'_> {

@@ -1,18 +1,27 @@
 //! When an index gets its centroids, and when more of them: documents are encoded by a codec that fits them, and segments
 //! that have drifted away from all centroids are encoded again.
 //!
+//! Centroids are to be trained on all kinds of documents, and a stream may bring one kind after the other. So what comes before
+//! the first commit is kept in flat codes of 8 bits, which lose next to nothing, until the stream ends.
+//!
 //! Centroids are only ever added behind those that are there. Older segments then stay as they are, and so do readers of
 //! older generations. Whether documents are far from all centroids is read off the gains of their codes: the squared gain
 //! is the energy of what a centroid leaves over.
 
+use std::ops::Range;
 use std::sync::Arc;
 
+use super::merge::groups;
 use super::open_segment::OpenSegment;
-use super::writer::{Fitted, Writer};
+use super::writer::{Fitted, SEGMENT_BYTES, SEGMENT_TOKENS, Writer};
 use crate::codec::{Codec, CodecKind, CodecOptions, EncodedTokens, default_centroids, mean_square_gain};
 use crate::error::Result;
 use crate::parallel::Execution;
 
+/// Token vectors before the first commit that are kept in flat codes at most, and the bytes of these: twice as much disk is
+/// needed meanwhile.
+const STAGED_TOKENS: u64 = 32 << 20;
+const STAGED_BYTES: u64 = 4 << 30;
 /// Documents are far from all centroids if these leave over so many times what they left over of vectors like those that they
 /// were trained on. Measured on five collections of text: other halves of the same kind have 1 to 1.15 (1.7 where
 /// their topics differ), other kinds 1.3 to 12.
@@ -27,18 +36,26 @@ const SAMPLED_PER_CENTROID: usize = 32;
 
 impl Writer {
     /// Encodes all documents that wait, and `more` vectors, `[tokens, dim]`, by a codec that fits them: the present one, a
-    /// grown one, or a new one. The writer stays as it is.
+    /// grown one, or a new one. `last` if the commit brings no more. The writer stays as it is.
     ///
     /// # Errors
     /// [`crate::Error::Corrupt`] if all segments are to be encoded again, and one is damaged; [`crate::Error::Interrupted`];
     /// [`crate::Error::Io`].
-    pub(super) fn fit(&mut self, more: &[f32], execution: &Execution) -> Result<Fitted> {
+    pub(super) fn fit(&mut self, more: &[f32], last: bool, execution: &Execution) -> Result<Fitted> {
         let tokens = self.living_tokens() + (more.len() / self.base.dim()) as u64;
-        let mut codec = self.fitting_codec(more, tokens, execution)?;
-        let outgrown = self.is_untrained() && codec.parameters().kind == self.options().kind;
-        let segments = outgrown.then(|| self.recoded(0..self.segments.len(), &codec, execution)).transpose()?;
+        let (mut codec, is_new) = self.fitting_codec(more, tokens, last, execution)?;
+        let outgrown = self.is_untrained() && is_new;
+        let most = SEGMENT_TOKENS.min((SEGMENT_BYTES / self.base.dim()) as u64);
+        let segments = outgrown.then(|| self.recoded(groups(&self.segments, most), &codec, execution)).transpose()?;
+        // A new codec has seen of everything: what lies farther from its centroids than the rest gains nothing by more of them.
+        let tokens = (!is_new).then_some(tokens);
         let waiting = self.encode_windows(self.pending.vectors(), tokens, &mut codec, execution)?;
         let more = self.encode_windows(more, tokens, &mut codec, execution)?;
+        if is_new {
+            let stored = segments.iter().flatten().filter_map(|open| open.segment.mean_square_gain());
+            let encoded = [&waiting, &more].into_iter().filter_map(|codes| mean_square_gain(&codes.gains));
+            codec = Arc::new(stored.chain(encoded).fold((*codec).clone(), Codec::with_near));
+        }
         Ok(Fitted { codec, segments, waiting, more })
     }
 
@@ -61,7 +78,7 @@ impl Writer {
         }
         let sample = self.sample(&learnt, &codec, given / (count * SAMPLED_PER_CENTROID) as u64, execution)?;
         let grown = self.grown(&codec, &[&sample], count, true, execution)?;
-        let recoded = self.recoded(far.iter().copied(), &grown, execution)?;
+        let recoded = self.recoded(far.iter().map(|&at| at..at + 1), &grown, execution)?;
         for (&at, recoded) in far.iter().zip(recoded) {
             self.segments[at] = recoded;
         }
@@ -69,30 +86,37 @@ impl Writer {
         Ok(true)
     }
 
-    /// The codec with which encoding begins, trained or grown on a sample of everything that waits if it has to be. `tokens` are
-    /// those that the index will have.
-    fn fitting_codec(&self, more: &[f32], tokens: u64, execution: &Execution) -> Result<Arc<Codec>> {
+    /// The codec with which encoding begins, trained or grown on a sample of everything that waits if it has to be; and whether
+    /// it is a new one. `tokens` are those that the index will have.
+    fn fitting_codec(
+        &self,
+        more: &[f32],
+        tokens: u64,
+        last: bool,
+        execution: &Execution,
+    ) -> Result<(Arc<Codec>, bool)> {
         let given = [self.pending.vectors(), more];
         let options = self.options();
         let dim = self.base.dim();
-        let enough = options.kind == CodecKind::Flat || tokens >= options.train_after;
+        let enough = options.kind == CodecKind::Flat || self.is_trained_at(tokens, last);
         match &self.codec {
             None => {
                 let options = if enough { options.clone() } else { options.untrained() };
-                self.trained(&given, &options, execution)
+                Ok((self.trained(&given, &options, execution)?, true))
             }
             Some(codec) if !self.is_untrained() => {
                 let vectors = given.iter().map(|vectors| vectors.len() / dim).sum::<usize>() as u64;
                 let count = self.new_centroids(codec, vectors, tokens);
                 // Few vectors do not settle it: the commit asks all segments.
                 let settles = codec.centroid_count() + count >= default_centroids(tokens as usize);
-                if count > 0 && settles && has_outgrown(codec, tokens) {
-                    self.grown(codec, &given, count, vectors >= options.train_after, execution)
+                let codec = if count > 0 && settles && has_outgrown(codec, tokens) {
+                    self.grown(codec, &given, count, vectors >= options.train_after, execution)?
                 } else {
-                    Ok(Arc::clone(codec))
-                }
+                    Arc::clone(codec)
+                };
+                Ok((codec, false))
             }
-            Some(codec) if !enough => Ok(Arc::clone(codec)),
+            Some(codec) if !enough => Ok((Arc::clone(codec), false)),
             Some(codec) => {
                 // The same share of the documents that are stored and of those that wait.
                 let step = tokens / self.window_tokens() as u64;
@@ -100,9 +124,15 @@ impl Writer {
                 let stored = self.sample(&everything, codec, step, execution)?;
                 let rows = given.iter().flat_map(|vectors| vectors.chunks_exact(dim));
                 let waiting: Vec<f32> = rows.step_by(step.max(1) as usize).flatten().copied().collect();
-                self.trained(&[&stored, &waiting], options, execution)
+                Ok((self.trained(&[&stored, &waiting], &options.settled(tokens as usize), execution)?, true))
             }
         }
+    }
+
+    /// Whether centroids are trained once there are so many token vectors.
+    pub(super) fn is_trained_at(&self, tokens: u64, last: bool) -> bool {
+        let staged = STAGED_TOKENS.min(STAGED_BYTES / self.base.dim() as u64);
+        tokens >= self.options().train_after && (last || tokens >= staged)
     }
 
     fn trained(&self, sample: &[&[f32]], options: &CodecOptions, execution: &Execution) -> Result<Arc<Codec>> {
@@ -114,11 +144,12 @@ impl Writer {
         }
     }
 
-    /// Encodes `vectors` window by window, and grows the codec at each that lies far from all centroids.
+    /// Encodes `vectors` window by window; if the codec may grow, for an index of so many tokens, it does at each window that
+    /// lies far from all centroids.
     fn encode_windows(
         &self,
         vectors: &[f32],
-        tokens: u64,
+        tokens: Option<u64>,
         codec: &mut Arc<Codec>,
         execution: &Execution,
     ) -> Result<EncodedTokens> {
@@ -126,7 +157,7 @@ impl Writer {
         for window in vectors.chunks(self.window_tokens() * self.base.dim()) {
             let mut codes = codec.encode(window, execution)?;
             let given = codes.gains.len() as u64;
-            let count = self.new_centroids(codec, given, tokens);
+            let count = tokens.map_or(0, |tokens| self.new_centroids(codec, given, tokens));
             if count > 0 && is_far(codec, mean_square_gain(&codes.gains)) {
                 *codec = self.grown(codec, &[window], count, given >= self.options().train_after, execution)?;
                 codes = codec.encode(window, execution)?;
@@ -161,14 +192,14 @@ impl Writer {
         codec.grow(sample, count, self.options().seed, settles, execution).map(Arc::new)
     }
 
-    /// Segments with their living documents, encoded by `codec`.
+    /// Neighbouring segments merged, with their living documents encoded by `codec`.
     fn recoded(
         &mut self,
-        segments: impl IntoIterator<Item = usize>,
+        groups: impl IntoIterator<Item = Range<usize>>,
         codec: &Codec,
         execution: &Execution,
     ) -> Result<Vec<OpenSegment>> {
-        let recoded = segments.into_iter().map(|at| self.merge(at..at + 1, Some(codec), execution));
+        let recoded = groups.into_iter().map(|group| self.merge(group, Some(codec), execution));
         recoded.filter_map(Result::transpose).collect()
     }
 

@@ -60,7 +60,7 @@ impl Writer {
         let tidy = |open: &OpenSegment| open.segment.tombstones().is_empty() && open.segment.layers().is_empty();
         let adapted = self.adapt(execution).map_err(|error| self.cause(error))?;
         if adapted || self.segments.len() > 1 || !self.segments.iter().all(tidy) {
-            for group in groups(&self.segments).into_iter().rev() {
+            for group in groups(&self.segments, COMPACTED_TOKENS).into_iter().rev() {
                 let merged = self.merge(group.clone(), None, execution).map_err(|error| self.cause(error))?;
                 self.segments.splice(group, merged);
             }
@@ -103,11 +103,9 @@ impl Writer {
         let sources = group.iter().zip(&dead).map(|(open, dead)| open.source(dead));
         let (codec, recoded) = match (codec, self.codec()) {
             (Some(codec), Some(present)) => {
-                let recode = |open: &OpenSegment| {
-                    let source = open.source(&dead[0]);
-                    Ok(Recoded::new(recode(&source, present, codec, execution)?, source.offsets))
-                };
-                (Some(codec), group.iter().map(recode).collect::<Result<Vec<_>>>()?)
+                let recode =
+                    |source: Source<'_>| Ok(Recoded::new(recode(&source, present, codec, execution)?, source.offsets));
+                (Some(codec), sources.clone().map(recode).collect::<Result<Vec<_>>>()?)
             }
             (_, present) => (present, Vec::new()),
         };
@@ -144,14 +142,14 @@ fn recode(source: &Source<'_>, present: &Codec, codec: &Codec, execution: &Execu
     Ok(encoded)
 }
 
-/// Neighbours whose living tokens fit one segment together.
-fn groups(segments: &[OpenSegment]) -> Vec<Range<usize>> {
+/// Neighbours that have at most so many living tokens, and documents, together.
+pub(super) fn groups(segments: &[OpenSegment], most: u64) -> Vec<Range<usize>> {
     let mut groups = Vec::new();
     let (mut start, mut tokens, mut documents) = (0, 0, 0);
     for (position, open) in segments.iter().enumerate() {
         let dead = open.dead();
         let (more, living) = (open.living_tokens(), u64::from(open.segment.documents()) - dead.len());
-        if position > start && (tokens + more > COMPACTED_TOKENS || documents + living > COMPACTED_TOKENS) {
+        if position > start && (tokens + more > most || documents + living > most) {
             groups.push(start..position);
             (start, tokens, documents) = (position, 0, 0);
         }

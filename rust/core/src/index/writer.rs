@@ -33,11 +33,11 @@ const WINDOW_TOKENS: usize = 1 << 19;
 /// Bytes that these may take.
 const WINDOW_BYTES: usize = 256 << 20;
 /// Token vectors after which a segment is written.
-const SEGMENT_TOKENS: u64 = 4 << 20;
+pub(super) const SEGMENT_TOKENS: u64 = 4 << 20;
 /// Documents after which a segment is written.
 const SEGMENT_DOCUMENTS: usize = 4 << 20;
 /// Bytes of codes, kept vectors, fixed dimensional encodings, texts and metadata after which a segment is written.
-const SEGMENT_BYTES: usize = 1 << 30;
+pub(super) const SEGMENT_BYTES: usize = 1 << 30;
 
 /// Documents that are checked between two looks at whether to stop.
 const STEP_DOCUMENTS: usize = 1024;
@@ -177,7 +177,7 @@ impl Writer {
             // Nothing is to be encoded again but segments.
             || self.is_untrained() && self.pending.encoded() > 0;
         if full {
-            self.encode_waiting(execution)?;
+            self.encode_waiting(false, execution)?;
             self.write_pending(execution)?;
         }
         let waiting = (self.pending.vectors().len() + batch.tokens.values().len()) / self.base.dim();
@@ -185,7 +185,7 @@ impl Writer {
         if self.options().kind == CodecKind::Residual && waiting < self.window_tokens() {
             return Ok(Prepared { batch, upsert, fitted: None });
         }
-        let fitted = self.fit(batch.tokens.values(), execution)?;
+        let fitted = self.fit(batch.tokens.values(), batch.last, execution)?;
         self.pending.check_codes(&fitted.waiting, self.kind())?;
         let lengths = (0..batch.ids.len()).map(|item| batch.tokens.item_tokens(item));
         check_gains(&fitted.more.gains, lengths, |item| batch.ids[item].to_string())?;
@@ -405,7 +405,11 @@ impl Writer {
         if !written && !changed && self.pending.living() == 0 {
             return Ok(self.base.generation);
         }
-        self.encode_waiting(execution)?;
+        if self.is_untrained() && self.pending.encoded() > 0 {
+            // Nothing is to be encoded again but segments.
+            self.write_pending(execution)?;
+        }
+        self.encode_waiting(true, execution)?;
         self.write_pending(execution)?;
         if self.merges {
             self.merge_some(execution)?;
@@ -416,10 +420,11 @@ impl Writer {
         Ok(self.base.generation)
     }
 
-    /// Encodes the documents that wait.
-    fn encode_waiting(&mut self, execution: &Execution) -> Result<()> {
-        if !self.pending.vectors().is_empty() {
-            let fitted = self.fit(&[], execution)?;
+    /// Encodes the documents that wait; `last` if the commit brings no more.
+    fn encode_waiting(&mut self, last: bool, execution: &Execution) -> Result<()> {
+        let trains = self.is_untrained() && self.is_trained_at(self.living_tokens(), last);
+        if trains || !self.pending.vectors().is_empty() {
+            let fitted = self.fit(&[], last, execution)?;
             self.pending.check_codes(&fitted.waiting, self.kind())?;
             self.take(fitted);
         } else if self.pending.encoded() < self.pending.documents() {

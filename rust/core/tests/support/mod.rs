@@ -116,6 +116,7 @@ pub fn add(writer: &mut Writer, documents: &[Document], upsert: bool) -> Result<
         texts: Some(documents.iter().map(|document| document.text.clone()).collect()),
         metadata: Some(documents.iter().map(|document| document.metadata.clone()).collect()),
         truncated: Some(documents.iter().map(|document| document.truncated).collect()),
+        last: false,
     };
     writer.add(batch, upsert, &execution())
 }
