@@ -313,6 +313,14 @@ def test_info_check_compact(texts: Path) -> None:
     assert "0" in run("delete", texts, "fox", "--missing", "skip")
 
 
+def test_tune(texts: Path) -> None:
+    told = json.loads(run("tune", texts, "--recall", "0.9", "-k", "2", "--json"))
+    assert (told["target"], told["k"], told["queries"], told["documents"]) == (0.9, 2, 5, 5)
+    assert Index.open(texts, encoder="hash").search("fox", 2).plan.tuned_documents == 5
+    assert "0.95 of the 3 best" in run("tune", texts, "--recall", "0.95", "-k", "3")
+    assert "between 0 and 1" in run("tune", texts, "--recall", "2", code=1)
+
+
 def test_delete_by_filter(texts: Path) -> None:
     assert "neither of ids and filter" in run("delete", texts, code=1)
     assert "both of ids and filter" in run("delete", texts, "fox", "--filter", '{"words": 9}', code=1)

@@ -137,6 +137,9 @@ def test_what_cannot_be_tuned(tmp_path: Path, wide: Wide) -> None:
     assert tuned.documents == 0
     empty.add([1, 2], vectors=wide.documents[:2])
     assert len(empty.search(wide.queries[0])) == 2
+    pinned = Index.open(tmp_path / "empty", generation=empty.generation)
+    with pytest.raises(InvalidInputError, match="for reading only"):
+        pinned.tune([np.zeros((1, pinned.dim + 1))])
     with pytest.raises(InvalidInputError, match="give one of them"):
         empty.search(wide.queries[0], recall=0.9, deviations=1.0)
 

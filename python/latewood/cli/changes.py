@@ -1,12 +1,13 @@
-"""The commands that change an index: create, add, update, delete, recover, compact."""
+"""The commands that change an index: create, add, update, delete, tune, recover, compact."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, get_args
 
 import click
 
-from latewood.cli.inputs import document_batches, ids_of_index, read_vectors
-from latewood.cli.outcome import command, tell
+from latewood.cli.inputs import document_batches, ids_of_index, read_queries, read_vectors
+from latewood.cli.outcome import command, table, tell
 from latewood.cli.parameters import (
     COUNT,
     EXISTING,
@@ -144,6 +145,29 @@ def delete(path: Path, ids: tuple[str, ...], as_json: bool, **options: Any) -> N
         {"deleted": count, "documents": len(index)},
         as_json,
         lambda: f"deleted {count}; the index has {len(index)} documents",
+    )
+
+
+@command("tune")
+@click.argument("path", type=EXISTING)
+@click.option("--queries", type=EXISTING, help="As for search; by default the index's own documents stand in for some.")
+@encoder_option
+@click.option(
+    "--recall", default=0.99, show_default=True, help="Share of the k best documents by codes that is to be found."
+)
+@click.option("-k", default=10, show_default=True, type=COUNT)
+@threads_option
+def tune(path: Path, queries: Path | None, encoder: str | None, as_json: bool, **options: Any) -> None:
+    """Measure how thoroughly to look for a share of the best documents, and store it: searches then go by it."""
+    index = Index.open(path, encoder=encoder)
+    tuned = index.tune(None if queries is None else read_queries(queries).asked, **options)
+    tell(
+        asdict(tuned),
+        as_json,
+        lambda: (
+            f"searches look for {tuned.target} of the {tuned.k} best, as {tuned.queries} queries had it; "
+            f"recall by deviations:\n{table({str(deviations): recall for deviations, recall in tuned.curve})}"
+        ),
     )
 
 

@@ -761,10 +761,13 @@ class Index:
         Raises
         ------
         InvalidInputError
-            No queries, or no documents to take some from.
+            No queries, or no documents to take some from; an index that was opened at a generation, before anything is
+            measured.
         """
         recall = share_of(recall, "recall")
         wanted = SearchOptions.of(k=k, threads=threads)
+        # Who may not write is told so before anything is measured.
+        self.writer().close()
         if queries is None:
             ids = self.ids()
             drawn = np.random.default_rng(0).permutation(len(ids))[: tuning.SAMPLED_DOCUMENTS]
