@@ -318,7 +318,7 @@ def test_tune(texts: Path) -> None:
     assert (told["target"], told["k"], told["queries"], told["documents"]) == (0.9, 2, 5, 5)
     assert Index.open(texts, encoder="hash").search("fox", 2).plan.tuned_documents == 5
     assert "0.95 of the 3 best" in run("tune", texts, "--recall", "0.95", "-k", "3")
-    assert "between 0 and 1" in run("tune", texts, "--recall", "2", code=1)
+    assert "at most 1" in run("tune", texts, "--recall", "2", code=1)
 
 
 def test_delete_by_filter(texts: Path) -> None:
