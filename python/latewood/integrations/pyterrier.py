@@ -137,7 +137,8 @@ class Scorer(pt.Transformer):
         with pt.validate.any(inp, context=self) as frame:
             for document in ("docno",) if by_id else ("doc_embs", "text"):
                 for query in ("query_embs", "query"):
-                    frame.result_frame([query, document], mode=(query, document))
+                    columns = dict.fromkeys(["qid", "docno", query, document])
+                    frame.columns(includes=list(columns), mode=(query, document))
         query, document = frame.mode
         values, scores = inp[document].tolist(), inp["score"].tolist() if "score" in inp.columns else []
         groups = [rows.tolist() for rows in inp.groupby("qid", sort=False).indices.values()]
