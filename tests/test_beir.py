@@ -110,7 +110,10 @@ def test_integers_are_strings_in_beir(tmp_path: Path) -> None:
     corpus = {str(place): {"title": "", "text": text} for place, text in enumerate(TEXTS.values())}
     found = LatewoodSearch(index=index).search(corpus, {"0": TEXTS["fox"]}, 2)
     assert list(found["0"]) == [str(hit.id) for hit in index.search(TEXTS["fox"], 3)[1:]]
-    assert set(LatewoodRerank(index=index).rerank(corpus, {"0": "fox"}, {"0": {"3": 1.0, "1": 2.0}}, 2)["0"]) == {"3", "1"}
+    assert set(LatewoodRerank(index=index).rerank(corpus, {"0": "fox"}, {"0": {"3": 1.0, "1": 2.0}}, 2)["0"]) == {
+        "3",
+        "1",
+    }
 
 
 def test_files_between_encoding_and_searching(index: Index, tmp_path: Path) -> None:

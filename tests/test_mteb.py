@@ -23,21 +23,26 @@ QUERIES = {"q1": "capital of france", "q2": "dense wood of a tree", "q3": "the l
 RELEVANT = {"q1": {"paris": 1}, "q2": {"rings": 1}, "q3": {"fox": 1}}
 
 
+CORPUS = [
+    {"id": name, "title": "" if place % 2 else "berlin", "text": text}
+    for place, (name, text) in enumerate(TEXTS.items())
+]
+READ = {row["id"]: f"{row['title']} {row['text']}".strip() for row in CORPUS}
+"""What a model reads of each document."""
+ASKED = [{"id": name, "text": text} for name, text in QUERIES.items()]
+CANDIDATES = {"q1": ["fox", "paris", "berlin"], "q2": ["rings", "rings", "paris"], "q3": ["fox"]}
+
+
 class Task(MockRetrievalTask):  # type: ignore[misc]
     """`TEXTS`, of which some have a title, and three queries."""
 
     metadata = MockRetrievalTask.metadata.model_copy(update={"eval_splits": ["test"]})
     top_ranked: dict[str, list[str]] | None = None
-    corpus = [
-        {"id": name, "title": "" if place % 2 else "berlin", "text": text}
-        for place, (name, text) in enumerate(TEXTS.items())
-    ]
-    queries = [{"id": name, "text": text} for name, text in QUERIES.items()]
 
     def load_data(self, num_proc: int | None = None, **_: Any) -> None:
         split = {
-            "corpus": Dataset.from_list(self.corpus),
-            "queries": Dataset.from_list(self.queries),
+            "corpus": Dataset.from_list(CORPUS),
+            "queries": Dataset.from_list(ASKED),
             "relevant_docs": RELEVANT,
             "top_ranked": self.top_ranked,
         }
@@ -46,7 +51,7 @@ class Task(MockRetrievalTask):  # type: ignore[misc]
 
 
 class Reranking(Task):
-    top_ranked = {"q1": ["fox", "paris", "berlin"], "q2": ["rings", "rings", "paris"], "q3": ["fox"]}
+    top_ranked = CANDIDATES
 
 
 class CountingEncoder(HashEncoder):
@@ -82,10 +87,6 @@ def by_hand(query: str, document: str) -> float:
     return float(scores.max(axis=1).sum())
 
 
-READ = {row["id"]: f"{row['title']} {row['text']}".strip() for row in Task.corpus}
-"""What a model reads of each document."""
-
-
 def test_mteb_takes_it_for_a_search_model() -> None:
     model = LatewoodSearch(HashEncoder())
     assert isinstance(model, SearchProtocol)
@@ -109,9 +110,7 @@ def test_reranking_encodes_only_what_is_reranked(tmp_path: Path) -> None:
     encoder = CountingEncoder()
     _, run = evaluate(LatewoodSearch(encoder, keep_vectors="float16"), Reranking(), tmp_path)
     assert sorted(encoder.documents) == sorted(READ[key] for key in ("fox", "paris", "berlin", "rings"))
-    assert {name: set(found) for name, found in run.items()} == {
-        name: set(ids) for name, ids in Reranking.top_ranked.items()
-    }
+    assert {name: set(found) for name, found in run.items()} == {name: set(ids) for name, ids in CANDIDATES.items()}
     for name, found in run.items():
         for key, score in found.items():
             assert score == pytest.approx(by_hand(QUERIES[name], READ[key]), abs=2e-3)
@@ -152,7 +151,7 @@ def test_an_index_is_temporary_by_default(tmp_path: Path, monkeypatch: pytest.Mo
     model.close()
     assert list(tmp_path.glob("latewood-mteb-*")) == []
     with pytest.raises(LatewoodError, match="index"):
-        model.search(Dataset.from_list(Task.queries), top_k=3)
+        model.search(Dataset.from_list(ASKED), top_k=3)
     evaluate(model, Task(), tmp_path / "run")
     del model
     assert list(tmp_path.glob("latewood-mteb-*")) == []
@@ -204,5 +203,5 @@ def test_a_task_with_images_is_refused(tmp_path: Path) -> None:
     metadata = Task.metadata.model_copy(update={"modalities": ["text", "image"]})
     with pytest.raises(InvalidInputError, match="image"):
         LatewoodSearch(HashEncoder()).index(
-            Dataset.from_list(Task.corpus), task_metadata=metadata, hf_split="test", hf_subset="default"
+            Dataset.from_list(CORPUS), task_metadata=metadata, hf_split="test", hf_subset="default"
         )

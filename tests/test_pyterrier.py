@@ -23,7 +23,9 @@ from latewood.errors import DuplicateIdError, IndexNotFoundError, InvalidInputEr
 from latewood.integrations.pyterrier import LatewoodIndex, Retriever, Scorer, TextLoader
 from support import REPOSITORY, TEXTS, HashEncoder
 
-TOPICS = pd.DataFrame({"qid": ["q1", "q2"], "query": ["capital of france", "late wood of a tree"], "source": ["a", "b"]})
+TOPICS = pd.DataFrame(
+    {"qid": ["q1", "q2"], "query": ["capital of france", "late wood of a tree"], "source": ["a", "b"]}
+)
 QRELS = pd.DataFrame({"qid": ["q1", "q2"], "docno": ["paris", "rings"], "label": [1, 1]})
 
 
@@ -136,7 +138,10 @@ def test_frames_without_rows(artifact: LatewoodIndex) -> None:
 
 def test_what_pyterrier_is_told(artifact: LatewoodIndex) -> None:
     assert pt.inspect.transformer_inputs(artifact.retriever()) == [["qid", "query_embs"], ["qid", "query"]]
-    assert pt.inspect.transformer_inputs(artifact.scorer()) == [["qid", "docno", "query_embs"], ["qid", "docno", "query"]]
+    assert pt.inspect.transformer_inputs(artifact.scorer()) == [
+        ["qid", "docno", "query_embs"],
+        ["qid", "docno", "query"],
+    ]
     assert ["qid", "docno", "query", "text"] in pt.inspect.transformer_inputs(Scorer(model=HashEncoder()))
     assert pt.inspect.indexer_inputs(artifact) == [["docno", "doc_embs"], ["docno", "text"]]
     with pytest.raises(pt.validate.InputValidationError, match="text"):
