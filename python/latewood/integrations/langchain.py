@@ -86,7 +86,7 @@ class LatewoodRerank(BaseDocumentCompressor):
             query,
             documents,
             key=self._id,
-            text=lambda document: document.page_content,
+            content=lambda document: document.page_content,
             top_k=self.top_n,
             options=self.options,
         )

@@ -5,10 +5,10 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol, TypeAlias, TypeVar
 
-from latewood.common.types import Id
+from latewood.common.types import Id, VectorInput
 from latewood.errors import InvalidInputError
 from latewood.forms.ids import plain_ids
-from latewood.forms.values import count_of, optional, shown, text_of
+from latewood.forms.values import count_of, optional, shown
 from latewood.index.index import Index
 from latewood.index.options import RerankOptions
 from latewood.index.results import Hits
@@ -81,6 +81,13 @@ def options_of(options: Any) -> dict[str, Any]:
     return dict(options)
 
 
+def name_of(source: Source) -> str:
+    """Give the name of what encodes, as events and requests carry it; an index without an encoder is its path."""
+    encoder = source.encoder
+    fallback = source.path if isinstance(source, Index) else type(encoder).__name__
+    return str(getattr(encoder, "name", None) or fallback)
+
+
 def count_or_all(value: Any, what: str) -> int | None:
     """Check how many documents are wanted; None is all of them."""
     return optional(count_of, value, what)
@@ -106,11 +113,11 @@ def written(given: Any, what: str) -> str | None:
 
 def ranked(
     source: Source,
-    query: str,
+    query: str | VectorInput,
     documents: Iterable[D],
     *,
     key: Callable[[D], Any],
-    text: Callable[[D], str],
+    content: Callable[[D], Any],
     top_k: int | None,
     options: Mapping[str, Any],
 ) -> list[tuple[D, float]]:
@@ -119,11 +126,11 @@ def ranked(
     Parameters
     ----------
     source : Index or Reranker
-    query : str
+    query : str or [tokens, dim] array
     documents : iterable
         One that is given twice comes back twice.
-    key, text : callable
-        Give a document's id in the index, and its text; one of them is called, as the source needs.
+    key, content : callable
+        Give a document's id in the index, and its text or token vectors; one of them is called, as the source needs.
     top_k : int or None
         All by default.
     options : mapping
@@ -141,11 +148,11 @@ def ranked(
     InvalidInputError
         A document without an id, or without text.
     """
-    query, top_k, given = text_of(query, "the query"), count_or_all(top_k, "top_k"), list(documents)
+    top_k, given = count_or_all(top_k, "top_k"), list(documents)
     if not given:
         return []
     if isinstance(source, Reranker):
-        order = source.rank(query, [text(document) for document in given], top_k, **options)
+        order = source.rank(query, [content(document) for document in given], top_k, **options)
         return [(given[entry["corpus_id"]], entry["score"]) for entry in order]
     keys = stored_ids(source, [key(document) for document in given])
     # The index breaks ties by its own order, so it must not cut; pruning and early exit need to know where.
