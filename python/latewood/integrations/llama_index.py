@@ -8,17 +8,17 @@ from latewood.common.packages import import_optional
 
 import_optional("llama_index.core", extra="llama-index", purpose="the adapter for LlamaIndex")
 
-from llama_index.core.base.base_retriever import BaseRetriever  # noqa: E402
-from llama_index.core.bridge.pydantic import PrivateAttr, field_serializer  # noqa: E402
-from llama_index.core.callbacks import CBEventType, EventPayload  # noqa: E402
-from llama_index.core.instrumentation import get_dispatcher  # noqa: E402
-from llama_index.core.instrumentation.events.rerank import ReRankEndEvent, ReRankStartEvent  # noqa: E402
-from llama_index.core.postprocessor.types import BaseNodePostprocessor  # noqa: E402
-from llama_index.core.schema import MetadataMode, NodeWithScore, QueryBundle, TextNode  # noqa: E402
+from llama_index.core.base.base_retriever import BaseRetriever
+from llama_index.core.bridge.pydantic import PrivateAttr, field_serializer
+from llama_index.core.callbacks import CBEventType, EventPayload
+from llama_index.core.instrumentation import get_dispatcher
+from llama_index.core.instrumentation.events.rerank import ReRankEndEvent, ReRankStartEvent
+from llama_index.core.postprocessor.types import BaseNodePostprocessor
+from llama_index.core.schema import MetadataMode, NodeWithScore, QueryBundle, TextNode
 
-from latewood.errors import InvalidInputError  # noqa: E402
-from latewood.forms.values import count_of, flag_of, optional, text_of  # noqa: E402
-from latewood.integrations.ranking import (  # noqa: E402
+from latewood.errors import InvalidInputError
+from latewood.forms.values import count_of, flag_of, optional, text_of
+from latewood.integrations.ranking import (
     Source,
     count_or_all,
     name_of,

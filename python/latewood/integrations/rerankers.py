@@ -10,13 +10,13 @@ from latewood.common.packages import import_optional
 
 import_optional("rerankers", extra="rerankers", purpose="the adapter for rerankers")
 
-from rerankers.documents import Document  # noqa: E402
-from rerankers.models import AVAILABLE_RANKERS  # noqa: E402
-from rerankers.models.ranker import BaseRanker  # noqa: E402
-from rerankers.results import RankedResults, Result  # noqa: E402
+from rerankers.documents import Document
+from rerankers.models import AVAILABLE_RANKERS
+from rerankers.models.ranker import BaseRanker
+from rerankers.results import RankedResults, Result
 
-from latewood.errors import InvalidInputError  # noqa: E402
-from latewood.integrations.ranking import options_of, ranked, source_of  # noqa: E402
+from latewood.errors import InvalidInputError
+from latewood.integrations.ranking import options_of, ranked, source_of
 
 MODEL_TYPE = "latewood"
 
