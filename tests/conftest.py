@@ -18,8 +18,9 @@ settings.register_profile("thorough", max_examples=300, **_COMMON)  # type: igno
 settings.register_profile("night", max_examples=5000, **_COMMON)  # type: ignore[arg-type]
 settings.load_profile(os.environ.get("LATEWOOD_HYPOTHESIS", "fast"))
 
-# Models are used from packages and folders; nothing is fetched while tests run.
+# Models are used from packages and folders; nothing is fetched while tests run, and nothing is told to anybody.
 os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["HAYSTACK_TELEMETRY_ENABLED"] = "False"
 
 
 @pytest.fixture(scope="session")

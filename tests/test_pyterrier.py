@@ -168,27 +168,29 @@ def test_rows_of_one_document_stay_together(artifact: LatewoodIndex) -> None:
 def test_options_reach_the_index(artifact: LatewoodIndex) -> None:
     index, query = artifact.index_obj(), TOPICS["query"][0]
     allowed = {"place": {"lt": 2}}
-    found = (artifact.retriever(3, filter=allowed) >> artifact.scorer(filter={"place": 0}))(TOPICS[:1])
+    found = (artifact.retriever(3, options={"filter": allowed}) >> artifact.scorer(options={"filter": {"place": 0}}))(
+        TOPICS[:1]
+    )
     assert pairs(found, "q1") == [(hit.id, hit.score) for hit in index.search(query, filter={"place": 0})]
     # Pruning goes by the first stage's scores: 0, -1, -2, ...
-    pruned = artifact.scorer(num_results=1, alpha=0.0)(candidates(TOPICS[:1]))
+    pruned = artifact.scorer(num_results=1, options={"alpha": 0.0})(candidates(TOPICS[:1]))
     assert pairs(pruned, "q1") == [(hit.id, hit.score) for hit in index.rerank(query, ["fox"])]
     unknown = candidates(TOPICS[:1]).assign(docno=["fox", "x", "y", "z", "w"])
     with pytest.raises(UnknownIdError):
         artifact.scorer()(unknown)
-    assert artifact.scorer(missing="skip")(unknown)["docno"].tolist() == ["fox"]
+    assert artifact.scorer(options={"missing": "skip"})(unknown)["docno"].tolist() == ["fox"]
 
 
 @pytest.mark.parametrize(
     ("make", "error"),
     [
         (lambda index: Retriever(index, 0), InvalidInputError),
-        (lambda index: Retriever(index, recall=2), InvalidInputError),
-        (lambda index: Retriever(index, nothing=2), (InvalidInputError, TypeError)),
+        (lambda index: Retriever(index, options={"recall": 2}), InvalidInputError),
+        (lambda index: Retriever(index, options=3), InvalidInputError),
         (lambda index: Retriever(None), InvalidInputError),  # type: ignore[arg-type]
         (lambda index: Scorer(index, model="x"), InvalidInputError),
-        (lambda index: Scorer(index, alpha=-1), InvalidInputError),
-        (lambda index: Scorer(model=HashEncoder(), alpha=1), InvalidInputError),
+        (lambda index: Scorer(index, options={"alpha": -1}), InvalidInputError),
+        (lambda index: Scorer(model=HashEncoder(), options={"alpha": 1}), InvalidInputError),
         (lambda index: Scorer(index, num_results=0), InvalidInputError),
         (lambda index: TextLoader(index, [3]), InvalidInputError),  # type: ignore[list-item]
         (lambda index: LatewoodIndex("x", nothing=3), InvalidInputError),

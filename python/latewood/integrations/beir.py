@@ -14,15 +14,15 @@ from latewood.common.types import Run
 
 import_optional("beir.retrieval.search.base", extra="beir", purpose="the adapter for BEIR")
 
-from beir.retrieval.search.base import BaseSearch  # noqa: E402
+from beir.retrieval.search.base import BaseSearch
 
-from latewood.encode.protocol import as_encoder, encode_queries  # noqa: E402
-from latewood.errors import InvalidInputError, UnknownIdError  # noqa: E402
-from latewood.forms.ragged import Ragged  # noqa: E402
-from latewood.forms.values import count_of, path_of  # noqa: E402
-from latewood.index.index import Index  # noqa: E402
-from latewood.index.options import SearchOptions  # noqa: E402
-from latewood.integrations.ranking import index_of, options_of, ranked_batch, settings_of, source_of, stored_ids  # noqa: E402
+from latewood.encode.protocol import as_encoder, encode_queries
+from latewood.errors import InvalidInputError, UnknownIdError
+from latewood.forms.ragged import Ragged
+from latewood.forms.values import count_of, path_of
+from latewood.index.index import Index
+from latewood.index.options import SearchOptions
+from latewood.integrations.ranking import index_of, options_of, ranked_batch, settings_of, source_of, stored_ids
 
 Corpus = Mapping[str, Mapping[str, str]]
 
@@ -235,7 +235,7 @@ class LatewoodRerank:
             [queries[name] for name in best],
             [found.items() for found in best.values()],
             key=lambda pair: pair[0],
-            text=lambda pair: _text(corpus[pair[0]]),
+            content=lambda pair: _text(corpus[pair[0]]),
             first_score=lambda pair: pair[1],
             top_k=wanted,
             options=self.options,

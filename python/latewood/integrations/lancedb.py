@@ -8,15 +8,15 @@ from latewood.common.packages import import_optional
 
 import_optional("lancedb", extra="lancedb", purpose="the adapter for LanceDB")
 
-import pyarrow as pa  # noqa: E402
-import pyarrow.compute as pc  # noqa: E402
-from lancedb.rerankers import Reranker as BaseReranker  # noqa: E402
+import pyarrow as pa
+import pyarrow.compute as pc
+from lancedb.rerankers import Reranker as BaseReranker
 
-from latewood.errors import InvalidInputError  # noqa: E402
-from latewood.forms.ragged import to_ragged  # noqa: E402
-from latewood.forms.values import choice_of, optional, text_of  # noqa: E402
-from latewood.index.index import Index  # noqa: E402
-from latewood.integrations.ranking import options_of, ranked, source_of  # noqa: E402
+from latewood.errors import InvalidInputError
+from latewood.forms.ragged import to_ragged
+from latewood.forms.values import choice_of, optional, text_of
+from latewood.index.index import Index
+from latewood.integrations.ranking import options_of, ranked, source_of
 
 SCORE, ROW = "_relevance_score", "_rowid"
 """Columns of LanceDB: the score of a reranker, and the number of a row."""
@@ -93,7 +93,7 @@ class LatewoodReranker(BaseReranker):
             query,
             range(len(documents)),
             key=lambda row: documents[row],
-            text=lambda row: documents[row],
+            content=lambda row: documents[row],
             top_k=None,
             options=self.options,
         )

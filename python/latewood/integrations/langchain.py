@@ -7,14 +7,14 @@ from latewood.common.packages import import_optional
 
 import_optional("langchain_core", extra="langchain", purpose="the adapter for LangChain")
 
-from langchain_core.callbacks import CallbackManagerForRetrieverRun, Callbacks  # noqa: E402
-from langchain_core.documents import BaseDocumentCompressor, Document  # noqa: E402
-from langchain_core.retrievers import BaseRetriever  # noqa: E402
-from langchain_core.runnables import Runnable, RunnableLambda  # noqa: E402
-from pydantic import ConfigDict, PrivateAttr  # noqa: E402
+from langchain_core.callbacks import CallbackManagerForRetrieverRun, Callbacks
+from langchain_core.documents import BaseDocumentCompressor, Document
+from langchain_core.retrievers import BaseRetriever
+from langchain_core.runnables import Runnable, RunnableLambda
+from pydantic import ConfigDict, PrivateAttr
 
-from latewood.forms.values import count_of, optional, text_of  # noqa: E402
-from latewood.integrations.ranking import (  # noqa: E402
+from latewood.forms.values import count_of, optional, text_of
+from latewood.integrations.ranking import (
     Searcher,
     Source,
     count_or_all,
@@ -86,7 +86,7 @@ class LatewoodRerank(BaseDocumentCompressor):
             query,
             documents,
             key=self._id,
-            text=lambda document: document.page_content,
+            content=lambda document: document.page_content,
             top_k=self.top_n,
             options=self.options,
         )

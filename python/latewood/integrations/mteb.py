@@ -14,18 +14,18 @@ from latewood.common.types import Run
 import_optional("mteb", extra="mteb", purpose="the adapter for MTEB")
 
 # What a model reads of a document or a query is decided there; the models within MTEB import it, too.
-from mteb._create_dataloaders import _retrieval_texts as texts_of  # noqa: E402
-from mteb.models.model_meta import ModelMeta, ScoringFunction  # noqa: E402
-from mteb.types import PromptType  # noqa: E402
+from mteb._create_dataloaders import _retrieval_texts as texts_of
+from mteb.models.model_meta import ModelMeta, ScoringFunction
+from mteb.types import PromptType
 
-from latewood.encode.nano import nano_en  # noqa: E402
-from latewood.encode.protocol import Encoder, as_encoder  # noqa: E402
-from latewood.errors import InvalidInputError, LatewoodError  # noqa: E402
-from latewood.forms.values import optional, path_of, text_of  # noqa: E402
-from latewood.index.additions import ENCODE_CHUNK  # noqa: E402
-from latewood.index.index import Index  # noqa: E402
-from latewood.index.options import SearchOptions  # noqa: E402
-from latewood.integrations.ranking import options_of, ranked_batch, settings_of  # noqa: E402
+from latewood.encode.nano import nano_en
+from latewood.encode.protocol import Encoder, as_encoder
+from latewood.errors import InvalidInputError, LatewoodError
+from latewood.forms.values import optional, path_of, text_of
+from latewood.index.additions import ENCODE_CHUNK
+from latewood.index.index import Index
+from latewood.index.options import SearchOptions
+from latewood.integrations.ranking import options_of, ranked_batch, settings_of
 
 COMMIT_CHUNK = 16 * ENCODE_CHUNK
 """Documents that are committed together: an interruption costs as many at most."""
@@ -117,7 +117,7 @@ class LatewoodSearch:
             return self._index.search_arrays(texts, top_k, **self.options).to_run(names)
         candidates = [list(dict.fromkeys(top_ranked.get(name, ()))) for name in names]
         self._fill({key for one in candidates for key in one})
-        ranked = ranked_batch(self._index, texts, candidates, key=str, text=str, top_k=top_k, options={})
+        ranked = ranked_batch(self._index, texts, candidates, key=str, content=str, top_k=top_k, options={})
         return {name: dict(pairs) for name, pairs in zip(names, ranked, strict=True)}
 
     def close(self) -> None:

@@ -11,22 +11,23 @@ from latewood.common.packages import import_optional
 
 import_optional("pyterrier", extra="pyterrier", purpose="the adapter for PyTerrier")
 
-import pandas as pd  # noqa: E402
-import pyterrier as pt  # noqa: E402
+import pandas as pd
+import pyterrier as pt
 
-from latewood.forms.values import flag_of, path_of  # noqa: E402
-from latewood.index.additions import ENCODE_CHUNK  # noqa: E402
-from latewood.index.index import Index  # noqa: E402
-from latewood.index.options import SearchOptions  # noqa: E402
-from latewood.integrations.ranking import (  # noqa: E402
+from latewood.forms.values import flag_of, path_of
+from latewood.index.additions import ENCODE_CHUNK
+from latewood.index.index import Index
+from latewood.index.options import SearchOptions
+from latewood.integrations.ranking import (
     count_or_all,
     index_of,
+    options_of,
     ranked_batch,
     settings_of,
     source_of,
     stored_ids,
 )
-from latewood.rerank.first_stages.protocol import texts_of  # noqa: E402
+from latewood.rerank.first_stages.protocol import texts_of
 
 FIRST_RANK: int = pt.model.FIRST_RANK
 
@@ -46,8 +47,8 @@ class Retriever(pt.Transformer):
         How many documents at most for each query.
     include_text : bool
         Whether there is a column `text` of stored texts.
-    **options
-        As for `Index.search`: `filter`, `recall` and more.
+    options : mapping, optional
+        Of `Index.search`, such as `{"filter": {"lang": "en"}}`.
 
     Raises
     ------
@@ -60,12 +61,12 @@ class Retriever(pt.Transformer):
         index: Index | str | os.PathLike[str],
         num_results: int = 1000,
         include_text: bool = False,
-        **options: Any,
+        options: Mapping[str, Any] | None = None,
     ) -> None:
         self.index = index_of(index)
-        self.num_results = SearchOptions.of(k=num_results, **options).k
+        self.options = options_of(options)
+        self.num_results = SearchOptions.of(k=num_results, **self.options).k
         self.include_text = flag_of(include_text, "include_text")
-        self.options = options
 
     def transform(self, inp: Any) -> Any:
         """Give the frame of results."""
@@ -88,7 +89,7 @@ class Retriever(pt.Transformer):
         """Look for k documents at once where the pipeline would cut to so many."""
         if k >= self.num_results:
             return self
-        return Retriever(self.index, k, self.include_text, **self.options)
+        return Retriever(self.index, k, self.include_text, self.options)
 
     def __repr__(self) -> str:
         """Name the index and the number of results."""
@@ -110,8 +111,8 @@ class Scorer(pt.Transformer):
         Scores texts, which are encoded at each call. The encoder inside the wheel by default.
     num_results : int, optional
         How many documents to keep for each query; all of them by default.
-    **options
-        Of `Index.rerank`, such as `alpha`, `beta` and `missing`, or of `Reranker.rank`.
+    options : mapping, optional
+        Of `Index.rerank`, such as `{"alpha": 0.05, "beta": 4}`, or of `Reranker.rank`.
 
     Raises
     ------
@@ -125,11 +126,11 @@ class Scorer(pt.Transformer):
         *,
         model: Any = None,
         num_results: int | None = None,
-        **options: Any,
+        options: Mapping[str, Any] | None = None,
     ) -> None:
         self.source = source_of(index, model, options)
         self.num_results = count_or_all(num_results, "num_results")
-        self.options = options
+        self.options = options_of(options)
 
     def transform(self, inp: pd.DataFrame) -> pd.DataFrame:
         """Give the frame in the new order."""
@@ -147,7 +148,7 @@ class Scorer(pt.Transformer):
             [inp[query].iat[rows[0]] for rows in groups],
             groups,
             key=values.__getitem__,
-            text=values.__getitem__,
+            content=values.__getitem__,
             first_score=scores.__getitem__ if scores else None,
             top_k=self.num_results,
             options=self.options,
@@ -277,13 +278,15 @@ class LatewoodIndex(pt.Artifact, pt.Indexer):
         """Say which columns documents may have."""
         return [["docno", "doc_embs"], ["docno", "text"]]
 
-    def retriever(self, num_results: int = 1000, include_text: bool = False, **options: Any) -> Retriever:
+    def retriever(
+        self, num_results: int = 1000, include_text: bool = False, options: Mapping[str, Any] | None = None
+    ) -> Retriever:
         """Give a `Retriever` on this index."""
-        return Retriever(self.index_obj(), num_results, include_text, **options)
+        return Retriever(self.index_obj(), num_results, include_text, options)
 
-    def scorer(self, num_results: int | None = None, **options: Any) -> Scorer:
+    def scorer(self, num_results: int | None = None, options: Mapping[str, Any] | None = None) -> Scorer:
         """Give a `Scorer` by the vectors of this index."""
-        return Scorer(self.index_obj(), num_results=num_results, **options)
+        return Scorer(self.index_obj(), num_results=num_results, options=options)
 
     def text_loader(self, fields: Sequence[str] | str = "*", *, verbose: bool = False) -> TextLoader:
         """Give a `TextLoader` on this index; "*" is the text and all columns of `meta`."""

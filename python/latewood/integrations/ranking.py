@@ -5,10 +5,10 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol, TypeAlias, TypeVar
 
-from latewood.common.types import Id
+from latewood.common.types import Id, VectorInput
 from latewood.errors import InvalidInputError
 from latewood.forms.ids import plain_ids
-from latewood.forms.values import count_of, optional, shown, text_of
+from latewood.forms.values import count_of, optional, shown
 from latewood.index.index import Index
 from latewood.index.options import RerankOptions
 from latewood.index.results import Hits
@@ -91,6 +91,13 @@ def settings_of(settings: dict[str, Any]) -> dict[str, Any]:
     return settings
 
 
+def name_of(source: Source) -> str:
+    """Give the name of what encodes, as events and requests carry it; an index without an encoder is its path."""
+    encoder = source.encoder
+    fallback = source.path if isinstance(source, Index) else type(encoder).__name__
+    return str(getattr(encoder, "name", None) or fallback)
+
+
 def count_or_all(value: Any, what: str) -> int | None:
     """Check how many documents are wanted; None is all of them."""
     return optional(count_of, value, what)
@@ -116,11 +123,11 @@ def written(given: Any, what: str) -> str | None:
 
 def ranked(
     source: Source,
-    query: str,
+    query: str | VectorInput,
     documents: Iterable[D],
     *,
     key: Callable[[D], Any],
-    text: Callable[[D], str],
+    content: Callable[[D], Any],
     top_k: int | None,
     options: Mapping[str, Any],
 ) -> list[tuple[D, float]]:
@@ -129,11 +136,11 @@ def ranked(
     Parameters
     ----------
     source : Index or Reranker
-    query : str
+    query : str or [tokens, dim] array
     documents : iterable
         One that is given twice comes back twice.
-    key, text : callable
-        Give a document's id in the index, and its text; one of them is called, as the source needs.
+    key, content : callable
+        Give a document's id in the index, and its text or token vectors; one of them is called, as the source needs.
     top_k : int or None
         All by default.
     options : mapping
@@ -153,10 +160,10 @@ def ranked(
     """
     (found,) = ranked_batch(
         source,
-        [text_of(query, "the query")],
+        [query],
         [documents],
         key=key,
-        text=text,
+        content=content,
         top_k=count_or_all(top_k, "top_k"),
         options=options,
     )
@@ -169,7 +176,7 @@ def ranked_batch(
     documents: Iterable[Iterable[D]],
     *,
     key: Callable[[D], Any],
-    text: Callable[[D], Any],
+    content: Callable[[D], Any],
     top_k: int | None,
     options: Mapping[str, Any],
     first_score: Callable[[D], float] | None = None,
@@ -181,8 +188,6 @@ def ranked_batch(
     queries : sequence of str, or of [tokens, dim] arrays
     documents : iterable of iterables
         Those of each query.
-    key, text : callable
-        The latter may give a [tokens, dim] array, too.
     first_score : callable, optional
         Gives the score that a first stage gave a document, which the option `alpha` needs.
     """
@@ -193,7 +198,7 @@ def ranked_batch(
         return [
             [
                 (part[entry["corpus_id"]], entry["score"])
-                for entry in source.rank(query, [text(document) for document in part], top_k, **options)
+                for entry in source.rank(query, [content(document) for document in part], top_k, **options)
             ]
             for query, part in zip(queries, given, strict=True)
         ]
