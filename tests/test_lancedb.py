@@ -4,7 +4,6 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 pytest.importorskip("lancedb")
@@ -22,7 +21,7 @@ QUERY = "capital france tree fox"
 TOKENS = pa.list_(pa.list_(pa.float32(), 48))
 
 
-def pooled(text: str) -> np.ndarray[Any, Any]:
+def pooled(text: str) -> Any:
     """Give the mean of a text's token vectors: a first stage."""
     return HashEncoder().encode_document([text])[0].mean(axis=0)
 
@@ -179,7 +178,7 @@ def test_columns_that_do_not_fit(table: Any, index: Index) -> None:
     assert "paris" not in dict(pairs(by_text(table).rerank(skipping).to_arrow()))
     for wrong in ({"return_score": "some"}, {"column": 3}, {"index": index, "model": "x"}, {"options": {"alpha": 1}}):
         with pytest.raises(InvalidInputError):
-            LatewoodReranker(**wrong)  # type: ignore[arg-type]
+            LatewoodReranker(**wrong)
 
 
 def test_texts_that_are_null_come_last() -> None:

@@ -196,7 +196,7 @@ def test_options_of_a_search_and_settings_of_an_index(tmp_path: Path) -> None:
     assert index.info()["codec"]["kind"] == "flat"
     for wrong in ({"options": {"recall": 2}}, {"nothing": 1}, {"name": "plain"}, {"folder": 3}):
         with pytest.raises(InvalidInputError):
-            LatewoodSearch(HashEncoder(), **wrong)  # type: ignore[arg-type]
+            LatewoodSearch(HashEncoder(), **wrong)
 
 
 def test_a_task_with_images_is_refused(tmp_path: Path) -> None:

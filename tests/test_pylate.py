@@ -44,7 +44,8 @@ def test_search(index: LatewoodIndex, k: int) -> None:
 
 
 def test_subsets(index: LatewoodIndex) -> None:
-    for given in (["fox", "paris", "nobody"], ("fox", "paris"), np.array(["paris", "fox"])):
+    forms: list[Any] = [["fox", "paris", "nobody"], ("fox", "paris"), np.array(["paris", "fox"])]
+    for given in forms:
         assert pairs(index(QUERIES, subset=given)) == expected(["fox", "paris"], [DOCUMENTS[0], DOCUMENTS[2]])
     assert index(QUERIES, subset=[]) == [[], [], []]
     own = [["fox"], [], ["paris", "fox"]]
@@ -102,7 +103,7 @@ def test_before_the_first_documents(tmp_path: Path) -> None:
         index.get_documents_embeddings([["x"]])
     for wrong in ({"nothing": 1}, {"options": {"recall": 2}}, {"override": 1}, {"index_name": 3}):
         with pytest.raises(InvalidInputError):
-            LatewoodIndex(tmp_path, **wrong)  # type: ignore[arg-type]
+            LatewoodIndex(tmp_path, **wrong)
 
 
 def test_the_vectors_of_documents(index: LatewoodIndex) -> None:
@@ -113,7 +114,7 @@ def test_the_vectors_of_documents(index: LatewoodIndex) -> None:
 
 
 def test_reranking() -> None:
-    ids = [["a", "b", "c"], [], [5, 5]]
+    ids: list[list[Any]] = [["a", "b", "c"], [], [5, 5]]
     documents: list[Any] = [[DOCUMENTS[0], DOCUMENTS[2], DOCUMENTS[2]], [], [DOCUMENTS[1], DOCUMENTS[0]]]
     found = rerank(ids, QUERIES, documents, device="cpu")
     assert [[result["id"] for result in one] for one in found] == [["b", "c", "a"], [], [5, 5]]

@@ -148,10 +148,12 @@ def test_what_pyterrier_is_told(artifact: LatewoodIndex) -> None:
         Scorer(model=HashEncoder())(candidates().drop(columns="text"))
     with pytest.raises(pt.validate.InputValidationError, match="docno"):
         artifact.retriever()(candidates())
-    shorter = (artifact.retriever(100) % 2).compile()
+    long: Any = artifact.retriever(100)
+    shorter = (long % 2).compile()
     assert isinstance(shorter, Retriever)
     assert shorter.num_results == 2
-    assert (artifact.retriever(1) % 2).compile().num_results == 1
+    short: Any = artifact.retriever(1)
+    assert (short % 2).compile().num_results == 1
     copy = pt.inspect.transformer_apply_attributes(artifact.retriever(100), num_results=2)
     pd.testing.assert_frame_equal(copy(TOPICS), shorter(TOPICS))
 
@@ -186,7 +188,7 @@ def test_options_reach_the_index(artifact: LatewoodIndex) -> None:
     [
         (lambda index: Retriever(index, 0), InvalidInputError),
         (lambda index: Retriever(index, options={"recall": 2}), InvalidInputError),
-        (lambda index: Retriever(index, options=3), InvalidInputError),
+        (lambda index: Retriever(index, options=3), InvalidInputError),  # type: ignore[arg-type]
         (lambda index: Retriever(None), InvalidInputError),  # type: ignore[arg-type]
         (lambda index: Scorer(index, model="x"), InvalidInputError),
         (lambda index: Scorer(index, options={"alpha": -1}), InvalidInputError),

@@ -13,7 +13,7 @@ from latewood.errors import DuplicateIdError, InvalidInputError, UnknownIdError
 from support import TEXTS, HashEncoder
 
 QUERY = "capital of germany"
-UUIDS = [uuid.uuid5(uuid.NAMESPACE_URL, name) for name in TEXTS]
+UUIDS: list[Any] = [uuid.uuid5(uuid.NAMESPACE_URL, name) for name in TEXTS]
 VECTORS = [tokens.mean(axis=0).tolist() for tokens in HashEncoder().encode_document(list(TEXTS.values()))]
 ASKED = HashEncoder().encode_query([QUERY])[0].mean(axis=0).tolist()
 
@@ -119,10 +119,10 @@ def test_a_uuid_is_its_string(tmp_path: Path) -> None:
     assert [hit.id for hit in index.search(QUERY, ids=UUIDS[:2])] == [
         hit.id for hit in index.search(QUERY, ids=names[:2])
     ]
-    assert index.explain(QUERY, UUIDS[1]).id == names[1]  # type: ignore[arg-type]
+    assert index.explain(QUERY, UUIDS[1]).id == names[1]
     with pytest.raises(DuplicateIdError):
         index.rerank(QUERY, [UUIDS[0], names[0]])
-    index.delete(UUIDS[:2])  # type: ignore[arg-type]
+    index.delete(UUIDS[:2])
     assert len(index) == len(UUIDS) - 2
     with pytest.raises(InvalidInputError):
         index.rerank(QUERY, [UUIDS[2], 3])

@@ -1,7 +1,7 @@
 """MTEB: an encoder with an index as a model that searches and reranks its tasks (docs/integrations/mteb.md)."""
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from shutil import rmtree
 from tempfile import mkdtemp
@@ -81,6 +81,7 @@ class LatewoodSearch:
             {**settings, **self.options},
         )
         self._corpus: Any = None
+        self._missing: dict[str, int] = {}
         self._index: Index | None = None
         self._cleanup: Callable[[], object] = bool
 
@@ -101,7 +102,10 @@ class LatewoodSearch:
         self._index = Index.create(
             root / f"{hf_subset}-{hf_split}", encoder=self.encoder, exist_ok=True, **self.settings
         )
+        ids = corpus["id"][:]
+        known = self._index.contains(ids)
         self._corpus = corpus
+        self._missing = {key: row for row, key in enumerate(ids) if not known[row]}
 
     def search(
         self, queries: Any, *, top_k: int, top_ranked: Mapping[str, Sequence[str]] | None = None, **_: Any
@@ -110,13 +114,13 @@ class LatewoodSearch:
         if self._index is None:
             message = "search comes before index: MTEB calls index(corpus) first"
             raise LatewoodError(message)
-        names = list(queries["id"])
+        names = queries["id"][:]
         texts = texts_of(queries, PromptType.query)
         if top_ranked is None:
-            self._fill(None)
+            self._fill(self._index, self._missing)
             return self._index.search_arrays(texts, top_k, **self.options).to_run(names)
         candidates = [list(dict.fromkeys(top_ranked.get(name, ()))) for name in names]
-        self._fill({key for one in candidates for key in one})
+        self._fill(self._index, {key for one in candidates for key in one})
         ranked = ranked_batch(self._index, texts, candidates, key=str, content=str, top_k=top_k, options={})
         return {name: dict(pairs) for name, pairs in zip(names, ranked, strict=True)}
 
@@ -126,17 +130,17 @@ class LatewoodSearch:
             self._index.close()
         self._cleanup()
         self._corpus = self._index = None
+        self._missing = {}
 
-    def _fill(self, wanted: set[str] | None) -> None:
+    def _fill(self, index: Index, wanted: Collection[str]) -> None:
         """Encode what is wanted of the corpus and not in the index yet; a commit for each part, so that it stays."""
-        assert self._index is not None  # noqa: S101
-        ids = list(self._corpus["id"])
-        known = self._index.contains(ids)
-        rows = [row for row, key in enumerate(ids) if not known[row] and (wanted is None or key in wanted)]
-        for start in range(0, len(rows), COMMIT_CHUNK):
-            part = rows[start : start + COMMIT_CHUNK]
-            texts = texts_of(self._corpus.select(part), PromptType.document)
-            self._index.add([ids[row] for row in part], texts=texts, store_texts=False)
+        keys = [key for key in self._missing if key in wanted]
+        for start in range(0, len(keys), COMMIT_CHUNK):
+            part = keys[start : start + COMMIT_CHUNK]
+            documents = self._corpus.select([self._missing[key] for key in part])
+            index.add(part, texts=texts_of(documents, PromptType.document), store_texts=False)
+            for key in part:
+                del self._missing[key]
 
 
 def _metadata(encoder: Encoder, name: str | None, revision: str | None, experiment: Mapping[str, Any]) -> ModelMeta:

@@ -75,15 +75,14 @@ class Retriever(pt.Transformer):
             frame.query_frame(["query"], mode="query")
         found = self.index.search_arrays(inp[frame.mode].tolist(), self.num_results, **self.options)
         counts = np.diff(found.offsets)
-        results = inp.iloc[np.repeat(np.arange(len(inp)), counts)].reset_index(drop=True)
         columns = {
-            "docno": pd.Series(list(map(str, found.ids)), dtype="str"),
+            "docno": pd.array(list(map(str, found.ids)), dtype="str"),
             "score": found.scores.astype(np.float64),
             "rank": np.arange(len(found.ids)) - np.repeat(found.offsets[:-1], counts) + FIRST_RANK,
         }
         if self.include_text:
             columns["text"] = [document.text for document in self.index.documents(found.ids)]
-        return results.assign(**columns)
+        return _rows(inp, np.repeat(np.arange(len(inp)), counts), columns)
 
     def fuse_rank_cutoff(self, k: int) -> "Retriever":
         """Look for k documents at once where the pipeline would cut to so many."""
@@ -142,23 +141,24 @@ class Scorer(pt.Transformer):
                     frame.columns(includes=list(columns), mode=(query, document))
         query, document = frame.mode
         values, scores = inp[document].tolist(), inp["score"].tolist() if "score" in inp.columns else []
-        groups = [rows.tolist() for rows in inp.groupby("qid", sort=False).indices.values()]
+        rows_of: dict[Any, list[int]] = {}
+        for row, name in enumerate(inp["qid"].tolist()):
+            rows_of.setdefault(name, []).append(row)
         ranked = ranked_batch(
             self.source,
-            [inp[query].iat[rows[0]] for rows in groups],
-            groups,
+            [inp[query].iat[rows[0]] for rows in rows_of.values()],
+            rows_of.values(),
             key=values.__getitem__,
             content=values.__getitem__,
             first_score=scores.__getitem__ if scores else None,
             top_k=self.num_results,
             options=self.options,
         )
-        order = [row for pairs in ranked for row, _ in pairs]
-        results = inp.iloc[order].drop(columns=["score", "rank"], errors="ignore").reset_index(drop=True)
-        return results.assign(
-            score=np.array([score for pairs in ranked for _, score in pairs], dtype=np.float64),
-            rank=np.array([rank for pairs in ranked for rank in range(len(pairs))], dtype=np.int64) + FIRST_RANK,
-        )
+        columns = {
+            "score": np.array([score for pairs in ranked for _, score in pairs], dtype=np.float64),
+            "rank": np.array([rank for pairs in ranked for rank in range(len(pairs))], dtype=np.int64) + FIRST_RANK,
+        }
+        return _rows(inp, [row for pairs in ranked for row, _ in pairs], columns)
 
     def __repr__(self) -> str:
         """Name what scores."""
@@ -296,6 +296,13 @@ class LatewoodIndex(pt.Artifact, pt.Indexer):
     def __repr__(self) -> str:
         """Name the folder."""
         return f"LatewoodIndex({os.fspath(self.path)!r})"
+
+
+def _rows(frame: pd.DataFrame, rows: Any, columns: dict[str, Any]) -> pd.DataFrame:
+    """Give some rows of a frame with other columns beside their own, at once: step by step it takes milliseconds."""
+    places = np.array(rows, dtype=np.intp)
+    own = {name: frame[name].array.take(places) for name in frame.columns if name not in columns}
+    return pd.DataFrame({**own, **columns})
 
 
 def artifact_metadata(path: str, files: Sequence[str]) -> dict[str, str] | None:
