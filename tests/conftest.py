@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from tempfile import gettempdir
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -21,6 +22,9 @@ settings.load_profile(os.environ.get("LATEWOOD_HYPOTHESIS", "fast"))
 # Models are used from packages and folders; nothing is fetched while tests run, and nothing is told to anybody.
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HAYSTACK_TELEMETRY_ENABLED"] = "False"
+os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
+# DSPy makes a cache when it is imported, in the home directory unless told otherwise.
+os.environ["DSPY_CACHEDIR"] = str(Path(gettempdir()) / "latewood-dspy-cache")
 
 
 @pytest.fixture(scope="session")

