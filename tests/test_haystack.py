@@ -186,6 +186,13 @@ def test_filters_of_a_call_replace_or_join(papers: Index) -> None:
     assert {one.id for one in joining.run("fox", filters=late)["documents"]} == {"1"}
 
 
+def test_a_filter_among_the_options_always_holds(papers: Index) -> None:
+    english = LatewoodRetriever(papers, options={"filter": {"lang": "en"}})
+    assert {one.id for one in english.run("fox")["documents"]} == {"0", "1"}
+    late = where("meta.year", ">", 2000)
+    assert {one.id for one in english.run("fox", filters=late)["documents"]} == {"1"}
+
+
 @pytest.mark.parametrize(
     "wrong",
     [

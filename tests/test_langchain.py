@@ -75,6 +75,7 @@ def test_options_reach_the_index(text_index: Index, documents: list[Document]) -
         ({"index": 3}, "index is a int"),
         ({"options": {"top": 3}}, "options"),
         ({"options": {"threads": 0}}, "threads"),
+        ({"options": {"top_k": 3}}, "top_k"),
         ({"options": ["missing"]}, "options"),
         ({"id_key": 3}, "id_key"),
     ],
@@ -90,6 +91,12 @@ def test_options_of_an_index_are_checked_at_once(text_index: Index) -> None:
             LatewoodRerank(index=text_index, options=options)
     with pytest.raises(InvalidInputError, match="index is a list"):
         LatewoodRetriever(index=[])
+    for options, message in (({"recall": 2}, "recall"), ({"top": 3}, "top"), ({"k": 3}, "k")):
+        with pytest.raises(InvalidInputError, match=message):
+            LatewoodRetriever(index=text_index, options=options)
+    everything = {"ids": ["fox", "paris"], "with_documents": False}
+    (best, _) = LatewoodRetriever(index=text_index, options=everything).invoke("fox")
+    assert (best.id, best.page_content) == ("fox", "")
 
 
 def test_a_retriever_gives_what_is_stored(text_index: Index) -> None:
@@ -137,6 +144,11 @@ def test_a_chain(text_index: Index, compressor: LatewoodRerank) -> None:
     assert asyncio.run(chain.ainvoke(QUERY)) == chain.invoke(QUERY)
     assert chain.batch([QUERY, "fox"])[1][0].id == "fox"
     assert next(iter(chain.stream(QUERY)))[0].id == "berlin"
+    part = pickle.loads(pickle.dumps(compressor.as_runnable()))
+    documents = retriever.invoke(QUERY)
+    assert part.invoke({"query": QUERY, "documents": documents}) == chain.invoke(QUERY)
+    with pytest.raises(InvalidInputError, match="'query' and 'documents'"):
+        part.invoke(documents)
 
 
 def test_a_compressor_can_be_changed_and_copied(compressor: LatewoodRerank, documents: list[Document]) -> None:

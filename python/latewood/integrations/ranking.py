@@ -11,7 +11,7 @@ from latewood.errors import InvalidInputError
 from latewood.forms.ids import plain_ids
 from latewood.forms.values import count_of, optional, shown
 from latewood.index.index import Index
-from latewood.index.options import RerankOptions
+from latewood.index.options import RerankOptions, SearchOptions
 from latewood.index.results import Hits
 from latewood.rerank.reranker import Reranker
 
@@ -65,11 +65,27 @@ def index_of(index: Any) -> Index:
     return found
 
 
-def searcher_of(index: Any) -> Searcher:
-    """Give what finds documents: an index by its path, or any object with a method `search`."""
-    if not isinstance(index, type) and callable(getattr(index, "search", None)):
+def searcher_of(index: Any, options: Mapping[str, Any] | None = None) -> Searcher:
+    """Make what finds documents of an adapter's arguments.
+
+    Parameters
+    ----------
+    index : Index, path-like, or any object with a method `search`
+    options : mapping, optional
+        Keyword arguments of its `search`; those of an index are checked here.
+
+    Raises
+    ------
+    InvalidInputError
+        Something that cannot search, or an option that does not fit.
+    """
+    given = options_of(options)
+    if not isinstance(index, (type, Index)) and callable(getattr(index, "search", None)):
         return index  # type: ignore[no-any-return]
-    return index_of(index)
+    found = index_of(index)
+    chosen = {name: value for name, value in given.items() if name not in ("ids", "weights", "with_documents")}
+    _refusing(lambda: SearchOptions.of(k=1, **chosen))
+    return found
 
 
 def options_of(options: Any) -> dict[str, Any]:
@@ -191,12 +207,17 @@ def _as_number(key: Any) -> Any:
 
 
 def _check_options(source: Source, options: dict[str, Any]) -> None:
+    if isinstance(source, Index):
+        _refusing(lambda: RerankOptions.of(k=1, **options))
+    else:
+        # Options are checked before documents are looked at, and vectors need no encoder.
+        _refusing(lambda: source.rank(np.ones((1, 1), dtype=np.float32), [], None, **options))
+
+
+def _refusing(check: Callable[[], object]) -> None:
+    """Make a check, of which Python itself refuses names that are unknown or taken."""
     try:
-        if isinstance(source, Index):
-            RerankOptions.of(k=1, **options)
-        else:
-            # Options are checked before documents are looked at, and vectors need no encoder.
-            source.rank(np.ones((1, 1), dtype=np.float32), [], **options)
+        check()
     except TypeError as error:
         message = f"options: {error}"
         raise InvalidInputError(message) from error
