@@ -3,7 +3,7 @@
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, gettempdir
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
@@ -23,6 +23,9 @@ settings.load_profile(os.environ.get("LATEWOOD_HYPOTHESIS", "fast"))
 # Models are used from packages and folders; nothing is fetched while tests run, and nothing is told to anybody.
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HAYSTACK_TELEMETRY_ENABLED"] = "False"
+os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
+# DSPy makes a cache when it is imported, in the home directory unless told otherwise.
+os.environ["DSPY_CACHEDIR"] = str(Path(gettempdir()) / "latewood-dspy-cache")
 
 
 @pytest.fixture(scope="session")

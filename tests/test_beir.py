@@ -154,6 +154,8 @@ def test_an_empty_document_and_no_queries(index: Index) -> None:
         lambda index: LatewoodSearch(index=3),  # type: ignore[arg-type]
         lambda index: LatewoodSearch(nothing=3),
         lambda index: LatewoodSearch(options={"recall": 2}),
+        lambda index: LatewoodSearch(options={"nothing": 2}),
+        lambda index: LatewoodSearch(options={"ids": ["fox"]}),
         lambda index: LatewoodRerank(index=index, model="x"),
         lambda index: LatewoodRerank(options={"alpha": 1}),
         lambda index: LatewoodSearch(index=index).search(CORPUS, QUERIES, 0),

@@ -151,6 +151,21 @@ def test_the_same_pipeline_answers_again(adapter: Adapter, index: Index, reranke
             assert adapter.retrieve(pipeline, query) == expected_hits(adapter, index, query, 4)
 
 
+def test_what_is_added_later_is_found(adapter: Adapter, index: Index) -> None:
+    if not adapter.shares:
+        pytest.skip("the framework's pipelines make an index of their own")
+    ids, carried = stored(adapter, index)
+    new = "new" if isinstance(ids[0], str) else 1000
+    reranking = adapter.by_id(index, None) if adapter.by_id is not None else None
+    searching = adapter.retriever(index, 3) if adapter.retriever is not None else None
+    index.add([new], texts=["berlin germany"])
+    if reranking is not None and adapter.rerank is not None:
+        found = adapter.rerank(reranking, "germany", [*carried, adapter.carried(new)], [""] * (len(ids) + 1))
+        assert found == expected_by_id(adapter, index, "germany", [*ids, new])
+    if searching is not None and adapter.retrieve is not None:
+        assert adapter.retrieve(searching, "germany") == expected_hits(adapter, index, "germany", 3)
+
+
 # ── nothing, empty texts, the same twice ─────────────────────────────────────────────────────────────────────────────
 
 

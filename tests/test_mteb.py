@@ -194,7 +194,13 @@ def test_options_of_a_search_and_settings_of_an_index(tmp_path: Path) -> None:
     assert all(score >= 2.0 for found in run.values() for score in found.values())
     (index,) = (Index.open(path.parent) for path in tmp_path.rglob("NEWEST"))
     assert index.info()["codec"]["kind"] == "flat"
-    for wrong in ({"options": {"recall": 2}}, {"nothing": 1}, {"name": "plain"}, {"folder": 3}):
+    for wrong in (
+        {"options": {"recall": 2}},
+        {"options": {"nothing": 2}},
+        {"nothing": 1},
+        {"name": "plain"},
+        {"folder": 3},
+    ):
         with pytest.raises(InvalidInputError):
             LatewoodSearch(HashEncoder(), **wrong)
 

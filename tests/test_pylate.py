@@ -94,6 +94,12 @@ def test_an_index_is_there_again(index: LatewoodIndex) -> None:
     assert len(LatewoodIndex(index.path.parent, "test")) == 2
 
 
+def test_what_another_has_written_is_found(index: LatewoodIndex) -> None:
+    other = LatewoodIndex(index.path.parent, "test")
+    other.remove_documents(NAMES[1:])
+    assert [[result["id"] for result in found] for found in index(QUERIES)] == [["fox"]] * 3
+
+
 def test_before_the_first_documents(tmp_path: Path) -> None:
     index = LatewoodIndex(tmp_path / "deep" / "folder")
     assert index(QUERIES) == [[], [], []]
@@ -101,7 +107,13 @@ def test_before_the_first_documents(tmp_path: Path) -> None:
     assert not (tmp_path / "deep").exists()
     with pytest.raises(IndexNotFoundError):
         index.get_documents_embeddings([["x"]])
-    for wrong in ({"nothing": 1}, {"options": {"recall": 2}}, {"override": 1}, {"index_name": 3}):
+    for wrong in (
+        {"nothing": 1},
+        {"options": {"recall": 2}},
+        {"options": {"nothing": 2}},
+        {"override": 1},
+        {"index_name": 3},
+    ):
         with pytest.raises(InvalidInputError):
             LatewoodIndex(tmp_path, **wrong)
 

@@ -189,6 +189,8 @@ def test_options_reach_the_index(artifact: LatewoodIndex) -> None:
         (lambda index: Retriever(index, 0), InvalidInputError),
         (lambda index: Retriever(index, options={"recall": 2}), InvalidInputError),
         (lambda index: Retriever(index, options=3), InvalidInputError),  # type: ignore[arg-type]
+        (lambda index: Retriever(index, options={"nothing": 1}), InvalidInputError),
+        (lambda index: Scorer(index, options={"nothing": 1}), InvalidInputError),
         (lambda index: Retriever(None), InvalidInputError),  # type: ignore[arg-type]
         (lambda index: Scorer(index, model="x"), InvalidInputError),
         (lambda index: Scorer(index, options={"alpha": -1}), InvalidInputError),

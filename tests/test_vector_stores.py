@@ -87,7 +87,11 @@ def test_points_are_reranked(store: Any, ids: list[Any], tmp_path: Path) -> None
             # They come with their scores: these say what is pruned.
             pruned = index.rerank(QUERY, found, k=1, alpha=0.0)
             assert [hit.id for hit in pruned] == [names[rows[0]]]
-        engine = TwoStage(lambda _, k, ask=search: ask(k), index, fusion=0.5, missing="skip")
+
+        def first(_: str, k: int, ask: Search = search) -> Any:
+            return ask(k)
+
+        engine = TwoStage(first, index, fusion=0.5, missing="skip")
         assert engine.search(QUERY, 1)[0].text == TEXTS["berlin"]
         index.delete([ids[list(TEXTS).index("berlin")]])
         assert engine.search(QUERY, 1)[0].text == TEXTS["paris"]

@@ -48,5 +48,6 @@ ADAPTER = Adapter(
     retrieve=search,
     reload=None,
     counts=False,
+    shares=False,
     repeats=False,
 )

@@ -21,8 +21,15 @@ from latewood.errors import InvalidInputError, UnknownIdError
 from latewood.forms.ragged import Ragged
 from latewood.forms.values import count_of, path_of
 from latewood.index.index import Index
-from latewood.index.options import SearchOptions
-from latewood.integrations.ranking import index_of, options_of, ranked_batch, settings_of, source_of, stored_ids
+from latewood.integrations.ranking import (
+    index_of,
+    options_of,
+    ranked_batch,
+    search_options_of,
+    settings_of,
+    source_of,
+    stored_ids,
+)
 
 Corpus = Mapping[str, Mapping[str, str]]
 
@@ -64,8 +71,7 @@ class LatewoodSearch(BaseSearch):
             raise InvalidInputError(message)
         self.encoder = None if encoder is None else as_encoder(encoder)
         self.index = None if index is None else index_of(index)
-        self.options = options_of(options)
-        SearchOptions.of(k=1, **self.options)
+        self.options = search_options_of(options)
         self.settings = settings_of(settings)
 
     def search(self, corpus: Corpus, queries: Mapping[str, str], top_k: int, *_: Any, **__: Any) -> Run:

@@ -13,7 +13,8 @@ from langchain_core.retrievers import BaseRetriever
 from langchain_core.runnables import Runnable, RunnableLambda
 from pydantic import ConfigDict, PrivateAttr
 
-from latewood.forms.values import count_of, optional, text_of
+from latewood.errors import InvalidInputError
+from latewood.forms.values import count_of, optional, shown, text_of
 from latewood.integrations.ranking import (
     Searcher,
     Source,
@@ -96,9 +97,13 @@ class LatewoodRerank(BaseDocumentCompressor):
 
     def as_runnable(self) -> Runnable[Mapping[str, Any], list[Document]]:
         """Give a part of a chain that takes {"query": str, "documents": list of Document}."""
-        return RunnableLambda(
-            lambda given: self.compress_documents(given["documents"], given["query"]), name="LatewoodRerank"
-        )
+        return RunnableLambda(self._of_a_chain, name="LatewoodRerank")
+
+    def _of_a_chain(self, given: Mapping[str, Any]) -> list[Document]:
+        if not isinstance(given, Mapping) or not {"query", "documents"} <= given.keys():
+            message = f"the part before gives {shown(given)}; a mapping with 'query' and 'documents' is needed"
+            raise InvalidInputError(message)
+        return self.compress_documents(given["documents"], given["query"])
 
     def _id(self, document: Document) -> Any:
         return document.id if self.id_key is None else document.metadata.get(self.id_key)
@@ -120,7 +125,7 @@ class LatewoodRetriever(BaseRetriever):
     Raises
     ------
     InvalidInputError
-        What is no index, or a `k` that is no count, at once; an option that does not fit, when it is used.
+        What is no index, a `k` that is no count, or an option that does not fit, at once.
     """
 
     model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid")
@@ -131,7 +136,7 @@ class LatewoodRetriever(BaseRetriever):
     _searcher: Searcher = PrivateAttr()
 
     def __init__(self, *, index: Any, k: int = 10, options: Mapping[str, Any] | None = None, **fields: Any) -> None:
-        searcher = searcher_of(index)
+        searcher = searcher_of(index, options)
         super().__init__(index=index, k=count_of(k, "k"), options=options_of(options), **fields)
         self._searcher = searcher
 

@@ -160,13 +160,13 @@ class LatewoodRetriever(BaseRetriever):
     Raises
     ------
     InvalidInputError
-        What is no index, or a number that is no count, at once; an option that does not fit, when it is used.
+        What is no index, a number that is no count, or an option that does not fit, at once.
     """
 
     def __init__(
         self, index: Any, similarity_top_k: int = 10, *, options: Mapping[str, Any] | None = None, **arguments: Any
     ) -> None:
-        self._searcher = searcher_of(index)
+        self._searcher = searcher_of(index, options)
         self.similarity_top_k = count_of(similarity_top_k, "similarity_top_k")
         self._options = options_of(options)
         super().__init__(**arguments)

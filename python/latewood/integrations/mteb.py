@@ -24,8 +24,7 @@ from latewood.errors import InvalidInputError, LatewoodError
 from latewood.forms.values import optional, path_of, text_of
 from latewood.index.additions import ENCODE_CHUNK
 from latewood.index.index import Index
-from latewood.index.options import SearchOptions
-from latewood.integrations.ranking import options_of, ranked_batch, settings_of
+from latewood.integrations.ranking import ranked_batch, search_options_of, settings_of
 
 COMMIT_CHUNK = 16 * ENCODE_CHUNK
 """Documents that are committed together: an interruption costs as many at most."""
@@ -71,8 +70,7 @@ class LatewoodSearch:
     ) -> None:
         self.encoder: Encoder = nano_en() if encoder is None else as_encoder(encoder)
         self.folder = optional(path_of, folder, "folder")
-        self.options = options_of(options)
-        SearchOptions.of(k=1, **self.options)
+        self.options = search_options_of(options)
         self.settings = settings_of(settings)
         self.mteb_model_meta = _metadata(
             self.encoder,

@@ -14,9 +14,8 @@ from latewood.forms.ids import plain_ids
 from latewood.forms.ragged import to_ragged
 from latewood.forms.values import count_of, flag_of, path_of, text_of
 from latewood.index.index import Index
-from latewood.index.options import SearchOptions
 from latewood.index.results import SearchArrays
-from latewood.integrations.ranking import options_of, settings_of
+from latewood.integrations.ranking import search_options_of, settings_of
 from latewood.rerank.reranker import Reranker
 
 
@@ -60,8 +59,7 @@ class LatewoodIndex:
         **settings: Any,
     ) -> None:
         self.path = Path(path_of(index_folder, "index_folder"), text_of(index_name, "index_name"))
-        self.options = options_of(options)
-        SearchOptions.of(k=1, **self.options)
+        self.options = search_options_of(options)
         self.settings = settings_of(settings)
         self._replaces = flag_of(override, "override")
         self._index: Index | None = None
@@ -148,6 +146,8 @@ class LatewoodIndex:
         queries, wanted = to_ragged(queries_embeddings, kind="query"), count_of(k, "k")
         if self._index is None:
             return [[] for _ in queries]
+        # PyLate's indexes see what others have written.
+        self._index.refresh()
         subsets: Any = None if subset is None else list(subset)
         if subsets is None or not any(isinstance(entry, Iterable) and not isinstance(entry, str) for entry in subsets):
             return _results(self._index.search_arrays(queries, wanted, ids=subsets, **self.options))

@@ -14,15 +14,15 @@ import_optional("pyterrier", extra="pyterrier", purpose="the adapter for PyTerri
 import pandas as pd
 import pyterrier as pt
 
-from latewood.forms.values import flag_of, path_of
+from latewood.forms.values import count_of, flag_of, path_of
 from latewood.index.additions import ENCODE_CHUNK
 from latewood.index.index import Index
-from latewood.index.options import SearchOptions
 from latewood.integrations.ranking import (
     count_or_all,
     index_of,
     options_of,
     ranked_batch,
+    search_options_of,
     settings_of,
     source_of,
     stored_ids,
@@ -64,8 +64,8 @@ class Retriever(pt.Transformer):
         options: Mapping[str, Any] | None = None,
     ) -> None:
         self.index = index_of(index)
-        self.options = options_of(options)
-        self.num_results = SearchOptions.of(k=num_results, **self.options).k
+        self.options = search_options_of(options)
+        self.num_results = count_of(num_results, "num_results")
         self.include_text = flag_of(include_text, "include_text")
 
     def transform(self, inp: Any) -> Any:

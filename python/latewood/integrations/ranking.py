@@ -5,12 +5,14 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol, TypeAlias, TypeVar
 
+import numpy as np
+
 from latewood.common.types import Id, VectorInput
 from latewood.errors import InvalidInputError
 from latewood.forms.ids import plain_ids
 from latewood.forms.values import count_of, optional, shown
 from latewood.index.index import Index
-from latewood.index.options import RerankOptions
+from latewood.index.options import RerankOptions, SearchOptions
 from latewood.index.results import Hits
 from latewood.rerank.reranker import Reranker
 
@@ -64,10 +66,26 @@ def index_of(index: Any) -> Index:
     return found
 
 
-def searcher_of(index: Any) -> Searcher:
-    """Give what finds documents: an index by its path, or any object with a method `search`."""
-    if not isinstance(index, type) and callable(getattr(index, "search", None)):
+def searcher_of(index: Any, options: Mapping[str, Any] | None = None) -> Searcher:
+    """Make what finds documents of an adapter's arguments.
+
+    Parameters
+    ----------
+    index : Index, path-like, or any object with a method `search`
+    options : mapping, optional
+        Keyword arguments of its `search`; those of an index are checked here.
+
+    Raises
+    ------
+    InvalidInputError
+        Something that cannot search, or an option that does not fit.
+    """
+    given = options_of(options)
+    if not isinstance(index, (type, Index)) and callable(getattr(index, "search", None)):
         return index  # type: ignore[no-any-return]
+    search_options_of(
+        {name: value for name, value in given.items() if name not in ("ids", "weights", "with_documents")}
+    )
     return index_of(index)
 
 
@@ -81,13 +99,16 @@ def options_of(options: Any) -> dict[str, Any]:
     return dict(options)
 
 
+def search_options_of(options: Any) -> dict[str, Any]:
+    """Check that options are those that `SearchOptions` describes, or None."""
+    given = options_of(options)
+    _refusing(lambda: SearchOptions.of(k=1, **given))
+    return given
+
+
 def settings_of(settings: dict[str, Any]) -> dict[str, Any]:
     """Check that `Index.create` knows settings by these names; their values are its to check."""
-    try:
-        inspect.signature(Index.create).bind("", **settings)
-    except TypeError as error:
-        message = f"settings of Index.create: {error}"
-        raise InvalidInputError(message) from error
+    _refusing(lambda: inspect.signature(Index.create).bind("", **settings))
     return settings
 
 
@@ -249,11 +270,17 @@ def _as_number(key: Any) -> Any:
 
 
 def _check_options(source: Source, options: dict[str, Any]) -> None:
+    if isinstance(source, Index):
+        _refusing(lambda: RerankOptions.of(k=1, **options))
+    else:
+        # Options are checked before documents are looked at, and vectors need no encoder.
+        _refusing(lambda: source.rank(np.ones((1, 1), dtype=np.float32), [], None, **options))
+
+
+def _refusing(check: Callable[[], object]) -> None:
+    """Make a check, of which Python itself refuses names that are unknown or taken."""
     try:
-        if isinstance(source, Index):
-            RerankOptions.of(k=1, **options)
-        else:
-            inspect.signature(source.rank).bind("", [], **options)
+        check()
     except TypeError as error:
         message = f"options: {error}"
         raise InvalidInputError(message) from error

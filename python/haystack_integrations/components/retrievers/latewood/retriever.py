@@ -32,13 +32,13 @@ class LatewoodRetriever:
     filter_policy : FilterPolicy
         Whether filters of a call replace these or join them.
     options : mapping, optional
-        Further keyword arguments of `search`, such as `{"recall": 0.999}`.
+        Further keyword arguments of `search`, such as `{"recall": 0.999}`. A `filter` among them always holds.
 
     Raises
     ------
     InvalidInputError
-        What is no index, a `top_k` that is no count, filters that cannot be understood, at once; an option that does
-        not fit, when it is used.
+        What is no index, a `top_k` that is no count, filters that cannot be understood, or an option that does not fit,
+        at once.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class LatewoodRetriever:
         filter_policy: FilterPolicy | str = FilterPolicy.REPLACE,
         options: Mapping[str, Any] | None = None,
     ) -> None:
-        self._searcher = searcher_of(index)
+        self._searcher = searcher_of(index, options)
         self.index = index
         self.top_k = count_of(top_k, "top_k")
         filter_of(filters)
@@ -104,8 +104,9 @@ class LatewoodRetriever:
             Both a text and vectors, or neither; filters that cannot be understood.
         """
         asked = one_query(query, query_multivector_embedding)
-        chosen = filter_of(apply_filter_policy(self.filter_policy, self.filters, filters))
-        given = {} if chosen is None else {"filter": chosen}
+        own = filter_of(apply_filter_policy(self.filter_policy, self.filters, filters))
+        both = [condition for condition in (self.options.get("filter"), own) if condition is not None]
+        given = {"filter": {"and": both}} if both else {}
         hits = self._searcher.search(asked, **{"k": self.top_k if top_k is None else top_k, **self.options, **given})
         return {
             "documents": [
