@@ -16,7 +16,12 @@ HEAVY = {
     "bm25s",
     "pandas",
     "pydantic",
+    "beir",
     "haystack",
+    "lancedb",
+    "mteb",
+    "pylate",
+    "pyterrier",
     "langchain_core",
     "llama_index",
     "rerankers",
@@ -43,6 +48,7 @@ def test_import_is_light() -> None:
         "import latewood, numpy; latewood.maxsim(numpy.ones((2, 8), 'f4'), [numpy.ones((3, 8), 'f4')])",
         "import latewood; latewood.Reranker('some/model'); latewood.__version__",
         "import latewood.integrations.rerank_api",
+        "import latewood.integrations.pylate",
     ],
 )
 def test_use_without_text_is_light(code: str) -> None:
@@ -69,7 +75,11 @@ def test_every_public_name_is_there() -> None:
 @pytest.mark.parametrize(
     ("module", "package", "extra"),
     [
+        ("beir", "beir", "beir"),
         ("haystack", "haystack", "haystack"),
+        ("lancedb", "lancedb", "lancedb"),
+        ("mteb", "mteb", "mteb"),
+        ("pyterrier", "pyterrier", "pyterrier"),
         ("langchain", "langchain_core", "langchain"),
         ("llama_index", "llama_index.core", "llama-index"),
         ("rerankers", "rerankers", "rerankers"),

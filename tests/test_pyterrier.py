@@ -238,6 +238,18 @@ def test_indexing_vectors_and_adding_more(tmp_path: Path) -> None:
     assert list(artifact.index_obj().ids()) == ["new"]
 
 
+def test_a_frame_and_a_pipeline_are_indexed(artifact: LatewoodIndex, tmp_path: Path) -> None:
+    frame = LatewoodIndex(tmp_path / "frame", encoder=HashEncoder(), meta=["place"]).index(pd.DataFrame(documents()))
+    pipeline = pt.apply.text(lambda row: row["text"].upper()) >> LatewoodIndex(
+        tmp_path / "pipeline", encoder=HashEncoder()
+    )
+    loaded = pt.text.get_text(pipeline.index(documents()), "text")(candidates())
+    assert loaded["text"].tolist() == [text.upper() for text in TEXTS.values()] * 2
+    pd.testing.assert_frame_equal(frame.retriever(3)(TOPICS), artifact.retriever(3)(TOPICS))
+    every = pt.text.get_text(frame)(candidates())
+    assert every["place"].tolist() == list(range(len(TEXTS))) * 2
+
+
 def test_indexing_is_all_or_nothing(tmp_path: Path) -> None:
     artifact = LatewoodIndex(tmp_path / "index", encoder=HashEncoder())
 

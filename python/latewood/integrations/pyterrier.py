@@ -228,12 +228,12 @@ class LatewoodIndex(pt.Artifact, pt.Indexer):
             self._index = Index.open(self.path, encoder=self.encoder)
         return self._index
 
-    def index(self, inp: Iterable[Mapping[str, Any]], *, overwrite: bool = False) -> "LatewoodIndex":
+    def index(self, inp: Iterable[Mapping[str, Any]] | pd.DataFrame, *, overwrite: bool = False) -> "LatewoodIndex":
         """Add documents, all of them or none.
 
         Parameters
         ----------
-        inp : iterable of mappings
+        inp : iterable of mappings, or DataFrame
             With `docno`, and `text` or `doc_embs`, which is a [tokens, dim] array and goes before the text.
         overwrite : bool
             Put these documents in the place of an index that is there; otherwise they are added to it.
@@ -248,7 +248,7 @@ class LatewoodIndex(pt.Artifact, pt.Indexer):
         DuplicateIdError
             A `docno` comes twice, or is in the index already.
         """
-        documents = pt.utils.peekable(inp)
+        documents = pt.utils.peekable(inp.to_dict("records") if isinstance(inp, pd.DataFrame) else inp)
         with pt.validate.any_iter(documents, context=self) as columns:
             for names in self.index_inputs():
                 columns.columns(includes=names, mode=names[1])
