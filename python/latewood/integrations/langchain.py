@@ -103,7 +103,7 @@ class LatewoodRerank(BaseDocumentCompressor):
         """Give a part of a chain that takes {"query": str, "documents": list of Document}."""
         return RunnableLambda(self._of_a_chain, name="LatewoodRerank")
 
-    def _of_a_chain(self, given: Mapping[str, Any]) -> list[Document]:
+    def _of_a_chain(self, given: Any) -> list[Document]:
         if not isinstance(given, Mapping) or not {"query", "documents"} <= given.keys():
             message = f"the part before gives {shown(given)}; a mapping with 'query' and 'documents' is needed"
             raise InvalidInputError(message)
