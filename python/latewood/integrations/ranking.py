@@ -1,5 +1,6 @@
 """What adapters share: a framework's documents → ids or texts → scores → the same documents, in order."""
 
+import inspect
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol, TypeAlias, TypeVar
@@ -83,10 +84,10 @@ def searcher_of(index: Any, options: Mapping[str, Any] | None = None) -> Searche
     given = options_of(options)
     if not isinstance(index, (type, Index)) and callable(getattr(index, "search", None)):
         return index  # type: ignore[no-any-return]
-    found = index_of(index)
-    chosen = {name: value for name, value in given.items() if name not in ("ids", "weights", "with_documents")}
-    _refusing(lambda: SearchOptions.of(k=1, **chosen))
-    return found
+    search_options_of(
+        {name: value for name, value in given.items() if name not in ("ids", "weights", "with_documents")}
+    )
+    return index_of(index)
 
 
 def options_of(options: Any) -> dict[str, Any]:
@@ -97,6 +98,19 @@ def options_of(options: Any) -> dict[str, Any]:
         message = f"options are {shown(options)}; pass a dict of keyword arguments"
         raise InvalidInputError(message)
     return dict(options)
+
+
+def search_options_of(options: Any) -> dict[str, Any]:
+    """Check that options are those that `SearchOptions` describes, or None."""
+    given = options_of(options)
+    _refusing(lambda: SearchOptions.of(k=1, **given))
+    return given
+
+
+def settings_of(settings: dict[str, Any]) -> dict[str, Any]:
+    """Check that `Index.create` knows settings by these names; their values are its to check."""
+    _refusing(lambda: inspect.signature(Index.create).bind("", **settings))
+    return settings
 
 
 def name_of(source: Source) -> str:
@@ -172,19 +186,68 @@ def ranked(
     InvalidInputError
         A document without an id, or without text.
     """
-    top_k, given = count_or_all(top_k, "top_k"), list(documents)
-    if not given:
-        return []
+    (found,) = ranked_batch(
+        source,
+        [query],
+        [documents],
+        key=key,
+        content=content,
+        top_k=count_or_all(top_k, "top_k"),
+        options=options,
+    )
+    return found
+
+
+def ranked_batch(
+    source: Source,
+    queries: Sequence[Any],
+    documents: Iterable[Iterable[D]],
+    *,
+    key: Callable[[D], Any],
+    content: Callable[[D], Any],
+    top_k: int | None,
+    options: Mapping[str, Any],
+    first_score: Callable[[D], float] | None = None,
+) -> list[list[tuple[D, float]]]:
+    """Order the documents of several queries; otherwise as `ranked`.
+
+    Parameters
+    ----------
+    queries : sequence of str, or of [tokens, dim] arrays
+    documents : iterable of iterables
+        Those of each query.
+    first_score : callable, optional
+        Gives the score that a first stage gave a document, which the option `alpha` needs.
+    """
+    given = [list(part) for part in documents]
+    if not any(given):
+        return [[] for _ in given]
     if isinstance(source, Reranker):
-        order = source.rank(query, [content(document) for document in given], top_k, **options)
-        return [(given[entry["corpus_id"]], entry["score"]) for entry in order]
-    keys = stored_ids(source, [key(document) for document in given])
+        return [
+            [
+                (part[entry["corpus_id"]], entry["score"])
+                for entry in source.rank(query, [content(document) for document in part], top_k, **options)
+            ]
+            for query, part in zip(queries, given, strict=True)
+        ]
+    keys = [stored_ids(source, [key(document) for document in part]) for part in given]
+    candidates = [_distinct(own, part, first_score) for own, part in zip(keys, given, strict=True)]
     # The index breaks ties by its own order, so it must not cut; pruning and early exit need to know where.
     limit = top_k if options.keys() & {"alpha", "beta"} else None
-    found = source.rerank_arrays([query], [list(dict.fromkeys(keys))], k=limit, **options)
-    score_of = dict(zip(plain_ids(found.ids), found.scores.tolist(), strict=True))
-    scored = [(document, score_of[own]) for document, own in zip(given, keys, strict=True) if own in score_of]
-    return sorted(scored, key=lambda pair: -pair[1])[:top_k]
+    found = source.rerank_arrays(queries, candidates, k=limit, **options)
+    ranked_documents = []
+    for own, part, (ids, scores) in zip(keys, given, found, strict=True):
+        score_of = dict(zip(plain_ids(ids), scores.tolist(), strict=True))
+        scored = [(document, score_of[name]) for document, name in zip(part, own, strict=True) if name in score_of]
+        ranked_documents.append(sorted(scored, key=lambda pair: -pair[1])[:top_k])
+    return ranked_documents
+
+
+def _distinct(keys: list[Id], documents: list[D], first_score: Callable[[D], float] | None) -> Any:
+    """Give each id once, with its score if there are some; of a document that is given twice, the first counts."""
+    first = dict(zip(reversed(keys), reversed(documents), strict=True))
+    ids = list(dict.fromkeys(keys))
+    return ids if first_score is None else {key: first_score(first[key]) for key in ids}
 
 
 def stored_ids(index: Index, keys: Sequence[Any]) -> list[Id]:
