@@ -43,6 +43,20 @@ def test_documents_are_copied(ranker: LatewoodRanker, documents: list[Document])
         ranker.run(query=QUERY, documents=documents, top_k=0)
 
 
+def test_warming_up_loads_the_model(text_index: Index, tmp_path: Path) -> None:
+    encoder = HashEncoder()
+    LatewoodRanker(model=encoder).warm_up()
+    assert encoder.calls == 1
+    LatewoodRanker(index=text_index).warm_up()
+    with Index.create(tmp_path / "vectors", dim=16) as index:
+        LatewoodRanker(index=index).warm_up()
+
+
+def test_a_document_without_content(ranker: LatewoodRanker) -> None:
+    with pytest.raises(InvalidInputError, match="position 1 is a NoneType"):
+        ranker.run([Document(content="a fox"), Document(meta={"a": 1})], "fox")
+
+
 def test_token_vectors_of_the_query(text_index: Index, documents: list[Document]) -> None:
     vectors = HashEncoder().encode_query([QUERY])[0].tolist()
     stored = LatewoodRanker(index=text_index)

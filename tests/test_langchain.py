@@ -107,6 +107,7 @@ def test_a_retriever_gives_what_is_stored(text_index: Index) -> None:
     assert second.id == "paris"
     # Options of one call win.
     assert [document.id for document in retriever.invoke("fox", k=1, filter=None)] == ["fox"]
+    assert asyncio.run(retriever.ainvoke("fox", k=1, filter=None)) == retriever.invoke("fox", k=1, filter=None)
     assert [[document.id for document in found] for found in retriever.batch([QUERY, "france"])] == [
         ["berlin", "paris"],
         ["paris", "berlin"],

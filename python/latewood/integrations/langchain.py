@@ -7,10 +7,14 @@ from latewood.common.packages import import_optional
 
 import_optional("langchain_core", extra="langchain", purpose="the adapter for LangChain")
 
-from langchain_core.callbacks import CallbackManagerForRetrieverRun, Callbacks
+from langchain_core.callbacks import (
+    AsyncCallbackManagerForRetrieverRun,
+    CallbackManagerForRetrieverRun,
+    Callbacks,
+)
 from langchain_core.documents import BaseDocumentCompressor, Document
 from langchain_core.retrievers import BaseRetriever
-from langchain_core.runnables import Runnable, RunnableLambda
+from langchain_core.runnables import Runnable, RunnableLambda, run_in_executor
 from pydantic import ConfigDict, PrivateAttr
 
 from latewood.errors import InvalidInputError
@@ -99,7 +103,7 @@ class LatewoodRerank(BaseDocumentCompressor):
         """Give a part of a chain that takes {"query": str, "documents": list of Document}."""
         return RunnableLambda(self._of_a_chain, name="LatewoodRerank")
 
-    def _of_a_chain(self, given: Mapping[str, Any]) -> list[Document]:
+    def _of_a_chain(self, given: Any) -> list[Document]:
         if not isinstance(given, Mapping) or not {"query", "documents"} <= given.keys():
             message = f"the part before gives {shown(given)}; a mapping with 'query' and 'documents' is needed"
             raise InvalidInputError(message)
@@ -148,3 +152,12 @@ class LatewoodRetriever(BaseRetriever):
             Document(id=str(hit.id), page_content=hit.text or "", metadata={**(hit.metadata or {}), SCORE: hit.score})
             for hit in hits
         ]
+
+    async def _aget_relevant_documents(
+        self, query: str, *, run_manager: AsyncCallbackManagerForRetrieverRun, **options: Any
+    ) -> list[Document]:
+        # LangChain's own takes no options.
+        found: list[Document] = await run_in_executor(
+            None, self._get_relevant_documents, query, run_manager=run_manager.get_sync(), **options
+        )
+        return found

@@ -8,6 +8,7 @@ from typing import Any, Protocol, TypeAlias, TypeVar
 import numpy as np
 
 from latewood.common.types import Id, VectorInput
+from latewood.encode.protocol import encode_queries
 from latewood.errors import InvalidInputError
 from latewood.forms.ids import plain_ids
 from latewood.forms.values import count_of, optional, shown
@@ -117,6 +118,12 @@ def name_of(source: Source) -> str:
     encoder = source.encoder
     fallback = source.path if isinstance(source, Index) else type(encoder).__name__
     return str(getattr(encoder, "name", None) or fallback)
+
+
+def load(source: Source) -> None:
+    """Load what encodes queries, which the first call does otherwise."""
+    if source.encoder is not None:
+        encode_queries(source.encoder, ["a query"])
 
 
 def count_or_all(value: Any, what: str) -> int | None:

@@ -13,7 +13,7 @@ from haystack import Document, component, default_from_dict, default_to_dict
 
 from latewood.forms.values import optional, text_of
 from latewood.integrations.haystack_forms import one_query
-from latewood.integrations.ranking import count_or_all, options_of, ranked, source_of, written
+from latewood.integrations.ranking import count_or_all, load, options_of, ranked, source_of, written
 
 
 @component
@@ -53,6 +53,10 @@ class LatewoodRanker:
         self.top_k = count_or_all(top_k, "top_k")
         self.id_key = optional(text_of, id_key, "id_key")
         self.options = options_of(options)
+
+    def warm_up(self) -> None:
+        """Load the model, which the first call does otherwise."""
+        load(self._source)
 
     def to_dict(self) -> dict[str, Any]:
         """Write the component down: an index by its path, a model by its name.
