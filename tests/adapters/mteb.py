@@ -29,8 +29,9 @@ def by_id(index: Index | str | Path, top_k: int | None) -> Cut:
     corpus = Dataset.from_dict({"id": [str(one.id) for one in documents], "text": [one.text for one in documents]})
     model = LatewoodSearch(opened.encoder)
     model.index(corpus, **TASK)
-    # Threads may ask it as soon as all is encoded.
-    model.search(Dataset.from_dict({"id": ["q"], "text": ["berlin"]}), top_k=1, **TASK)
+    if documents:
+        # Threads may ask it as soon as all is encoded.
+        model.search(Dataset.from_dict({"id": ["q"], "text": [documents[0].text]}), top_k=1, **TASK)
     return model, len(corpus) if top_k is None else top_k
 
 
