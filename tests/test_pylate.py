@@ -88,6 +88,7 @@ def test_an_index_is_there_again(index: LatewoodIndex) -> None:
     replacing = LatewoodIndex(index.path.parent, "test", override=True)
     assert replacing(QUERIES) == [[], [], []]
     assert len(replacing) == 0
+    assert len(LatewoodIndex(index.path.parent, "test")) == len(NAMES)
     replacing.add_documents([7, 3], [np.ones((2, 8), dtype=np.float32), -np.ones((2, 8), dtype=np.float32)])
     assert [result["id"] for result in replacing(np.ones((1, 8), dtype=np.float32))[0]] == [7, 3]
     assert all(type(result["id"]) is int for result in replacing(np.ones((1, 8), dtype=np.float32))[0])
