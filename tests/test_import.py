@@ -15,6 +15,16 @@ HEAVY = {
     "ir_measures",
     "bm25s",
     "pandas",
+    "pydantic",
+    "beir",
+    "haystack",
+    "lancedb",
+    "mteb",
+    "pylate",
+    "pyterrier",
+    "langchain_core",
+    "llama_index",
+    "rerankers",
 }
 
 
@@ -37,6 +47,8 @@ def test_import_is_light() -> None:
         "import numpy; from latewood.encode import pool_tokens; pool_tokens(numpy.eye(3, 8, dtype='f4'), count=2)",
         "import latewood, numpy; latewood.maxsim(numpy.ones((2, 8), 'f4'), [numpy.ones((3, 8), 'f4')])",
         "import latewood; latewood.Reranker('some/model'); latewood.__version__",
+        "import latewood.integrations.rerank_api",
+        "import latewood.integrations.pylate",
     ],
 )
 def test_use_without_text_is_light(code: str) -> None:
@@ -58,6 +70,32 @@ def test_every_public_name_is_there() -> None:
     assert set(latewood.__all__) <= set(dir(latewood))
     with pytest.raises(AttributeError, match="nothing_such"):
         latewood.nothing_such  # type: ignore[attr-defined]  # noqa: B018
+
+
+@pytest.mark.parametrize(
+    ("module", "package", "extra"),
+    [
+        ("beir", "beir", "beir"),
+        ("haystack", "haystack", "haystack"),
+        ("lancedb", "lancedb", "lancedb"),
+        ("mteb", "mteb", "mteb"),
+        ("pyterrier", "pyterrier", "pyterrier"),
+        ("langchain", "langchain_core", "langchain"),
+        ("llama_index", "llama_index.core", "llama-index"),
+        ("rerankers", "rerankers", "rerankers"),
+    ],
+)
+def test_an_adapter_names_the_extra_that_it_needs(module: str, package: str, extra: str) -> None:
+    code = f"""
+import json, sys
+sys.modules[{package!r}] = None
+from latewood.errors import MissingDependencyError
+try:
+    import latewood.integrations.{module}
+except MissingDependencyError as error:
+    print(json.dumps(str(error)))
+"""
+    assert f"pip install 'latewood[{extra}]'" in run_python(code)
 
 
 def test_missing_packages_are_named() -> None:

@@ -37,6 +37,7 @@ LIBRARY = [
     "index",
     "rerank",
     "evaluate",
+    "integrations",
     "cli",
     "__main__",
 ]

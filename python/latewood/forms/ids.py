@@ -1,8 +1,9 @@
-"""Identifiers of documents: strings or 64-bit integers, one kind for each index."""
+"""Identifiers of documents: strings or 64-bit integers, one kind for each index; a UUID is the string of it."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
 from typing import Any
+from uuid import UUID
 
 import numpy as np
 
@@ -16,6 +17,9 @@ def one_id(value: Any) -> Id:
     """Turn `value` into a plain `str` or `int`; anything else is an error."""
     if isinstance(value, str):
         return str(text_of(value, "an id"))
+    # Databases give such ids as these, and as strings when JSON carried them.
+    if isinstance(value, UUID):
+        return str(value)
     number = whole(value)
     if number is not None:
         return count_of(number, "an id", least=-LARGEST - 1)

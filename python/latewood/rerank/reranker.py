@@ -25,8 +25,22 @@ class Ranked(TypedDict):
     text: NotRequired[object]
 
 
+class Measures:
+    """Where the evaluators of sentence-transformers leave what they have measured: a model's card has that method."""
+
+    def __init__(self) -> None:
+        self.metrics: dict[str, Any] = {}
+
+    def set_evaluation_metrics(self, evaluator: object, metrics: dict[str, Any], epoch: int = 0, step: int = 0) -> None:
+        """Keep metrics by their names; `evaluator`, `epoch` and `step` are not read."""
+        self.metrics.update(metrics)
+
+
 class Reranker:
     """Exact MaxSim of queries and documents, with `rank` and `predict` as `CrossEncoder` has them.
+
+    It goes where sentence-transformers takes a `CrossEncoder`: into `mine_hard_negatives` and the evaluators of
+    `sentence_transformers.cross_encoder`, which leave what they measure in `model_card_data.metrics`.
 
     Parameters
     ----------
@@ -42,6 +56,9 @@ class Reranker:
         As for `latewood.maxsim`.
     """
 
+    num_labels = 1
+    """One score for a pair, as evaluators ask a `CrossEncoder`."""
+
     def __init__(
         self,
         encoder: Any = None,
@@ -54,6 +71,7 @@ class Reranker:
         self.length_normalize = flag_of(length_normalize, "length_normalize")
         self.long = optional(long_of, long, "long")
         self.precision = choice_of(precision, "precision", get_args(Precision))
+        self.model_card_data = Measures()
 
     @property
     def encoder(self) -> Encoder:

@@ -1,0 +1,1 @@
+"""One file for each adapter: the calls that `test_conformance.py` makes."""
