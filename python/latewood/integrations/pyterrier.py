@@ -140,13 +140,14 @@ class Scorer(pt.Transformer):
                     columns = dict.fromkeys(["qid", "docno", query, document])
                     frame.columns(includes=list(columns), mode=(query, document))
         query, document = frame.mode
-        values, scores = inp[document].tolist(), inp["score"].tolist() if "score" in inp.columns else []
+        asked, values = inp[query].tolist(), inp[document].tolist()
+        scores = inp["score"].tolist() if "score" in inp.columns else []
         rows_of: dict[Any, list[int]] = {}
         for row, name in enumerate(inp["qid"].tolist()):
             rows_of.setdefault(name, []).append(row)
         ranked = ranked_batch(
             self.source,
-            [inp[query].iat[rows[0]] for rows in rows_of.values()],
+            [asked[rows[0]] for rows in rows_of.values()],
             rows_of.values(),
             key=values.__getitem__,
             content=values.__getitem__,
