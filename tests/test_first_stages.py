@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -23,10 +24,11 @@ from latewood import (
     TwoStage,
     inference_free,
 )
+from latewood.encode.nano import has_nano
 from latewood.errors import DuplicateIdError, InvalidInputError, LatewoodError, StorageError, UnknownIdError
 from latewood.evaluate import evaluate_run, read_run, write_run
 from latewood.rerank.first_stages import sparse_encoder, sparse_vectors
-from support import TEXTS, HashEncoder, run_python
+from support import REPOSITORY, TEXTS, HashEncoder, run_python
 
 scipy_sparse = pytest.importorskip("scipy.sparse")
 torch = pytest.importorskip("torch")
@@ -722,3 +724,21 @@ def test_bad_arguments_of_inference_free(splade: Any) -> None:
     for model, texts in bad:
         with pytest.raises(InvalidInputError):
             inference_free(model, texts)
+
+
+@pytest.mark.skipif(not (REPOSITORY / "docs").exists() or not has_nano(), reason="needs the repository and its model")
+def test_the_page_on_learned_sparse_models(splade: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its `py` blocks, which need packages that are not everywhere, with a model that is not downloaded."""
+    from splade import splade_folder
+
+    for package in ("bm25s", "seismic"):
+        pytest.importorskip(package)
+    monkeypatch.chdir(tmp_path)
+    text = (REPOSITORY / "docs" / "two_stages.md").read_text(encoding="utf-8")
+    text = text.replace('"naver/splade-v3"', repr(str(splade_folder())))
+    blocks = re.findall(r"^```(python|py)\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    names: dict[str, Any] = {}
+    for block in (blocks[0][1], *(code for kind, code in blocks if kind == "py")):
+        exec(block, names)
+    assert [ids[0] for ids, _ in names["found"]] == ["rings"]
+    assert names["large"].search("dense wood", 1)[0] == ["rings"]
