@@ -157,16 +157,14 @@ def measure(setup: Setup) -> dict[str, Any]:
     """Print one collection's tables, and give their rows."""
     counts = f"{len(setup.collection.corpus):,} documents, {len(setup.texts):,} queries"
     print(f"\n## {setup.name}: {counts}\n", flush=True)
-    encoder = nano_en()
-    encoding = {"token vectors": milliseconds(lambda place: encoder.encode_query([setup.texts[place]]), timed(setup))}
-    for name, model in setup.models.items():
+    encoding = {}
+    for name, encoder in {"token vectors": nano_en(), **setup.models}.items():
 
-        def encode(place: int, model: Any = model) -> Any:
-            return model.encode_query([setup.texts[place]], show_progress_bar=False)
+        def encode(place: int, encoder: Any = encoder) -> Any:
+            return encoder.encode_query([setup.texts[place]])
 
-        encoding[name] = milliseconds(encode, timed(setup))
-    for name, took in encoding.items():
-        print(f"encoding a query, {name}: {took['median']:.2f} ms")
+        encoding[name] = round(milliseconds(encode, timed(setup))["median"], 2)
+        print(f"encoding a query, {name}: {encoding[name]:.2f} ms")
     table = [
         "| first stage | then |" + "".join(f" {name} |" for name in COLUMNS),
         "|---|---|" + "---:|" * len(COLUMNS),

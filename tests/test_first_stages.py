@@ -167,6 +167,9 @@ def _broken() -> Iterator[Any]:
         [[None]], np.zeros((0, 12)), np.ones((1, 2, 12)), np.float32(3), torch.ones(1, 2, 12).to_sparse(),
         torch.tensor(3.0), np.ones((1, 12), np.complex64), np.array([["a"] * 12]), np.full((1, 12), np.nan),
         np.full((1, 12), np.inf), [np.ones(12), np.ones(11)], [[[1.0] * 12]], scipy_sparse.csr_matrix((0, 12)),
+        scipy_sparse.csr_matrix(np.ones((1, 12), np.complex64)), torch.ones(1, 12, dtype=torch.complex64).to_sparse(),
+        scipy_sparse.csr_matrix(np.full((1, 12), 1e300)), np.full((1, 12), 1e300),
+        scipy_sparse.coo_array(np.ones((1, 2, 12))),
     ],
     ids=lambda bad: str(bad)[:20].replace("\n", " "),
 )  # fmt: skip
@@ -201,6 +204,14 @@ def test_another_vocabulary_is_told_when_the_stage_is_made(splade: Any) -> None:
     stage = SparseEncoderFirstStage(Forgetful(), ["a"], np.ones((1, 12)))
     with pytest.raises(InvalidInputError, match="1 query embeddings for 2 queries"):
         stage.search_batch(["1", "2"], 3)
+
+
+def test_ids_are_checked_before_anything_is_read() -> None:
+    bad: list[tuple[Any, type[Exception]]] = [(["a", "a"], DuplicateIdError), (["a", 1], InvalidInputError)]
+    for ids, kind in bad:
+        for make in (SparseEncoderFirstStage, SeismicFirstStage.from_embeddings):
+            with pytest.raises(kind):
+                make(Numbers(), ids, _broken())
 
 
 def test_what_is_no_model() -> None:

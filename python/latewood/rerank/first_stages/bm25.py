@@ -9,7 +9,7 @@ from latewood.common.packages import import_optional
 from latewood.common.types import Id
 from latewood.errors import InvalidInputError
 from latewood.forms.values import count_of
-from latewood.rerank.first_stages.protocol import FirstStageHits, best_of, ids_of, texts_of
+from latewood.rerank.first_stages.protocol import FirstStageHits, best_of, check_count, texts_of, unique_ids
 
 
 class Bm25FirstStage:
@@ -42,11 +42,12 @@ class Bm25FirstStage:
         **tokenizer_options: Any,
     ) -> None:
         self._retriever = retriever
+        self._ids = unique_ids(ids)
         indexed: Any = getattr(retriever, "scores", None)
         if not isinstance(indexed, Mapping) or "num_docs" not in indexed:
             message = f"the retriever is a {type(retriever).__name__}; pass a bm25s.BM25 that has indexed the documents"
             raise InvalidInputError(message)
-        self._ids = ids_of(ids, int(indexed["num_docs"]), "documents of the BM25 index")
+        check_count(self._ids, int(indexed["num_docs"]), "documents of the BM25 index")
         self._tokenize = tokenize
         self._options = tokenizer_options
 
@@ -70,8 +71,8 @@ class Bm25FirstStage:
             Of `bm25s.tokenize`: `stopwords` ("en" by default), `stemmer`, `token_pattern`, `lower`.
         """
         bm25s = import_optional("bm25s", purpose="the BM25 first stage")
-        documents = texts_of(texts, "texts")
-        keys = ids_of(ids, len(documents), "texts")
+        keys, documents = unique_ids(ids), texts_of(texts, "texts")
+        check_count(keys, len(documents), "texts")
         if not documents:
             message = "there are no texts to index by BM25"
             raise InvalidInputError(message)

@@ -74,12 +74,9 @@ def texts_of(texts: Any, what: str) -> list[str]:
     return list(items)
 
 
-def ids_of(ids: Any, expected: int, what: str) -> Sequence[Id]:
-    """Bring ids to plain ones: as many as what they name, and each only once."""
+def unique_ids(ids: Any) -> Sequence[Id]:
+    """Bring ids to plain ones, each only once."""
     keys = plain_ids(ids)
-    if len(keys) != expected:
-        message = f"{len(keys)} ids for the {expected} {what}; give one for each"
-        raise InvalidInputError(message)
     seen: set[Id] = set()
     for position, key in enumerate(keys):
         if key in seen:
@@ -87,6 +84,13 @@ def ids_of(ids: Any, expected: int, what: str) -> Sequence[Id]:
             raise DuplicateIdError(message)
         seen.add(key)
     return keys
+
+
+def check_count(ids: Sequence[Id], expected: int, what: str) -> None:
+    """Refuse ids that are not as many as what they name."""
+    if len(ids) != expected:
+        message = f"{len(ids)} ids for the {expected} {what}; give one for each"
+        raise InvalidInputError(message)
 
 
 def best_of(scores: NDArray[np.floating[Any]], ids: Sequence[Id], k: int) -> FirstStageHits:

@@ -10,9 +10,8 @@ from latewood.common.packages import import_optional
 from latewood.common.types import Id
 from latewood.errors import InvalidInputError, UnknownIdError
 from latewood.forms.candidates import items_of
-from latewood.forms.ids import plain_ids
 from latewood.forms.values import count_of, number_of
-from latewood.rerank.first_stages.protocol import FirstStageHits, ids_of, texts_of
+from latewood.rerank.first_stages.protocol import FirstStageHits, check_count, texts_of, unique_ids
 from latewood.rerank.first_stages.sparse_vectors import encoded_blocks, rows_of
 
 LARGEST_SMALL_VOCABULARY = 65_536
@@ -81,8 +80,7 @@ class SeismicFirstStage:
             raise InvalidInputError(message)
         self.index = index
         self._encode = encoder
-        keys = None if ids is None else plain_ids(ids)
-        self._by_name = None if keys is None else {str(key): key for key in ids_of(keys, len(keys), "documents")}
+        self._by_name = None if ids is None else {str(key): key for key in unique_ids(ids)}
         self._threads = threads
         self._options = {
             "query_cut": count_of(query_cut, "query_cut"),
@@ -120,8 +118,8 @@ class SeismicFirstStage:
         Seismic prints its progress on standard output while it builds.
         """
         seismic = _seismic()
-        rows = rows_of(document_embeddings, "the document embeddings")
-        keys = ids_of(ids, rows.shape[0], "document embeddings")
+        keys, rows = unique_ids(ids), rows_of(document_embeddings, "the document embeddings")
+        check_count(keys, rows.shape[0], "document embeddings")
         if not rows.nnz:
             message = "the document embeddings have no weights; Seismic cannot index nothing"
             raise InvalidInputError(message)

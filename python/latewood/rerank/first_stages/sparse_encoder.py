@@ -13,7 +13,7 @@ from latewood.common.types import Id
 from latewood.errors import InvalidInputError, StorageError
 from latewood.forms.candidates import items_of
 from latewood.forms.values import count_of, path_of
-from latewood.rerank.first_stages.protocol import FirstStageHits, best_of, ids_of, texts_of
+from latewood.rerank.first_stages.protocol import FirstStageHits, best_of, check_count, texts_of, unique_ids
 from latewood.rerank.first_stages.sparse_vectors import encoded_blocks, row_blocks, rows_of, sparse_encoder, stacked
 
 DOCUMENTS_AT_ONCE = 65_536
@@ -52,9 +52,10 @@ class SparseEncoderFirstStage:
     def __init__(self, model: Any, ids: Iterable[Id], document_embeddings: Any, *, batch_size: int = 8) -> None:
         self._model = sparse_encoder(model)
         self._batch_size = count_of(batch_size, "batch_size")
+        self._ids = unique_ids(ids)
         # Vocabulary-major, so that a query touches only the terms it has.
         self._blocks = [rows.T.tocsr() for rows in _blocks(document_embeddings)]
-        self._ids = ids_of(ids, sum(block.shape[1] for block in self._blocks), "document embeddings")
+        check_count(self._ids, sum(block.shape[1] for block in self._blocks), "document embeddings")
         if not self._blocks:
             message = "the document embeddings are empty; pass a matrix [documents, vocabulary]"
             raise InvalidInputError(message)

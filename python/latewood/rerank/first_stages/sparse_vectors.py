@@ -11,7 +11,7 @@ from latewood.common.types import Id
 from latewood.errors import InvalidInputError
 from latewood.forms.arrays import is_tensor, to_numpy
 from latewood.forms.values import count_of, optional, shown
-from latewood.rerank.first_stages.protocol import ids_of, texts_of
+from latewood.rerank.first_stages.protocol import check_count, texts_of, unique_ids
 
 TEXTS_AT_ONCE = 1024
 """Given to an encoder in one call, so that what it gives never lies in memory for all documents."""
@@ -69,8 +69,8 @@ def encoded_blocks(
     length = optional(count_of, max_length, "max_length")
     if length is not None:
         options["processing_kwargs"] = {"text": {"max_length": length, "truncation": True}}
-    documents = texts_of(texts, "texts")
-    keys = ids_of(ids, len(documents), "texts")
+    keys, documents = unique_ids(ids), texts_of(texts, "texts")
+    check_count(keys, len(documents), "texts")
 
     def encode() -> Iterator[Any]:
         with progress_bar(len(documents), "Encoding", show_progress=progress) as bar:
@@ -104,27 +104,30 @@ def _parts(embeddings: Any, what: str) -> Iterator[Any]:
 
 def _csr(part: Any, what: str) -> Any:
     sparse = _sparse()
-    if sparse.issparse(part):
-        return sparse.csr_matrix(part.reshape(1, -1) if part.ndim == 1 else part, dtype=np.float32)
     if is_tensor(part) and str(part.layout) != "torch.strided":
-        tensor = part.detach().cpu().to_sparse_coo().coalesce()
-        tensor = tensor.unsqueeze(0).coalesce() if tensor.ndim == 1 else tensor
-        if tensor.ndim == 2:
-            # In order of rows by now, so that nothing needs sorting, and the weights no copy.
-            rows, terms = tensor.indices().numpy()
-            bounds = np.searchsorted(rows, np.arange(tensor.shape[0] + 1))
-            return sparse.csr_matrix((tensor.values().float().numpy(), terms, bounds), shape=tuple(tensor.shape))
-        dense: Any = tensor.to_dense()
-    else:
-        dense = part
-    array = to_numpy(dense, what)
-    if array.ndim not in (1, 2) or array.dtype.kind not in "fiub":
+        part = _in_scipy(part.detach().cpu().to_sparse_coo().coalesce())
+    if not sparse.issparse(part):
+        part = to_numpy(part, what)
+    if part.ndim not in (1, 2) or part.dtype.kind not in "fiub":
         message = (
-            f"{what} have {array.dtype} values of shape {array.shape}; pass numbers [texts, vocabulary], as a matrix, "
+            f"{what} have {part.dtype} values of shape {part.shape}; pass numbers [texts, vocabulary], as a matrix, "
             "a tensor or a list of them"
         )
         raise InvalidInputError(message)
-    return sparse.csr_matrix(np.atleast_2d(array).astype(np.float32))
+    # What is too large for float32 becomes infinite, and is told as such.
+    with np.errstate(over="ignore"):
+        return sparse.csr_matrix(part.reshape(1, -1) if part.ndim == 1 else part, dtype=np.float32)
+
+
+def _in_scipy(tensor: Any) -> Any:
+    """Give a tensor whose entries are in order of rows, so that nothing needs sorting."""
+    values = tensor.values()
+    weights = values.float().numpy() if values.is_floating_point() else values.numpy()
+    if tensor.ndim != 2:
+        return _sparse().coo_array((weights, tuple(tensor.indices().numpy())), shape=tuple(tensor.shape))
+    rows, terms = tensor.indices().numpy()
+    bounds = np.searchsorted(rows, np.arange(tensor.shape[0] + 1))
+    return _sparse().csr_matrix((weights, terms, bounds), shape=tuple(tensor.shape))
 
 
 def _sparse() -> Any:
