@@ -3,7 +3,6 @@
 import copy
 import pickle
 import re
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import PackageNotFoundError, files
@@ -209,9 +208,11 @@ def test_another_vocabulary_is_told_when_the_stage_is_made(splade: Any) -> None:
 def test_ids_are_checked_before_anything_is_read() -> None:
     bad: list[tuple[Any, type[Exception]]] = [(["a", "a"], DuplicateIdError), (["a", 1], InvalidInputError)]
     for ids, kind in bad:
-        for make in (SparseEncoderFirstStage, SeismicFirstStage.from_embeddings):
+        with pytest.raises(kind):
+            SparseEncoderFirstStage(Numbers(), ids, _broken())
+        if "seismic" in every_stage():
             with pytest.raises(kind):
-                make(Numbers(), ids, _broken())
+                SeismicFirstStage.from_embeddings(Numbers(), ids, _broken())
 
 
 def test_what_is_no_model() -> None:
@@ -660,7 +661,7 @@ def test_ids_given_twice(splade: Any) -> None:
         lambda ids: SparseEncoderFirstStage(Numbers(), ids, np.ones((3, 12))),
         lambda ids: SparseEncoderFirstStage.from_texts(Numbers(), ids, ["1", "2", "3"]),
     ]
-    if "seismic" in sys.modules or "seismic" in every_stage():
+    if "seismic" in every_stage():
         makers.append(lambda ids: SeismicFirstStage.from_embeddings(Numbers(), ids, np.ones((3, 12))))
     if "bm25s" in every_stage():
         makers.append(lambda ids: Bm25FirstStage.from_texts(ids, ["a b", "c d", "e f"]))
