@@ -23,11 +23,12 @@ from support import TEXTS, HashEncoder
 
 # Public names whose parameters are held elsewhere, or that have none to hold.
 ELSEWHERE = {
-    "Bm25FirstStage": "test_two_stage.py",
-    "CallableFirstStage": "test_two_stage.py",
-    "SeismicFirstStage": "test_two_stage.py",
-    "SparseEncoderFirstStage": "test_two_stage.py",
+    "Bm25FirstStage": "test_first_stages.py",
+    "CallableFirstStage": "test_first_stages.py",
+    "SeismicFirstStage": "test_first_stages.py",
+    "SparseEncoderFirstStage": "test_first_stages.py",
     "TwoStage": "test_two_stage.py",
+    "inference_free": "test_first_stages.py",
     "reciprocal_rank_fusion": "test_two_stage.py",
     "weighted_fusion": "test_two_stage.py",
     "evaluate": "test_evaluate.py",

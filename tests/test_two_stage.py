@@ -365,7 +365,7 @@ def test_bad_arguments_of_the_ready_made_stages(monkeypatch: pytest.MonkeyPatch)
         lambda: SparseEncoderFirstStage(FakeSparseEncoder(), keys, np.ones((5, 3))).search("fox", 3),
         lambda: SparseEncoderFirstStage.from_texts(None, keys, texts),
         lambda: SeismicFirstStage(None, count_words),
-        lambda: SeismicFirstStage(FakeSeismic(), None),  # type: ignore[arg-type]
+        lambda: SeismicFirstStage(FakeSeismic(), None),
         lambda: SeismicFirstStage(FakeSeismic(), count_words, query_cut=0),
         lambda: SeismicFirstStage(FakeSeismic(), count_words, heap_factor=NAN),
     ]

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from latewood.index.writer import Writer
     from latewood.rerank.first_stages.bm25 import Bm25FirstStage
     from latewood.rerank.first_stages.function import CallableFirstStage
+    from latewood.rerank.first_stages.inference_free import inference_free
     from latewood.rerank.first_stages.protocol import FirstStage
     from latewood.rerank.first_stages.seismic import SeismicFirstStage
     from latewood.rerank.first_stages.sparse_encoder import SparseEncoderFirstStage
@@ -56,6 +57,7 @@ __all__ = [
     "encode",
     "errors",
     "evaluate",
+    "inference_free",
     "maxsim",
     "maxsim_pairs",
     "reciprocal_rank_fusion",
@@ -89,6 +91,7 @@ _HOME = {
     "TwoStage": "rerank.two_stage",
     "Writer": "index.writer",
     "__version__": "_core",
+    "inference_free": "rerank.first_stages.inference_free",
     "maxsim": "rerank.maxsim",
     "maxsim_pairs": "rerank.maxsim",
     "reciprocal_rank_fusion": "rerank.fusion",

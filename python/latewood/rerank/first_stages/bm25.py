@@ -8,9 +8,8 @@ import numpy as np
 from latewood.common.packages import import_optional
 from latewood.common.types import Id
 from latewood.errors import InvalidInputError
-from latewood.forms.ids import plain_ids
 from latewood.forms.values import count_of
-from latewood.rerank.first_stages.protocol import FirstStageHits, check_count, texts_of
+from latewood.rerank.first_stages.protocol import FirstStageHits, best_of, check_count, texts_of, unique_ids
 
 
 class Bm25FirstStage:
@@ -30,7 +29,8 @@ class Bm25FirstStage:
 
     Notes
     -----
-    Documents that share no term with the query score 0 and are not candidates.
+    Documents that share no term with the query score 0 and are not candidates. Ties go by position. `retriever` can be
+    saved by its own `save`, and is given here again when it has been loaded.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class Bm25FirstStage:
         **tokenizer_options: Any,
     ) -> None:
         self._retriever = retriever
-        self._ids = plain_ids(ids)
+        self._ids = unique_ids(ids)
         indexed: Any = getattr(retriever, "scores", None)
         if not isinstance(indexed, Mapping) or "num_docs" not in indexed:
             message = f"the retriever is a {type(retriever).__name__}; pass a bm25s.BM25 that has indexed the documents"
@@ -51,8 +51,16 @@ class Bm25FirstStage:
         self._tokenize = tokenize
         self._options = tokenizer_options
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({len(self._ids)} documents)"
+
+    @property
+    def retriever(self) -> Any:
+        """The `bm25s.BM25`."""
+        return self._retriever
+
     @classmethod
-    def from_texts(cls, ids: Iterable[Id], texts: Sequence[str], **tokenizer_options: Any) -> "Bm25FirstStage":
+    def from_texts(cls, ids: Iterable[Id], texts: Iterable[str], **tokenizer_options: Any) -> "Bm25FirstStage":
         """Index texts with bm25s' defaults.
 
         Parameters
@@ -63,7 +71,7 @@ class Bm25FirstStage:
             Of `bm25s.tokenize`: `stopwords` ("en" by default), `stemmer`, `token_pattern`, `lower`.
         """
         bm25s = import_optional("bm25s", purpose="the BM25 first stage")
-        keys, documents = plain_ids(ids), texts_of(texts, "texts")
+        keys, documents = unique_ids(ids), texts_of(texts, "texts")
         check_count(keys, len(documents), "texts")
         if not documents:
             message = "there are no texts to index by BM25"
@@ -78,7 +86,7 @@ class Bm25FirstStage:
 
     def search_batch(self, queries: Sequence[str], k: int) -> list[FirstStageHits]:
         """See `FirstStage.search_batch`."""
-        texts, depth = texts_of(queries, "queries"), min(count_of(k, "k"), len(self._ids))
+        texts, depth = texts_of(queries, "queries"), count_of(k, "k")
         if self._tokenize is not None:
             tokens = self._tokenize(texts)
         else:
@@ -86,11 +94,7 @@ class Bm25FirstStage:
             tokens = bm25s.tokenize(texts, show_progress=False, return_ids=False, **self._options)
         found: list[FirstStageHits] = []
         for entry in tokens:
-            if not len(entry):
-                found.append(([], []))
-                continue
-            positions, scores = self._retriever.retrieve([entry], k=depth, show_progress=False)
-            matched = np.asarray(scores[0]) > 0
-            ids = [self._ids[position] for position in np.asarray(positions[0])[matched].tolist()]
-            found.append((ids, np.asarray(scores[0])[matched].astype(float).tolist()))
+            terms = list(entry)
+            scores = self._retriever.get_scores(terms) if terms else np.zeros(len(self._ids))
+            found.append(best_of(scores, self._ids, depth))
         return found

@@ -3,9 +3,13 @@
 from collections.abc import Sequence
 from typing import Any, Protocol, runtime_checkable
 
+import numpy as np
+from numpy.typing import NDArray
+
 from latewood.common.types import Id
-from latewood.errors import InvalidInputError
+from latewood.errors import DuplicateIdError, InvalidInputError
 from latewood.forms.candidates import Scored, items_of, read_candidates
+from latewood.forms.ids import plain_ids
 
 FirstStageHits = tuple[Sequence[Id], Sequence[float]]
 """Ids and their scores, the best first."""
@@ -70,8 +74,30 @@ def texts_of(texts: Any, what: str) -> list[str]:
     return list(items)
 
 
+def unique_ids(ids: Any) -> Sequence[Id]:
+    """Bring ids to plain ones, each only once."""
+    keys = plain_ids(ids)
+    seen: set[Id] = set()
+    for position, key in enumerate(keys):
+        if key in seen:
+            message = f"the id {key!r} is given twice, again at position {position}; each document needs its own"
+            raise DuplicateIdError(message)
+        seen.add(key)
+    return keys
+
+
 def check_count(ids: Sequence[Id], expected: int, what: str) -> None:
     """Refuse ids that are not as many as what they name."""
     if len(ids) != expected:
         message = f"{len(ids)} ids for the {expected} {what}; give one for each"
         raise InvalidInputError(message)
+
+
+def best_of(scores: NDArray[np.floating[Any]], ids: Sequence[Id], k: int) -> FirstStageHits:
+    """Give the k documents of the highest scores above 0, ties by position."""
+    places = np.flatnonzero(scores > 0)
+    if len(places) > k:
+        least = np.partition(scores[places], len(places) - k)[len(places) - k]
+        places = places[scores[places] >= least]
+    order = places[np.argsort(-scores[places], kind="stable")[:k]]
+    return [ids[position] for position in order.tolist()], scores[order].astype(float).tolist()

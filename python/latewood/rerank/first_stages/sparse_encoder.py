@@ -1,42 +1,99 @@
 """A learned sparse model as a first stage."""
 
-from collections.abc import Iterable, Sequence
+import json
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from latewood.common.packages import import_optional
 from latewood.common.types import Id
-from latewood.errors import InvalidInputError
-from latewood.forms.ids import plain_ids
-from latewood.forms.values import count_of
-from latewood.rerank.first_stages.protocol import FirstStageHits, check_count, texts_of
+from latewood.errors import InvalidInputError, StorageError
+from latewood.forms.candidates import items_of
+from latewood.forms.values import count_of, path_of
+from latewood.rerank.first_stages.protocol import FirstStageHits, best_of, check_count, texts_of, unique_ids
+from latewood.rerank.first_stages.sparse_vectors import encoded_blocks, row_blocks, rows_of, sparse_encoder, stacked
+
+DOCUMENTS_AT_ONCE = 65_536
+"""Documents of a block: while one is turned from rows into terms, it is in memory twice, and no other is."""
+_PARTS = ("data", "indices", "indptr")
 
 
 class SparseEncoderFirstStage:
-    """A learned sparse retriever: sentence-transformers' `SparseEncoder` over document vectors held in memory.
+    """A learned sparse retriever: sentence-transformers' `SparseEncoder` over document vectors held in memory, exact.
 
     Parameters
     ----------
     model : SparseEncoder
+        Or any object with `encode_query(texts, batch_size=, show_progress_bar=)`.
     ids : sequence of str or int
-    document_embeddings : scipy sparse matrix or torch sparse tensor [documents, vocabulary]
-        As `model.encode_document` gives them.
+    document_embeddings : matrix [documents, vocabulary]
+        As `model.encode_document` gives them: a torch tensor or scipy matrix, sparse or dense, or an iterable of such
+        matrices and of single vectors, which is read bit by bit.
+    batch_size : int
+        Queries that the model encodes at once. For each text of a batch, a SPLADE model takes several times as many
+        bytes as tokens by terms of the vocabulary by 4.
+
+    Raises
+    ------
+    InvalidInputError
+        Embeddings in another form, not one for each id, or of another vocabulary than the model's.
+    DuplicateIdError
+        An id twice.
+
+    Notes
+    -----
+    Scores are dot products in float32. Documents that share no term with the query score 0 and are not candidates.
+    Ties go by position. A weight takes 8 bytes.
     """
 
-    def __init__(self, model: Any, ids: Iterable[Id], document_embeddings: Any) -> None:
-        self._model = _sparse_encoder(model)
-        self._ids = plain_ids(ids)
+    def __init__(self, model: Any, ids: Iterable[Id], document_embeddings: Any, *, batch_size: int = 8) -> None:
+        self._model = sparse_encoder(model)
+        self._batch_size = count_of(batch_size, "batch_size")
+        self._ids = unique_ids(ids)
         # Vocabulary-major, so that a query touches only the terms it has.
-        self._terms = _to_scipy(document_embeddings).T.tocsr()
-        check_count(self._ids, self._terms.shape[1], "document embeddings")
+        self._blocks = [rows.T.tocsr() for rows in _blocks(document_embeddings)]
+        check_count(self._ids, sum(block.shape[1] for block in self._blocks), "document embeddings")
+        if not self._blocks:
+            message = "the document embeddings are empty; pass a matrix [documents, vocabulary]"
+            raise InvalidInputError(message)
+        self._vocabulary = self._blocks[0].shape[0]
+        # A model of another vocabulary is told now, and not by the first search.
+        self._encode(["a"])
 
     @classmethod
-    def from_texts(cls, model: Any, ids: Iterable[Id], texts: Sequence[str]) -> "SparseEncoderFirstStage":
-        """Encode the documents first."""
-        keys, documents = plain_ids(ids), texts_of(texts, "texts")
-        check_count(keys, len(documents), "texts")
-        return cls(model, keys, _sparse_encoder(model).encode_document(documents, show_progress_bar=False))
+    def from_texts(
+        cls,
+        model: Any,
+        ids: Iterable[Id],
+        texts: Iterable[str],
+        *,
+        batch_size: int = 8,
+        max_length: int | None = None,
+        show_progress: bool | None = None,
+    ) -> "SparseEncoderFirstStage":
+        """Encode the documents first.
+
+        Parameters
+        ----------
+        model : SparseEncoder
+        ids : sequence of str or int
+        texts : sequence of str
+        batch_size : int
+            Texts, and later queries, that the model encodes at once.
+        max_length : int, optional
+            Tokens of a text, special ones included, that the model sees; by default what it is set to.
+        show_progress : bool, optional
+            By default if standard error is a terminal.
+        """
+        keys, blocks = encoded_blocks(model, ids, texts, batch_size, max_length, show_progress)
+        return cls(model, keys, blocks, batch_size=batch_size)
+
+    def __repr__(self) -> str:
+        weights = sum(block.nnz for block in self._blocks)
+        return f"{type(self).__name__}({len(self._ids)} documents, {self._vocabulary} terms, {weights} weights)"
 
     def search(self, query: str, k: int) -> FirstStageHits:
         """See `FirstStage.search`."""
@@ -45,50 +102,126 @@ class SparseEncoderFirstStage:
     def search_batch(self, queries: Sequence[str], k: int) -> list[FirstStageHits]:
         """See `FirstStage.search_batch`."""
         texts, depth = texts_of(queries, "queries"), count_of(k, "k")
-        if not texts:
-            return []
-        encoded = _to_scipy(self._model.encode_query(texts, show_progress_bar=False))
-        if encoded.shape != (len(texts), self._terms.shape[0]):
+        return self._find(self._encode(texts), depth) if texts else []
+
+    def search_embeddings(self, query_embeddings: Any, k: int) -> list[FirstStageHits]:
+        """Find documents for queries that are encoded already.
+
+        Parameters
+        ----------
+        query_embeddings : matrix [queries, vocabulary]
+            As `model.encode_query` gives them, in any form that document embeddings have.
+        k : int
+        """
+        depth = count_of(k, "k")
+        return self._find(self._checked(rows_of(query_embeddings, "the query embeddings")), depth)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write ids and document vectors to one file, in numpy's `.npz` format; the model is not among them.
+
+        Raises
+        ------
+        StorageError
+            The file cannot be written; what was there before stays.
+        """
+        target = Path(path_of(path))
+        arrays = {"ids": np.frombuffer(json.dumps(self._ids).encode(), dtype=np.uint8)}
+        for number, block in enumerate(self._blocks):
+            arrays[f"shape{number}"] = np.array(block.shape, dtype=np.int64)
+            for name in _PARTS:
+                arrays[f"{name}{number}"] = getattr(block, name)
+        scratch = target.with_name(f".{target.name}.{os.getpid()}.new")
+        try:
+            try:
+                with scratch.open("wb") as file:
+                    np.savez(file, **arrays)  # type: ignore[arg-type]
+                scratch.replace(target)
+            finally:
+                scratch.unlink(missing_ok=True)
+        except OSError as error:
+            message = f"the first stage cannot be written to {target}: {error.strerror or error}"
+            raise StorageError(message) from error
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str], model: Any, *, batch_size: int = 8) -> "SparseEncoderFirstStage":
+        """Read what `save` wrote.
+
+        Parameters
+        ----------
+        path : path-like
+        model : SparseEncoder
+            The one that encoded the documents.
+        batch_size : int
+
+        Raises
+        ------
+        InvalidInputError
+            No such file, one that is not whole, or a model of another vocabulary.
+        """
+        source = path_of(path)
+        stored = _read(source)
+        return cls(model, next(stored), stored, batch_size=batch_size)
+
+    def _encode(self, texts: list[str]) -> Any:
+        encoded = self._model.encode_query(texts, batch_size=self._batch_size, show_progress_bar=False)
+        rows = self._checked(rows_of(encoded, "the query embeddings"))
+        if rows.shape[0] != len(texts):
             message = (
-                f"the model gave query embeddings of shape {encoded.shape} for {len(texts)} queries, and the documents "
-                f"have a vocabulary of {self._terms.shape[0]}; queries and documents need one model"
+                f"the model gave {rows.shape[0]} query embeddings for {len(texts)} queries; it must give one for each"
             )
             raise InvalidInputError(message)
-        found: list[FirstStageHits] = []
-        for row in range(encoded.shape[0]):
-            scores = np.asarray((encoded[row] @ self._terms).todense()).ravel()
-            order = np.argsort(-scores, kind="stable")[:depth]
-            order = order[scores[order] > 0]
-            found.append(([self._ids[position] for position in order.tolist()], scores[order].astype(float).tolist()))
+        return rows
+
+    def _checked(self, queries: Any) -> Any:
+        if queries.shape[1] != self._vocabulary:
+            message = (
+                f"the query embeddings have a vocabulary of {queries.shape[1]} terms, and the documents' one of "
+                f"{self._vocabulary}; queries and documents need one model"
+            )
+            raise InvalidInputError(message)
+        return queries
+
+    def _find(self, queries: Any, k: int) -> list[FirstStageHits]:
+        found = []
+        for row in range(queries.shape[0]):
+            ends = queries.indptr[row : row + 2]
+            terms, weights = queries.indices[slice(*ends)], queries.data[slice(*ends)]
+            scores = np.concatenate([block[terms].T @ weights for block in self._blocks])
+            found.append(best_of(scores, self._ids, k))
         return found
 
 
-def _sparse_encoder(model: Any) -> Any:
-    if not all(callable(getattr(model, name, None)) for name in ("encode_query", "encode_document")):
-        message = f"{type(model).__name__} is no sparse encoder: it needs encode_query and encode_document"
-        raise InvalidInputError(message)
-    return model
+def _blocks(embeddings: Any) -> Iterator[Any]:
+    """Give document vectors in blocks of bounded size."""
+    waiting: list[Any] = []
+    count = 0
+    for rows in row_blocks(embeddings, "the document embeddings"):
+        for start in range(0, rows.shape[0], DOCUMENTS_AT_ONCE):
+            part = rows if rows.shape[0] <= DOCUMENTS_AT_ONCE else rows[start : start + DOCUMENTS_AT_ONCE]
+            if count + part.shape[0] > DOCUMENTS_AT_ONCE:
+                yield stacked(waiting)
+                waiting, count = [], 0
+            waiting.append(part)
+            count += part.shape[0]
+    if waiting:
+        yield stacked(waiting)
 
 
-def _to_scipy(embeddings: Any) -> Any:
-    """Make a scipy CSR matrix of a scipy matrix, a torch tensor (sparse or dense) or a dense array."""
-    sparse = import_optional("scipy.sparse", purpose="the sparse first stage")
-    if sparse.issparse(embeddings):
-        return embeddings.tocsr()
-    if hasattr(embeddings, "is_sparse_csr") and embeddings.is_sparse_csr:
-        embeddings = embeddings.to_sparse_coo()
-    if getattr(embeddings, "is_sparse", False):
-        tensor = embeddings.detach().coalesce().cpu()
-        indices, values = tensor.indices().numpy(), tensor.values().float().numpy()
-        return sparse.csr_matrix((values, (indices[0], indices[1])), shape=tuple(tensor.shape))
-    if hasattr(embeddings, "detach"):
-        embeddings = embeddings.detach().cpu().float().numpy()
+def _read(source: str) -> Iterator[Any]:
+    """Give the ids of a file, then its blocks, each when it is asked for."""
+    sparse = import_optional("scipy.sparse", purpose="a learned sparse first stage")
+    number = 0
     try:
-        dense = np.asarray(embeddings, dtype=np.float32)
-    except (TypeError, ValueError) as error:
-        message = f"the sparse embeddings are no matrix: {error}"
+        with Path(source).open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            yield items_of(json.loads(arrays["ids"].tobytes()), "the ids")
+            while f"shape{number}" in arrays:
+                shape, *parts = (arrays[f"{name}{number}"] for name in ("shape", *_PARTS))
+                block = sparse.csr_matrix(tuple(parts), shape=tuple(shape.tolist()))
+                # An index beyond the matrix would be read from somewhere in memory.
+                block.check_format(full_check=True)
+                yield block.T
+                number += 1
+    # A damaged archive may raise whatever numpy, zipfile and scipy come to.
+    except Exception as error:
+        message = f"{source}: no first stage that can be read ({error}); make it again, and save it"
         raise InvalidInputError(message) from error
-    if dense.ndim != 2:
-        message = f"the sparse embeddings have shape {dense.shape}; pass a matrix [texts, vocabulary]"
-        raise InvalidInputError(message)
-    return sparse.csr_matrix(dense)
