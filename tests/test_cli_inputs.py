@@ -184,6 +184,12 @@ BAD: dict[tuple[str, str], Callable[[Path], list[Any]]] = {
     ("create", "codec_from"): no_index,
     ("create", "seed"): lambda _: [number for number in NUMBERS if number != "0"],
     ("create", "train_after"): lambda _: [number for number in NUMBERS if number != "0"],
+    ("import", "source"): lambda folder: [folder, *no_index(folder)],
+    ("import", "path"): lambda folder: ["", no_index(folder)[0], no_index(folder)[0] / "inside"],
+    ("import", "id_field"): lambda _: ["", "nope", "page"],
+    ("import", "text_field"): lambda _: ["", "page"],
+    ("import", "encoder"): lambda folder: [folder, ""],
+    ("import", "threads"): lambda _: NUMBERS,
     ("add", "path"): no_index,
     ("add", "source"): lambda folder: [
         *files(folder, ".jsonl", DOCUMENT_LINES),
@@ -295,6 +301,10 @@ def good(tmp_path: Path) -> dict[str, dict[str, Any]]:
     candidates = {"candidates": place / "run.txt", "queries": place / "queries.jsonl", "k": "1"}
     return {
         "create": {"path": tmp_path / "created", "dim": "8"},
+        "import": {
+            "source": Path(__file__).parent / "golden" / "elsewhere" / "fast-plaid",
+            "path": tmp_path / "imported",
+        },
         "add": {**asked, "source": place / "documents.jsonl"},
         "delete": {"path": place / "index", "ids": "fox"},
         "update": {"path": place / "index", "ids": "fox", "metadata": '{"n": 2}'},

@@ -1,4 +1,4 @@
-"""The commands that change an index: create, add, update, delete, recover, compact."""
+"""The commands that change an index: create, import, add, update, delete, recover, compact."""
 
 from pathlib import Path
 from typing import Any, get_args
@@ -11,6 +11,7 @@ from latewood.cli.parameters import (
     COUNT,
     EXISTING,
     PATH,
+    Decorator,
     encoder_option,
     filter_option,
     json_object,
@@ -22,9 +23,25 @@ from latewood.common.progress import progress_bar
 from latewood.common.types import KeepVectors
 from latewood.encode.protocol import OnEmpty
 from latewood.encode.windows import Long
+from latewood.exchange.imports import import_index
 from latewood.index.index import Index
 
 ADD_CHUNK = 1024
+
+
+bits_option: Decorator = click.option("--bits", type=click.Choice(["1", "2", "4", "8"]), help="4 by default.")
+codec_option: Decorator = click.option("--codec", type=click.Choice(["residual", "flat"]), help="residual by default.")
+keep_vectors_option: Decorator = click.option(
+    "--keep-vectors",
+    type=click.Choice(get_args(KeepVectors)),
+    help="Keep the vectors beside their codes, for scores without the codes' error.",
+)
+exist_ok_option: Decorator = click.option(
+    "--exist-ok", is_flag=True, help="Take the index that is at PATH already as it is, if there is one."
+)
+overwrite_option: Decorator = click.option(
+    "--overwrite", is_flag=True, help="Put an index in the place of one that is at PATH already."
+)
 
 
 @command("create")
@@ -36,25 +53,44 @@ ADD_CHUNK = 1024
     callback=not_empty,
     help="Multi-vector model of the index; without --dim, the one inside the wheel.",
 )
-@click.option("--codec", type=click.Choice(["residual", "flat"]), help="residual by default.")
-@click.option("--bits", type=click.Choice(["1", "2", "4", "8"]), help="4 by default.")
+@codec_option
+@bits_option
 @click.option("--centroids", type=COUNT, help="For good; by default chosen from the data, and grown with them.")
 @click.option("--seed", type=click.IntRange(min=0, max=2**64 - 1), help="42 by default.")
 @click.option(
     "--train-after", type=click.IntRange(min=0, max=2**64 - 1), help="Tokens before training; 65,536 by default."
 )
 @click.option("--codec-from", type=EXISTING, help="An index whose trained codec this one begins with.")
-@click.option(
-    "--keep-vectors",
-    type=click.Choice(get_args(KeepVectors)),
-    help="Keep the vectors beside their codes, for scores without the codes' error.",
-)
+@keep_vectors_option
 @click.option("--fde", is_flag=True, help="Keep a fixed dimensional encoding of each document, for --gather fde.")
-@click.option("--exist-ok", is_flag=True, help="Leave the index that is at PATH already as it is, if there is one.")
-@click.option("--overwrite", is_flag=True, help="Put an empty index in the place of one that is at PATH already.")
+@exist_ok_option
+@overwrite_option
 def create(path: Path, bits: str | None, as_json: bool, **options: Any) -> None:
     """Create an empty index at PATH."""
     index = Index.create(path, bits=bits and int(bits), **options)  # type: ignore[arg-type]
+    tell(
+        {"path": index.path, "dim": index.dim, "documents": len(index)},
+        as_json,
+        lambda: f"index {index.path}: {index.dim} dimensions, {len(index)} documents",
+    )
+
+
+@command("import")
+@click.argument("source", type=EXISTING)
+@click.argument("path", type=PATH)
+@click.option("--id-field", metavar="NAME", callback=not_empty, help="Field of the metadata that is a document's id.")
+@click.option("--text-field", metavar="NAME", callback=not_empty, help="Field of the metadata that is its text.")
+@click.option("--metadata/--no-metadata", default=True, help="Whether to take over metadata.db.  [default: metadata]")
+@click.option("--encoder", metavar="NAME", callback=not_empty, help="Multi-vector model that made the vectors.")
+@codec_option
+@bits_option
+@keep_vectors_option
+@exist_ok_option
+@overwrite_option
+@threads_option
+def import_(source: Path, path: Path, bits: str | None, as_json: bool, **options: Any) -> None:
+    """Make an index at PATH of SOURCE, a folder of fast-plaid, PyLate, next-plaid or colbert-ai."""
+    index = import_index(source, path, bits=bits and int(bits), **options)
     tell(
         {"path": index.path, "dim": index.dim, "documents": len(index)},
         as_json,

@@ -5,7 +5,7 @@ from io import TextIOWrapper
 
 import click
 
-from latewood.cli.changes import add, compact, create, delete, recover, update
+from latewood.cli.changes import add, compact, create, delete, import_, recover, update
 from latewood.cli.outcome import INTERRUPTED, Failure, let_go_of_output
 from latewood.cli.reports import check, demo, info
 from latewood.cli.searches import evaluate, rerank, search
@@ -25,7 +25,7 @@ def cli() -> None:
     """Late interaction on ordinary processors: index, search and rerank token vectors."""
 
 
-for _command in (create, add, update, delete, search, rerank, evaluate, info, check, recover, compact, demo):
+for _command in (create, import_, add, update, delete, search, rerank, evaluate, info, check, recover, compact, demo):
     cli.add_command(_command)
 
 
