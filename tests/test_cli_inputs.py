@@ -242,7 +242,7 @@ BAD: dict[tuple[str, str], Callable[[Path], list[Any]]] = {
     ("rerank", "beta"): lambda _: NUMBERS,
     ("rerank", "run_path"): outputs,
     ("rerank", "threads"): lambda _: NUMBERS,
-    ("eval", "run_path"): lambda folder: files(folder, ".txt", RUNS),
+    ("eval", "run_paths"): lambda folder: files(folder, ".txt", RUNS),
     ("eval", "qrels"): lambda folder: [*files(folder, ".txt", JUDGEMENTS), folders(folder)[2]],
     ("eval", "metrics"): lambda _: [
         "",
@@ -310,7 +310,7 @@ def good(tmp_path: Path) -> dict[str, dict[str, Any]]:
         "update": {"path": place / "index", "ids": "fox", "metadata": '{"n": 2}'},
         "search": {**asked, "query": "fox"},
         "rerank": {**asked, **candidates},
-        "eval": {"run_path": place / "run.txt", "qrels": place / "qrels.txt"},
+        "eval": {"run_paths": place / "run.txt", "qrels": place / "qrels.txt"},
         "info": {"path": place / "index"},
         "check": {"path": place / "index"},
         "recover": {"path": place / "index"},
@@ -391,7 +391,7 @@ def test_a_byte_order_mark_is_no_part_of_a_file(good: dict[str, dict[str, Any]])
 
 
 def test_empty_files_are_nothing_to_do(good: dict[str, dict[str, Any]]) -> None:
-    for command, name in (("add", "source"), ("rerank", "candidates"), ("eval", "run_path")):
+    for command, name in (("add", "source"), ("rerank", "candidates"), ("eval", "run_paths")):
         Path(good[command][name]).write_bytes(b"")
         assert call(command, good[command]).exit_code == 0
 
