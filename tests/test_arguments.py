@@ -31,6 +31,7 @@ ELSEWHERE = {
     "reciprocal_rank_fusion": "test_two_stage.py",
     "weighted_fusion": "test_two_stage.py",
     "evaluate": "test_evaluate.py",
+    "export_index": "test_exchange.py",
     "import_index": "test_elsewhere.py",
     "FirstStage": "a protocol",
     "Encoder": "a protocol",

@@ -111,7 +111,7 @@ def test_pylate_knows_the_newer_of_two(tmp_path: Path) -> None:
 def test_parts_are_as_small_as_they_should_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = import_index(GOLDEN / "fast-plaid", tmp_path / "whole", keep_vectors="float16")
     monkeypatch.setattr(plaid, "PART_VALUES", 32 * 24)
-    sizes = [part.vectors.values.size for _, part in plaid.open_plaid(GOLDEN / "fast-plaid").parts()]
+    sizes = [part.vectors.values.size for part in plaid.open_plaid(GOLDEN / "fast-plaid").parts()]
     assert len(sizes) > 8
     assert max(sizes) <= 32 * 24
     parts = import_index(GOLDEN / "fast-plaid", tmp_path / "parts", keep_vectors="float16")
@@ -362,7 +362,7 @@ def test_damage_is_an_error_that_names_the_file(tmp_path: Path, name: str) -> No
 
     def decoded() -> int:
         try:
-            vectors = [part.vectors.values for _, part in plaid.open_plaid(source).parts()]
+            vectors = [part.vectors.values for part in plaid.open_plaid(source).parts()]
         except InvalidInputError as error:
             assert str(source) in str(error)  # noqa: PT017  some damage goes unseen
             return 0

@@ -5,7 +5,7 @@ from typing import Any, get_args
 
 import click
 
-from latewood.cli.inputs import document_batches, ids_of_index, read_vectors
+from latewood.cli.inputs import document_batches, ids_of_index
 from latewood.cli.outcome import command, tell
 from latewood.cli.parameters import (
     COUNT,
@@ -23,6 +23,7 @@ from latewood.common.progress import progress_bar
 from latewood.common.types import KeepVectors
 from latewood.encode.protocol import OnEmpty
 from latewood.encode.windows import Long
+from latewood.exchange.files import ARCHIVES, read_vectors
 from latewood.exchange.imports import import_index
 from latewood.index.index import Index
 
@@ -80,7 +81,7 @@ def create(path: Path, bits: str | None, as_json: bool, **options: Any) -> None:
 @click.argument("path", type=PATH)
 @click.option("--id-field", metavar="NAME", callback=not_empty, help="Field of the metadata that is a document's id.")
 @click.option("--text-field", metavar="NAME", callback=not_empty, help="Field of the metadata that is its text.")
-@click.option("--metadata/--no-metadata", default=True, help="Whether to take over metadata.db.  [default: metadata]")
+@click.option("--metadata/--no-metadata", default=True, help="Whether to take over metadata, by default.")
 @click.option("--encoder", metavar="NAME", callback=not_empty, help="Multi-vector model that made the vectors.")
 @codec_option
 @bits_option
@@ -89,7 +90,10 @@ def create(path: Path, bits: str | None, as_json: bool, **options: Any) -> None:
 @overwrite_option
 @threads_option
 def import_(source: Path, path: Path, bits: str | None, as_json: bool, **options: Any) -> None:
-    """Make an index at PATH of SOURCE, a folder of fast-plaid, PyLate, next-plaid or colbert-ai."""
+    """Make an index at PATH of SOURCE: a folder of fast-plaid, PyLate, next-plaid or colbert-ai, or a file of vectors.
+
+    Files are tables with a column of lists of vectors (.parquet, .arrow, .lance), or archives (.npz, .safetensors).
+    """
     index = import_index(source, path, bits=bits and int(bits), **options)
     tell(
         {"path": index.path, "dim": index.dim, "documents": len(index)},
@@ -118,12 +122,12 @@ def import_(source: Path, path: Path, bits: str | None, as_json: bool, **options
 )
 @threads_option
 def add(path: Path, source: Path, encoder: str | None, upsert: bool, as_json: bool, **options: Any) -> None:
-    """Add the documents of SOURCE: a JSONL file (id, text, metadata, vectors), a BEIR folder, or an .npz of vectors."""
+    """Add documents of SOURCE: JSONL (id, text, metadata, vectors), a BEIR folder, or vectors (.npz, .safetensors)."""
     index = Index.open(path, encoder=encoder)
     count = 0
     with index.writer(show_progress=False) as writer, progress_bar(0, "adding", show_progress=None) as bar:
         store = writer.upsert if upsert else writer.add
-        if source.suffix == ".npz":
+        if source.suffix in ARCHIVES:
             ids, vectors = read_vectors(source)
             store(ids, vectors=vectors, **options)
             count = len(ids)

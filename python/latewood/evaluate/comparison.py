@@ -1,4 +1,4 @@
-"""Runs side by side: is one better than another, or are these queries too few to tell?"""
+"""Runs side by side, and how likely it is that chance alone made their difference."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from latewood.common.types import FloatArray, OffsetArray
 from latewood.errors import InvalidInputError
+from latewood.exchange.parts import Part
 from latewood.exchange.pickles import read_pickle, read_torch
 from latewood.forms.ids import one_id
 from latewood.forms.ragged import Ragged
@@ -53,15 +54,6 @@ class Chunk:
     lengths: OffsetArray
     codes: NDArray[Any]
     residuals: NDArray[Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """Some documents, decoded."""
-
-    ids: list[Any]
-    vectors: Ragged
-    metadata: list[dict[str, Any]]
 
 
 class Buckets:
@@ -139,8 +131,8 @@ class Plaid:
         """Count the rows, those of deleted documents among them."""
         return sum(len(chunk.lengths) for chunk in self.chunks)
 
-    def parts(self) -> Iterator[tuple[int, Part]]:
-        """Decode all documents, so many at a time that memory is bounded; each comes with how many rows it took."""
+    def parts(self) -> Iterator[Part]:
+        """Decode all documents, so many at a time that memory is bounded."""
         row = 0
         with closing(_metadata(self.database)) as metadata:
             waiting = next(metadata, None)
@@ -152,7 +144,7 @@ class Plaid:
                         while waiting is not None and waiting[0] < place:
                             waiting = next(metadata, None)
                         entries.append(waiting[1] if waiting is not None and waiting[0] == place else {})
-                    yield rows.stop - rows.start, self._part(chunk, bounds, rows, row, entries)
+                    yield self._part(chunk, bounds, rows, row, entries)
                 row += len(chunk.lengths)
 
     def _part(self, chunk: Chunk, bounds: OffsetArray, rows: slice, first: int, metadata: list[dict[str, Any]]) -> Part:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from latewood import _core
 from latewood.common.signatures import shows
-from latewood.common.types import Filter, Id, KeepVectors, Metadata, MissingRule, Rescore, ResultIds, VectorInput
+from latewood.common.types import Dtype, Filter, Id, KeepVectors, Metadata, MissingRule, Rescore, ResultIds, VectorInput
 from latewood.encode.fingerprint import dumps
 from latewood.encode.nano import nano_en
 from latewood.encode.protocol import Encoder, as_encoder, encode_queries
@@ -21,6 +21,7 @@ from latewood.errors import (
     InvalidInputError,
     LatewoodError,
     MissingDependencyError,
+    UnknownIdError,
 )
 from latewood.forms.candidates import Candidates, many_lists, one_list
 from latewood.forms.ids import normalise_ids, one_id
@@ -29,6 +30,7 @@ from latewood.forms.ragged import Ragged
 from latewood.forms.values import choice_of, count_of, flag_of, optional, path_of, share_of, threads_of
 from latewood.index import tuning
 from latewood.index.additions import Additions, AddKeywords
+from latewood.index.arrow import record_batches
 from latewood.index.codec import codec_settings
 from latewood.index.encoding import Encoding
 from latewood.index.explanation import Explanation
@@ -349,6 +351,48 @@ class Index:
         """
         values, offsets = self._core.vectors(normalise_ids(ids))
         return Ragged(values, offsets)
+
+    def to_arrow(self, ids: Iterable[Id] | None = None, *, dtype: Dtype = "float32") -> Any:
+        """Give documents as an Arrow table; `to_batches` gives them bit by bit.
+
+        Parameters
+        ----------
+        ids : sequence of str or int, optional
+            All documents by default; `UnknownIdError` names an id that is not there.
+        dtype : {"float32", "float16", "float64"}
+            Of the vectors. DuckDB reads no float16.
+
+        Returns
+        -------
+        pyarrow.Table
+            Columns `id`, `text`, `metadata` (JSON) and `vectors`, a `list<fixed_size_list<dtype>[dim]>`, as `vectors`
+            of this index gives them.
+
+        Raises
+        ------
+        MissingDependencyError
+            pyarrow is not installed (extra `arrow`).
+        """
+        return self.to_batches(ids, dtype=dtype).read_all()
+
+    def __arrow_c_stream__(self, requested_schema: Any = None) -> Any:
+        """Hand all documents, as of `to_arrow`, to any library that knows Arrow's PyCapsule interface."""
+        return self.to_batches().__arrow_c_stream__(requested_schema)
+
+    def to_batches(self, ids: Iterable[Id] | None = None, *, dtype: Dtype = "float32") -> Any:
+        """Give documents as a `pyarrow.RecordBatchReader`, 256 at a time; parameters and errors as for `to_arrow`.
+
+        They are those of this moment, whatever is committed before the last batch is asked for.
+        """
+        keys, number = optional(normalise_ids, ids, "ids"), choice_of(dtype, "dtype", get_args(Dtype))
+        # A snapshot of its own: this object may move to another commit meanwhile.
+        snapshot = Index.open(self.path, generation=self.generation, mmap=self._mmap)
+        asked = snapshot.ids() if keys is None else keys
+        missing = np.flatnonzero(~snapshot.contains(asked))
+        if missing.size:
+            message = f"id {one_id(asked[missing[0]])!r} is not in the index"
+            raise UnknownIdError(message)
+        return record_batches(asked, self.dim, number, snapshot.vectors, snapshot.documents)
 
     def info(self) -> dict[str, Any]:
         """Give counts, sizes in bytes, codec, format and the recorded encoder.
