@@ -24,7 +24,7 @@ FORMS = [*TABLES, ".npz", ".safetensors"]
 def filled(path: Path, *, strings: bool, **settings: Any) -> Index:
     index = Index.create(path, dim=CORPUS.dim, keep_vectors="float16", **settings)
     ids: list[Any] = [f"dök {number}" for number in range(30)] if strings else list(range(100, 130))
-    vectors = [np.float16(document).astype(np.float32) for document in CORPUS.documents]
+    vectors = [document.astype(np.float16).astype(np.float32) for document in CORPUS.documents]
     vectors[4] = vectors[4][:0]
     texts = [None if number % 3 else f"text ü {number}" for number in range(30)]
     metadata = [
@@ -84,7 +84,8 @@ def test_an_arrow_table(index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
     assert metadata == [document.metadata for document in stored]
     vectors = to_ragged(table.column("vectors"), allow_empty=True)
     np.testing.assert_array_equal(vectors.values, index.vectors(index.ids()).values)
-    some = index.ids()[[5, 2, 2]] if isinstance(index.ids(), np.ndarray) else [index.ids()[at] for at in (5, 2, 2)]
+    ids: Any = index.ids()
+    some = [ids[at] for at in (5, 2, 2)]
     assert index.to_arrow(some).column("id").to_pylist() == list(some)
     assert index.to_arrow([]).num_rows == 0
     for wrong in ({"dtype": "bfloat16"}, {"dtype": None}, {"ids": 5}, {"ids": "x"}, {"ids": [1.5]}):
@@ -178,7 +179,8 @@ def test_tables_of_others(tmp_path: Path) -> None:
     assert [document.metadata for document in index.documents(["a", "b"])] == [{"lang": "en", "year": 2001}, None]
     polars = pytest.importorskip("polars")
     polars.DataFrame(table).rename({"doc": "id", "body": "text"}).write_parquet(tmp_path / "polars.parquet")
-    named = {"id_field": "id", "text_field": "text"}
+    named: dict[str, Any] = {"id_field": "id", "text_field": "text"}
+    options: dict[str, Any]
     for number, options in enumerate(({}, named)):
         index = import_index(tmp_path / "polars.parquet", tmp_path / f"polars{number}", **options)
         assert [document.text for document in index.documents(["a", "b"])] == ["one", None]

@@ -3,6 +3,7 @@
 import os
 import pickle
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from types import TracebackType
 from typing import Any, Literal, Self, Unpack, cast, get_args
 
@@ -37,6 +38,7 @@ from latewood.index.explanation import Explanation
 from latewood.index.fde import FdeOptions
 from latewood.index.feedback import NOTHING
 from latewood.index.found import Found, documents_of, explanation
+from latewood.index.hub import download, upload
 from latewood.index.interrupts import interrupt_later
 from latewood.index.options import EXACT, RerankKeywords, RerankOptions, SearchKeywords, SearchOptions
 from latewood.index.queries import Queries, many_queries, one_query
@@ -223,6 +225,98 @@ class Index:
         if encoder is not None:
             index.use_encoder(encoder, check_encoder=check_encoder)
         return index
+
+    @classmethod
+    def from_hub(
+        cls,
+        repo_id: str,
+        *,
+        revision: str | None = None,
+        token: str | bool | None = None,
+        cache_dir: str | os.PathLike[str] | None = None,
+        local_dir: str | os.PathLike[str] | None = None,
+        encoder: Any = None,
+        check_encoder: bool = True,
+        mmap: bool = True,
+    ) -> "Index":
+        """Open an index of a dataset repository of the Hugging Face Hub; files that are here already are not fetched.
+
+        Parameters
+        ----------
+        repo_id : str
+            "owner/name".
+        revision : str, optional
+            A branch, tag or commit; the main branch by default.
+        token, cache_dir
+            As for `huggingface_hub.snapshot_download`.
+        local_dir : path-like, optional
+            Where the files are put, for an index of one's own. By default they lie in the Hub's cache, where other
+            programs rely on them: the index is for reading, like one that was opened at a generation.
+        encoder, check_encoder, mmap
+            As for `open`.
+
+        Raises
+        ------
+        StorageError
+            The files cannot be fetched: no network, no such repository or revision, no right to it.
+        InvalidInputError
+            No name of a repository, or one that holds no index.
+        MissingDependencyError
+            huggingface_hub is not installed (extra `hub`).
+        CorruptIndexError, EncoderMismatchError
+            As for `open`: every checksum is verified, as with any other index.
+        """
+        folder = download(repo_id, revision=revision, token=token, cache_dir=cache_dir, local_dir=local_dir)
+        newest = cls.open(folder, encoder=encoder, check_encoder=check_encoder, mmap=mmap)
+        if local_dir is not None:
+            return newest
+        generation = newest.generation
+        return cls.open(folder, encoder=encoder, check_encoder=check_encoder, generation=generation, mmap=mmap)
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        private: bool | None = None,
+        revision: str | None = None,
+        create_pr: bool = False,
+        commit_message: str | None = None,
+        token: str | bool | None = None,
+    ) -> str:
+        """Upload the newest commit to a dataset repository of the Hugging Face Hub, which is made if it is not there.
+
+        All files come in one commit there, in the place of those of an index that it had. Nobody else can write to this
+        index meanwhile.
+
+        Parameters
+        ----------
+        repo_id : str
+            "owner/name".
+        private, revision, create_pr, commit_message, token
+            As for `huggingface_hub.HfApi.create_repo` and `upload_folder`.
+
+        Returns
+        -------
+        str
+            The address of the commit.
+
+        Raises
+        ------
+        StorageError
+            It cannot be uploaded: no network, no right to.
+        InvalidInputError
+            No name of a repository, or a setting that is none.
+        IndexLockedError
+            Somebody is writing to this index.
+        MissingDependencyError
+            huggingface_hub is not installed (extra `hub`).
+        """
+        settings = {"revision": revision, "commit_message": commit_message, "token": token}
+        private, create_pr = optional(flag_of, private, "private"), flag_of(create_pr, "create_pr")
+        # Nothing changes in a folder that cannot be written to, such as the Hub's cache.
+        writable = os.access(self.path, os.W_OK) and self._generation is None
+        with self.writer(merge=False) if writable else nullcontext():
+            return upload(self.path, repo_id, private=private, create_pr=create_pr, **settings)
 
     @classmethod
     def recover(cls, path: str | os.PathLike[str], *, generation: int | None = None, mmap: bool = True) -> "Index":
