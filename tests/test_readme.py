@@ -1,6 +1,7 @@
 """The Python blocks of the README and of each page of docs run, one after the other, and links lead somewhere."""
 
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,8 @@ WITH_TEXT = (
     *(README.parent / "docs" / f"{name}.md" for name in ("encoders", "long_texts", "reranking", "two_stages")),
 )
 """Pages that encode with the model inside the wheel."""
+BESIDE = {"importing": {"old_index": REPOSITORY / "tests" / "golden" / "elsewhere" / "next-plaid"}}
+"""Folders that the examples of a page find where they run."""
 
 
 @pytest.mark.skipif(not README.exists(), reason="needs the repository")
@@ -29,6 +32,8 @@ def test_the_code_of_a_page(page: Path, tmp_path: Path, monkeypatch: pytest.Monk
     assert len(blocks) == text.count("```python")
     assert blocks or page != README, "the README shows no Python"
     monkeypatch.chdir(tmp_path)
+    for name, folder in BESIDE.get(page.stem, {}).items():
+        shutil.copytree(folder, name)
     # Who tries the README does it twice, in the same folder.
     for _ in range(2 if page == README else 1):
         names: dict[str, object] = {"__name__": page.stem}
