@@ -74,6 +74,15 @@ def test_p_values_are_those_of_scipy(queries: int) -> None:
     assert found.differences["b"]["RR"].p == pytest.approx(wanted.pvalue, abs=allowed)
 
 
+def test_how_few_queries_tell_nothing() -> None:
+    for queries in (1, 5, 6):
+        qrels = {f"q{number}": {"d0": 1} for number in range(queries)}
+        better = {query: {"d0": 2.0, "d1": 1.0} for query in qrels}
+        worse = {query: {"d0": 1.0, "d1": 2.0} for query in qrels}
+        found = compare_runs({"worse": worse, "better": better}, qrels, ["RR"])
+        assert found.differences["better"]["RR"].p == 2 / 2**queries
+
+
 def test_chance_gives_small_p_values_as_often_as_it_says() -> None:
     p = []
     for seed in range(60):

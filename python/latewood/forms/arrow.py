@@ -23,7 +23,7 @@ def is_arrow(data: Any) -> bool:
 def from_arrow(data: Any, where: str) -> tuple[np.ndarray[Any, Any], OffsetArray]:
     """Give the flat values `[tokens, dim]` and the offsets of an Arrow array; zero-copy for one chunk."""
     if not type(data).__module__.startswith("pyarrow"):
-        pyarrow = import_optional("pyarrow", purpose="reading Arrow arrays of other libraries")
+        pyarrow = import_optional("pyarrow", extra="arrow", purpose="reading Arrow arrays of other libraries")
         try:
             data = pyarrow.chunked_array(data) if hasattr(data, "__arrow_c_stream__") else pyarrow.array(data)
         except Exception as error:  # what another library hands over may be anything
