@@ -2,6 +2,7 @@
 
     python make.py fast-plaid    fast-plaid 1.7.0 (MIT)
     python make.py pylate        pylate 1.6.0 (MIT): the layout of fast-plaid 1.4.6, and two pickles of ids
+    python make.py stanford      pylate 1.6.0 with `use_fast=False`, and ninja: colbert-ai's layout, and the two pickles
     python make.py next-plaid    next-plaid 1.8.5 (Apache-2.0), by the small crate in benches/compare/next_plaid
     python make.py colbert-ai    colbert-ai 0.2.22 (MIT) with faiss-cpu, ninja and Transformers 4
 
@@ -12,6 +13,7 @@ and MaxSim on what its codec decodes stands for its search.
 """
 
 import json
+import pickle
 import shutil
 import sys
 import tempfile
@@ -29,23 +31,23 @@ NAMES = [f"dök/{number:02}" for number in range(DOCUMENTS)]
 METADATA = [{"lang": "en" if number % 2 else "de", "page": number, "share": number / 8} for number in range(DOCUMENTS)]
 
 
-def vectors(seed: int, lengths: list[int]) -> list[Any]:
+def vectors(seed: int, lengths: list[int], dim: int = DIM) -> list[Any]:
     """Draw documents of unit vectors that lie in clusters, as those of models do."""
     generator = np.random.default_rng(seed)
-    centres = np.random.default_rng(0).standard_normal((24, DIM))
+    centres = np.random.default_rng(0).standard_normal((24, dim))
     parts = []
     for length in lengths:
-        part = centres[generator.integers(0, 24, length)] + 0.6 * generator.standard_normal((length, DIM))
+        part = centres[generator.integers(0, 24, length)] + 0.6 * generator.standard_normal((length, dim))
         parts.append((part / np.linalg.norm(part, axis=1, keepdims=True)).astype(np.float32))
     return parts
 
 
-def documents() -> list[Any]:
-    return vectors(1, [4 + number % 7 for number in range(DOCUMENTS)])
+def documents(dim: int = DIM) -> list[Any]:
+    return vectors(1, [4 + number % 7 for number in range(DOCUMENTS)], dim)
 
 
-def queries() -> list[Any]:
-    return vectors(2, [5] * 6)
+def queries(dim: int = DIM) -> list[Any]:
+    return vectors(2, [5] * 6, dim)
 
 
 def flat(parts: list[Any]) -> tuple[Any, Any]:
@@ -106,6 +108,32 @@ def pylate() -> None:
     rows = index._index._load_documents_ids_to_plaid_ids()
     decoded = dict(zip(rows, index._index.fast_plaid.get_embeddings(list(rows.values())), strict=True))
     write("pylate", {key: part.float().numpy() for key, part in decoded.items()}, found)
+
+
+def stanford() -> None:
+    import torch
+    from pylate import indexes
+    from pylate.indexes.stanford_nlp.indexing.codecs.residual import ResidualCodec
+
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    folder = emptied("pylate-stanford")
+    # It takes no other number of dimensions.
+    given = documents(128)
+    index = indexes.PLAID(str(folder.parent), folder.name, use_fast=False, nbits=2)
+    index.add_documents(NAMES[:30], given[:30])
+    index.add_documents(NAMES[30:], given[30:])
+    index.remove_documents([NAMES[number] for number in DELETED])
+    found = [[(hit["id"], hit["score"]) for hit in hits] for hits in index(queries(128), k=10)]
+    codec = ResidualCodec.load(str(folder))
+    rows: list[Any] = []
+    for chunk in range(len(list(folder.glob("*.codes.pt")))):
+        values = codec.decompress(ResidualCodec.Embeddings.load(str(folder), chunk)).numpy()
+        lengths = json.loads((folder / f"doclens.{chunk}.json").read_text())
+        rows += np.split(values, np.cumsum(lengths)[:-1])
+    with (folder / "documents_ids_to_plaid_ids.pkl").open("rb") as file:
+        numbers = pickle.load(file)
+    write("pylate-stanford", {key: rows[number] for key, number in numbers.items()}, found)
 
 
 def next_plaid() -> None:
@@ -207,4 +235,10 @@ def colbert_ai() -> None:
 
 
 if __name__ == "__main__":
-    {"fast-plaid": fast_plaid, "pylate": pylate, "next-plaid": next_plaid, "colbert-ai": colbert_ai}[sys.argv[1]]()
+    {
+        "fast-plaid": fast_plaid,
+        "pylate": pylate,
+        "stanford": stanford,
+        "next-plaid": next_plaid,
+        "colbert-ai": colbert_ai,
+    }[sys.argv[1]]()
