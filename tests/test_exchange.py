@@ -186,6 +186,13 @@ def test_tables_of_others(tmp_path: Path) -> None:
         assert [document.text for document in index.documents(["a", "b"])] == ["one", None]
 
 
+def test_a_table_of_lancedb(index: Index, tmp_path: Path) -> None:
+    pytest.importorskip("lance")
+    lancedb = pytest.importorskip("lancedb")
+    lancedb.connect(tmp_path / "db").create_table("forest", data=index.to_arrow())
+    assert_same(index, import_index(tmp_path / "db" / "forest.lance", tmp_path / "again", keep_vectors="float16"))
+
+
 def test_files_that_are_none(tmp_path: Path) -> None:
     vectors = pyarrow.array([[[1.0, 0.0]]], pyarrow.list_(pyarrow.list_(pyarrow.float32(), 2)))
     tables = {

@@ -66,6 +66,12 @@ def write(name: str, decoded: dict[Any, Any], found: list[list[tuple[Any, float]
     (HERE / f"{name}.json").write_text(json.dumps(answer, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
+def without_paths(folder: Path, root: str) -> None:
+    """Take the folder of this machine out of the settings."""
+    for path in folder.glob("*.json"):
+        path.write_text(path.read_text().replace(root.replace("/", "\\/"), "scratch"))
+
+
 def emptied(name: str) -> Path:
     folder = HERE / name
     shutil.rmtree(folder, ignore_errors=True)
@@ -133,6 +139,7 @@ def stanford() -> None:
         rows += np.split(values, np.cumsum(lengths)[:-1])
     with (folder / "documents_ids_to_plaid_ids.pkl").open("rb") as file:
         numbers = pickle.load(file)
+    without_paths(folder, str(HERE))
     write("pylate-stanford", {key: rows[number] for key, number in numbers.items()}, found)
 
 
@@ -229,8 +236,7 @@ def colbert_ai() -> None:
     for query in queries():
         scores = {number: float((query @ part.T).max(axis=1).sum()) for number, part in decoded.items()}
         found.append(sorted(scores.items(), key=lambda item: -item[1])[:10])
-    for path in folder.glob("*.json"):
-        path.write_text(path.read_text().replace(json.dumps(scratch)[1:-1].replace("/", "\\/"), "scratch"))
+    without_paths(folder, scratch)
     write("colbert-ai", decoded, found)
 
 
