@@ -32,6 +32,8 @@ ELSEWHERE = {
     "reciprocal_rank_fusion": "test_two_stage.py",
     "weighted_fusion": "test_two_stage.py",
     "evaluate": "test_evaluate.py",
+    "export_index": "test_exchange.py",
+    "import_index": "test_elsewhere.py",
     "FirstStage": "a protocol",
     "Encoder": "a protocol",
     "errors": "exceptions take any message",
@@ -45,6 +47,8 @@ ELSEWHERE = {
 MADE = ("Document", "Explanation", "Hit", "Hits", "Plan", "SearchArrays", "Tuning", "Writer", "Index")
 INNER = ("scored", "with_hits", "set_tuning", "to_json")
 """Methods that other parts of the library call."""
+ON_A_NETWORK = ("from_hub", "push_to_hub")
+"""Methods of which `test_hub.py` holds the parameters."""
 WITH_METHODS = (*MADE, "Reranker", "OnnxEncoder", "SentenceTransformersEncoder")
 
 # The index that is asked keeps no vectors.
@@ -114,6 +118,10 @@ ADD = {
     "on_empty": kinds.one_of("keep", "skip", "error"),
     "long": Kind([None, *LONG.good], NO_LONG),
     "threads": kinds.OPTIONAL_COUNT,
+}
+ARROW = {
+    "ids": kinds.IDS.also(good=[None, []], bad=[["nobody"], [1]]),
+    "dtype": kinds.one_of("float32", "float16", "float64"),
 }
 CHANGE = {**ADD, "merge": kinds.FLAG, "show_progress": kinds.OPTIONAL_FLAG}
 DELETE = {
@@ -259,6 +267,8 @@ TABLE: dict[str, dict[str, Kind]] = {
     "Index.count": {"filter": kinds.FILTER},
     "Index.documents": {"ids": kinds.IDS.also(bad=[["nobody"], [1]])},
     "Index.vectors": {"ids": kinds.IDS.also(bad=[["nobody"], [1]])},
+    "Index.to_arrow": ARROW,
+    "Index.to_batches": ARROW,
     "Index.writer": {"merge": kinds.FLAG, "show_progress": kinds.OPTIONAL_FLAG},
     "Index.add": CHANGE,
     "Index.upsert": CHANGE,
@@ -426,7 +436,7 @@ def public_callables() -> dict[str, Callable[..., Any]]:
                     f"{name}.{member}": function
                     for member, function in members
                     if not member.startswith("_")
-                    and member not in INNER
+                    and member not in (*INNER, *ON_A_NETWORK)
                     and not (issubclass(value, list) and hasattr(list, member))
                 }
     return found

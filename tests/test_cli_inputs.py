@@ -184,6 +184,12 @@ BAD: dict[tuple[str, str], Callable[[Path], list[Any]]] = {
     ("create", "codec_from"): no_index,
     ("create", "seed"): lambda _: [number for number in NUMBERS if number != "0"],
     ("create", "train_after"): lambda _: [number for number in NUMBERS if number != "0"],
+    ("import", "source"): lambda folder: [folder, *no_index(folder)],
+    ("import", "path"): lambda folder: ["", no_index(folder)[0], no_index(folder)[0] / "inside"],
+    ("import", "id_field"): lambda _: ["", "nope", "page"],
+    ("import", "text_field"): lambda _: ["", "page"],
+    ("import", "encoder"): lambda folder: [folder, ""],
+    ("import", "threads"): lambda _: NUMBERS,
     ("add", "path"): no_index,
     ("add", "source"): lambda folder: [
         *files(folder, ".jsonl", DOCUMENT_LINES),
@@ -236,7 +242,7 @@ BAD: dict[tuple[str, str], Callable[[Path], list[Any]]] = {
     ("rerank", "beta"): lambda _: NUMBERS,
     ("rerank", "run_path"): outputs,
     ("rerank", "threads"): lambda _: NUMBERS,
-    ("eval", "run_path"): lambda folder: files(folder, ".txt", RUNS),
+    ("eval", "run_paths"): lambda folder: files(folder, ".txt", RUNS),
     ("eval", "qrels"): lambda folder: [*files(folder, ".txt", JUDGEMENTS), folders(folder)[2]],
     ("eval", "metrics"): lambda _: [
         "",
@@ -260,6 +266,9 @@ BAD: dict[tuple[str, str], Callable[[Path], list[Any]]] = {
     ("tune", "recall"): lambda _: ["0", "-1", "1.1", *FLOATS],
     ("tune", "k"): lambda _: NUMBERS,
     ("tune", "threads"): lambda _: NUMBERS,
+    ("export", "path"): no_index,
+    ("export", "target"): lambda folder: ["", folder, folder / "x.csv", folder / "missing" / "x.npz"],
+    ("export", "filter"): lambda _: FILTERS,
     ("info", "path"): no_index,
     ("check", "path"): no_index,
     ("recover", "path"): no_index,
@@ -306,13 +315,18 @@ def good(tmp_path: Path) -> dict[str, dict[str, Any]]:
     candidates = {"candidates": place / "run.txt", "queries": place / "queries.jsonl", "k": "1"}
     return {
         "create": {"path": tmp_path / "created", "dim": "8"},
+        "import": {
+            "source": Path(__file__).parent / "golden" / "elsewhere" / "fast-plaid",
+            "path": tmp_path / "imported",
+        },
         "add": {**asked, "source": place / "documents.jsonl"},
         "delete": {"path": place / "index", "ids": "fox"},
         "update": {"path": place / "index", "ids": "fox", "metadata": '{"n": 2}'},
         "search": {**asked, "query": "fox"},
         "rerank": {**asked, **candidates},
-        "eval": {"run_path": place / "run.txt", "qrels": place / "qrels.txt"},
         "tune": {**asked, "queries": place / "queries.jsonl", "k": "1"},
+        "eval": {"run_paths": place / "run.txt", "qrels": place / "qrels.txt"},
+        "export": {"path": place / "index", "target": tmp_path / "exported.npz"},
         "info": {"path": place / "index"},
         "check": {"path": place / "index"},
         "recover": {"path": place / "index"},
@@ -393,7 +407,7 @@ def test_a_byte_order_mark_is_no_part_of_a_file(good: dict[str, dict[str, Any]])
 
 
 def test_empty_files_are_nothing_to_do(good: dict[str, dict[str, Any]]) -> None:
-    for command, name in (("add", "source"), ("rerank", "candidates"), ("eval", "run_path")):
+    for command, name in (("add", "source"), ("rerank", "candidates"), ("eval", "run_paths")):
         Path(good[command][name]).write_bytes(b"")
         assert call(command, good[command]).exit_code == 0
 

@@ -35,6 +35,7 @@ LIBRARY = [
     "train",
     "encode",
     "index",
+    "exchange",
     "rerank",
     "evaluate",
     "integrations",

@@ -3,6 +3,7 @@
 import ast
 import re
 import sys
+import shutil
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,8 @@ WITH_TEXT = (
     *DOCS.glob("integrations/*.md"),
 )
 """Pages that encode with the model inside the wheel."""
+BESIDE = {"importing": {"old_index": REPOSITORY / "tests" / "golden" / "elsewhere" / "next-plaid"}}
+"""Folders that the examples of a page find where they run."""
 
 
 @pytest.mark.skipif(not README.exists(), reason="needs the repository")
@@ -40,6 +43,8 @@ def test_the_code_of_a_page(
             if package == "psycopg":
                 request.getfixturevalue("postgres")
     monkeypatch.chdir(tmp_path)
+    for name, folder in BESIDE.get(page.stem, {}).items():
+        shutil.copytree(folder, name)
     # Who tries the README does it twice, in the same folder.
     for _ in range(2 if page == README else 1):
         names: dict[str, object] = {"__name__": page.stem}

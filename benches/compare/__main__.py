@@ -4,7 +4,8 @@
 
 An arm answers ten queries, each with its own random candidates, then it is the next arm's turn, for several rounds; the
 median is reported. On one thread queries come one by one; on two, in batches. What is timed is said at each arm in
-`benches/compare/arms`. Every timed answer is compared with exact MaxSim.
+`benches/compare/arms`. Every timed answer is compared with exact MaxSim, and what is exact is said as this run measured
+it: how bfloat16 is summed differs between processors.
 """
 
 import argparse
@@ -64,7 +65,7 @@ def main() -> None:
 
 
 def table(rows: list[Row]) -> None:
-    columns = ["ms / query", "    p10", "    p90", "ns / token", "overlap@10", "Spearman", "  error"]
+    columns = ["ms / query", "    p10", "    p90", "ns / token", "overlap@10", "Spearman", "  error", "       kind"]
     print(f"| {'arm':<30} | {' | '.join(columns)} |")
     print(f"|{'-' * 32}|{'|'.join('-' * (len(column) + 1) + ':' for column in columns)}|")
     for row in rows:
@@ -74,7 +75,7 @@ def table(rows: list[Row]) -> None:
         error = "-" if row.max_error is None else f"{row.max_error:.1e}"
         print(
             f"| {row.arm:<30} | {row.ms:10.3f} | {row.ms_p10:7.2f} | {row.ms_p90:7.2f} | {row.ns_per_token:10.1f} "
-            f"| {row.overlap_10:10.3f} | {row.spearman:8.4f} | {error:>7} |",
+            f"| {row.overlap_10:10.3f} | {row.spearman:8.4f} | {error:>7} | {row.kind:>11} |",
             flush=True,
         )
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -102,19 +102,16 @@ class Spec(Library):
 
     Attributes
     ----------
-    kind : {"exact", "approximate", "search"}
-        MaxSim in floats; MaxSim on compressed codes or behind a coarser screen; a search restricted to the candidates,
-        which may leave some of them out.
-    tolerance : float, optional
-        The largest error of a score that an exact arm may show; beyond it the figures are void.
+    search : bool
+        Whether it is a search restricted to the candidates, which may leave some of them out. All others give MaxSim;
+        whether it was exact is measured.
     index : bool
         Whether `build` writes one.
     threads : bool
         Whether it can use more than one.
     """
 
-    kind: Literal["exact", "approximate", "search"]
-    tolerance: float | None = None
+    search: bool = False
     index: bool = False
     threads: bool = True
 

@@ -30,6 +30,10 @@ def build(specs: list[Spec], scratch: Path) -> dict[str, float | str]:
     return built
 
 
+EXACT = 1e-3
+"""Largest error of scores that are called exact in the record: rounding of float32, whichever the order of its sums."""
+
+
 class Bench:
     """All arms, ready to answer with one number of threads.
 
@@ -82,19 +86,19 @@ class Bench:
     def row(self, spec: Spec, questions: list[Question], answers: list[tuple[float, FloatArray]]) -> Row:
         """Sum up the answers of an arm."""
         version, seconds = package_version(spec.package), self.built.get(spec.label)
-        row = Row(self.threads, len(questions[0].candidates), spec.label, spec.package, version, spec.kind)
+        row = Row(self.threads, len(questions[0].candidates), spec.label, spec.package, version)
         if isinstance(seconds, float):
             row = replace(row, build_seconds=round(seconds, 1))
         if spec.label in self.failures:
             return replace(row, note=f"not available: {self.failures[spec.label]}")
         found = agreement(questions, [scores for _, scores in answers])
-        if spec.tolerance is not None and (found.error > spec.tolerance or found.answered < 1):
-            return replace(row, note=f"void: scores off by {found.error:.3g}, {found.answered:.3f} of them there")
+        exact = found.error <= EXACT and found.answered == 1
         times = np.array([seconds for seconds, _ in answers])
         per_token = times / [question.tokens for question in questions]
         low, median, high = np.quantile(times, [0.1, 0.5, 0.9]) * 1e3
         return replace(
             row,
+            kind="search" if spec.search else "exact" if exact else "approximate",
             ms=round(float(median), 4),
             ms_p10=round(float(low), 4),
             ms_p90=round(float(high), 4),
@@ -102,7 +106,7 @@ class Bench:
             overlap_10=round(found.overlap, 4),
             spearman=round(found.spearman, 4),
             # The scores of a search are not MaxSim, or not of all tokens.
-            max_error=None if spec.kind == "search" else float(f"{found.error:.3g}"),
+            max_error=None if spec.search else float(f"{found.error:.3g}"),
             answered=round(found.answered, 4),
         )
 

@@ -8,8 +8,8 @@ from compare.record import Row
 
 COLOURS = {
     "latewood": ("#1b7f5c", "latewood"),
-    "exact": ("#7a8ca3", "others: MaxSim in floats"),
-    "approximate": ("#c78b3c", "others: compressed codes, or screened"),
+    "exact": ("#7a8ca3", "others: exact in this run"),
+    "approximate": ("#c78b3c", "others: approximate in this run"),
     "search": ("#b7b7b7", "others: search restricted to the candidates"),
 }
 

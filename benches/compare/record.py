@@ -16,6 +16,8 @@ class Row:
 
     Attributes
     ----------
+    kind : str
+        "exact" or "approximate" as measured in this run, on this machine; or "search", restricted to the candidates.
     ms, ms_p10, ms_p90 : float
         Milliseconds for a query: median, and the tenth and ninetieth of a hundred.
     ns_per_token : float
@@ -33,7 +35,7 @@ class Row:
     arm: str
     package: str
     version: str | None
-    kind: str
+    kind: str = ""
     ms: float | None = None
     ms_p10: float | None = None
     ms_p90: float | None = None

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from latewood import encode, errors, evaluate
     from latewood._core import __version__, simd_level, simd_levels
     from latewood.encode.protocol import Encoder
+    from latewood.exchange.imports import export_index, import_index
     from latewood.forms.ragged import Ragged, to_ragged
     from latewood.index.explanation import Explanation
     from latewood.index.fde import FdeOptions
@@ -57,6 +58,8 @@ __all__ = [
     "encode",
     "errors",
     "evaluate",
+    "export_index",
+    "import_index",
     "inference_free",
     "maxsim",
     "maxsim_pairs",
@@ -91,6 +94,8 @@ _HOME = {
     "TwoStage": "rerank.two_stage",
     "Writer": "index.writer",
     "__version__": "_core",
+    "export_index": "exchange.imports",
+    "import_index": "exchange.imports",
     "inference_free": "rerank.first_stages.inference_free",
     "maxsim": "rerank.maxsim",
     "maxsim_pairs": "rerank.maxsim",

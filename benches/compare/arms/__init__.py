@@ -4,59 +4,27 @@ from typing import Any
 
 from compare.arm import Spec, System
 
-FLOAT32 = 1e-3
-HALF = 0.2
-"""Largest error of a sum of 32 products of unit vectors that bfloat16, with its 8 bits, explains."""
-
 SPECS = [
-    Spec("latewood residual 2-bit", "latewood", "latewood:Indexed", ("residual", 2), kind="approximate", index=True),
-    Spec("latewood residual 4-bit", "latewood", "latewood:Indexed", ("residual", 4), kind="approximate", index=True),
-    Spec("latewood flat 4-bit", "latewood", "latewood:Indexed", ("flat", 4), kind="approximate", index=True),
-    Spec(
-        "latewood.maxsim float32", "latewood", "latewood:Exact", ("float32", "float32"), kind="exact", tolerance=FLOAT32
-    ),
-    Spec("latewood.maxsim float16", "latewood", "latewood:Exact", ("float16", "float32"), kind="exact", tolerance=HALF),
-    Spec(
-        "latewood.maxsim float32 in bfloat16",
-        "latewood",
-        "latewood:Exact",
-        ("float32", "bfloat16"),
-        kind="exact",
-        tolerance=HALF,
-    ),
-    Spec(
-        "latewood.maxsim float16 in bfloat16",
-        "latewood",
-        "latewood:Exact",
-        ("float16", "bfloat16"),
-        kind="exact",
-        tolerance=HALF,
-    ),
-    Spec("numkong bfloat16", "numkong", "numkong:Packed", ("bfloat16",), kind="exact", tolerance=HALF, threads=False),
-    Spec("numkong float32", "numkong", "numkong:Packed", ("float32",), kind="approximate", threads=False),
-    Spec("maxsim-cpu float32", "maxsim-cpu", "maxsim_cpu:Variable", kind="exact", tolerance=FLOAT32),
-    Spec("torch padded bfloat16", "torch", "torch:Padded", ("bfloat16",), kind="exact", tolerance=HALF),
-    Spec("torch padded float32", "torch", "torch:Padded", ("float32",), kind="exact", tolerance=FLOAT32),
-    Spec(
-        "sentence-transformers bfloat16",
-        "sentence-transformers",
-        "torch:Util",
-        ("bfloat16",),
-        kind="exact",
-        tolerance=HALF,
-    ),
-    Spec(
-        "sentence-transformers float32",
-        "sentence-transformers",
-        "torch:Util",
-        ("float32",),
-        kind="exact",
-        tolerance=FLOAT32,
-    ),
-    Spec("qdrant-edge TurboQuant 4-bit", "qdrant-edge-py", "qdrant:Shard", ("Bits4",), kind="approximate", index=True),
-    Spec("qdrant-edge float32", "qdrant-edge-py", "qdrant:Shard", kind="exact", tolerance=FLOAT32, index=True),
-    Spec("fast-plaid 4-bit", "fast-plaid", "fast_plaid:Subset", (4,), kind="search", index=True),
-    Spec("xtr-warp-rs 4-bit", "xtr-warp-rs", "xtr_warp:Subset", (4,), kind="search", index=True),
+    Spec("latewood residual 2-bit", "latewood", "latewood:Indexed", ("residual", 2), index=True),
+    Spec("latewood residual 4-bit", "latewood", "latewood:Indexed", ("residual", 4), index=True),
+    Spec("latewood flat 4-bit", "latewood", "latewood:Indexed", ("flat", 4), index=True),
+    Spec("latewood.maxsim float32", "latewood", "latewood:Exact", ("float32", "float32")),
+    Spec("latewood.maxsim float16", "latewood", "latewood:Exact", ("float16", "float32")),
+    Spec("latewood.maxsim float32 in bfloat16", "latewood", "latewood:Exact", ("float32", "bfloat16")),
+    Spec("latewood.maxsim float16 in bfloat16", "latewood", "latewood:Exact", ("float16", "bfloat16")),
+    Spec("numkong bfloat16", "numkong", "numkong:Packed", ("bfloat16",), threads=False),
+    Spec("numkong float32", "numkong", "numkong:Packed", ("float32",), threads=False),
+    Spec("lateweave float32", "lateweave", "lateweave:Stored", ("float32",), index=True),
+    Spec("lateweave int8", "lateweave", "lateweave:Stored", ("int8",), index=True),
+    Spec("maxsim-cpu float32", "maxsim-cpu", "maxsim_cpu:Variable"),
+    Spec("torch padded bfloat16", "torch", "torch:Padded", ("bfloat16",)),
+    Spec("torch padded float32", "torch", "torch:Padded", ("float32",)),
+    Spec("sentence-transformers bfloat16", "sentence-transformers", "torch:Util", ("bfloat16",)),
+    Spec("sentence-transformers float32", "sentence-transformers", "torch:Util", ("float32",)),
+    Spec("qdrant-edge TurboQuant 4-bit", "qdrant-edge-py", "qdrant:Shard", ("Bits4",), index=True),
+    Spec("qdrant-edge float32", "qdrant-edge-py", "qdrant:Shard", index=True),
+    Spec("fast-plaid 4-bit", "fast-plaid", "fast_plaid:Subset", (4,), search=True, index=True),
+    Spec("xtr-warp-rs 4-bit", "xtr-warp-rs", "xtr_warp:Subset", (4,), search=True, index=True),
 ]
 
 DEVIATIONS = [*({"deviations": deviations} for deviations in (0, 1, 2, 3)), {}, {"deviations": 5}, {"deviations": 6}]

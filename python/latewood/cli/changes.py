@@ -1,4 +1,4 @@
-"""The commands that change an index: create, add, update, delete, tune, recover, compact."""
+"""The commands that change an index: create, import, add, update, delete, tune, recover, compact."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -6,12 +6,13 @@ from typing import Any, get_args
 
 import click
 
-from latewood.cli.inputs import document_batches, ids_of_index, read_queries, read_vectors
+from latewood.cli.inputs import document_batches, ids_of_index, read_queries
 from latewood.cli.outcome import command, table, tell
 from latewood.cli.parameters import (
     COUNT,
     EXISTING,
     PATH,
+    Decorator,
     encoder_option,
     filter_option,
     json_object,
@@ -23,9 +24,26 @@ from latewood.common.progress import progress_bar
 from latewood.common.types import KeepVectors
 from latewood.encode.protocol import OnEmpty
 from latewood.encode.windows import Long
+from latewood.exchange.files import ARCHIVES, read_vectors
+from latewood.exchange.imports import import_index
 from latewood.index.index import Index
 
 ADD_CHUNK = 1024
+
+
+bits_option: Decorator = click.option("--bits", type=click.Choice(["1", "2", "4", "8"]), help="4 by default.")
+codec_option: Decorator = click.option("--codec", type=click.Choice(["residual", "flat"]), help="residual by default.")
+keep_vectors_option: Decorator = click.option(
+    "--keep-vectors",
+    type=click.Choice(get_args(KeepVectors)),
+    help="Keep the vectors beside their codes, for scores without the codes' error.",
+)
+exist_ok_option: Decorator = click.option(
+    "--exist-ok", is_flag=True, help="Take the index that is at PATH already as it is, if there is one."
+)
+overwrite_option: Decorator = click.option(
+    "--overwrite", is_flag=True, help="Put an index in the place of one that is at PATH already."
+)
 
 
 @command("create")
@@ -37,25 +55,47 @@ ADD_CHUNK = 1024
     callback=not_empty,
     help="Multi-vector model of the index; without --dim, the one inside the wheel.",
 )
-@click.option("--codec", type=click.Choice(["residual", "flat"]), help="residual by default.")
-@click.option("--bits", type=click.Choice(["1", "2", "4", "8"]), help="4 by default.")
+@codec_option
+@bits_option
 @click.option("--centroids", type=COUNT, help="For good; by default chosen from the data, and grown with them.")
 @click.option("--seed", type=click.IntRange(min=0, max=2**64 - 1), help="42 by default.")
 @click.option(
     "--train-after", type=click.IntRange(min=0, max=2**64 - 1), help="Tokens before training; 65,536 by default."
 )
 @click.option("--codec-from", type=EXISTING, help="An index whose trained codec this one begins with.")
-@click.option(
-    "--keep-vectors",
-    type=click.Choice(get_args(KeepVectors)),
-    help="Keep the vectors beside their codes, for scores without the codes' error.",
-)
+@keep_vectors_option
 @click.option("--fde", is_flag=True, help="Keep a fixed dimensional encoding of each document, for --gather fde.")
-@click.option("--exist-ok", is_flag=True, help="Leave the index that is at PATH already as it is, if there is one.")
-@click.option("--overwrite", is_flag=True, help="Put an empty index in the place of one that is at PATH already.")
+@exist_ok_option
+@overwrite_option
 def create(path: Path, bits: str | None, as_json: bool, **options: Any) -> None:
     """Create an empty index at PATH."""
     index = Index.create(path, bits=bits and int(bits), **options)  # type: ignore[arg-type]
+    tell(
+        {"path": index.path, "dim": index.dim, "documents": len(index)},
+        as_json,
+        lambda: f"index {index.path}: {index.dim} dimensions, {len(index)} documents",
+    )
+
+
+@command("import")
+@click.argument("source", type=EXISTING)
+@click.argument("path", type=PATH)
+@click.option("--id-field", metavar="NAME", callback=not_empty, help="Field of the metadata that is a document's id.")
+@click.option("--text-field", metavar="NAME", callback=not_empty, help="Field of the metadata that is its text.")
+@click.option("--metadata/--no-metadata", default=True, help="Whether to take over metadata, by default.")
+@click.option("--encoder", metavar="NAME", callback=not_empty, help="Multi-vector model that made the vectors.")
+@codec_option
+@bits_option
+@keep_vectors_option
+@exist_ok_option
+@overwrite_option
+@threads_option
+def import_(source: Path, path: Path, bits: str | None, as_json: bool, **options: Any) -> None:
+    """Make an index at PATH of SOURCE: a folder of fast-plaid, PyLate, next-plaid or colbert-ai, or a file of vectors.
+
+    Files are tables with a column of lists of vectors (.parquet, .arrow, .lance), or archives (.npz, .safetensors).
+    """
+    index = import_index(source, path, bits=bits and int(bits), **options)
     tell(
         {"path": index.path, "dim": index.dim, "documents": len(index)},
         as_json,
@@ -83,12 +123,12 @@ def create(path: Path, bits: str | None, as_json: bool, **options: Any) -> None:
 )
 @threads_option
 def add(path: Path, source: Path, encoder: str | None, upsert: bool, as_json: bool, **options: Any) -> None:
-    """Add the documents of SOURCE: a JSONL file (id, text, metadata, vectors), a BEIR folder, or an .npz of vectors."""
+    """Add documents of SOURCE: JSONL (id, text, metadata, vectors), a BEIR folder, or vectors (.npz, .safetensors)."""
     index = Index.open(path, encoder=encoder)
     count = 0
     with index.writer(show_progress=False) as writer, progress_bar(0, "adding", show_progress=None) as bar:
         store = writer.upsert if upsert else writer.add
-        if source.suffix == ".npz":
+        if source.suffix in ARCHIVES:
             ids, vectors = read_vectors(source)
             store(ids, vectors=vectors, **options)
             count = len(ids)

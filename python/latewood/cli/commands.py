@@ -5,9 +5,9 @@ from io import TextIOWrapper
 
 import click
 
-from latewood.cli.changes import add, compact, create, delete, recover, tune, update
+from latewood.cli.changes import add, compact, create, delete, import_, recover, tune, update
 from latewood.cli.outcome import INTERRUPTED, Failure, let_go_of_output
-from latewood.cli.reports import check, demo, info
+from latewood.cli.reports import check, demo, export, info
 from latewood.cli.searches import evaluate, rerank, search
 
 
@@ -25,7 +25,23 @@ def cli() -> None:
     """Late interaction on ordinary processors: index, search and rerank token vectors."""
 
 
-for _command in (create, add, update, delete, search, rerank, evaluate, tune, info, check, recover, compact, demo):
+for _command in (
+    create,
+    import_,
+    add,
+    update,
+    delete,
+    search,
+    rerank,
+    evaluate,
+    tune,
+    info,
+    check,
+    export,
+    recover,
+    compact,
+    demo,
+):
     cli.add_command(_command)
 
 

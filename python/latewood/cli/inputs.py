@@ -14,8 +14,8 @@ from latewood.common.types import Id
 from latewood.errors import InvalidInputError
 from latewood.evaluate.beir import find_jsonl, load_beir, read_jsonl
 from latewood.evaluate.metrics import queries_are_documents
-from latewood.forms.ids import plain_ids
-from latewood.forms.ragged import Ragged, to_ragged
+from latewood.exchange.files import ARCHIVES, read_vectors
+from latewood.forms.ragged import Ragged
 from latewood.index.index import Index
 
 
@@ -97,33 +97,6 @@ def _vectors(listed: Any, where: str) -> Any:
     return array.astype(np.float32)
 
 
-def read_vectors(path: Path) -> tuple[list[Id], Ragged]:
-    """Read ids and vectors of an .npz file: `values` [tokens, dim], `offsets` or `lengths`, and optionally `ids`."""
-    try:
-        # Opened here: numpy leaves open what it does not know.
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
-    # Damaged archives lead numpy and zipfile to a dozen kinds of errors, and their words are about numpy's options.
-    except Exception as error:
-        reason = getattr(error, "strerror", None) or type(error).__name__
-        message = f"{path}: not an .npz file of plain arrays ({reason}); numpy.savez writes one"
-        raise InvalidInputError(message) from error
-    if "values" not in arrays:
-        message = f"{path}: no array 'values'; it holds {', '.join(arrays) or 'nothing'}"
-        raise InvalidInputError(message)
-    layout = {name: arrays.get(name) for name in ("offsets", "lengths")}
-    try:
-        ragged = to_ragged(arrays["values"], **layout, kind="item", allow_empty=True)
-        ids: list[Id] = list(plain_ids(arrays["ids"])) if "ids" in arrays else list(range(len(ragged)))
-    except InvalidInputError as error:
-        message = f"{path}: {error}"
-        raise type(error)(message) from error
-    if len(ids) != len(ragged):
-        message = f"{path}: {len(ids)} ids for {len(ragged)} items"
-        raise InvalidInputError(message)
-    return ids, ragged
-
-
 @dataclass(slots=True)
 class Queries:
     """Queries to ask; `are_documents` of a BEIR folder's, where BEIR leaves out what has the query's own id."""
@@ -134,11 +107,11 @@ class Queries:
 
 
 def read_queries(source: Path) -> Queries:
-    """Read query ids, and their texts or vectors: a JSONL file, a BEIR folder, or an .npz file."""
+    """Read query ids, and their texts or vectors: a JSONL file, a BEIR folder, or an archive."""
     keys: list[str]
     asked: list[str] | Ragged
     are_documents = False
-    if source.suffix == ".npz":
+    if source.suffix in ARCHIVES:
         ids, asked = read_vectors(source)
         keys = [str(key) for key in ids]
     elif source.is_dir():

@@ -77,6 +77,17 @@ def table(mapping: dict[str, Any]) -> str:
     return "\n".join(f"{key:<{width}}  {_short(value)}" for key, value in mapping.items())
 
 
+def side_by_side(columns: dict[str, dict[str, float]]) -> str:
+    """Put values of the same names beside each other, a column for each mapping."""
+    names = list(next(iter(columns.values())))
+    first = max(map(len, names))
+    lines = [f"{'':<{first}}  " + "  ".join(f"{column:>6}" for column in columns)]
+    for name in names:
+        cells = "  ".join(f"{values[name]:>{max(len(column), 6)}.4f}" for column, values in columns.items())
+        lines.append(f"{name:<{first}}  {cells}")
+    return "\n".join(lines)
+
+
 def _short(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.4f}"

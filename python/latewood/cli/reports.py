@@ -1,13 +1,16 @@
-"""The commands that look: info, check, demo."""
+"""The commands that look: info, check, export, demo."""
 
 from importlib import import_module
 from pathlib import Path
+from typing import Any, get_args
 
 import click
 
 from latewood.cli.outcome import command, table, tell
-from latewood.cli.parameters import EXISTING, not_empty
+from latewood.cli.parameters import EXISTING, PATH, filter_option, not_empty
+from latewood.common.types import Dtype
 from latewood.errors import CorruptIndexError
+from latewood.exchange.imports import export_index
 from latewood.index.index import Index
 
 
@@ -31,6 +34,20 @@ def check(context: click.Context, path: Path, as_json: bool) -> None:
     tell({"problems": problems}, as_json, lambda: "\n".join(problems) or "no problems")
     if problems:
         context.exit(1)
+
+
+@command("export")
+@click.argument("path", type=EXISTING)
+@click.argument("target", type=PATH)
+@click.option("--dtype", type=click.Choice(get_args(Dtype)), default="float32", show_default=True)
+@click.option("--overwrite", is_flag=True, help="Replace the file that is at TARGET.")
+@filter_option
+def export(path: Path, target: Path, dtype: Dtype, overwrite: bool, as_json: bool, **chosen: Any) -> None:
+    """Write the documents of an index to TARGET: .parquet, .arrow, .lance, .npz or .safetensors."""
+    index = Index.open(path)
+    ids = index.ids(**chosen)
+    export_index(index, target, ids=ids, dtype=dtype, overwrite=overwrite)
+    tell({"path": str(target), "documents": len(ids)}, as_json, lambda: f"wrote {len(ids)} documents to {target}")
 
 
 @command("demo")

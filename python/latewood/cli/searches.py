@@ -1,14 +1,15 @@
 """The commands that ask: search, rerank, eval."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, get_args
 
 import click
 
 from latewood.cli.inputs import Queries, ids_of_index, read_queries
-from latewood.cli.outcome import command, table, tell
+from latewood.cli.outcome import command, side_by_side, table, tell
 from latewood.cli.parameters import (
     COUNT,
     EXISTING,
@@ -17,9 +18,12 @@ from latewood.cli.parameters import (
     filter_option,
     identical_option,
     library_options,
+    not_empty,
 )
-from latewood.evaluate import DEFAULT_METRICS, evaluate_run, read_qrels, read_run, write_run
-from latewood.evaluate.metrics import without_identical_id
+from latewood.evaluate import DEFAULT_METRICS, compare_runs, dataset_qrels, read_qrels, read_run, write_run
+from latewood.evaluate.comparison import rows_of
+from latewood.evaluate.metrics import evaluated, without_identical_id
+from latewood.evaluate.trec import Qrels
 from latewood.index.feedback import Feedback, Mode
 from latewood.index.index import Index
 from latewood.index.options import RerankKeywords, RerankOptions, SearchKeywords, SearchOptions
@@ -110,22 +114,66 @@ def rerank(
 
 
 @command("eval")
-@click.argument("run_path", metavar="RUN", type=EXISTING)
-@click.argument("qrels", type=EXISTING)
+@click.argument("run_paths", metavar="RUN...", type=EXISTING, nargs=-1, required=True)
+@click.argument("qrels", callback=not_empty)
 @click.option("--metric", "metrics", multiple=True, help="As ir-measures names them; may be repeated.")
+@click.option(
+    "--compare", is_flag=True, help="Tell for each other run whether it differs from the first by more than chance."
+)
+@click.option("--per-query", is_flag=True, help="Print the values of each query, as a table with tabs.")
 @click.option(
     "--keep-identical-ids", is_flag=True, help="Count the hit that has its query's own id, which BEIR leaves out."
 )
-def evaluate(run_path: Path, qrels: Path, metrics: tuple[str, ...], keep_identical_ids: bool, as_json: bool) -> None:
-    """Evaluate a TREC run with QRELS: a TREC or BEIR judgement file, or a BEIR folder."""
-    judgements = read_qrels(qrels / "qrels" / "test.tsv" if qrels.is_dir() else qrels)
-    values = evaluate_run(
-        read_run(run_path),
-        judgements,
-        metrics or DEFAULT_METRICS,
-        ignore_identical_ids=False if keep_identical_ids else None,
-    )
-    tell(values, as_json, lambda: table(values))
+def evaluate(
+    run_paths: tuple[Path, ...],
+    qrels: str,
+    metrics: tuple[str, ...],
+    compare: bool,
+    per_query: bool,
+    keep_identical_ids: bool,
+    as_json: bool,
+) -> None:
+    """Evaluate TREC runs with QRELS: a TREC or BEIR judgement file, a BEIR folder, or a data set of ir_datasets."""
+    if compare and (per_query or len(run_paths) < 2):
+        message = "--compare takes two runs or more, and prints a table of its own, without --per-query"
+        raise click.UsageError(message)
+    judgements = _judgements(qrels)
+    runs = {name: read_run(path) for name, path in _named(run_paths).items()}
+    measured, ignored = metrics or DEFAULT_METRICS, False if keep_identical_ids else None
+    if compare:
+        comparison = compare_runs(runs, judgements, measured, ignore_identical_ids=ignored)
+        value = asdict(comparison)
+        del value["per_query"]
+        tell(value, as_json, lambda: str(comparison))
+        return
+    found = {name: evaluated(run, judgements, measured, ignored) for name, run in runs.items()}
+    if per_query:
+        rows = rows_of({name: values.per_query for name, values in found.items()})
+        tell(rows, as_json, lambda: "\n".join("\t".join(map(str, row)) for row in [rows[0], *map(dict.values, rows)]))
+    elif len(found) == 1:
+        (values,) = found.values()
+        tell(values.means, as_json, lambda: table(values.means))
+    else:
+        means = {name: values.means for name, values in found.items()}
+        tell(means, as_json, lambda: side_by_side(means))
+
+
+def _named(paths: Sequence[Path]) -> dict[str, Path]:
+    """Call runs by their files, or by their whole paths where two files have one name."""
+    stems = {path.stem for path in paths}
+    names = [path.stem if len(stems) == len(paths) else str(path) for path in paths]
+    if len(set(names)) < len(paths):
+        message = "one run is given twice"
+        raise click.UsageError(message)
+    return dict(zip(names, paths, strict=True))
+
+
+def _judgements(given: str) -> Qrels:
+    """Read judgements; what is no path is the name of a data set."""
+    path = Path(given)
+    if path.is_dir():
+        return read_qrels(path / "qrels" / "test.tsv")
+    return read_qrels(path) if path.exists() else dataset_qrels(given)
 
 
 def _output(found: Mapping[str, Hits], run_path: Path | None, as_json: bool, *, single: bool) -> None:

@@ -23,6 +23,7 @@ MissingRule: TypeAlias = Literal["error", "skip"]
 Gather: TypeAlias = Literal["exact", "flood", "postings", "fde"]
 KeepVectors: TypeAlias = Literal["float16"]
 Rescore: TypeAlias = Literal["float16", "off"]
+Dtype: TypeAlias = Literal["float32", "float16", "float64"]
 Precision: TypeAlias = Literal["float32", "bfloat16"]
 Run: TypeAlias = dict[str, dict[str, float]]
 """Query id → document id → score: the form that BEIR, ranx and ir-measures share."""

@@ -1,6 +1,7 @@
 """Effectiveness, computed by ir-measures."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -55,6 +56,19 @@ def evaluate_run(
         A metric that does not exist, no judgements; an id given twice, a score that is NaN, a relevance that is no
         integer.
     """
+    return evaluated(run, qrels, metrics, ignore_identical_ids).means
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluated:
+    """A run's values by metric: their means, and those of each judged query."""
+
+    means: dict[str, float]
+    per_query: dict[str, dict[str, float]]
+
+
+def evaluated(run: Any, qrels: Any, metrics: Any, ignore_identical_ids: Any) -> Evaluated:
+    """Do as `evaluate_run`, and keep the values of each query."""
     if not isinstance(cast("object", ignore_identical_ids), (bool, np.bool_, type(None))):
         message = f"ignore_identical_ids must be True, False or None, not {ignore_identical_ids!r}"
         raise InvalidInputError(message)
@@ -69,12 +83,16 @@ def evaluate_run(
         kept = [document for document in hits if not (left_out and document == query)]
         ranks[query] = {document: float(-rank) for rank, document in enumerate(kept)}
     try:
-        values = ir_measures.calc_aggregate(parsed, judgements, ranks)
+        values, rows = ir_measures.calc(parsed, judgements, ranks)
     # ir-measures and what it calls raise whatever they come to.
     except Exception as error:
         message = f"ir-measures cannot compute {', '.join(map(str, parsed))}: {error}"
         raise InvalidInputError(message) from error
-    return {str(measure): float(values[measure]) for measure in parsed}
+    # A judged query that the run lacks has found nothing, whether the metric's author gives it a row or not.
+    per_query = {str(measure): dict.fromkeys(judgements, 0.0) for measure in parsed}
+    for row in rows:
+        per_query[str(row.measure)][row.query_id] = float(row.value)
+    return Evaluated({str(measure): float(values[measure]) for measure in parsed}, per_query)
 
 
 def queries_are_documents(qrels: Qrels) -> bool:

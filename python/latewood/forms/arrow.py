@@ -1,12 +1,18 @@
-"""Arrow `list<fixed_size_list<float>>` arrays, by duck typing; pyarrow is imported only for other libraries' arrays."""
+"""Arrow `list<fixed_size_list<float>>` arrays, in and out.
+
+They are read by duck typing; pyarrow is imported to read other libraries' arrays, and to make some.
+"""
 
 from typing import Any
 
 import numpy as np
 
 from latewood.common.packages import import_optional
-from latewood.common.types import OffsetArray
-from latewood.errors import InvalidInputError
+from latewood.common.types import FloatArray, OffsetArray
+from latewood.errors import DimensionError, InvalidInputError
+
+_FLOATS = ("halffloat", "float", "double")
+"""Arrow's names of types."""
 
 
 def is_arrow(data: Any) -> bool:
@@ -17,7 +23,7 @@ def is_arrow(data: Any) -> bool:
 def from_arrow(data: Any, where: str) -> tuple[np.ndarray[Any, Any], OffsetArray]:
     """Give the flat values `[tokens, dim]` and the offsets of an Arrow array; zero-copy for one chunk."""
     if not type(data).__module__.startswith("pyarrow"):
-        pyarrow = import_optional("pyarrow", purpose="reading Arrow arrays of other libraries")
+        pyarrow = import_optional("pyarrow", extra="arrow", purpose="reading Arrow arrays of other libraries")
         try:
             data = pyarrow.chunked_array(data) if hasattr(data, "__arrow_c_stream__") else pyarrow.array(data)
         except Exception as error:  # what another library hands over may be anything
@@ -30,19 +36,43 @@ def from_arrow(data: Any, where: str) -> tuple[np.ndarray[Any, Any], OffsetArray
     pieces = [_from_array(chunk, where) for chunk in (data.chunks if hasattr(data, "chunks") else [data])]
     if len(pieces) == 1:
         return pieces[0]
-    width = data.type.value_type.list_size
+    filled = [piece for piece, _ in pieces if len(piece)]
+    widths = sorted({piece.shape[1] for piece in filled}) or [getattr(data.type.value_type, "list_size", 0)]
+    if len(widths) > 1:
+        message = f"{where}: vectors of {widths[0]} and of {widths[1]} dimensions in one Arrow array"
+        raise DimensionError(message)
     bounds = [np.zeros(1, dtype=np.int64)]
     for _, offsets in pieces:
         bounds.append(offsets[1:] + bounds[-1][-1])
-    values = [piece for piece, _ in pieces] or [np.zeros((0, width), dtype=np.float32)]
-    return np.concatenate(values), np.concatenate(bounds)
+    return np.concatenate(filled or [np.zeros((0, widths[0]), dtype=np.float32)]), np.concatenate(bounds)
+
+
+def is_list_of_vectors(kind: Any) -> bool:
+    """Whether an Arrow type is a list of lists of floats; other libraries make lists of any size of vectors."""
+    lists = ("list<", "large_list<")
+    inner = getattr(kind, "value_type", None)
+    numbers = str(getattr(inner, "value_type", None))
+    return str(kind).startswith(lists) and (
+        hasattr(inner, "list_size") or (str(inner).startswith(lists) and numbers in _FLOATS)
+    )
+
+
+def to_arrow(values: FloatArray, offsets: OffsetArray, dtype: str) -> Any:
+    """Make an Arrow `list<fixed_size_list<dtype>[dim]>` of flat vectors, without a copy of float32.
+
+    Lists of more than 2^31 - 1 tokens are `large_list`, since offsets of 32 bits end there.
+    """
+    pyarrow = import_optional("pyarrow", extra="arrow", purpose="Arrow output")
+    numbers = pyarrow.array(np.ascontiguousarray(values, dtype=dtype).reshape(-1))
+    vectors = pyarrow.FixedSizeListArray.from_arrays(numbers, values.shape[1])
+    wide = int(offsets[-1]) > np.iinfo(np.int32).max
+    kind, bounds = (pyarrow.LargeListArray, np.int64) if wide else (pyarrow.ListArray, np.int32)
+    return kind.from_arrays(pyarrow.array(offsets.astype(bounds)), vectors)
 
 
 def _check_type(kind: Any, where: str) -> None:
-    inner = getattr(kind, "value_type", None)
-    name = str(kind)
-    if not name.startswith(("list<", "large_list<")) or not hasattr(inner, "list_size"):
-        message = f"{where}: Arrow type {name}; list<fixed_size_list<float>> is expected"
+    if not is_list_of_vectors(kind):
+        message = f"{where}: Arrow type {kind}; list<fixed_size_list<float>> is expected"
         raise InvalidInputError(message)
 
 
@@ -54,5 +84,13 @@ def _from_array(array: Any, where: str) -> tuple[np.ndarray[Any, Any], OffsetArr
     if array.null_count or vectors.null_count or numbers.null_count:
         message = f"{where}: the Arrow array contains nulls; drop or fill them"
         raise InvalidInputError(message)
-    width = int(array.type.value_type.list_size)
+    width = getattr(array.type.value_type, "list_size", None)
+    if width is None:
+        # Lists of any length each; vectors are those of one.
+        sizes = np.diff(vectors.offsets.to_numpy(zero_copy_only=False))
+        width = int(sizes[0]) if sizes.size else 0
+        if (sizes != width).any():
+            at = int(np.argmax(sizes != width))
+            message = f"{where}: vectors of {width} and of {int(sizes[at])} dimensions in one Arrow array"
+            raise DimensionError(message)
     return numbers.to_numpy(zero_copy_only=False).reshape(len(vectors), width), offsets - offsets[0]

@@ -7,12 +7,12 @@ torch, pyarrow and other array libraries are recognised by what their objects ca
 from array import array as buffer
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from latewood.common.types import FloatArray, OffsetArray
+from latewood.common.types import Dtype, FloatArray, OffsetArray
 from latewood.errors import DimensionError, InvalidInputError
 from latewood.forms.arrays import (
     as_array,
@@ -25,9 +25,9 @@ from latewood.forms.arrays import (
     offsets_of,
     offsets_of_one,
 )
-from latewood.forms.arrow import from_arrow, is_arrow
+from latewood.forms.arrow import from_arrow, is_arrow, to_arrow
 from latewood.forms.ids import normalise_ids, one_id
-from latewood.forms.values import count_of, flag_of, optional, shown, whole
+from latewood.forms.values import choice_of, count_of, flag_of, optional, shown, whole
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -76,6 +76,29 @@ class Ragged:
     def copy(self) -> "Ragged":
         """Give the same in memory of its own."""
         return _trusted(self.values.copy(), self.offsets.copy())
+
+    def to_arrow(self, *, dtype: Dtype = "float32") -> Any:
+        """Give an Arrow `list<fixed_size_list<dtype>[dim]>` array, one entry for each item; float32 is not copied.
+
+        Parameters
+        ----------
+        dtype : {"float32", "float16", "float64"}
+            DuckDB reads no float16.
+
+        Returns
+        -------
+        pyarrow.ListArray, or LargeListArray beyond 2^31 - 1 tokens
+
+        Raises
+        ------
+        MissingDependencyError
+            pyarrow is not installed (extra `arrow`).
+        """
+        return to_arrow(self.values, self.offsets, choice_of(dtype, "dtype", get_args(Dtype)))
+
+    def __arrow_c_array__(self, requested_schema: Any = None) -> Any:
+        """Hand the array to any library that knows Arrow's PyCapsule interface."""
+        return self.to_arrow().__arrow_c_array__(requested_schema)
 
     def __len__(self) -> int:
         """Count the items."""

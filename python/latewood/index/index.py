@@ -3,6 +3,7 @@
 import os
 import pickle
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from types import TracebackType
 from typing import Any, Literal, Self, Unpack, cast, get_args
 
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 
 from latewood import _core
 from latewood.common.signatures import shows
-from latewood.common.types import Filter, Id, KeepVectors, Metadata, MissingRule, Rescore, ResultIds, VectorInput
+from latewood.common.types import Dtype, Filter, Id, KeepVectors, Metadata, MissingRule, Rescore, ResultIds, VectorInput
 from latewood.encode.fingerprint import dumps
 from latewood.encode.nano import nano_en
 from latewood.encode.protocol import Encoder, as_encoder, encode_queries
@@ -21,6 +22,7 @@ from latewood.errors import (
     InvalidInputError,
     LatewoodError,
     MissingDependencyError,
+    UnknownIdError,
 )
 from latewood.forms.candidates import Candidates, many_lists, one_list
 from latewood.forms.ids import normalise_ids, one_id
@@ -29,12 +31,14 @@ from latewood.forms.ragged import Ragged
 from latewood.forms.values import choice_of, count_of, flag_of, optional, path_of, share_of, threads_of
 from latewood.index import tuning
 from latewood.index.additions import Additions, AddKeywords
+from latewood.index.arrow import record_batches
 from latewood.index.codec import codec_settings
 from latewood.index.encoding import Encoding
 from latewood.index.explanation import Explanation
 from latewood.index.fde import FdeOptions
 from latewood.index.feedback import NOTHING
 from latewood.index.found import Found, documents_of, explanation
+from latewood.index.hub import download, upload
 from latewood.index.interrupts import interrupt_later
 from latewood.index.options import EXACT, RerankKeywords, RerankOptions, SearchKeywords, SearchOptions
 from latewood.index.queries import Queries, many_queries, one_query
@@ -223,6 +227,98 @@ class Index:
         return index
 
     @classmethod
+    def from_hub(
+        cls,
+        repo_id: str,
+        *,
+        revision: str | None = None,
+        token: str | bool | None = None,
+        cache_dir: str | os.PathLike[str] | None = None,
+        local_dir: str | os.PathLike[str] | None = None,
+        encoder: Any = None,
+        check_encoder: bool = True,
+        mmap: bool = True,
+    ) -> "Index":
+        """Open an index of a dataset repository of the Hugging Face Hub; files that are here already are not fetched.
+
+        Parameters
+        ----------
+        repo_id : str
+            "owner/name".
+        revision : str, optional
+            A branch, tag or commit; the main branch by default.
+        token, cache_dir
+            As for `huggingface_hub.snapshot_download`.
+        local_dir : path-like, optional
+            Where the files are put, for an index of one's own. By default they lie in the Hub's cache, where other
+            programs rely on them: the index is for reading, like one that was opened at a generation.
+        encoder, check_encoder, mmap
+            As for `open`.
+
+        Raises
+        ------
+        StorageError
+            The files cannot be fetched: no network, no such repository or revision, no right to it.
+        InvalidInputError
+            No name of a repository, or one that holds no index.
+        MissingDependencyError
+            huggingface_hub is not installed (extra `hub`).
+        CorruptIndexError, EncoderMismatchError
+            As for `open`: every checksum is verified, as with any other index.
+        """
+        folder = download(repo_id, revision=revision, token=token, cache_dir=cache_dir, local_dir=local_dir)
+        newest = cls.open(folder, encoder=encoder, check_encoder=check_encoder, mmap=mmap)
+        if local_dir is not None:
+            return newest
+        generation = newest.generation
+        return cls.open(folder, encoder=encoder, check_encoder=check_encoder, generation=generation, mmap=mmap)
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        private: bool | None = None,
+        revision: str | None = None,
+        create_pr: bool = False,
+        commit_message: str | None = None,
+        token: str | bool | None = None,
+    ) -> str:
+        """Upload the newest commit to a dataset repository of the Hugging Face Hub, which is made if it is not there.
+
+        All files come in one commit there, in the place of those of an index that it had. Nobody else can write to this
+        index meanwhile.
+
+        Parameters
+        ----------
+        repo_id : str
+            "owner/name".
+        private, revision, create_pr, commit_message, token
+            As for `huggingface_hub.HfApi.create_repo` and `upload_folder`.
+
+        Returns
+        -------
+        str
+            The address of the commit.
+
+        Raises
+        ------
+        StorageError
+            It cannot be uploaded: no network, no right to.
+        InvalidInputError
+            No name of a repository, or a setting that is none.
+        IndexLockedError
+            Somebody is writing to this index.
+        MissingDependencyError
+            huggingface_hub is not installed (extra `hub`).
+        """
+        settings = {"revision": revision, "commit_message": commit_message, "token": token}
+        private, create_pr = optional(flag_of, private, "private"), flag_of(create_pr, "create_pr")
+        # Nothing changes in a folder that cannot be written to, such as the Hub's cache.
+        writable = os.access(self.path, os.W_OK) and self._generation is None
+        with self.writer(merge=False) if writable else nullcontext():
+            return upload(self.path, repo_id, private=private, create_pr=create_pr, **settings)
+
+    @classmethod
     def recover(cls, path: str | os.PathLike[str], *, generation: int | None = None, mmap: bool = True) -> "Index":
         """Go back to an older commit for good, and open it: what came after it is given up.
 
@@ -349,6 +445,48 @@ class Index:
         """
         values, offsets = self._core.vectors(normalise_ids(ids))
         return Ragged(values, offsets)
+
+    def to_arrow(self, ids: Iterable[Id] | None = None, *, dtype: Dtype = "float32") -> Any:
+        """Give documents as an Arrow table; `to_batches` gives them bit by bit.
+
+        Parameters
+        ----------
+        ids : sequence of str or int, optional
+            All documents by default; `UnknownIdError` names an id that is not there.
+        dtype : {"float32", "float16", "float64"}
+            Of the vectors. DuckDB reads no float16.
+
+        Returns
+        -------
+        pyarrow.Table
+            Columns `id`, `text`, `metadata` (JSON) and `vectors`, a `list<fixed_size_list<dtype>[dim]>`, as `vectors`
+            of this index gives them.
+
+        Raises
+        ------
+        MissingDependencyError
+            pyarrow is not installed (extra `arrow`).
+        """
+        return self.to_batches(ids, dtype=dtype).read_all()
+
+    def __arrow_c_stream__(self, requested_schema: Any = None) -> Any:
+        """Hand all documents, as of `to_arrow`, to any library that knows Arrow's PyCapsule interface."""
+        return self.to_batches().__arrow_c_stream__(requested_schema)
+
+    def to_batches(self, ids: Iterable[Id] | None = None, *, dtype: Dtype = "float32") -> Any:
+        """Give documents as a `pyarrow.RecordBatchReader`, 256 at a time; parameters and errors as for `to_arrow`.
+
+        They are those of this moment, whatever is committed before the last batch is asked for.
+        """
+        keys, number = optional(normalise_ids, ids, "ids"), choice_of(dtype, "dtype", get_args(Dtype))
+        # A snapshot of its own: this object may move to another commit meanwhile.
+        snapshot = Index.open(self.path, generation=self.generation, mmap=self._mmap)
+        asked = snapshot.ids() if keys is None else keys
+        missing = np.flatnonzero(~snapshot.contains(asked))
+        if missing.size:
+            message = f"id {one_id(asked[missing[0]])!r} is not in the index"
+            raise UnknownIdError(message)
+        return record_batches(asked, self.dim, number, snapshot.vectors, snapshot.documents)
 
     def info(self) -> dict[str, Any]:
         """Give counts, sizes in bytes, codec, format and the recorded encoder.

@@ -1,0 +1,195 @@
+"""Files of token vectors ↔ documents: Parquet, Arrow and Lance tables, and safetensors and .npz archives."""
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from latewood.common.packages import import_optional
+from latewood.common.progress import chunks
+from latewood.errors import InvalidInputError
+from latewood.exchange.parts import Part
+from latewood.forms.arrow import is_list_of_vectors
+from latewood.forms.ids import plain_ids
+from latewood.forms.ragged import Ragged, to_ragged
+from latewood.index.arrow import ROWS
+from latewood.index.index import Index
+
+TABLES = (".parquet", ".arrow", ".feather", ".lance")
+ARCHIVES = (".npz", ".safetensors")
+
+
+def is_file(path: Path) -> bool:
+    """Whether the name of a file, or of a folder of Lance, is that of a file of token vectors."""
+    return path.suffix in (*TABLES, *ARCHIVES)
+
+
+def read_parts(path: Path) -> Iterator[Part]:
+    """Read the documents of a file; tables are read 256 rows at a time, archives of tensors as a whole.
+
+    Of a table, the one column of lists of vectors are the vectors, `id` and `text` are these, `metadata` may hold a
+    JSON object or a struct, and all other columns are fields of the metadata. Of an archive `values` [tokens, dim] are
+    the vectors, with `offsets` or `lengths`, and `ids`.
+
+    Raises
+    ------
+    InvalidInputError
+        A file that cannot be read, or that holds no vectors.
+    MissingDependencyError
+        pyarrow, pylance or safetensors is not installed.
+    """
+    return _archive(path) if path.suffix in ARCHIVES else _table(path)
+
+
+def write_table(reader: Any, path: Path) -> None:
+    """Write batches of Arrow as they come."""
+    pyarrow = import_optional("pyarrow", extra="arrow", purpose=f"writing {path.suffix} files")
+    if path.suffix == ".lance":
+        lance = import_optional("lance", extra="lance", purpose="writing Lance tables")
+        lance.write_dataset(reader, str(path))
+        return
+    if path.suffix == ".parquet":
+        parquet = import_optional("pyarrow.parquet", extra="arrow", purpose="writing .parquet files")
+        writer = parquet.ParquetWriter(path, reader.schema)
+    else:
+        writer = pyarrow.ipc.new_file(str(path), reader.schema)
+    with writer:
+        for batch in reader:
+            writer.write_batch(batch)
+
+
+def write_archive(index: Index, ids: Any, path: Path, dtype: str) -> None:
+    """Write `values`, `offsets` and `ids`; texts and metadata have no place in it."""
+    vectors = index.vectors(ids)
+    arrays = {"values": vectors.values.astype(dtype, copy=False), "offsets": vectors.offsets}
+    keys = np.asarray(ids)
+    if path.suffix == ".npz":
+        np.savez(path, values=arrays["values"], offsets=arrays["offsets"], ids=keys)
+        return
+    safetensors: Any = import_optional("safetensors.numpy", extra="text", purpose="writing .safetensors files")
+    if keys.dtype.kind == "i":
+        safetensors.save_file({**arrays, "ids": keys}, str(path))
+    else:
+        safetensors.save_file(arrays, str(path), metadata={"ids": json.dumps(list(ids))})
+
+
+def _table(path: Path) -> Iterator[Part]:
+    pyarrow = import_optional("pyarrow", extra="arrow", purpose=f"reading {path.suffix} files")
+    row = 0
+    try:
+        with closing(_batches(path)) as batches:
+            for batch in batches:
+                yield _rows(pyarrow.table(batch), row, path)
+                row += batch.num_rows
+    except InvalidInputError:
+        raise
+    # Damaged files lead each library to errors of its own.
+    except (pyarrow.ArrowException, OSError, ValueError, RuntimeError) as error:
+        message = f"{path}: cannot be read ({' '.join(str(error).split())[:300]})"
+        raise InvalidInputError(message) from error
+
+
+def _batches(path: Path) -> Any:
+    if path.suffix == ".parquet":
+        parquet = import_optional("pyarrow.parquet", extra="arrow", purpose="reading .parquet files")
+        with parquet.ParquetFile(path) as file:
+            yield from file.iter_batches(ROWS)
+    elif path.suffix == ".lance":
+        lance = import_optional("lance", extra="lance", purpose="reading Lance tables")
+        yield from lance.dataset(str(path)).to_batches(batch_size=ROWS)
+    else:
+        ipc: Any = import_optional("pyarrow.ipc", extra="arrow", purpose=f"reading {path.suffix} files")
+        with ipc.open_file(str(path)) as file:
+            for number in range(file.num_record_batches):
+                batch = file.get_batch(number)
+                yield from (batch.slice(rows.start, rows.stop - rows.start) for rows in chunks(batch.num_rows, ROWS))
+
+
+def _rows(table: Any, first: int, path: Path) -> Part:
+    named = [name for name in table.column_names if is_list_of_vectors(table.schema.field(name).type)]
+    if len(named) != 1:
+        held = ", ".join(f"{field.name} ({field.type})" for field in table.schema)
+        message = f"{path}: {len(named)} columns of list<fixed_size_list<float>>, one is expected; it has {held}"
+        raise InvalidInputError(message)
+    columns = {name: table.column(name).to_pylist() for name in ("id", "text") if name in table.column_names}
+    ids = columns.get("id") or list(range(first, first + table.num_rows))
+    if None in ids:
+        message = f"{path}: the id of row {first + ids.index(None)} is null; fill the column, or give it another name"
+        raise InvalidInputError(message)
+    vectors = to_ragged(table.column(named[0]), names=ids, allow_empty=True)
+    fields = [_fields(row, path) for row in table.drop_columns([*named, *columns]).to_pylist()]
+    return Part(ids, vectors, fields or [{} for _ in ids], columns.get("text"))
+
+
+def _fields(row: dict[str, Any], path: Path) -> dict[str, Any]:
+    """Give the fields of a row that have a value, those inside of `metadata` among them."""
+    fields = {name: value for name, value in row.items() if value is not None}
+    inner = fields.pop("metadata", None)
+    if isinstance(inner, str):
+        try:
+            inner = json.loads(inner)
+        except (ValueError, RecursionError) as error:
+            message = f"{path}: the column 'metadata' holds no JSON: {error}"
+            raise InvalidInputError(message) from error
+    if inner is not None and not isinstance(inner, Mapping):
+        message = f"{path}: the column 'metadata' holds a {type(inner).__name__}, not an object"
+        raise InvalidInputError(message)
+    return {**(inner or {}), **fields}
+
+
+def _archive(path: Path) -> Iterator[Part]:
+    ids, vectors = read_vectors(path)
+    yield Part(ids, vectors, [{} for _ in ids])
+
+
+def read_vectors(path: Path) -> tuple[list[Any], Ragged]:
+    """Read ids and vectors of an archive: `values` [tokens, dim], `offsets` or `lengths`, and optionally `ids`.
+
+    Raises
+    ------
+    InvalidInputError
+        A file that cannot be read, or arrays that do not fit.
+    """
+    arrays = _safetensors(path) if path.suffix == ".safetensors" else _npz(path)
+    if "values" not in arrays:
+        message = f"{path}: no array 'values'; it holds {', '.join(arrays) or 'nothing'}"
+        raise InvalidInputError(message)
+    layout = {name: arrays.get(name) for name in ("offsets", "lengths")}
+    try:
+        ragged = to_ragged(arrays["values"], **layout, kind="item", allow_empty=True)
+        ids = list(plain_ids(arrays["ids"])) if "ids" in arrays else list(range(len(ragged)))
+    except InvalidInputError as error:
+        message = f"{path}: {error}"
+        raise type(error)(message) from error
+    if len(ids) != len(ragged):
+        message = f"{path}: {len(ids)} ids for {len(ragged)} items"
+        raise InvalidInputError(message)
+    return ids, ragged
+
+
+def _npz(path: Path) -> dict[str, Any]:
+    try:
+        # Opened here: numpy leaves open what it does not know.
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+            return {name: archive[name] for name in archive.files}
+    # Damaged archives lead numpy and zipfile to a dozen kinds of errors, and their words are about numpy's options.
+    except Exception as error:
+        reason = getattr(error, "strerror", None) or type(error).__name__
+        message = f"{path}: not an .npz file of plain arrays ({reason}); numpy.savez writes one"
+        raise InvalidInputError(message) from error
+
+
+def _safetensors(path: Path) -> dict[str, Any]:
+    package: Any = import_optional("safetensors", extra="text", purpose="reading .safetensors files")
+    try:
+        with package.safe_open(path, "numpy") as file:
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  it is no mapping
+            named = (file.metadata() or {}).get("ids")
+            return arrays if named is None else {**arrays, "ids": json.loads(named)}
+    # Its errors are of its own kind, of numpy's and of the system's.
+    except Exception as error:
+        message = f"{path}: not a .safetensors file that can be read ({error})"
+        raise InvalidInputError(message) from error
