@@ -75,6 +75,7 @@ RERANKING = {
         k=1
     ),
     "beta": kinds.OPTIONAL_SIZE.alongside(k=1),
+    "prune_to": kinds.OPTIONAL_SIZE,
     "missing": kinds.one_of("error", "skip"),
 }
 ARRAYS = {**SEARCHING, "ids": kinds.IDS.also(good=[None, ["nobody"]]), "weights": kinds.WEIGHTS}
