@@ -25,9 +25,12 @@ from support import TEXTS, HashEncoder
 ELSEWHERE = {
     "Bm25FirstStage": "test_two_stage.py",
     "CallableFirstStage": "test_two_stage.py",
+    "Hybrid": "test_hybrid.py",
+    "LexicalFirstStage": "test_lexical.py",
     "SeismicFirstStage": "test_two_stage.py",
     "SparseEncoderFirstStage": "test_two_stage.py",
-    "TwoStage": "test_two_stage.py",
+    "TwoStage": "test_two_stage.py and test_stages.py",
+    "TwoStageTuning": "made by TwoStage.tune",
     "reciprocal_rank_fusion": "test_two_stage.py",
     "weighted_fusion": "test_two_stage.py",
     "evaluate": "test_evaluate.py",

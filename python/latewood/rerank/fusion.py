@@ -16,8 +16,10 @@ Fusion: TypeAlias = Literal["rrf"] | float
 """How the scores of several stages become one: by reciprocal ranks, or with this weight on MaxSim."""
 
 
-def fusion_of(value: Any, what: str) -> Fusion:
-    """Check that `value` says how to fuse."""
+def fusion_of(value: Any, what: str) -> Fusion | None:
+    """Check that `value` says how to fuse, or None for not at all."""
+    if value is None:
+        return None
     if isinstance(value, str):
         if value == "rrf":
             return "rrf"

@@ -73,7 +73,10 @@ class HybridOptions(RankingOptions):
 
     def second_stage(self, given: dict[str, Any]) -> dict[str, Any]:
         """Keyword arguments of `Index.rerank` that give all hits that are needed, of what was given."""
-        shared = {name: value for name, value in given.items() if name in RerankKeywords.__annotations__}
+        # Stages that know the index's own documents may have found one that is gone by now.
+        shared = {"missing": "skip"} | {
+            name: value for name, value in given.items() if name in RerankKeywords.__annotations__
+        }
         if self.fusion is None:
             return {**shared, "k": self.k}
         # Every document that was scored takes part in the fusion.

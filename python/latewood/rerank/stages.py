@@ -7,12 +7,13 @@ from time import perf_counter
 from typing import Any, ClassVar, cast
 
 import numpy as np
+from numpy.typing import NDArray
 
 from latewood.common.types import IdSequence, VectorInput
 from latewood.encode.protocol import checked_texts
 from latewood.errors import InvalidInputError, LatewoodError
 from latewood.forms.candidates import ScoreArray
-from latewood.forms.ids import plain_ids
+from latewood.forms.ids import normalise_ids, plain_ids
 from latewood.forms.ragged import Ragged, to_ragged
 from latewood.forms.values import flag_of, optional
 from latewood.index.index import Index
@@ -51,9 +52,31 @@ class Pool:
 
     ids: IdSequence
     order: ScoreArray | None = None
-    scores: Mapping[str, ScoreArray] = field(default_factory=dict)
-    ranked: Mapping[str, ScoreArray] = field(default_factory=dict)
+    scores: dict[str, ScoreArray] = field(default_factory=dict)
+    ranked: dict[str, ScoreArray] = field(default_factory=dict)
     seconds: Mapping[str, float] = field(default_factory=dict)
+
+    def sorted(self) -> "Pool":
+        """Give the same, the best first."""
+        return self if self.order is None else self._rows(np.argsort(-self.order, kind="stable"))
+
+    def first(self, count: int) -> "Pool":
+        """Give the first so many."""
+        return self._rows(np.arange(min(count, len(self.ids))))
+
+    def _rows(self, rows: NDArray[np.intp]) -> "Pool":
+        def some(columns: Mapping[str, ScoreArray]) -> dict[str, ScoreArray]:
+            return {name: column[rows] for name, column in columns.items()}
+
+        keys = plain_ids(self.ids)
+        order = None if self.order is None else self.order[rows]
+        return replace(
+            self,
+            ids=normalise_ids([keys[row] for row in rows.tolist()]),
+            order=order,
+            scores=some(self.scores),
+            ranked=some(self.ranked),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +84,7 @@ class Asked:
     """Queries of one call, or some of them: `start` is the first one's place in the call."""
 
     texts: list[str]
-    vectors: Ragged | None
+    vectors: Any
     weights: Any
     filter: Any
     start: int = 0
@@ -69,7 +92,7 @@ class Asked:
     def parts(self) -> list["Asked"]:
         """Divide the queries. Weights that lie flat can be told apart only after all texts are encoded."""
         count = len(self.texts)
-        size = count if self.weights is not None else min(MOST_AT_ONCE, max(LEAST_AT_ONCE, -(-count // PARTS)))
+        size = max(count, 1) if self.weights is not None else min(MOST_AT_ONCE, max(LEAST_AT_ONCE, -(-count // PARTS)))
         return [self._rows(start, min(start + size, count)) for start in range(0, count, size)]
 
     def _rows(self, start: int, stop: int) -> "Asked":
@@ -121,7 +144,16 @@ class Stages:
         texts, given = texts_of(queries, "queries"), {**self._defaults, **options}
         chosen = self.options.of(k=k, **given)
         chosen.check_count(len(texts))
-        with_documents = flag_of(with_documents, "with_documents")
+        second = chosen.second_stage(given)
+        RerankOptions.of(**second)
+        second["with_documents"] = flag_of(with_documents, "with_documents")
+        asked = self._asked(texts, query_vectors, weights, given.get("filter"))
+        parts = overlapped(
+            asked.parts(), lambda part: self._find(part, chosen), lambda found: self._rank(*found, chosen, second)
+        )
+        return list(chain.from_iterable(parts))
+
+    def _asked(self, texts: list[str], query_vectors: VectorInput | None, weights: Any, condition: Any) -> Asked:
         vectors = optional(self._vectors, query_vectors, "query_vectors")
         if vectors is not None and len(vectors) != len(texts):
             message = f"vectors of {len(vectors)} queries for {len(texts)} query texts; give one item for each"
@@ -129,14 +161,7 @@ class Stages:
         if vectors is None and texts:
             self.index.require_encoder("a text query")
             checked_texts(texts, "query")
-        second = chosen.second_stage(given)
-        RerankOptions.of(**second)
-        second["with_documents"] = with_documents
-        asked = Asked(texts, vectors, weights, given.get("filter"))
-        parts = overlapped(
-            asked.parts(), lambda part: self._find(part, chosen), lambda found: self._rank(*found, chosen, second)
-        )
-        return list(chain.from_iterable(parts))
+        return Asked(texts, vectors, weights, condition)
 
     def _vectors(self, query_vectors: VectorInput, _: str) -> Ragged:
         return to_ragged(query_vectors, dim=self.index.dim, kind="query")

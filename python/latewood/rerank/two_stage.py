@@ -1,23 +1,29 @@
 """Two stages: any first stage finds candidates, the index reranks them by MaxSim."""
 
 import inspect
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import chain
 from time import perf_counter
 from typing import Any, Unpack, cast
 
 import numpy as np
 
 from latewood.common.signatures import shows
-from latewood.common.types import MissingRule, VectorInput
+from latewood.common.types import Id, MissingRule, VectorInput
+from latewood.encode.protocol import encode_queries
 from latewood.errors import InvalidInputError
 from latewood.forms.candidates import Scored, all_scored, distinct
+from latewood.forms.values import share_of
 from latewood.index.index import Index
 from latewood.index.results import Hits
 from latewood.rerank.first_stages.function import CallableFirstStage
+from latewood.rerank.first_stages.lexical import LexicalFirstStage
 from latewood.rerank.first_stages.protocol import FirstStage, candidates_of, name_of
 from latewood.rerank.fusion import Fusion
 from latewood.rerank.options import HybridOptions, TwoStageKeywords, TwoStageOptions
 from latewood.rerank.stages import Asked, Pool, Stages
+from latewood.rerank.tuning import Setting, TwoStageTuning, best_of, judged, same_hits, same_ndcg, tried
 
 FIRST = "first_stage"
 """What the first stage's score is called among those of both."""
@@ -63,6 +69,15 @@ class TwoStage(Stages):
     ) -> None:
         super().__init__(index, depth=depth, alpha=alpha, beta=beta, prune_to=prune_to, fusion=fusion, missing=missing)
         self.first_stage = as_first_stage(first_stage)
+
+    @classmethod
+    def from_index(cls, index: Index, **options: Unpack[TwoStageKeywords]) -> "TwoStage":
+        """Find candidates by BM25 of the texts that the index stores.
+
+        The first stage is `LexicalFirstStage(index)`, which can be made by itself for other languages. `missing` is
+        "skip" unless it is given: a document may be deleted between the stages.
+        """
+        return cls(LexicalFirstStage(index), index, **{"missing": "skip", **options})  # type: ignore[arg-type]
 
     @shows(TwoStageOptions)
     def search(
@@ -130,6 +145,86 @@ class TwoStage(Stages):
         `weights`, there is one part.
         """
         return self._ask(queries, k, query_vectors, weights, with_documents, options)
+
+    def tune(
+        self,
+        queries: Sequence[str] | Mapping[str, str],
+        qrels: Mapping[str, Mapping[str, float]] | Sequence[Mapping[str, float]] | None = None,
+        *,
+        recall: float = 0.99,
+        k: int = 10,
+        query_vectors: VectorInput | None = None,
+        threads: int | None = None,
+    ) -> TwoStageTuning:
+        """Measure how few candidates must be scored to give what a full rerank gives, and go by that from now on.
+
+        Depth, `alpha` and `beta` of this engine become those that score the fewest documents and keep the target;
+        `fusion`, `prune_to` and `missing` are as they were set. The first stage is asked once for each query.
+
+        Parameters
+        ----------
+        queries : sequence of str, or mapping of query id to str
+            A hundred typical ones or more; with few, what is found fits them and others less well.
+        qrels : mapping of query id to {document id: relevance}, or a sequence with one such for each query, optional
+            With them, `recall` is the share of the full rerank's mean nDCG at k that is to be kept, over the queries
+            that have judgements. Without, it is the share of its k best hits.
+        recall : float
+            Above 0 and at most 1.
+        k : int
+        query_vectors : vectors of several queries, optional
+            One item for each query, if `queries` is a sequence.
+        threads : int, optional
+
+        Returns
+        -------
+        TwoStageTuning
+            What was measured.
+
+        Raises
+        ------
+        InvalidInputError
+            No queries, or none for which the first stage finds anything; qrels in another form, or without a relevant
+            document among the hits.
+        """
+        target, texts_and_judgements = share_of(recall, "recall"), judged(queries, qrels)
+        texts, judgements = texts_and_judgements
+        if query_vectors is not None and len(texts) != len(queries):
+            message = "some queries have no judgements, and vectors are given; leave out such queries and their vectors"
+            raise InvalidInputError(message)
+        full = {**self._defaults, "alpha": None, "beta": None, "threads": threads}
+        options = TwoStageOptions.of(k=k, **full)
+        asked = self._asked(texts, query_vectors, None, None)
+        if asked.vectors is None:
+            asked = replace(asked, vectors=encode_queries(self.index.require_encoder("a text query"), texts))
+        pools = list(chain.from_iterable(self._find(part, options)[1] for part in asked.parts()))
+        if not any(len(pool.ids) for pool in pools):
+            message = f"{name_of(self.first_stage)} finds nothing for {len(texts)} queries: there is nothing to tune by"
+            raise InvalidInputError(message)
+        pools = [pool.sorted() for pool in pools]
+
+        def measure(depth: int, alpha: float | None, beta: int | None) -> tuple[list[list[Id]], float]:
+            given = {**full, "alpha": alpha, "beta": beta}
+            own = TwoStageOptions.of(k=options.k, **given)
+            second = {**own.second_stage(given), "with_documents": False}
+            hits = self._rank(asked, [pool.first(depth) for pool in pools], own, second)
+            scored = float(np.mean([own.stats["scored"] for own in hits]))
+            return [[hit.id for hit in own] for own in hits], scored
+
+        top, scored = measure(options.asked, None, None)
+        kept = same_hits(top) if judgements is None else same_ndcg(top, judgements, options.k)
+        whole = Setting(options.asked, None, None, 1.0, scored)
+        measured = [whole]
+        with_scores = all(pool.order is not None for pool in pools)
+        for depth, alpha, betas in tried(options.asked, options.k, scored=with_scores):
+            for beta in betas:
+                found, scored = measure(depth, alpha, beta)
+                measured.append(Setting(depth, alpha, beta, kept(found), scored))
+                # More of the same would only cost more.
+                if measured[-1].kept >= target:
+                    break
+        chosen = best_of(measured, target)
+        self._defaults |= {"depth": chosen.depth, "alpha": chosen.alpha, "beta": chosen.beta}
+        return TwoStageTuning(options.k, target, len(texts), whole, chosen, tuple(measured))
 
     def _shown(self) -> Iterator[str]:
         yield name_of(self.first_stage).removeprefix("the first stage ")
