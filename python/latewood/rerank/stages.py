@@ -7,13 +7,12 @@ from time import perf_counter
 from typing import Any, ClassVar, cast
 
 import numpy as np
-from numpy.typing import NDArray
 
 from latewood.common.types import IdSequence, VectorInput
 from latewood.encode.protocol import checked_texts
 from latewood.errors import InvalidInputError, LatewoodError
 from latewood.forms.candidates import ScoreArray
-from latewood.forms.ids import normalise_ids, plain_ids
+from latewood.forms.ids import plain_ids
 from latewood.forms.ragged import Ragged, to_ragged
 from latewood.forms.values import flag_of, optional
 from latewood.index.index import Index
@@ -55,28 +54,6 @@ class Pool:
     scores: dict[str, ScoreArray] = field(default_factory=dict)
     ranked: dict[str, ScoreArray] = field(default_factory=dict)
     seconds: Mapping[str, float] = field(default_factory=dict)
-
-    def sorted(self) -> "Pool":
-        """Give the same, the best first."""
-        return self if self.order is None else self._rows(np.argsort(-self.order, kind="stable"))
-
-    def first(self, count: int) -> "Pool":
-        """Give the first so many."""
-        return self._rows(np.arange(min(count, len(self.ids))))
-
-    def _rows(self, rows: NDArray[np.intp]) -> "Pool":
-        def some(columns: Mapping[str, ScoreArray]) -> dict[str, ScoreArray]:
-            return {name: column[rows] for name, column in columns.items()}
-
-        keys = plain_ids(self.ids)
-        order = None if self.order is None else self.order[rows]
-        return replace(
-            self,
-            ids=normalise_ids([keys[row] for row in rows.tolist()]),
-            order=order,
-            scores=some(self.scores),
-            ranked=some(self.ranked),
-        )
 
 
 @dataclass(frozen=True, slots=True)

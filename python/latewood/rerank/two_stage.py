@@ -10,7 +10,7 @@ from typing import Any, Unpack, cast
 import numpy as np
 
 from latewood.common.signatures import shows
-from latewood.common.types import Id, MissingRule, VectorInput
+from latewood.common.types import MissingRule, VectorInput
 from latewood.encode.protocol import encode_queries
 from latewood.errors import InvalidInputError
 from latewood.forms.candidates import Scored, all_scored, distinct
@@ -23,7 +23,7 @@ from latewood.rerank.first_stages.protocol import FirstStage, candidates_of, nam
 from latewood.rerank.fusion import Fusion
 from latewood.rerank.options import HybridOptions, TwoStageKeywords, TwoStageOptions
 from latewood.rerank.stages import Asked, Pool, Stages
-from latewood.rerank.tuning import Setting, TwoStageTuning, best_of, judged, same_hits, same_ndcg, tried
+from latewood.rerank.tuning import TwoStageTuning, best_of, judged, measure, ndcg, rank_fully, share_of_hits
 
 FIRST = "first_stage"
 """What the first stage's score is called among those of both."""
@@ -186,8 +186,8 @@ class TwoStage(Stages):
             No queries, or none for which the first stage finds anything; qrels in another form, or without a relevant
             document among the hits.
         """
-        target, texts_and_judgements = share_of(recall, "recall"), judged(queries, qrels)
-        texts, judgements = texts_and_judgements
+        target = share_of(recall, "recall")
+        texts, judgements = judged(queries, qrels)
         if query_vectors is not None and len(texts) != len(queries):
             message = "some queries have no judgements, and vectors are given; leave out such queries and their vectors"
             raise InvalidInputError(message)
@@ -200,31 +200,14 @@ class TwoStage(Stages):
         if not any(len(pool.ids) for pool in pools):
             message = f"{name_of(self.first_stage)} finds nothing for {len(texts)} queries: there is nothing to tune by"
             raise InvalidInputError(message)
-        pools = [pool.sorted() for pool in pools]
-
-        def measure(depth: int, alpha: float | None, beta: int | None) -> tuple[list[list[Id]], float]:
-            given = {**full, "alpha": alpha, "beta": beta}
-            own = TwoStageOptions.of(k=options.k, **given)
-            second = {**own.second_stage(given), "with_documents": False}
-            hits = self._rank(asked, [pool.first(depth) for pool in pools], own, second)
-            scored = float(np.mean([own.stats["scored"] for own in hits]))
-            return [[hit.id for hit in own] for own in hits], scored
-
-        top, scored = measure(options.asked, None, None)
-        kept = same_hits(top) if judgements is None else same_ndcg(top, judgements, options.k)
-        whole = Setting(options.asked, None, None, 1.0, scored)
-        measured = [whole]
-        with_scores = all(pool.order is not None for pool in pools)
-        for depth, alpha, betas in tried(options.asked, options.k, scored=with_scores):
-            for beta in betas:
-                found, scored = measure(depth, alpha, beta)
-                measured.append(Setting(depth, alpha, beta, kept(found), scored))
-                # More of the same would only cost more.
-                if measured[-1].kept >= target:
-                    break
+        ranked = rank_fully(self.index, asked.vectors, pools, options)
+        worth = (
+            share_of_hits([one.top(one.count) for one in ranked]) if judgements is None else ndcg(judgements, options.k)
+        )
+        measured = measure(ranked, worth, options.asked, options.k)
         chosen = best_of(measured, target)
         self._defaults |= {"depth": chosen.depth, "alpha": chosen.alpha, "beta": chosen.beta}
-        return TwoStageTuning(options.k, target, len(texts), whole, chosen, tuple(measured))
+        return TwoStageTuning(options.k, target, len(texts), measured[0], chosen, tuple(measured))
 
     def _shown(self) -> Iterator[str]:
         yield name_of(self.first_stage).removeprefix("the first stage ")
