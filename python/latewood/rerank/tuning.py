@@ -22,7 +22,7 @@ from latewood.rerank.fusion import fuse
 from latewood.rerank.options import TwoStageOptions
 from latewood.rerank.stages import Pool
 
-ALPHAS = (0.0, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.6, 1.0)
+ALPHAS = (0.0, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0)
 BETAS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 24, 32)
 DEPTHS = 6
 LARGEST = float(np.finfo(np.float64).max)
