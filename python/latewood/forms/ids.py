@@ -1,6 +1,7 @@
 """Identifiers of documents: strings or 64-bit integers, one kind for each index."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from itertools import chain
 from typing import Any
 
@@ -68,6 +69,10 @@ def normalise_ids(ids: Iterable[Any], what: str = "ids") -> IdSequence:
     items = as_list(ids, what)
     if _are_plain(items):
         return items
+    if set(map(type, items)) == {int}:
+        # One that 64 bits do not hold is named below.
+        with suppress(OverflowError):
+            return np.array(items, dtype=np.int64)
     plain = [one_id(item) for item in items]
     strings = [item for item in plain if isinstance(item, str)]
     if len(strings) == len(plain):
