@@ -14,7 +14,10 @@ BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\((?!https?:)([^)]+)\)")
 WITH_TEXT = (
     README,
-    *(README.parent / "docs" / f"{name}.md" for name in ("encoders", "hybrid", "long_texts", "reranking", "two_stages")),
+    *(
+        README.parent / "docs" / f"{name}.md"
+        for name in ("encoders", "hybrid", "long_texts", "reranking", "two_stages")
+    ),
 )
 """Pages that encode with the model inside the wheel."""
 

@@ -59,8 +59,8 @@ class Hybrid(Stages):
 
     Notes
     -----
-    On six collections, the mean of nDCG@10 was .599, that of the search alone .573 and that of BM25 .533
-    (docs/hybrid.md).
+    On six collections, the mean of nDCG@10 was .874, that of the search alone .868 and that of BM25 .797: most was
+    gained where BM25 alone keeps up, and some lost where it is far behind (docs/hybrid.md).
     """
 
     options = HybridOptions
