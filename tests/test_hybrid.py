@@ -245,6 +245,25 @@ def test_what_is_refused(text_index: Index) -> None:
         Hybrid(text_index).search("fox", alpha=0.1)  # type: ignore[call-arg]
 
 
+def test_scores_of_another_number(text_index: Index) -> None:
+    wrong: list[Any] = [[], [[1.0]], [[1.0] * 5] * 2, None, [["x"] * 5]]
+    for given in wrong:
+
+        class Wrong(Table):
+            def score_batch(self, queries: Any, candidates: Any, given: Any = given) -> Any:
+                return given
+
+        with pytest.raises(InvalidInputError, match="Wrong"):
+            Hybrid(text_index, Wrong({"fox": 1.0})).search("fox")
+
+
+def test_it_can_be_pickled(text_index: Index) -> None:
+    hybrid = Hybrid(text_index, fusion=0.4)
+    again = pickle.loads(pickle.dumps(hybrid))
+    assert again.search("capital of germany") == hybrid.search("capital of germany")
+    assert repr(again) == repr(hybrid)
+
+
 def test_it_shows_what_it_is(text_index: Index) -> None:
     shown = repr(Hybrid(text_index, fusion=0.5))
     assert repr(text_index) in shown

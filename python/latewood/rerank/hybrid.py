@@ -12,7 +12,8 @@ from latewood.common.signatures import shows
 from latewood.common.types import VectorInput
 from latewood.encode.protocol import encode_queries
 from latewood.errors import InvalidInputError
-from latewood.forms.candidates import Scored, distinct
+from latewood.forms.arrays import numbers
+from latewood.forms.candidates import Scored, distinct, items_of
 from latewood.forms.ids import plain_ids
 from latewood.forms.values import shown
 from latewood.forms.weights import split_weights
@@ -189,9 +190,13 @@ class Hybrid(Stages):
         """Give all candidates the scores of a stage."""
         score = getattr(stage, "score_batch", None)
         if score is not None:
-            columns = list(score(asked.texts, [pool.ids for pool in pools]))
+            where = f"the scores of {name_of(stage)}"
+            columns = items_of(score(asked.texts, [pool.ids for pool in pools]), where, "a list for each query")
+            if [len(column) for column in columns] != [len(pool.ids) for pool in pools]:
+                message = f"{where} are not one for each candidate of each query; score_batch must give as many"
+                raise InvalidInputError(message)
             for pool, column in zip(pools, columns, strict=True):
-                pool.scores[name] = np.asarray(column, dtype=np.float64)
+                pool.scores[name] = numbers(column, where)
             return
         for row, (pool, (ids, scores)) in enumerate(zip(pools, found, strict=True), asked.start):
             if scores is None and len(ids) and isinstance(options.fusion, float):
