@@ -107,6 +107,7 @@ def test_documents_without_a_text(tmp_path: Path) -> None:
     assert scores[0] == 0.0
     assert np.isnan(scores[[1, 3]]).all()
     assert scores[2] > 0
+    same_as_bm25s(stage, {1: "a fox", 3: ""}, ["fox", "dog"])
     none = Index.create(tmp_path / "none", dim=16)
     LexicalFirstStage(none)
     none.add([1], vectors=vectors[:1])

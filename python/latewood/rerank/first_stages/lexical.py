@@ -196,7 +196,7 @@ class _State:
         self._documents, self._bounds = columns.indices, columns.indptr
         having = np.diff(self._bounds)
         rarity = np.log1p((len(ids) - having + 0.5) / (having + 0.5))
-        length = 1.0 - B + B * lengths / max(lengths.mean(), 1.0) if len(ids) else lengths
+        length = 1.0 - B + B * lengths / (lengths.mean() or 1.0) if len(ids) else lengths
         often = columns.data / (columns.data + K1 * length[self._documents])
         self._scores = (np.repeat(rarity, having) * often).astype(np.float32)
         self._allowed: dict[str, NDArray[np.bool_]] = {}
