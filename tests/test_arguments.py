@@ -25,9 +25,12 @@ from support import TEXTS, HashEncoder
 ELSEWHERE = {
     "Bm25FirstStage": "test_first_stages.py",
     "CallableFirstStage": "test_first_stages.py",
+    "Hybrid": "test_hybrid.py",
+    "LexicalFirstStage": "test_lexical.py",
     "SeismicFirstStage": "test_first_stages.py",
     "SparseEncoderFirstStage": "test_first_stages.py",
-    "TwoStage": "test_two_stage.py",
+    "TwoStage": "test_two_stage.py and test_stages.py",
+    "TwoStageTuning": "made by TwoStage.tune",
     "inference_free": "test_first_stages.py",
     "reciprocal_rank_fusion": "test_two_stage.py",
     "weighted_fusion": "test_two_stage.py",
@@ -80,6 +83,7 @@ RERANKING = {
         k=1
     ),
     "beta": kinds.OPTIONAL_SIZE.alongside(k=1),
+    "prune_to": kinds.OPTIONAL_SIZE,
     "missing": kinds.one_of("error", "skip"),
 }
 ARRAYS = {**SEARCHING, "ids": kinds.IDS.also(good=[None, ["nobody"]]), "weights": kinds.WEIGHTS}

@@ -240,6 +240,7 @@ BAD: dict[tuple[str, str], Callable[[Path], list[Any]]] = {
     ("rerank", "min_score"): lambda _: FLOATS,
     ("rerank", "alpha"): lambda _: ["-1", *FLOATS],
     ("rerank", "beta"): lambda _: NUMBERS,
+    ("rerank", "prune_to"): lambda _: NUMBERS,
     ("rerank", "run_path"): outputs,
     ("rerank", "threads"): lambda _: NUMBERS,
     ("eval", "run_paths"): lambda folder: files(folder, ".txt", RUNS),

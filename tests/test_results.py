@@ -24,7 +24,7 @@ def hits(text_index: Index) -> Hits:
 def test_hits_become_json(hits: Hits) -> None:
     read = json.loads(json.dumps(hits.to_dicts()))
     assert read == [dataclasses.asdict(hit) for hit in hits]
-    assert list(read[0]) == ["id", "score", "rank", "text", "metadata"]
+    assert list(read[0]) == ["id", "score", "rank", "text", "metadata", "stage_scores"]
     assert json.loads(json.dumps(dataclasses.asdict(hits[0]))) == read[0]
 
 

@@ -98,7 +98,7 @@ BAD_ALPHAS: list[Any] = [-0.1, NAN, INF, "0.1", True, [0.1], 10**400, 1j]
         *(({"alpha": value}, "alpha") for value in BAD_ALPHAS),
         *(({"fusion": value}, "fusion") for value in [*BAD_ALPHAS, 2, "sum", "", b"rrf"]),
         *(({"missing": value}, "missing") for value in ["x", None, 1, ["skip"]]),
-        ({"fusion": "rrf", "beta": 2}, "alpha and beta"),
+        *(({"prune_to": value}, "prune_to") for value in BAD_NUMBERS),
     ],
 )
 def test_bad_options(text_index: Index, options: dict[str, Any], words: str) -> None:

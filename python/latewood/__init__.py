@@ -23,12 +23,15 @@ if TYPE_CHECKING:
     from latewood.rerank.first_stages.bm25 import Bm25FirstStage
     from latewood.rerank.first_stages.function import CallableFirstStage
     from latewood.rerank.first_stages.inference_free import inference_free
+    from latewood.rerank.first_stages.lexical import LexicalFirstStage
     from latewood.rerank.first_stages.protocol import FirstStage
     from latewood.rerank.first_stages.seismic import SeismicFirstStage
     from latewood.rerank.first_stages.sparse_encoder import SparseEncoderFirstStage
     from latewood.rerank.fusion import reciprocal_rank_fusion, weighted_fusion
+    from latewood.rerank.hybrid import Hybrid
     from latewood.rerank.maxsim import maxsim, maxsim_pairs
     from latewood.rerank.reranker import Reranker
+    from latewood.rerank.tuning import TwoStageTuning
     from latewood.rerank.two_stage import TwoStage
 
 __all__ = [
@@ -42,7 +45,9 @@ __all__ = [
     "FirstStage",
     "Hit",
     "Hits",
+    "Hybrid",
     "Index",
+    "LexicalFirstStage",
     "Plan",
     "Ragged",
     "RerankOptions",
@@ -53,6 +58,7 @@ __all__ = [
     "SparseEncoderFirstStage",
     "Tuning",
     "TwoStage",
+    "TwoStageTuning",
     "Writer",
     "__version__",
     "encode",
@@ -81,7 +87,9 @@ _HOME = {
     "FirstStage": "rerank.first_stages.protocol",
     "Hit": "index.results",
     "Hits": "index.results",
+    "Hybrid": "rerank.hybrid",
     "Index": "index.index",
+    "LexicalFirstStage": "rerank.first_stages.lexical",
     "Plan": "index.results",
     "Ragged": "forms.ragged",
     "RerankOptions": "index.options",
@@ -92,6 +100,7 @@ _HOME = {
     "SparseEncoderFirstStage": "rerank.first_stages.sparse_encoder",
     "Tuning": "index.tuning",
     "TwoStage": "rerank.two_stage",
+    "TwoStageTuning": "rerank.tuning",
     "Writer": "index.writer",
     "__version__": "_core",
     "export_index": "exchange.imports",

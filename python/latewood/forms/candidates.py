@@ -126,11 +126,14 @@ def read_candidates(found: Any, where: str) -> Scored:
     return _columns([key for key, _ in pairs], [score for _, score in pairs], where)
 
 
-def all_scored(parts: Sequence[Scored], what: str) -> bool:
-    """Whether several lists have scores; some with and some without are refused, empty ones go with both."""
-    scored = [position for position, (_, scores) in enumerate(parts) if scores is not None]
-    plain = [position for position, (ids, scores) in enumerate(parts) if scores is None and len(ids)]
-    if scored and plain and any(len(parts[position][0]) for position in scored):
+def all_scored(parts: Sequence[Scored], what: str, start: int = 0) -> bool:
+    """Whether several lists have scores; some with and some without are refused, empty ones go with both.
+
+    `start` is the number of the first query, for messages.
+    """
+    scored = [position for position, (_, scores) in enumerate(parts, start) if scores is not None]
+    plain = [position for position, (ids, scores) in enumerate(parts, start) if scores is None and len(ids)]
+    if scored and plain and any(len(parts[position - start][0]) for position in scored):
         message = (
             f"{what} lists have scores and some do not, such as those of queries {scored[0]} and {plain[0]}; "
             "give scores for all or for none"

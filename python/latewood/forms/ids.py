@@ -1,6 +1,7 @@
 """Identifiers of documents: strings or 64-bit integers, one kind for each index; a UUID is the string of it."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from itertools import chain
 from typing import Any
 from uuid import UUID
@@ -43,8 +44,9 @@ def normalise_ids(ids: Iterable[Any], what: str = "ids") -> IdSequence:
         A single string, mixed kinds, other types, or integers outside 64 bits.
     """
     # Reranking a hundred candidates takes well under a millisecond in all, and this is how they come as a rule.
-    if type(ids) is list and _are_plain(ids):
-        return ids
+    usual = _usual(ids) if type(ids) is list else None
+    if usual is not None:
+        return usual
     if (
         type(ids) is np.ndarray
         and ids.dtype == np.int64
@@ -70,8 +72,9 @@ def normalise_ids(ids: Iterable[Any], what: str = "ids") -> IdSequence:
             raise InvalidInputError(message)
         return laid_out(ids, np.int64)
     items = as_list(ids, what)
-    if _are_plain(items):
-        return items
+    usual = _usual(items)
+    if usual is not None:
+        return usual
     plain = [one_id(item) for item in items]
     strings = [item for item in plain if isinstance(item, str)]
     if len(strings) == len(plain):
@@ -83,9 +86,16 @@ def normalise_ids(ids: Iterable[Any], what: str = "ids") -> IdSequence:
     return np.array(integers, dtype=np.int64)
 
 
-def _are_plain(items: list[Any]) -> bool:
-    """Whether all are str of ASCII alone, in two passes in C."""
-    return set(map(type, items)) == {str} and "".join(items).isascii()
+def _usual(items: list[Any]) -> IdSequence | None:
+    """Give a list of str of ASCII alone, or of int alone, in a few passes in C; None for any other."""
+    kinds = set(map(type, items))
+    if kinds == {str} and "".join(items).isascii():
+        return items
+    if kinds == {int}:
+        # Who asks names the one that 64 bits do not hold.
+        with suppress(OverflowError):
+            return np.array(items, dtype=np.int64)
+    return None
 
 
 def join_ids(parts: Sequence[IdSequence], *, what: str) -> IdSequence:

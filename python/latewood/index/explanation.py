@@ -1,6 +1,6 @@
 """Why a document has its score, token by token."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,12 +21,18 @@ class Explanation:
         tokens.
     query_tokens, document_tokens : tuple of str, or None
         Labels, where the text and the encoder were at hand.
+    stage_scores : mapping of str to float, or None
+        Of a hit whose score is a fusion of several stages' scores: that of each. The matrix is that of "maxsim".
+    fused : float or None
+        The score of such a hit.
     """
 
     id: Id
     matrix: FloatArray
     query_tokens: tuple[str, ...] | None = None
     document_tokens: tuple[str, ...] | None = None
+    stage_scores: Mapping[str, float] | None = None
+    fused: float | None = None
 
     @property
     def best(self) -> NDArray[np.intp]:
@@ -40,7 +46,7 @@ class Explanation:
 
     @property
     def score(self) -> float:
-        """The sum of the contributions: the score of the hit, but for rounding in float32."""
+        """The sum of the contributions: the hit's MaxSim, which is its score unless it is fused, but for rounding."""
         return float(self.contributions.sum(dtype=np.float64))
 
     def rows(self) -> Iterator[tuple[str, str, float]]:
@@ -60,7 +66,11 @@ class Explanation:
         left = max([len(query) for query, _, _ in rows] + [5])
         right = max([len(document) for _, document, _ in rows] + [11])
         total = self.score
-        lines = [f"{self.id}: score {total:.4f}", f"{'query':<{left}}  {'best answer':<{right}}  {'adds':>8}  share"]
+        lines = [f"{self.id}: score {total:.4f}"]
+        if self.fused is not None:
+            stages = ", ".join(f"{name} {score:.4f}" for name, score in (self.stage_scores or {}).items())
+            lines = [f"{self.id}: score {self.fused:.4f}, fused of {stages}", "maxsim is"]
+        lines.append(f"{'query':<{left}}  {'best answer':<{right}}  {'adds':>8}  share")
         for query, document, contribution in rows:
             share = f"{contribution / total:6.1%}" if total else "     -"
             lines.append(f"{query:<{left}}  {document:<{right}}  {contribution:8.4f} {share}")

@@ -61,6 +61,7 @@ class RerankKeywords(RankingKeywords, total=False):
 
     alpha: float | None
     beta: int | None
+    prune_to: int | None
     missing: MissingRule
 
 
@@ -217,10 +218,12 @@ class RerankOptions(RankingOptions):
         As for `SearchOptions`. Candidates that a filter does not let through are as if they had not been given.
     alpha : float, optional
         Candidate pruning: drop candidates whose first-stage score is below `s_k - alpha * |s_k|`, `s_k` being the
-        k-th first-stage score; below `s_k` itself if that is infinite. Smaller prunes more. Needs `scores` and `k`.
+        k-th first-stage score; below `s_k` itself if that is infinite. Smaller prunes more. Needs `scores`.
     beta : int, optional
         Early exit: in first-stage order, stop after this many candidates in a row that do not enter the top k.
-        Needs `k`.
+    prune_to : int, optional
+        The k that `alpha` and `beta` work towards; by default those that are returned and left out, `offset + k`. With
+        it, and without `k`, a rerank gives back all that it has scored.
     missing : {"error", "skip"}
         What to do about candidates that the index does not hold.
 
@@ -238,6 +241,7 @@ class RerankOptions(RankingOptions):
     k: int | None = None
     alpha: float | None = None
     beta: int | None = None
+    prune_to: int | None = None
     missing: MissingRule = "error"
 
     checks: ClassVar[dict[str, Check]] = {
@@ -245,6 +249,7 @@ class RerankOptions(RankingOptions):
         "k": count_of,
         "alpha": partial(number_of, least=0.0, most=float(np.finfo(np.float64).max)),
         "beta": count_of,
+        "prune_to": count_of,
         "missing": partial(choice_of, known=get_args(MissingRule)),
     }
 
@@ -254,8 +259,8 @@ class RerankOptions(RankingOptions):
     def __post_init__(self) -> None:
         """Check what is no default, what it needs, and what a filter asks."""
         super().__post_init__()
-        if self.k is None and (self.alpha is not None or self.beta is not None):
-            message = "alpha and beta work towards a top k; pass k="
+        if self.k is None and self.prune_to is None and (self.alpha is not None or self.beta is not None):
+            message = "alpha and beta work towards a top k; pass k=, or prune_to="
             raise InvalidInputError(message)
         object.__setattr__(self, "core", _core.RerankOptions(vars(self)))
 

@@ -46,7 +46,9 @@ def one_query(query: str | VectorInput, weights: Any, encoding: Encoding) -> Que
 
 
 def many_queries(queries: Sequence[str] | VectorInput, weights: Any, encoding: Encoding) -> Queries:
-    """Read the queries of a call that takes several."""
+    """Read the queries of a call that takes several; those that were read before stay as they are."""
+    if isinstance(queries, Queries):
+        return queries
     if isinstance(queries, str):
         message = "one query text is given where several are expected; pass [text], or use the single form of the call"
         raise InvalidInputError(message)

@@ -1,8 +1,9 @@
 """What a search or a rerank gives: small values, which become JSON, pickles and copies like any others."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from copy import deepcopy
-from dataclasses import dataclass, field
+from copy import copy, deepcopy
+from dataclasses import dataclass, field, replace
+from math import isfinite
 from typing import Any, Protocol
 
 from latewood.common.types import FloatArray, Id, OffsetArray, ResultIds, Run, Stats
@@ -46,6 +47,9 @@ class Hit:
         From 1.
     text : str or None
     metadata : mapping or None
+    stage_scores : mapping of str to float, or None
+        Where `score` is a fusion of several stages' scores (docs/two_stages.md): the score of each, "maxsim" being the
+        index's own. A stage that gave the document none is not among them.
     """
 
     id: Id
@@ -53,9 +57,10 @@ class Hit:
     rank: int
     text: str | None
     metadata: Mapping[str, Any] | None
+    stage_scores: Mapping[str, float] | None
 
     # What a hit comes from is no field, so that it is in no dict, pickle or comparison.
-    __slots__ = ("_place", "_query", "_source", "id", "metadata", "rank", "score", "text")
+    __slots__ = ("_place", "_query", "_source", "id", "metadata", "rank", "score", "stage_scores", "text")
 
     def __init__(
         self,
@@ -67,6 +72,7 @@ class Hit:
         source: Source | None = None,
         query: int = 0,
         place: int = 0,
+        stage_scores: Mapping[str, float] | None = None,
     ) -> None:
         self.id = id
         self.score = score
@@ -76,39 +82,58 @@ class Hit:
         self._source = source
         self._query = query
         self._place = place
+        self.stage_scores = stage_scores
 
     def explain(self) -> Explanation:
         """Token by token, on what was searched, whatever the index holds now; after feedback, for the expanded query.
 
         While a hit is kept, so are the files that it was found in, even if later commits have no use for them. One that
-        was unpickled or made by hand comes from no index: ask `Index.explain` then.
+        was unpickled or made by hand comes from no index: ask `Index.explain` then. Of a fused hit, what is explained
+        is "maxsim" among its `stage_scores`.
         """
         if self._source is None:
             message = f"hit {self.id!r} does not come from an index; call index.explain(query, {self.id!r})"
             raise LatewoodError(message)
-        return self._source.explain(self._query, self._place, self.id)
+        explanation = self._source.explain(self._query, self._place, self.id)
+        if self.stage_scores is None:
+            return explanation
+        return replace(explanation, stage_scores=self.stage_scores, fused=self.score)
 
     def to_dict(self) -> dict[str, Any]:
-        """Give id, score, rank, text and metadata; a score that JSON does not have, `-inf`, becomes None."""
-        score = self.score if self.score > float("-inf") else None
-        return {"id": self.id, "score": score, "rank": self.rank, "text": self.text, "metadata": self.metadata}
+        """Give the fields by name; a score that JSON does not have, such as `-inf`, becomes None."""
+        stages = self.stage_scores
+        return {
+            "id": self.id,
+            "score": _finite(self.score),
+            "rank": self.rank,
+            "text": self.text,
+            "metadata": self.metadata,
+            "stage_scores": None if stages is None else {name: _finite(score) for name, score in stages.items()},
+        }
 
-    def scored(self, score: float, rank: int) -> "Hit":
+    def scored(self, score: float, rank: int, stage_scores: Mapping[str, float] | None) -> "Hit":
         """Give this hit with another score and rank."""
-        return Hit(self.id, score, rank, self.text, self.metadata, self._source, self._query, self._place)
+        place = (self._source, self._query, self._place)
+        return Hit(self.id, score, rank, self.text, self.metadata, *place, stage_scores)
 
     def __copy__(self) -> "Hit":
         """Copy the values, and what they come from."""
-        return self.scored(self.score, self.rank)
+        return self.scored(self.score, self.rank, self.stage_scores)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "Hit":
         """Do the same with metadata of its own; what was searched is shared."""
-        metadata = deepcopy(self.metadata, memo)
-        return Hit(self.id, self.score, self.rank, self.text, metadata, self._source, self._query, self._place)
+        own = copy(self)
+        own.metadata, own.stage_scores = deepcopy((self.metadata, self.stage_scores), memo)
+        return own
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle the values; the link to the index stays behind."""
-        return (Hit, (self.id, self.score, self.rank, self.text, self.metadata))
+        values = (self.id, self.score, self.rank, self.text, self.metadata)
+        return (Hit, (*values, None, 0, 0, self.stage_scores))
+
+
+def _finite(score: float) -> float | None:
+    return score if isfinite(score) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +174,7 @@ class Plan:
 class Hits(list[Hit]):
     """Hits of one query, best first: a list of `Hit` that also tells how they were found."""
 
-    __slots__ = ("_query", "_report", "_source")
+    __slots__ = ("_query", "_report", "_source", "_stages")
 
     def __init__(
         self,
@@ -158,16 +183,21 @@ class Hits(list[Hit]):
         report: tuple[Stats, Plan] | None = None,
         source: Source | None = None,
         query: int = 0,
+        stages: Stats | None = None,
     ) -> None:
         super().__init__(hits)
         self._report = report
         self._source = source
         self._query = query
+        self._stages = stages or {}
 
     @property
     def stats(self) -> Stats:
-        """Counts and seconds by stage; with feedback, those of both passes together."""
-        return self._told()[0]
+        """Counts and seconds by stage; with feedback, those of both passes together.
+
+        `TwoStage` and `Hybrid` add what came before and after the index (docs/two_stages.md).
+        """
+        return {**self._told()[0], **self._stages}
 
     @property
     def plan(self) -> Plan:
@@ -178,13 +208,14 @@ class Hits(list[Hit]):
         """Give each hit as `Hit.to_dict` does."""
         return [hit.to_dict() for hit in self]
 
-    def with_hits(self, hits: Iterable[Hit]) -> "Hits":
-        """Give other hits that were found in the same way."""
-        return Hits(hits, report=self._report, source=self._source, query=self._query)
+    def with_hits(self, hits: Iterable[Hit], **stages: float) -> "Hits":
+        """Give other hits that were found in the same way, and what more stages took."""
+        more = {**self._stages, **stages}
+        return Hits(hits, report=self._report, source=self._source, query=self._query, stages=more)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle the hits and what is told of them."""
-        return (_hits, (list(self), self._told()))
+        return (_hits, (list(self), (self.stats, self.plan)))
 
     def _told(self) -> tuple[Stats, Plan]:
         if self._report is None:

@@ -1,15 +1,31 @@
 """Combine the scores of two stages for the same candidates."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from latewood.common.types import Id
 from latewood.errors import InvalidInputError
-from latewood.forms.candidates import distinct, read_candidates, score_array
+from latewood.forms.candidates import ScoreArray, distinct, read_candidates, score_array
 from latewood.forms.ids import plain_ids
-from latewood.forms.values import number_of
+from latewood.forms.values import number_of, shown
+
+Fusion: TypeAlias = Literal["rrf"] | float
+"""How the scores of several stages become one: by reciprocal ranks, or with this weight on MaxSim."""
+
+
+def fusion_of(value: Any, what: str) -> Fusion | None:
+    """Check that `value` says how to fuse, or None for not at all."""
+    if value is None:
+        return None
+    if isinstance(value, str):
+        if value == "rrf":
+            return "rrf"
+        message = f"{what} is {shown(value)}; it is 'rrf', a weight of MaxSim between 0 and 1, or None"
+        raise InvalidInputError(message)
+    return number_of(value, what, least=0.0, most=1.0)
 
 
 def normalise(scores: ArrayLike) -> NDArray[np.float64]:
@@ -69,9 +85,38 @@ RANK_CONSTANT = 60.0
 """Of reciprocal rank fusion, as its paper has it."""
 
 
-def fused_ranks(first: ArrayLike, second: ArrayLike) -> NDArray[np.float64]:
-    """Sum of reciprocal ranks by two scores of the same candidates, in the same order: float64 [candidates]."""
-    return 1.0 / (RANK_CONSTANT + ranks(first)) + 1.0 / (RANK_CONSTANT + ranks(second))
+def fuse(first: Sequence[ScoreArray], maxsim: ScoreArray, fusion: Fusion) -> ScoreArray:
+    """Fuse the scores that several stages gave to the same candidates.
+
+    Parameters
+    ----------
+    first : sequence of float64 arrays [candidates]
+        Of one or more first stages; NaN where a stage gave none, which adds nothing.
+    maxsim : float64 array [candidates]
+    fusion : "rrf" or float
+        The sum of reciprocal ranks, or MaxSim's weight in the sum of normalised scores; first stages share the rest.
+
+    Returns
+    -------
+    float64 array [candidates]
+    """
+    if isinstance(fusion, float):
+        share = (1.0 - fusion) / len(first)
+        parts = [fusion * normalise(maxsim), *(share * _where_known(normalise, scores) for scores in first)]
+    else:
+        parts = [_reciprocal(maxsim), *(_where_known(_reciprocal, scores) for scores in first)]
+    return np.asarray(np.sum(parts, axis=0), dtype=np.float64)
+
+
+def _reciprocal(scores: ScoreArray) -> ScoreArray:
+    return np.asarray(1.0 / (RANK_CONSTANT + ranks(scores)), dtype=np.float64)
+
+
+def _where_known(function: Callable[[ScoreArray], ScoreArray], scores: ScoreArray) -> ScoreArray:
+    known = ~np.isnan(scores)
+    result = np.zeros(scores.size)
+    result[known] = function(scores[known])
+    return result
 
 
 def reciprocal_rank_fusion(

@@ -1,26 +1,35 @@
 """Two stages: any first stage finds candidates, the index reranks them by MaxSim."""
 
-from collections.abc import Callable, Sequence
-from typing import Any, Literal, Unpack, cast
+import inspect
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import chain
+from time import perf_counter
+from typing import Any, Unpack, cast
 
 import numpy as np
 
 from latewood.common.signatures import shows
 from latewood.common.types import MissingRule, VectorInput
+from latewood.encode.protocol import encode_queries
 from latewood.errors import InvalidInputError
 from latewood.forms.candidates import Scored, all_scored, distinct
-from latewood.forms.ids import plain_ids
-from latewood.forms.ragged import Ragged, to_ragged
-from latewood.forms.values import count_of, flag_of, number_of, optional
+from latewood.forms.values import share_of
 from latewood.index.index import Index
-from latewood.index.options import RankingKeywords, RankingOptions, RerankOptions
 from latewood.index.results import Hits
 from latewood.rerank.first_stages.function import CallableFirstStage
-from latewood.rerank.first_stages.protocol import FirstStage, candidates_of, name_of, texts_of
-from latewood.rerank.fusion import fused_ranks, weighted_fusion
+from latewood.rerank.first_stages.lexical import LexicalFirstStage
+from latewood.rerank.first_stages.protocol import FirstStage, candidates_of, name_of
+from latewood.rerank.fusion import Fusion
+from latewood.rerank.options import HybridOptions, TwoStageKeywords, TwoStageOptions
+from latewood.rerank.stages import Asked, Pool, Stages
+from latewood.rerank.tuning import TwoStageTuning, best_of, judged, measure, ndcg, rank_fully, share_of_hits
+
+FIRST = "first_stage"
+"""What the first stage's score is called among those of both."""
 
 
-class TwoStage:
+class TwoStage(Stages):
     """Find candidates with a first stage and rerank them with an index.
 
     Parameters
@@ -30,23 +39,21 @@ class TwoStage:
         an id that it gives twice for one query, the one with the best score stays, of equal ones the first.
     index : Index
         With an encoder, or pass query vectors to `search`.
-    depth : int
-        How many candidates the first stage is asked for; more where a search needs more.
-    alpha, beta : float and int, optional
-        Candidate pruning and early exit, as `RerankOptions` has them; not together with `fusion`. `alpha` needs scores
-        from the first stage.
-    fusion : None, "rrf" or float
-        None orders by MaxSim alone; "rrf" by reciprocal ranks in both stages; a number between 0 and 1 is MaxSim's
-        weight in the weighted sum of both stages' normalised scores, and needs scores from the first stage. The scores
-        of hits are then those of the fusion.
-    missing : {"error", "skip"}
-        What to do about candidates that the index does not hold.
+    depth, alpha, beta, prune_to, fusion, missing
+        What searches do unless they are asked otherwise, as `TwoStageOptions` describes it.
 
     Raises
     ------
     InvalidInputError
-        An option that does not fit, at once.
+        What is no first stage, such as a model; an option that does not fit. At once.
+
+    Notes
+    -----
+    Candidate pruning and early exit are those of Martinico et al., "Multivector Reranking in the Era of Strong
+    First-Stage Retrievers" (ECIR 2026).
     """
+
+    options = TwoStageOptions
 
     def __init__(
         self,
@@ -56,27 +63,23 @@ class TwoStage:
         depth: int = 100,
         alpha: float | None = None,
         beta: int | None = None,
-        fusion: Literal["rrf"] | float | None = None,
+        prune_to: int | None = None,
+        fusion: Fusion | None = None,
         missing: MissingRule = "error",
     ) -> None:
-        if not isinstance(cast("object", index), Index):
-            message = f"index is a {type(index).__name__}; pass a latewood.Index"
-            raise InvalidInputError(message)
-        if isinstance(cast("object", fusion), str) and fusion != "rrf":
-            message = f"fusion={fusion!r}; it is None, 'rrf' or a weight between 0 and 1"
-            raise InvalidInputError(message)
-        if fusion is not None and (alpha is not None or beta is not None):
-            message = "fusion needs the MaxSim score of every candidate; leave out alpha and beta, or fusion"
-            raise InvalidInputError(message)
-        self.first_stage = _as_first_stage(first_stage)
-        self.index = index
-        self.depth = count_of(depth, "depth")
-        self.alpha = optional(number_of, alpha, "alpha", least=0.0)
-        self.beta = optional(count_of, beta, "beta")
-        self.fusion = fusion if fusion is None or fusion == "rrf" else number_of(fusion, "fusion", least=0.0, most=1.0)
-        self.missing: MissingRule = RerankOptions(k=None, missing=missing).missing
+        super().__init__(index, depth=depth, alpha=alpha, beta=beta, prune_to=prune_to, fusion=fusion, missing=missing)
+        self.first_stage = as_first_stage(first_stage)
 
-    @shows(RankingOptions)
+    @classmethod
+    def from_index(cls, index: Index, **options: Unpack[TwoStageKeywords]) -> "TwoStage":
+        """Find candidates by BM25 of the texts that the index stores.
+
+        The first stage is `LexicalFirstStage(index)`, which can be made by itself for other languages. `missing` is
+        "skip" unless it is given: a document may be deleted between the stages.
+        """
+        return cls(LexicalFirstStage(index), index, **{"missing": "skip", **options})  # type: ignore[arg-type]
+
+    @shows(TwoStageOptions)
     def search(
         self,
         query: str,
@@ -85,7 +88,7 @@ class TwoStage:
         query_vectors: VectorInput | None = None,
         weights: Any = None,
         with_documents: bool = True,
-        **options: Unpack[RankingKeywords],
+        **options: Unpack[TwoStageKeywords],
     ) -> Hits:
         """Find candidates for a text and rerank them.
 
@@ -100,13 +103,15 @@ class TwoStage:
         with_documents : bool
             Whether hits carry stored text and metadata.
         **options
-            `filter`, `group_by`, `offset`, `min_score`, `length_normalize` and `threads`, as `RerankOptions` describes
-            them. With `fusion`, `offset` and `min_score` go by the fused scores, and there is no `group_by`.
+            `filter`, `depth`, `alpha`, `fusion` and more, which `TwoStageOptions` describes; for this call alone. A
+            first stage that takes a `filter` gets it too.
 
         Returns
         -------
         Hits
-            A list of `Hit`, best first, with `stats` and `plan` of the second stage.
+            A list of `Hit`, best first, with the `plan` of the second stage. `stats` has what it tells of a rerank, and
+            how many candidates were `found` and hits are `left`, `first_stage_s` and `second_stage_s`, which is that of
+            the encoder, too. With fusion, each hit has `stage_scores`: "first_stage", if it gave scores, and "maxsim".
 
         Raises
         ------
@@ -120,12 +125,9 @@ class TwoStage:
         if not isinstance(cast("object", query), str):
             message = f"the query is a {type(query).__name__}; the first stage takes a str"
             raise InvalidInputError(message)
-        vectors = optional(self._vectors, query_vectors, "query_vectors")
-        return self.search_batch(
-            [query], k, query_vectors=vectors, weights=weights, with_documents=with_documents, **options
-        )[0]
+        return self._ask([query], k, query_vectors, weights, with_documents, options)[0]
 
-    @shows(RankingOptions)
+    @shows(TwoStageOptions)
     def search_batch(
         self,
         queries: Sequence[str],
@@ -134,84 +136,134 @@ class TwoStage:
         query_vectors: VectorInput | None = None,
         weights: Any = None,
         with_documents: bool = True,
-        **options: Unpack[RankingKeywords],
+        **options: Unpack[TwoStageKeywords],
     ) -> list[Hits]:
-        """Do the same for several queries; both stages see them as one batch."""
-        texts, wanted = texts_of(queries, "queries"), count_of(k, "k")
-        chosen = RerankOptions(k=wanted, alpha=self.alpha, beta=self.beta, **options)
-        chosen.check_count(len(texts))
-        with_documents = flag_of(with_documents, "with_documents")
-        if self.fusion is not None and chosen.group_by is not None:
-            message = "group_by keeps the best of each value by MaxSim alone; leave out group_by, or fusion"
+        """Do the same for several queries.
+
+        Many queries go through both stages in parts of 8 to 64: while the first stage, in the caller's thread, is at
+        one part, the second is at the part before. Seconds in `stats` are then a part's, divided by its queries. With
+        `weights`, there is one part.
+        """
+        return self._ask(queries, k, query_vectors, weights, with_documents, options)
+
+    def tune(
+        self,
+        queries: Sequence[str] | Mapping[str, str],
+        qrels: Mapping[str, Mapping[str, float]] | Sequence[Mapping[str, float]] | None = None,
+        *,
+        recall: float = 0.99,
+        k: int = 10,
+        query_vectors: VectorInput | None = None,
+        threads: int | None = None,
+    ) -> TwoStageTuning:
+        """Measure how few candidates must be scored to give what a full rerank gives, and go by that from now on.
+
+        Depth, `alpha` and `beta` of this engine become those that score the fewest documents and keep the target;
+        `fusion`, `prune_to` and `missing` are as they were set. The first stage is asked once for each query.
+
+        Parameters
+        ----------
+        queries : sequence of str, or mapping of query id to str
+            A hundred typical ones or more; with few, what is found fits them and others less well.
+        qrels : mapping of query id to {document id: relevance}, or a sequence with one such for each query, optional
+            With them, `recall` is the share of the full rerank's mean nDCG at k that is to be kept, over the queries
+            that have judgements. Without, it is the share of its k best hits.
+        recall : float
+            Above 0 and at most 1.
+        k : int
+        query_vectors : vectors of several queries, optional
+            One item for each query, if `queries` is a sequence.
+        threads : int, optional
+
+        Returns
+        -------
+        TwoStageTuning
+            What was measured.
+
+        Raises
+        ------
+        InvalidInputError
+            No queries, or none for which the first stage finds anything; qrels in another form, or without a relevant
+            document among the hits.
+        """
+        target = share_of(recall, "recall")
+        texts, judgements = judged(queries, qrels)
+        if query_vectors is not None and len(texts) != len(queries):
+            message = "some queries have no judgements, and vectors are given; leave out such queries and their vectors"
             raise InvalidInputError(message)
-        vectors = optional(self._vectors, query_vectors, "query_vectors")
-        if vectors is not None and len(vectors) != len(texts):
-            message = f"vectors of {len(vectors)} queries for {len(texts)} query texts; give one item for each"
+        full = {**self._defaults, "alpha": None, "beta": None, "threads": threads}
+        options = TwoStageOptions.of(k=k, **full)
+        asked = self._asked(texts, query_vectors, None, None)
+        if asked.vectors is None:
+            asked = replace(asked, vectors=encode_queries(self.index.require_encoder("a text query"), texts))
+        pools = list(chain.from_iterable(self._find(part, options)[1] for part in asked.parts()))
+        if not any(len(pool.ids) for pool in pools):
+            message = f"{name_of(self.first_stage)} finds nothing for {len(texts)} queries: there is nothing to tune by"
             raise InvalidInputError(message)
-        if vectors is None and texts:
-            self.index.require_encoder("a text query")
-        if not texts:
-            return []
-        depth = max(self.depth, chosen.offset + wanted)
-        found = [distinct(*one) for one in candidates_of(self.first_stage, texts, depth)]
-        self._check_scores(found)
-        everything: RankingKeywords = {**options, "offset": 0, "min_score": None}
-        ranked = self.index.rerank_batch(
-            texts if vectors is None else vectors,
-            found,
-            k=wanted if self.fusion is None else None,
-            alpha=self.alpha,
-            beta=self.beta,
-            missing=self.missing,
-            weights=weights,
-            with_documents=with_documents,
-            **(options if self.fusion is None else everything),
+        ranked = rank_fully(self.index, asked.vectors, pools, options)
+        worth = (
+            share_of_hits([one.top(one.count) for one in ranked]) if judgements is None else ndcg(judgements, options.k)
         )
-        if self.fusion is None:
-            return ranked
-        return [self._fuse(hits, candidates, chosen) for hits, candidates in zip(ranked, found, strict=True)]
+        measured = measure(ranked, worth, options.asked, options.k)
+        chosen = best_of(measured, target)
+        self._defaults |= {"depth": chosen.depth, "alpha": chosen.alpha, "beta": chosen.beta}
+        return TwoStageTuning(options.k, target, len(texts), measured[0], chosen, tuple(measured))
 
-    def _vectors(self, query_vectors: VectorInput, _: str) -> Ragged:
-        return to_ragged(query_vectors, dim=self.index.dim, kind="query")
+    def _shown(self) -> Iterator[str]:
+        yield name_of(self.first_stage).removeprefix("the first stage ")
+        yield repr(self.index)
 
-    def _check_scores(self, found: list[Scored]) -> None:
+    def _find(self, asked: Asked, options: HybridOptions) -> tuple[Asked, list[Pool]]:
+        start = perf_counter()
+        given = candidates_of(self.first_stage, asked.texts, options.asked, condition=asked.filter, start=asked.start)
+        found = [distinct(*one) for one in given]
+        self._check_scores(found, cast("TwoStageOptions", options), asked.start)
+        seconds = {f"{FIRST}_s": (perf_counter() - start) / max(len(found), 1)}
+        return asked, [self._pool(one, seconds) for one in found]
+
+    def _pool(self, found: Scored, seconds: dict[str, float]) -> Pool:
+        ids, scores = found
+        if scores is None:
+            return Pool(ids, ranked={FIRST: -np.arange(len(ids), dtype=np.float64)}, seconds=seconds)
+        return Pool(ids, scores, {FIRST: scores}, seconds=seconds)
+
+    def _check_scores(self, found: list[Scored], options: TwoStageOptions, start: int) -> None:
         """Refuse ids alone where scores are needed."""
-        plain = [position for position, (ids, _) in enumerate(found) if len(ids)]
-        if all_scored(found, f"{name_of(self.first_stage)}: some candidate") or not plain:
+        plain = [position for position, (ids, _) in enumerate(found, start) if len(ids)]
+        if all_scored(found, f"{name_of(self.first_stage)}: some candidate", start) or not plain:
             return
-        if self.alpha is not None or isinstance(self.fusion, float):
-            option, other = ("alpha", "beta") if self.alpha is not None else ("a weighted fusion", "fusion='rrf'")
+        if options.alpha is not None or isinstance(options.fusion, float):
+            option, other = ("alpha", "beta") if options.alpha is not None else ("a weighted fusion", "fusion='rrf'")
             message = (
                 f"{option} needs scores, and {name_of(self.first_stage)} gives ids only, as for query {plain[0]}; "
                 f"let it give scores, or use {other}"
             )
             raise InvalidInputError(message)
 
-    def _fuse(self, hits: Hits, candidates: Scored, options: RerankOptions) -> Hits:
-        """Order by both stages' scores."""
-        ids, scores = candidates
-        # Ids alone are in order, which is all that ranks need.
-        values = -np.arange(len(ids), dtype=np.float64) if scores is None else scores
-        first_of = dict(zip(plain_ids(ids), values.tolist(), strict=True))
-        first = np.array([first_of[hit.id] for hit in hits])
-        second = np.array([hit.score for hit in hits])
-        weight = self.fusion
-        fused = weighted_fusion(first, second, weight) if isinstance(weight, float) else fused_ranks(first, second)
-        least = -np.inf if options.min_score is None else options.min_score
-        order = np.argsort(-fused, kind="stable")
-        order = order[fused[order] >= least][options.offset :][: options.k]
-        return hits.with_hits(
-            hits[position].scored(float(fused[position]), rank)
-            for rank, position in enumerate(order.tolist(), start=options.offset + 1)
-        )
 
-
-def _as_first_stage(given: Any) -> FirstStage:
+def as_first_stage(given: Any) -> FirstStage:
+    """Give what finds candidates for a text, or refuse what does not."""
     # A class has the methods too, and none of them can be called.
     if isinstance(given, FirstStage) and not isinstance(given, type):
         return given
-    if callable(given) and not isinstance(given, type):
-        return CallableFirstStage(given)
-    shown = f"the class {given.__name__}" if isinstance(given, type) else f"a {type(given).__name__}"
-    message = f"{shown} is no first stage: it needs search and search_batch, or be callable"
-    raise InvalidInputError(message)
+    if isinstance(given, type) or not callable(given):
+        shown = f"the class {given.__name__}" if isinstance(given, type) else f"a {type(given).__name__}"
+        message = f"{shown} is no first stage: it needs search and search_batch, or be callable"
+        raise InvalidInputError(message)
+    # Models can be called as well, and with something else.
+    model = next((name for name in ("encode", "encode_query", "predict", "forward") if hasattr(given, name)), None)
+    if model is not None:
+        message = (
+            f"a {type(given).__name__} is no first stage but a model: it has {model}; pass what finds documents with "
+            "it, such as SparseEncoderFirstStage.from_texts(model, ids, texts)"
+        )
+        raise InvalidInputError(message)
+    try:
+        inspect.signature(given).bind("query", 1)
+    except ValueError:
+        # What is not written in Python need not say what it takes.
+        pass
+    except TypeError as error:
+        message = f"{name_of(CallableFirstStage(given))} cannot be called as (query, k): {error}"
+        raise InvalidInputError(message) from error
+    return CallableFirstStage(given)

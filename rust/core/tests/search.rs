@@ -268,14 +268,13 @@ fn reranked(
     query: usize,
     candidates: &[(i64, f64)],
     scores: &HashMap<i64, f32>,
-    alpha: Option<f64>,
-    beta: Option<usize>,
+    &RerankOptions { alpha, beta, prune_to, .. }: &RerankOptions,
 ) -> Vec<(i64, f32)> {
     let mut given: Vec<(i64, f64)> = candidates.to_vec();
     given.retain(|&(id, _)| asked.lets_through(query, &collection.documents[id as usize]));
     given.sort_by(|one, other| other.1.total_cmp(&one.1));
     let group = |id: i64| if asked.grouped { collection.group(id) } else { id.to_string() };
-    let wanted = asked.k.unwrap_or(usize::MAX).saturating_add(asked.offset);
+    let wanted = prune_to.unwrap_or(asked.k.unwrap_or(usize::MAX).saturating_add(asked.offset));
     let groups = |part: &[(i64, f64)]| part.iter().map(|&(id, _)| group(id)).collect::<HashSet<_>>().len();
     let enough = (1..=given.len()).find(|&count| groups(&given[..count]) == wanted);
     if let (Some(alpha), Some(enough)) = (alpha, enough) {
@@ -401,8 +400,9 @@ proptest! {
         seed in any::<u64>(),
         alpha in prop::option::of(0.0..0.9_f64),
         beta in prop::option::of(1..5_usize),
+        prune_to in prop::option::of(1..12_usize),
     ) {
-        let (alpha, beta) = if asked.k.is_some() { (alpha, beta) } else { (None, None) };
+        let (alpha, beta) = if asked.k.or(prune_to).is_some() { (alpha, beta) } else { (None, None) };
         let given = candidates(&collection, seed);
         let ids: Vec<IdRef<'_>> = (0..QUERIES).flat_map(|_| given.iter().map(|&(id, _)| IdRef::Int(id))).collect();
         let scores: Vec<f64> = (0..QUERIES).flat_map(|_| given.iter().map(|&(_, score)| score)).collect();
@@ -411,13 +411,13 @@ proptest! {
         let rerank = |options: &RerankOptions| {
             search::rerank(&collection.snapshot, &collection.queries(), None, candidates, options, &execution())
         };
-        let options = RerankOptions { selection: asked.selection(), alpha, beta, missing: Missing::Error };
+        let options = RerankOptions { selection: asked.selection(), alpha, beta, prune_to, missing: Missing::Error };
         let answer = rerank(&options).expect("reranked");
         let all = collection.hits(&rerank(&RerankOptions::default()).expect("reranked"));
         for (query, hits) in collection.hits(&answer).into_iter().enumerate() {
             let scores: HashMap<i64, f32> = all[query].iter().copied().collect();
             prop_assert_eq!(scores.len(), given.len());
-            prop_assert_eq!(hits, reranked(&collection, &asked, query, &given, &scores, alpha, beta));
+            prop_assert_eq!(hits, reranked(&collection, &asked, query, &given, &scores, &options));
         }
         prop_assert_eq!(answer.plan.gather, Source::Given);
     }

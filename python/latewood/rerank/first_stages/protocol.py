@@ -1,6 +1,8 @@
 """What finds candidates for a text: a protocol of two methods, and how their results are read."""
 
+import inspect
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -28,6 +30,9 @@ class FirstStage(Protocol):
 
     Scores are the higher the better. An id is never taken apart. All candidates have one form, and all or none have a
     score.
+
+    A first stage whose `search_batch` has a parameter `filter` gets that of the search, where there is one: a mapping,
+    or a sequence with one mapping or None for each query.
     """
 
     def search(self, query: str, k: int) -> Any:
@@ -43,8 +48,28 @@ def name_of(first_stage: Any) -> str:
     return f"the first stage {getattr(inner, '__qualname__', type(inner).__name__)}"
 
 
-def candidates_of(first_stage: Any, queries: Sequence[str], k: int) -> list[Scored]:
+def takes_filter(first_stage: Any) -> bool:
+    """Whether a first stage can be given a filter."""
+    # A method that is not written in Python need not say.
+    with suppress(TypeError, ValueError):
+        return "filter" in inspect.signature(first_stage.search_batch).parameters
+    return False
+
+
+def candidates_of(
+    first_stage: Any, queries: Sequence[str], k: int, *, condition: Any = None, start: int = 0
+) -> list[Scored]:
     """Ask a first stage for the candidates of each query, and read what it gives.
+
+    Parameters
+    ----------
+    first_stage : FirstStage
+    queries : sequence of str
+    k : int
+    condition : mapping or sequence of them, optional
+        The filter, for a stage that takes one.
+    start : int
+        Place of the first query in the whole call, for messages.
 
     Raises
     ------
@@ -52,7 +77,8 @@ def candidates_of(first_stage: Any, queries: Sequence[str], k: int) -> list[Scor
         Results in no form that `FirstStage` lists, or not one for each query; the message names stage and query. What
         the stage itself raises passes through.
     """
-    found = first_stage.search_batch(queries, k)
+    options = {"filter": condition} if condition is not None and takes_filter(first_stage) else {}
+    found = first_stage.search_batch(queries, k, **options)
     where = f"the results of {name_of(first_stage)} for {len(queries)} queries"
     results = items_of(found, where, "a list with the candidates of each query")
     if len(results) != len(queries):
@@ -60,7 +86,7 @@ def candidates_of(first_stage: Any, queries: Sequence[str], k: int) -> list[Scor
         raise InvalidInputError(message)
     return [
         read_candidates(result, f"the candidates of {name_of(first_stage)} for query {position} ({query[:60]!r})")
-        for position, (query, result) in enumerate(zip(queries, results, strict=True))
+        for position, (query, result) in enumerate(zip(queries, results, strict=True), start)
     ]
 
 

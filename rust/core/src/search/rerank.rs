@@ -42,14 +42,19 @@ pub struct RerankOptions {
     pub alpha: Option<f64>,
     /// Early exit: after the first k, stop once this many candidates in a row have not entered the best k.
     pub beta: Option<usize>,
+    /// How many best candidates, or groups, `alpha` and `beta` work towards; those that are returned by default.
+    pub prune_to: Option<usize>,
     /// What to do about candidates that the index does not have.
     pub missing: Missing,
 }
 
 impl RerankOptions {
     fn validate(&self, candidates: &Candidates<'_>, queries: usize) -> Result<()> {
-        let problem = if self.selection.k.is_none() && (self.alpha.is_some() || self.beta.is_some()) {
-            "alpha and beta say when to stop looking for the best k: give k"
+        let prunes = self.alpha.is_some() || self.beta.is_some();
+        let problem = if prunes && self.selection.k.is_none() && self.prune_to.is_none() {
+            "alpha and beta say when to stop looking for the best: give k or prune_to"
+        } else if self.prune_to == Some(0) {
+            "prune_to must be at least 1"
         } else if self.alpha.is_some() && candidates.scores.is_none() && !candidates.ids.is_empty() {
             "alpha compares first-stage scores: give scores"
         } else if self.alpha.is_some_and(|alpha| !alpha.is_finite() || alpha < 0.0) {
@@ -124,7 +129,8 @@ impl Rerank<'_> {
         let mut clock = Clock::start();
         let given = self.locate(query.item)?;
         let gather_s = clock.lap();
-        let kept = prune_candidates(&given, options.alpha, wanted);
+        let towards = Wanted { count: options.prune_to.unwrap_or(wanted.count), ..wanted };
+        let kept = prune_candidates(&given, options.alpha, towards);
         let prune_s = clock.lap();
         let prepare = |codec| Prepared::for_documents(codec, query, snapshot, kept);
         let prepared = snapshot.codec.as_deref().map(prepare).transpose()?;
@@ -135,7 +141,7 @@ impl Rerank<'_> {
             None => Ok(documents.iter().map(|&at| Hit { at, score: f32::NEG_INFINITY }).collect()),
         };
         let scored = match options.beta {
-            Some(beta) => score_until_exit(kept, wanted, beta, score)?,
+            Some(beta) => score_until_exit(kept, towards, beta, score)?,
             None => score(&in_document_order(kept))?,
         };
         let score_s = clock.lap();

@@ -1,0 +1,255 @@
+"""Texts → how often each word occurs in them: counted once for each text, and kept in a file."""
+
+import json
+import os
+import re
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from latewood.common.packages import import_optional
+from latewood.errors import InvalidInputError
+from latewood.forms.values import shown
+
+PURPOSE = "BM25 of an index's texts"
+EXTRA = "hybrid"
+UNSAVED = 0.1
+"""Share of the texts that may be missing in the file before it is written again."""
+
+SPACELESS = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]+")
+"""A run of characters of scripts without spaces: Thai, Lao, Burmese, Khmer, kana, Chinese characters."""
+
+KINDS = {"digests": "u8", "offsets": "i8", "columns": "i4", "counts": "i4", "vocabulary": "u1", "settings": "u1"}
+"""Arrays of the file."""
+
+Digests = NDArray[np.uint64]
+
+
+class Words:
+    """Takes texts apart into words, all in the same way.
+
+    Parameters
+    ----------
+    tokenize : callable or None
+        List of texts → list of lists of words; None for `bm25s.tokenize`.
+    options : mapping
+        Of `bm25s.tokenize`.
+    """
+
+    def __init__(self, tokenize: Callable[[list[str]], Any] | None, options: Mapping[str, Any]) -> None:
+        if tokenize is not None and (options or not callable(tokenize)):
+            message = (
+                f"tokenize is {shown(tokenize)}, with {', '.join(options) or 'no options'}; pass a callable that takes "
+                "a list of texts, or options of bm25s.tokenize"
+            )
+            raise InvalidInputError(message)
+        self.tokenize, self.options = tokenize, dict(options)
+        self(["a word or two"])
+
+    def __call__(self, texts: list[str]) -> list[list[str]]:
+        """Give the words of each text."""
+        words = self._usual(texts) if self.tokenize is None else self.tokenize(texts)
+        try:
+            lists = [list(own) for own in words if not isinstance(own, str)]
+        except TypeError:
+            lists = []
+        if len(lists) != len(texts) or not set(map(type, chain.from_iterable(lists))) <= {str}:
+            message = f"tokenize gave {shown(words)} for {len(texts)} texts; it must give a list of str for each"
+            raise InvalidInputError(message)
+        return lists
+
+    def _usual(self, texts: list[str]) -> Any:
+        bm25s = import_optional("bm25s", extra=EXTRA, purpose=PURPOSE)
+        spaced = [text if text.isascii() else SPACELESS.sub(_pairs, text) for text in texts]
+        try:
+            return bm25s.tokenize(spaced, return_ids=False, show_progress=False, **self.options)
+        except (TypeError, ValueError, re.error) as error:
+            message = f"bm25s.tokenize takes no such options, {shown(self.options)}: {error}"
+            raise InvalidInputError(message) from error
+
+    @property
+    def settings(self) -> str | None:
+        """Everything that the words depend on, as JSON; None if nobody can tell."""
+        if self.tokenize is not None:
+            return None
+        try:
+            return json.dumps({"words": 1, **self.options}, sort_keys=True)
+        except TypeError:
+            return None
+
+
+def _pairs(run: re.Match[str]) -> str:
+    """Write a run of characters as pairs of neighbours, as Lucene's CJKAnalyzer does."""
+    text = run[0]
+    return f" {' '.join(map(str.__add__, text, text[1:])) or text} "
+
+
+def digests_of(texts: Iterable[str]) -> Digests:
+    """Name each text by 64 bits of a cryptographic hash."""
+    joined = b"".join(blake2b(text.encode(), digest_size=8).digest() for text in texts)
+    return np.frombuffer(joined, dtype="<u8").astype(np.uint64)
+
+
+@dataclass
+class Counts:
+    """How often each word occurs in each of several texts, which are known by their digests.
+
+    Attributes
+    ----------
+    digests : uint64 array [texts]
+        Rising.
+    table : scipy CSR matrix [texts, words], int32
+    vocabulary : dict of word to column
+        Grows, and is shared with older values.
+    saved : int
+        How many of the texts are in the file.
+    """
+
+    digests: Digests
+    table: Any
+    vocabulary: dict[str, int] = field(default_factory=dict)
+    saved: int = 0
+
+    @classmethod
+    def none(cls) -> "Counts":
+        """Know no text."""
+        return cls(np.zeros(0, dtype=np.uint64), _sparse().csr_matrix((0, 0), dtype=np.int32))
+
+    def places(self, digests: Digests) -> NDArray[np.int64]:
+        """Give the row of each text, and -1 for those that are not known."""
+        if not len(self.digests):
+            return np.full(len(digests), -1, dtype=np.int64)
+        at = np.minimum(np.searchsorted(self.digests, digests), len(self.digests) - 1)
+        return np.where(self.digests[at] == digests, at, -1)
+
+    def of(self, blocks: Iterable[Sequence[str]], words: Words) -> tuple[Digests, "Counts"]:
+        """Count the words of texts, of those alone that are not known yet.
+
+        Returns
+        -------
+        uint64 array [texts], Counts
+            The texts' digests in their order, and counts of these texts and no others.
+        """
+        digests: list[Digests] = []
+        new: dict[int, tuple[list[int], list[int]]] = {}
+        for texts in blocks:
+            own = digests_of(texts)
+            digests.append(own)
+            unknown = {
+                digest: text
+                for digest, text, place in zip(own.tolist(), texts, self.places(own).tolist(), strict=True)
+                if place < 0 and digest not in new
+            }
+            for digest, found in zip(unknown, words(list(unknown.values())), strict=True):
+                counted = Counter(self.vocabulary.setdefault(word, len(self.vocabulary)) for word in found)
+                new[digest] = (list(counted), list(counted.values()))
+        every = np.concatenate([np.zeros(0, dtype=np.uint64), *digests])
+        return every, self._with(new, np.unique(every))
+
+    def _with(self, new: dict[int, tuple[list[int], list[int]]], wanted: Digests) -> "Counts":
+        sparse, width = _sparse(), len(self.vocabulary)
+        own = self.places(wanted)
+        if not new and len(wanted) == len(self.digests) and self.table.shape[1] == width:
+            return self
+        offsets = np.concatenate([[0], np.cumsum([len(columns) for columns, _ in new.values()], dtype=np.int64)])
+        columns, counts = ([one[part] for one in new.values()] for part in (0, 1))
+        added = sparse.csr_matrix(
+            (
+                np.fromiter(chain.from_iterable(counts), dtype=np.int32),
+                np.fromiter(chain.from_iterable(columns), dtype=np.int32),
+                offsets,
+            ),
+            shape=(len(new), width),
+        )
+        kept = own[own >= 0]
+        table = self.table[kept]
+        table.resize(len(kept), width)
+        both = np.concatenate([wanted[own >= 0], np.fromiter(new, dtype=np.uint64, count=len(new))])
+        order = np.argsort(both)
+        saved = self.saved if len(kept) == len(self.digests) else min(self.saved, len(kept))
+        return Counts(both[order], sparse.vstack([table, added], format="csr")[order], self.vocabulary, saved)
+
+    # ── the file ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    @classmethod
+    def load(cls, folder: str, words: Words) -> "Counts":
+        """Read what an earlier process has counted; nothing, if there is none, or none that can be used."""
+        path = _path(folder, words)
+        # Whatever is wrong with a file that only saves time, the texts themselves are there.
+        with suppress(Exception):
+            if path is not None:
+                with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+                    return cls._checked({name: arrays[name] for name in KINDS}, words)
+        return cls.none()
+
+    @classmethod
+    def _checked(cls, arrays: Mapping[str, NDArray[Any]], words: Words) -> "Counts":
+        """Make a value of what a file has, or raise a `ValueError`."""
+        vocabulary = json.loads(arrays["vocabulary"].tobytes())
+        digests, offsets, columns, counts = (arrays[name] for name in ("digests", "offsets", "columns", "counts"))
+        sound = (
+            all(arrays[name].dtype == np.dtype(kind) and arrays[name].ndim == 1 for name, kind in KINDS.items())
+            and arrays["settings"].tobytes().decode() == words.settings
+            and set(map(type, vocabulary)) <= {str}
+            and len(set(vocabulary)) == len(vocabulary)
+            and len(offsets) == len(digests) + 1
+            and offsets[0] == 0
+            and offsets[-1] == len(columns) == len(counts)
+            and bool((np.diff(offsets) >= 0).all())
+            and bool((digests[1:] > digests[:-1]).all())
+            and bool(((columns >= 0) & (columns < len(vocabulary))).all())
+            and bool((counts > 0).all())
+        )
+        if not sound:
+            message = "not what was written"
+            raise ValueError(message)
+        table = _sparse().csr_matrix((counts, columns, offsets), shape=(len(digests), len(vocabulary)))
+        return cls(digests, table, {word: place for place, word in enumerate(vocabulary)}, len(digests))
+
+    def save(self, folder: str, words: Words) -> None:
+        """Write the file, if enough has changed and if that is possible: all at once, whoever else reads or writes."""
+        path = _path(folder, words)
+        if path is None or len(self.digests) - self.saved <= UNSAVED * len(self.digests):
+            return
+        arrays = {
+            "digests": self.digests,
+            "offsets": self.table.indptr.astype(np.int64),
+            "columns": self.table.indices.astype(np.int32),
+            "counts": self.table.data,
+            "vocabulary": _bytes(json.dumps(list(self.vocabulary)[: self.table.shape[1]])),
+            "settings": _bytes(words.settings or ""),
+        }
+        # Reading an index needs no right to write beside it.
+        with suppress(OSError):
+            handle, name = tempfile.mkstemp(prefix=f"{path.stem}.", suffix=".new", dir=folder)
+            try:
+                with os.fdopen(handle, "wb") as file:
+                    np.savez(file, **arrays)
+                Path(name).replace(path)
+            except BaseException:
+                Path(name).unlink(missing_ok=True)
+                raise
+            self.saved = len(self.digests)
+
+
+def _path(folder: str, words: Words) -> Path | None:
+    if words.settings is None:
+        return None
+    return Path(folder) / f"lexical-{blake2b(words.settings.encode(), digest_size=8).hexdigest()}.npz"
+
+
+def _bytes(text: str) -> NDArray[np.uint8]:
+    return np.frombuffer(text.encode(), dtype=np.uint8)
+
+
+def _sparse() -> Any:
+    return import_optional("scipy.sparse", extra=EXTRA, purpose=PURPOSE)
