@@ -1,6 +1,5 @@
 """Two stages: any first stage finds candidates, the index reranks them by MaxSim."""
 
-import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain
@@ -246,24 +245,4 @@ def as_first_stage(given: Any) -> FirstStage:
     # A class has the methods too, and none of them can be called.
     if isinstance(given, FirstStage) and not isinstance(given, type):
         return given
-    if isinstance(given, type) or not callable(given):
-        shown = f"the class {given.__name__}" if isinstance(given, type) else f"a {type(given).__name__}"
-        message = f"{shown} is no first stage: it needs search and search_batch, or be callable"
-        raise InvalidInputError(message)
-    # Models can be called as well, and with something else.
-    model = next((name for name in ("encode", "encode_query", "predict", "forward") if hasattr(given, name)), None)
-    if model is not None:
-        message = (
-            f"a {type(given).__name__} is no first stage but a model: it has {model}; pass what finds documents with "
-            "it, such as SparseEncoderFirstStage.from_texts(model, ids, texts)"
-        )
-        raise InvalidInputError(message)
-    try:
-        inspect.signature(given).bind("query", 1)
-    except ValueError:
-        # What is not written in Python need not say what it takes.
-        pass
-    except TypeError as error:
-        message = f"{name_of(CallableFirstStage(given))} cannot be called as (query, k): {error}"
-        raise InvalidInputError(message) from error
     return CallableFirstStage(given)

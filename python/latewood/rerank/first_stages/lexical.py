@@ -15,7 +15,7 @@ from latewood.forms.ids import plain_ids
 from latewood.forms.metadata import filter_json
 from latewood.forms.values import count_of
 from latewood.index.index import Index
-from latewood.rerank.first_stages.protocol import FirstStageHits, texts_of
+from latewood.rerank.first_stages.protocol import FirstStageHits, best_of, texts_of
 from latewood.rerank.first_stages.words import Counts, Words
 
 K1, B = 1.5, 0.75
@@ -104,8 +104,7 @@ class LexicalFirstStage:
             scores = state.scores(words)
             if condition is not None:
                 scores[~state.allowed(self.index, condition)] = 0.0
-            best = _best(scores, depth)
-            found.append(([state.ids[place] for place in best.tolist()], scores[best].astype(float).tolist()))
+            found.append(best_of(scores, state.ids, depth))
         return found
 
     def score_batch(self, queries: Sequence[str], candidates: Sequence[Iterable[Id]]) -> list[ScoreArray]:
@@ -222,15 +221,6 @@ class _State:
             if len(self._allowed) < FILTERS:
                 self._allowed[key] = known
         return known[:-1]
-
-
-def _best(scores: NDArray[np.float32], k: int) -> NDArray[np.int64]:
-    """Give the places of the k best positive scores, the best first, equal ones in order."""
-    places = np.flatnonzero(scores > 0)
-    if len(places) > k:
-        least = np.partition(scores[places], -k)[-k]
-        places = places[scores[places] >= least]
-    return places[np.argsort(-scores[places], kind="stable")[:k]]
 
 
 def _again(index: Index, tokenize: Callable[[list[str]], Any] | None, options: dict[str, Any]) -> LexicalFirstStage:
