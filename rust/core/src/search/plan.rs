@@ -60,7 +60,7 @@ impl Plan {
     pub(super) fn choose(snapshot: &Snapshot, allowed: &Allowed, wanted: usize, options: &SearchOptions) -> Self {
         let documents = usize::try_from(allowed.documents(snapshot)).unwrap_or(usize::MAX);
         let effort = Effort::choose(&snapshot.manifest().tunings, wanted, options);
-        let usual = effort.max_scored(wanted);
+        let usual = effort.max_scored(wanted, documents);
         let most = options.max_scored.unwrap_or(usual).max(wanted);
         let share = documents as f64 / snapshot.live_documents().max(1) as f64;
         // As if those that a filter allows were as long as the others, and as good.

@@ -61,7 +61,9 @@ impl<'a> TwoPasses<'a> {
             // All documents that will be scored again are hits here; many times as many need not be scored for that.
             FeedbackMode::Reranker => {
                 let count = feedback.rescored.max(feedback.documents).max(wanted.count);
-                let usual = || Effort::choose(&snapshot.manifest().tunings, 1, options).max_scored(1).max(count);
+                let documents = snapshot.live_documents() as usize;
+                let effort = Effort::choose(&snapshot.manifest().tunings, 1, options);
+                let usual = || effort.max_scored(1, documents).max(count);
                 (count, Some(options.max_scored.unwrap_or_else(usual)))
             }
         };
