@@ -12,12 +12,15 @@ from latewood import (
     Feedback,
     Hit,
     Hits,
+    Hybrid,
     Index,
+    LexicalFirstStage,
     Plan,
     Reranker,
     SearchArrays,
     Tuning,
     TwoStage,
+    TwoStageTuning,
     maxsim,
     maxsim_pairs,
     reciprocal_rank_fusion,
@@ -26,7 +29,7 @@ from latewood import (
 )
 from latewood.encode import encode_documents, encode_queries, nano_en, pool_tokens
 from latewood.errors import IndexExistsError, LatewoodError
-from user_inputs import Passages, bm25, first_stage, matrix, run_of
+from user_inputs import Passages, bm25, copied, first_stage, lexical, matrix, rows, run_of
 
 
 def best(hits: Hits) -> Hit:
@@ -83,6 +86,11 @@ def main(folder: Path) -> int:
     engine = TwoStage(first_stage, index, depth=10, fusion="rrf")
     lines += show(engine.search("dense wood", 1, filter={"lang": "en"}))
     lines += show(TwoStage(bm25(passages), index, fusion=0.7).search_batch(["owls"], 1)[0])
+    less: TwoStageTuning = TwoStage(first_stage, index).tune([query, "owls"], k=1)
+    lines.append(f"{less.chosen.scored:.1f} of {less.full.scored:.1f}")
+    lines += show(Hybrid(index, LexicalFirstStage(index), depth=10).search("dense wood", 1))
+    lines += show(lexical(index).search("dense wood", 1))
+    lines.append(f"{rows(index)} {len(copied(index, folder))}")
     order = [hit["corpus_id"] for hit in Reranker(long="cut").rank(query, passages.texts, top_k=1)]
     fused = reciprocal_rank_fusion(["owls", "rings"], {"rings": 1.0})
     lines.append(f"{fused[0][0]} {fused[0][1]:.3f} {len(order)} {len(batch)} {len(many)} {counted} {best(reranked).id}")

@@ -29,7 +29,10 @@ class CallableFirstStage:
 
     def __init__(self, function: Callable[[str, int], Any]) -> None:
         if not callable(cast("object", function)) or isinstance(function, type):
-            message = f"a first stage is a function (query, k) -> candidates, not {shown(function)}"
+            message = (
+                f"{shown(function)} is no first stage: it needs search and search_batch, or be a function "
+                "(query, k) -> candidates"
+            )
             raise InvalidInputError(message)
         model = next((name for name in _OF_MODELS if callable(getattr(function, name, None))), None)
         if model is not None:
