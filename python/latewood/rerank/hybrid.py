@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain
 from time import perf_counter
-from typing import Any, Unpack, cast
+from typing import Any, Unpack
 
 import numpy as np
 
@@ -127,10 +127,7 @@ class Hybrid(Stages):
             A parameter that does not fit, before any stage is asked but for `weights`; candidates in no form that
             `FirstStage` lists, or without the scores that a weighted `fusion` needs.
         """
-        if not isinstance(cast("object", query), str):
-            message = f"the query is a {type(query).__name__}; the first stages take a str"
-            raise InvalidInputError(message)
-        return self._ask([query], k, query_vectors, weights, with_documents, options)[0]
+        return self._ask_one(query, k, query_vectors, weights, with_documents, options)
 
     @shows(HybridOptions)
     def search_batch(

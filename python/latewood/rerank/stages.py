@@ -109,6 +109,12 @@ class Stages:
         """Ask the first stages, here and now; with queries that are encoded by now, if they are."""
         raise NotImplementedError
 
+    def _ask_one(self, query: Any, *arguments: Any) -> Hits:
+        if not isinstance(query, str):
+            message = f"the query is a {type(query).__name__}; the first stage takes a str"
+            raise InvalidInputError(message)
+        return self._ask([query], *arguments)[0]
+
     def _ask(
         self,
         queries: Sequence[str],

@@ -121,10 +121,7 @@ class TwoStage(Stages):
         UnknownIdError
             A candidate that the index does not hold, unless `missing` is "skip".
         """
-        if not isinstance(cast("object", query), str):
-            message = f"the query is a {type(query).__name__}; the first stage takes a str"
-            raise InvalidInputError(message)
-        return self._ask([query], k, query_vectors, weights, with_documents, options)[0]
+        return self._ask_one(query, k, query_vectors, weights, with_documents, options)
 
     @shows(TwoStageOptions)
     def search_batch(

@@ -1,8 +1,8 @@
 //! When an index gets its centroids, and when more of them: documents are encoded by a codec that fits them, and segments
 //! that have drifted away from all centroids are encoded again.
 //!
-//! Centroids are to be trained on all kinds of documents, and a stream may bring one kind after the other. So what comes before
-//! the first commit is kept in flat codes of 8 bits, which lose next to nothing, until the stream ends.
+//! Centroids are to be trained on all kinds of documents, and a stream may bring one kind after the other. So what comes
+//! before there are any is kept in flat codes of 8 bits, which lose next to nothing, until the stream's commit.
 //!
 //! Centroids are only ever added behind those that are there. Older segments then stay as they are, and so do readers of
 //! older generations. Whether documents are far from all centroids is read off the gains of their codes: the squared gain
@@ -18,8 +18,8 @@ use crate::codec::{Codec, CodecKind, CodecOptions, EncodedTokens, default_centro
 use crate::error::Result;
 use crate::parallel::Execution;
 
-/// Token vectors before the first commit that are kept in flat codes at most, and the bytes of these: twice as much disk is
-/// needed meanwhile.
+/// Token vectors of a stream that are kept in flat codes at most, and the bytes of these: until its commit ends, they and the codes
+/// that take their place are both on disk.
 const STAGED_TOKENS: u64 = 32 << 20;
 const STAGED_BYTES: u64 = 4 << 30;
 /// Documents are far from all centroids if these leave over so many times what they left over of vectors like those that they
