@@ -191,6 +191,37 @@ def test_a_stream_in_any_order_is_trained_on_all_of_it(tmp_path: Path, *, small_
     assert (ordered < 1.05 * shuffled).all()
 
 
+@pytest.mark.slow
+def test_a_long_stream_may_change_its_mind(tmp_path: Path) -> None:
+    """Replaced and deleted documents of windows that are waiting in flat codes, and of those that are not."""
+    rng = np.random.default_rng(6)
+
+    def drawn(count: int) -> Vectors:
+        vectors = rng.normal(size=(count, 20, 16))
+        return list((vectors / np.linalg.norm(vectors, axis=2, keepdims=True)).astype(np.float32))
+
+    index = Index.create(tmp_path / "index", dim=16)
+    expected: dict[int, NDArray[np.float32]] = {}
+    with index.writer(show_progress=False) as writer:
+        for start in range(0, 36_000, 3000):
+            new = dict(zip(range(start, start + 3000), drawn(3000), strict=True))
+            writer.add(list(new), vectors=list(new.values()))
+            expected |= new
+            replaced = rng.choice(sorted(expected), 50, replace=False).tolist()
+            vectors = drawn(50)
+            writer.upsert(replaced, vectors=vectors)
+            expected |= dict(zip(replaced, vectors, strict=True))
+            for key in (deleted := rng.choice(sorted(expected), 70, replace=False).tolist()):
+                del expected[key]
+            writer.delete(deleted)
+    assert sorted(index.ids()) == sorted(expected)
+    assert index.info()["codec"]["centroid_count"] == 4096
+    assert index.check() == []
+    keys = sorted(expected)[::7]
+    cosines = [(one * expected[key]).sum(axis=1).min() for key, one in zip(keys, index.vectors(keys), strict=True)]
+    assert min(cosines) > 0.9
+
+
 def squared_error(index: Index, ids: Iterable[int], vectors: NDArray[np.float32]) -> float:
     return float(np.mean((index.vectors(ids).values.reshape(vectors.shape) - vectors) ** 2))
 
