@@ -205,6 +205,9 @@ TABLE: dict[str, dict[str, Kind]] = {
     "maxsim_pairs": PAIRS,
     "simd_level": {},
     "simd_levels": {},
+    "Stop": {
+        "seconds": Kind([None, 1, 2.5, np.float32(3)], [True, "1", -1, float("nan"), float("inf"), [1], Hostile()])
+    },
     "Ragged": {
         "values": Kind(
             [kinds.QUERY, kinds.QUERY.tolist(), np.asfortranarray(kinds.QUERY), kinds.QUERY.astype(object)],

@@ -24,7 +24,7 @@ CORE = [
 ]
 """Folders and files of `rust/core/src`, the lowest first: each imports those before it, and itself."""
 
-BINDINGS = ["errors", "arrays", "detach", "options", "maxsim", "pooling", "results", "writer", "index"]
+BINDINGS = ["errors", "stop", "arrays", "detach", "options", "maxsim", "pooling", "results", "writer", "index"]
 """The same of `rust/bindings/src`."""
 
 LIBRARY = [

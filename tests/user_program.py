@@ -18,6 +18,7 @@ from latewood import (
     Plan,
     Reranker,
     SearchArrays,
+    Stop,
     Tuning,
     TwoStage,
     TwoStageTuning,
@@ -67,7 +68,9 @@ def main(folder: Path) -> int:
     first = best(hits)
     explanation = first.explain()
     lines += [f"{token} {answer} {adds:.2f}" for token, answer, adds in explanation.rows()]
-    batch: list[Hits] = index.search_batch([query, "owls"], 2, filter=[{"lang": "en"}, None], gather="exact")
+    with Stop(seconds=60) as stop:
+        batch: list[Hits] = index.search_batch([query, "owls"], 2, filter=[{"lang": "en"}, None], gather="exact")
+    assert not stop.stopped
     arrays: SearchArrays = index.search_arrays([query], 2, length_normalize=True)
     run = arrays.to_run(["q"])
     reranked: Hits = index.rerank(query, {"rings": 2.0, "owls": 1.0}, k=1, alpha=0.5, beta=2, missing="skip")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from latewood import encode, errors, evaluate
-    from latewood._core import __version__, simd_level, simd_levels
+    from latewood._core import Stop, __version__, simd_level, simd_levels
     from latewood.encode.protocol import Encoder
     from latewood.exchange.imports import export_index, import_index
     from latewood.forms.ragged import Ragged, to_ragged
@@ -56,6 +56,7 @@ __all__ = [
     "SearchOptions",
     "SeismicFirstStage",
     "SparseEncoderFirstStage",
+    "Stop",
     "Tuning",
     "TwoStage",
     "TwoStageTuning",
@@ -98,6 +99,7 @@ _HOME = {
     "SearchOptions": "index.options",
     "SeismicFirstStage": "rerank.first_stages.seismic",
     "SparseEncoderFirstStage": "rerank.first_stages.sparse_encoder",
+    "Stop": "_core",
     "Tuning": "index.tuning",
     "TwoStage": "rerank.two_stage",
     "TwoStageTuning": "rerank.tuning",

@@ -39,7 +39,7 @@ from latewood.index.fde import FdeOptions
 from latewood.index.feedback import NOTHING
 from latewood.index.found import Found, documents_of, explanation
 from latewood.index.hub import download, upload
-from latewood.index.interrupts import interrupt_later
+from latewood.index.interrupts import ENDINGS, came_too_late
 from latewood.index.options import EXACT, RerankKeywords, RerankOptions, SearchKeywords, SearchOptions
 from latewood.index.queries import Queries, many_queries, one_query
 from latewood.index.results import Document, Hits, SearchArrays
@@ -1036,10 +1036,10 @@ class Index:
         threads, before = threads_of(threads), self._core.generation
         try:
             self._core.compact(threads)
-        except KeyboardInterrupt:
+        except ENDINGS as ending:
             if self._core.generation == before:
                 raise
-            interrupt_later()
+            came_too_late(ending)
 
 
 def _default_encoder() -> Encoder:

@@ -1,11 +1,23 @@
-"""Ctrl-C that comes when a commit stands already: the call returns, and the interruption follows a moment later."""
+"""What ends a call that has committed already: the call returns, and a Ctrl-C follows a moment later."""
 
 import _thread
 import threading
 from collections.abc import Callable
 
+from latewood.errors import StoppedError
+
 DELAY = 0.05
 """Seconds after which an interruption is raised again: the caller has what the call returned by then."""
+
+
+ENDINGS = (KeyboardInterrupt, StoppedError)
+"""What may end a call of the core from outside."""
+
+
+def came_too_late(ending: BaseException) -> None:
+    """Hand on what came when a commit stood already. A stop needs no help: the next call finds it set."""
+    if isinstance(ending, KeyboardInterrupt):
+        interrupt_later()
 
 
 def interrupt_later() -> None:

@@ -13,7 +13,7 @@ from latewood.forms.ids import normalise_ids
 from latewood.forms.metadata import filter_json, mapping_json
 from latewood.forms.values import choice_of, flag_of, shown
 from latewood.index.additions import Additions, AddKeywords, one_each, one_metadata
-from latewood.index.interrupts import finished, interrupt_later
+from latewood.index.interrupts import ENDINGS, came_too_late, finished
 from latewood.index.tuning import Tuning
 
 if TYPE_CHECKING:
@@ -202,18 +202,18 @@ class Writer:
         CommitConflictError, IndexReplacedError
             Somebody else has committed, or put another folder in this one's place, though this writer holds the lock:
             its file was removed, or locks do nothing on this file system. This commit is not in the index.
-        KeyboardInterrupt
+        KeyboardInterrupt, StoppedError
             Nothing was committed, and the writer is as it was.
         """
         self._check_usable()
         before = self._core.generation
         try:
             return self._core.commit()
-        except KeyboardInterrupt:
+        except ENDINGS as ending:
             generation = self._core.generation
             if generation is None or generation == before:
                 raise
-            interrupt_later()
+            came_too_late(ending)
             return generation
 
     def close(self) -> None:

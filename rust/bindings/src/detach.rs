@@ -9,18 +9,23 @@ use latewood_core::parallel::Execution;
 use pyo3::prelude::*;
 
 use crate::errors::{internal, to_python};
+use crate::stop::Stops;
 
 /// Runs `work` without the interpreter's lock. Now and then, if it takes long, it lets the interpreter look for signals; an
-/// exception that a signal's handler raises ends it and is raised here.
+/// exception that a signal's handler raises ends it and is raised here, and so does a stop that the caller is in.
 pub(crate) fn detached<R: Send>(
     py: Python<'_>,
     threads: Option<usize>,
     work: impl FnOnce(&Execution) -> latewood_core::Result<R> + Send,
 ) -> PyResult<R> {
+    let stops = Stops::current(py)?;
+    if let Some(error) = stops.error() {
+        return Err(error);
+    }
     let signal: Arc<Mutex<Option<PyErr>>> = Arc::default();
     let heard = Arc::clone(&signal);
     let listen = move || {
-        let Some(error) = Python::attach(|py| py.check_signals().err()) else { return false };
+        let Some(error) = Python::attach(|py| py.check_signals().err()).or_else(|| stops.error()) else { return false };
         heard.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
         true
     };

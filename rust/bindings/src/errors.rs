@@ -27,6 +27,7 @@ enum Kind {
     Writer,
     CommitConflict,
     Storage,
+    Stopped,
     Internal,
 }
 
@@ -74,6 +75,7 @@ fn make_types<'py>(py: Python<'py>) -> PyResult<Vec<Py<PyType>>> {
         writer.clone(),
         make_type("CommitConflictError", "Another writer, which no lock kept out, committed first.", vec![writer])?,
         child("StorageError", "The operating system refused to read or write.", Some(py.get_type::<PyOSError>()))?,
+        child("StoppedError", "A call that `latewood.Stop` ended; it has done nothing.", None)?,
         child("InternalError", "A defect of this library; please report it.", None)?,
     ];
     Ok(types.into_iter().map(Bound::unbind).collect())
@@ -137,6 +139,11 @@ pub(crate) fn to_python(py: Python<'_>, error: &Error) -> PyErr {
 /// An `InternalError`.
 pub(crate) fn internal(py: Python<'_>, message: &str) -> PyErr {
     raise(py, Kind::Internal, format!("internal error: {message}; please report it with the call that led here"))
+}
+
+/// A `StoppedError`.
+pub(crate) fn stopped(py: Python<'_>, reason: &str) -> PyErr {
+    raise(py, Kind::Stopped, format!("{reason}; the call has done nothing"))
 }
 
 /// An `InvalidInputError`.

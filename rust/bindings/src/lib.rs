@@ -12,6 +12,7 @@ mod maxsim;
 mod options;
 mod pooling;
 mod results;
+mod stop;
 mod writer;
 
 /// The module's list of names.
@@ -30,6 +31,8 @@ mod _core {
     use crate::pooling::pool;
     #[pymodule_export]
     use crate::results::PyResults;
+    #[pymodule_export]
+    use crate::stop::PyStop;
     #[pymodule_export]
     use crate::writer::PyWriter;
 
