@@ -132,6 +132,8 @@ impl Container {
         let (entries, _) = table.as_chunks::<ENTRY_BYTES>();
         let entries: Vec<Entry> = entries.iter().map(Entry::decode).collect();
         check_entries(&path, &header, &entries)?;
+        let read_at_once = |entry: &&Entry| SectionKind::from_number(entry.kind).is_some_and(|kind| !kind.read_late());
+        blob.ask_ahead(entries.iter().filter(read_at_once).map(place));
         let (version, checksum) = (header.format_version, header.checksum);
         if version >= BLOCKS_SINCE {
             check_block_checksums(&path, &blob, &entries)?;

@@ -182,6 +182,13 @@ impl SectionKind {
         )
     }
 
+    /// Whether it grows with the tokens, or with texts and metadata, so that only what a call touches of it is read.
+    #[must_use]
+    pub fn read_late(self) -> bool {
+        matches!(self, Self::Gains | Self::TokenCentroids | Self::Cells | Self::Vectors | Self::Fdes | Self::FdeUnits)
+            || self.checked_late()
+    }
+
     /// Whether the checksum of the whole section, which is all that format 1 has, is left to `check`, because the section
     /// is large and no value in it can do harm.
     #[must_use]

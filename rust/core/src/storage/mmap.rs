@@ -10,6 +10,8 @@ use std::ptr::NonNull;
 use std::slice;
 use std::sync::Arc;
 
+#[cfg(unix)]
+use memmap2::Advice;
 use memmap2::Mmap;
 
 use crate::error::{Error, Result};
@@ -36,7 +38,24 @@ impl Blob {
         if file.metadata()?.len() == 0 {
             return Ok(Self::default());
         }
-        Ok(Self(Arc::new(Bytes::Mapped(map(file)?))))
+        let map = map(file)?;
+        // Until `ask_ahead`: the system reads megabytes around a page that is missing, of which opening needs kilobytes.
+        #[cfg(unix)]
+        drop(map.advise(Advice::Random));
+        Ok(Self(Arc::new(Bytes::Mapped(map))))
+    }
+
+    /// Has the system begin to read these parts, where they are not in memory, and read the others as it does by itself.
+    #[cfg_attr(not(unix), expect(unused_variables, reason = "other systems take no advice"))]
+    pub(crate) fn ask_ahead(&self, parts: impl IntoIterator<Item = Range<usize>>) {
+        // Advice that the system does not take changes nothing but the time.
+        #[cfg(unix)]
+        if let Bytes::Mapped(map) = &*self.0 {
+            for part in parts {
+                drop(map.advise_range(Advice::WillNeed, part.start, part.len()));
+            }
+            drop(map.advise(Advice::Normal));
+        }
     }
 
     /// Whether these are the bytes of a file as they are now, and not a copy.
