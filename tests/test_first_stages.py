@@ -16,6 +16,7 @@ from latewood import (
     Bm25FirstStage,
     CallableFirstStage,
     FirstStage,
+    Hybrid,
     Index,
     Reranker,
     SeismicFirstStage,
@@ -644,6 +645,34 @@ def test_what_a_stage_gives_is_taken_as_it_is(text_index: Index, tmp_path: Path)
         }
         pytest.importorskip("ir_measures")
         assert 0 <= evaluate_run(run, {"q1": {"berlin": 1}}, ["RR@10"])["RR@10"] <= 1
+
+
+def test_stages_score_what_others_found(text_index: Index) -> None:
+    queries = ["capital of germany", "lazy dog", ""]
+    asked = [[*IDS, "nobody"], IDS[:2], IDS]
+    scoring = {name: stage for name, stage in every_stage().items() if hasattr(stage, "score_batch")}
+    assert {"sparse"} <= set(scoring) <= {"sparse", "bm25s"}
+    for name, stage in scoring.items():
+        columns = stage.score_batch(queries, asked)
+        assert np.isnan(columns[0][-1]), name
+        for (ids, scores), candidates, column in zip(stage.search_batch(queries, 9), asked, columns, strict=True):
+            found = dict(zip(ids, scores, strict=True))
+            wanted = [found.get(key, 0.0) for key in candidates if key != "nobody"]
+            assert column[: len(wanted)].tolist() == pytest.approx(wanted), name
+        with pytest.raises(InvalidInputError, match="candidates of 1 queries for 2"):
+            stage.score_batch(queries[:2], asked[:1])
+        assert stage.score_batch([], []) == []
+
+
+def test_a_hybrid_encodes_its_queries_once(text_index: Index) -> None:
+    model = Numbers()
+    stage = SparseEncoderFirstStage(model, list(TEXTS), np.eye(len(TEXTS), 12, dtype=np.float32))
+    model.asked.clear()
+    hits = Hybrid(text_index, {"terms": stage}).search("0 1 the capital", len(TEXTS))
+    assert [one["texts"] for one in model.asked] == [["0 1 the capital"]]
+    assert {hit.id: (hit.stage_scores or {})["terms"] for hit in hits} == {
+        key: float(place < 2) for place, key in enumerate(TEXTS)
+    }
 
 
 def test_every_stage_says_what_it_is() -> None:

@@ -1,6 +1,7 @@
 """BM25 as a first stage."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -8,8 +9,16 @@ import numpy as np
 from latewood.common.packages import import_optional
 from latewood.common.types import Id
 from latewood.errors import InvalidInputError
+from latewood.forms.candidates import ScoreArray
 from latewood.forms.values import count_of
-from latewood.rerank.first_stages.protocol import FirstStageHits, best_of, check_count, texts_of, unique_ids
+from latewood.rerank.first_stages.protocol import (
+    FirstStageHits,
+    best_of,
+    check_count,
+    scores_of,
+    texts_of,
+    unique_ids,
+)
 
 
 class Bm25FirstStage:
@@ -87,14 +96,23 @@ class Bm25FirstStage:
     def search_batch(self, queries: Sequence[str], k: int) -> list[FirstStageHits]:
         """See `FirstStage.search_batch`."""
         texts, depth = texts_of(queries, "queries"), count_of(k, "k")
+        return [best_of(scores, self._ids, depth) for scores in self._scores(texts)]
+
+    def score_batch(self, queries: Sequence[str], candidates: Sequence[Iterable[Id]]) -> list[ScoreArray]:
+        """See `LexicalFirstStage.score_batch`; NaN is for an id that was not indexed."""
+        return scores_of(texts_of(queries, "queries"), candidates, self._places, self._scores)
+
+    @cached_property
+    def _places(self) -> dict[Id, int]:
+        return {key: place for place, key in enumerate(self._ids)}
+
+    def _scores(self, texts: list[str]) -> Iterator[Any]:
+        """Score all documents for each query."""
         if self._tokenize is not None:
             tokens = self._tokenize(texts)
         else:
             bm25s = import_optional("bm25s", purpose="the BM25 first stage")
             tokens = bm25s.tokenize(texts, show_progress=False, return_ids=False, **self._options)
-        found: list[FirstStageHits] = []
         for entry in tokens:
             terms = list(entry)
-            scores = self._retriever.get_scores(terms) if terms else np.zeros(len(self._ids))
-            found.append(best_of(scores, self._ids, depth))
-        return found
+            yield self._retriever.get_scores(terms) if terms else np.zeros(len(self._ids))

@@ -15,7 +15,7 @@ from latewood.forms.ids import plain_ids
 from latewood.forms.metadata import filter_json
 from latewood.forms.values import count_of
 from latewood.index.index import Index
-from latewood.rerank.first_stages.protocol import FirstStageHits, best_of, texts_of
+from latewood.rerank.first_stages.protocol import FirstStageHits, best_of, scores_of, texts_of
 from latewood.rerank.first_stages.words import Counts, Words
 
 K1, B = 1.5, 0.75
@@ -121,17 +121,10 @@ class LexicalFirstStage:
         list of float64 arrays [candidates]
             0 for a document without a word of the query, NaN for one without a text.
         """
-        texts = texts_of(queries, "queries")
-        if len(candidates) != len(texts):
-            message = f"candidates of {len(candidates)} queries for {len(texts)} queries; give one list for each"
-            raise InvalidInputError(message)
         state = self._current()
-        result: list[ScoreArray] = []
-        for words, ids in zip(self._words(texts), candidates, strict=True):
-            places = np.array([state.places.get(key, -1) for key in plain_ids(ids)], dtype=np.int64)
-            scores = np.append(state.scores(words).astype(np.float64), np.nan)
-            result.append(scores[places])
-        return result
+        return scores_of(
+            texts_of(queries, "queries"), candidates, state.places, lambda texts: map(state.scores, self._words(texts))
+        )
 
     def __repr__(self) -> str:
         """Show the index."""

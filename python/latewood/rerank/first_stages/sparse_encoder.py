@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,16 @@ import numpy as np
 from latewood.common.packages import import_optional
 from latewood.common.types import Id
 from latewood.errors import InvalidInputError, StorageError
-from latewood.forms.candidates import items_of
+from latewood.forms.candidates import ScoreArray, items_of
 from latewood.forms.values import count_of, path_of
-from latewood.rerank.first_stages.protocol import FirstStageHits, best_of, check_count, texts_of, unique_ids
+from latewood.rerank.first_stages.protocol import (
+    FirstStageHits,
+    best_of,
+    check_count,
+    scores_of,
+    texts_of,
+    unique_ids,
+)
 from latewood.rerank.first_stages.sparse_vectors import encoded_blocks, row_blocks, rows_of, sparse_encoder, stacked
 
 DOCUMENTS_AT_ONCE = 65_536
@@ -60,6 +68,8 @@ class SparseEncoderFirstStage:
             message = "the document embeddings are empty; pass a matrix [documents, vocabulary]"
             raise InvalidInputError(message)
         self._vocabulary = self._blocks[0].shape[0]
+        # `Hybrid` asks for scores of the queries that it has just searched with, and a model takes its time.
+        self._latest: tuple[list[str], Any] = ([], None)
         # A model of another vocabulary is told now, and not by the first search.
         self._encode(["a"])
 
@@ -102,7 +112,11 @@ class SparseEncoderFirstStage:
     def search_batch(self, queries: Sequence[str], k: int) -> list[FirstStageHits]:
         """See `FirstStage.search_batch`."""
         texts, depth = texts_of(queries, "queries"), count_of(k, "k")
-        return self._find(self._encode(texts), depth) if texts else []
+        return [best_of(scores, self._ids, depth) for scores in self._scores(texts)]
+
+    def score_batch(self, queries: Sequence[str], candidates: Sequence[Iterable[Id]]) -> list[ScoreArray]:
+        """See `LexicalFirstStage.score_batch`; NaN is for an id that the stage does not have."""
+        return scores_of(texts_of(queries, "queries"), candidates, self._places, self._scores)
 
     def search_embeddings(self, query_embeddings: Any, k: int) -> list[FirstStageHits]:
         """Find documents for queries that are encoded already.
@@ -114,7 +128,8 @@ class SparseEncoderFirstStage:
         k : int
         """
         depth = count_of(k, "k")
-        return self._find(self._checked(rows_of(query_embeddings, "the query embeddings")), depth)
+        rows = self._checked(rows_of(query_embeddings, "the query embeddings"))
+        return [best_of(scores, self._ids, depth) for scores in self._products(rows)]
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write ids and document vectors to one file, in numpy's `.npz` format; the model is not among them.
@@ -162,6 +177,20 @@ class SparseEncoderFirstStage:
         stored = _read(source)
         return cls(model, next(stored), stored, batch_size=batch_size)
 
+    @cached_property
+    def _places(self) -> dict[Id, int]:
+        return {key: place for place, key in enumerate(self._ids)}
+
+    def _scores(self, texts: list[str]) -> Iterator[Any]:
+        """Score all documents for each query."""
+        if not texts:
+            return
+        known, rows = self._latest
+        if known != texts:
+            rows = self._encode(texts)
+            self._latest = (texts, rows)
+        yield from self._products(rows)
+
     def _encode(self, texts: list[str]) -> Any:
         encoded = self._model.encode_query(texts, batch_size=self._batch_size, show_progress_bar=False)
         rows = self._checked(rows_of(encoded, "the query embeddings"))
@@ -181,14 +210,11 @@ class SparseEncoderFirstStage:
             raise InvalidInputError(message)
         return queries
 
-    def _find(self, queries: Any, k: int) -> list[FirstStageHits]:
-        found = []
+    def _products(self, queries: Any) -> Iterator[Any]:
         for row in range(queries.shape[0]):
             ends = queries.indptr[row : row + 2]
             terms, weights = queries.indices[slice(*ends)], queries.data[slice(*ends)]
-            scores = np.concatenate([block[terms].T @ weights for block in self._blocks])
-            found.append(best_of(scores, self._ids, k))
-        return found
+            yield np.concatenate([block[terms].T @ weights for block in self._blocks])
 
 
 def _blocks(embeddings: Any) -> Iterator[Any]:
