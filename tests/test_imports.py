@@ -35,10 +35,12 @@ LIBRARY = [
     "train",
     "encode",
     "index",
+    "client",
     "exchange",
     "rerank",
     "evaluate",
     "integrations",
+    "serve",
     "cli",
     "__main__",
 ]

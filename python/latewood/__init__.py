@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from latewood import encode, errors, evaluate
     from latewood._core import Stop, __version__, simd_level, simd_levels
+    from latewood.client.asynchronous import AsyncClient
+    from latewood.client.client import Client
     from latewood.encode.protocol import Encoder
     from latewood.exchange.imports import export_index, import_index
     from latewood.forms.ragged import Ragged, to_ragged
@@ -35,8 +37,10 @@ if TYPE_CHECKING:
     from latewood.rerank.two_stage import TwoStage
 
 __all__ = [
+    "AsyncClient",
     "Bm25FirstStage",
     "CallableFirstStage",
+    "Client",
     "Document",
     "Encoder",
     "Explanation",
@@ -78,8 +82,10 @@ __all__ = [
 ]
 
 _HOME = {
+    "AsyncClient": "client.asynchronous",
     "Bm25FirstStage": "rerank.first_stages.bm25",
     "CallableFirstStage": "rerank.first_stages.function",
+    "Client": "client.client",
     "Document": "index.results",
     "Encoder": "encode.protocol",
     "Explanation": "index.explanation",

@@ -39,6 +39,7 @@ __all__ = [
     "InvalidInputError",
     "LatewoodError",
     "MissingDependencyError",
+    "ServiceError",
     "StaleTuningWarning",
     "StoppedError",
     "StorageError",
@@ -88,6 +89,24 @@ class TextTooLongError(InvalidInputError):
 
 class MissingDependencyError(LatewoodError, ImportError):
     """An optional package is needed; the message gives the command that installs it."""
+
+
+class ServiceError(LatewoodError):
+    """A service gave no answer, or refused for a reason of its own.
+
+    Attributes
+    ----------
+    status : int or None
+        Of the answer; None if there was none.
+    """
+
+    def __init__(self, message: str, status: int | None = None) -> None:
+        super().__init__(message, status)
+        self.status = status
+
+    def __str__(self) -> str:
+        """Give the message alone."""
+        return str(self.args[0])
 
 
 class StaleTuningWarning(LatewoodError, UserWarning):  # noqa: N818  it is a warning

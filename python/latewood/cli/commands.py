@@ -9,6 +9,7 @@ from latewood.cli.changes import add, compact, create, delete, import_, recover,
 from latewood.cli.outcome import INTERRUPTED, Failure, let_go_of_output
 from latewood.cli.reports import check, demo, export, info
 from latewood.cli.searches import evaluate, rerank, search
+from latewood.cli.service import serve
 
 
 def _print_version(context: click.Context, _: click.Parameter, asked: bool) -> None:
@@ -35,6 +36,7 @@ for _command in (
     rerank,
     evaluate,
     tune,
+    serve,
     info,
     check,
     export,

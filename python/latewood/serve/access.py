@@ -1,0 +1,55 @@
+"""Who may ask: the name under which a service is asked, bearer tokens, and what a page of another site cannot send."""
+
+import hmac
+from collections.abc import Iterable
+from http import HTTPStatus
+
+from starlette.requests import Request
+
+from latewood.serve.problems import Problem
+from latewood.serve.settings import Settings
+
+LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
+"""What a machine calls itself."""
+
+
+def check_host(request: Request, settings: Settings) -> None:
+    """Refuse a request for another host: a name of a stranger's, which leads here, must not make his pages ours."""
+    allowed = settings.hosts or (() if settings.has_tokens else LOOPBACK)
+    host = request.headers.get("host", "")
+    name = host if host.endswith("]") else host.rpartition(":")[0] or host
+    if allowed and name.lower() not in allowed:
+        message = f"this service is not asked as {host[:100]!r}; start it with that name among its hosts"
+        raise Problem(HTTPStatus.MISDIRECTED_REQUEST, message)
+
+
+def check_scope(request: Request, settings: Settings, scope: str) -> None:
+    """Refuse who has no token for this, where tokens are needed."""
+    if scope == "nobody" or not settings.has_tokens:
+        return
+    kind, _, given = request.headers.get("authorization", "").partition(" ")
+    given = given.strip() if kind.lower() == "bearer" else ""
+    may_write = _is_one_of(given, settings.write_tokens)
+    may_read = _is_one_of(given, settings.read_tokens) or may_write
+    if not may_read:
+        message = "give a token of this service: Authorization: Bearer TOKEN"
+        raise Problem(HTTPStatus.UNAUTHORIZED, message, WWW_Authenticate="Bearer")
+    if scope == "write" and not may_write:
+        message = "this token may read, and not write"
+        raise Problem(HTTPStatus.FORBIDDEN, message)
+
+
+def _is_one_of(given: str, tokens: Iterable[str]) -> bool:
+    """Compare with all, each in a time that says nothing of where they differ."""
+    found = False
+    for token in tokens:
+        found |= hmac.compare_digest(given.encode(), token.encode())
+    return found
+
+
+def check_content_type(request: Request) -> None:
+    """Refuse what a form of another site's page can send unasked."""
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind != "application/json":
+        message = f"the body must be application/json, not {kind[:100] or 'of no type'}"
+        raise Problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, message)

@@ -1,0 +1,228 @@
+"""The ASGI application: a request is let in, read, checked, handed to its operation, and answered."""
+
+import asyncio
+import json
+import logging
+import os
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from functools import partial
+from http import HTTPStatus
+from secrets import token_hex
+from typing import Any
+
+import msgspec
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from latewood.errors import InvalidInputError, LatewoodError
+from latewood.index.index import Index
+from latewood.rerank.reranker import Reranker
+from latewood.serve.access import check_content_type, check_host, check_scope
+from latewood.serve.openapi import description
+from latewood.serve.operations import OPERATIONS, Operation, Service
+from latewood.serve.problems import CONTENT_TYPE, Problem, problem_of
+from latewood.serve.served import ServedIndex
+from latewood.serve.settings import Settings
+from latewood.serve.work import wanted
+
+LOG = logging.getLogger("latewood.serve")
+NAME = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.")
+CLIENT_LEFT = 499
+"""How logs and counts call an answer that nobody waited for."""
+
+
+def application(
+    indexes: Mapping[str, Index | str | os.PathLike[str]] | None = None,
+    *,
+    reranker: Reranker | None = None,
+    settings: Settings | None = None,
+    threads: int | None = None,
+) -> Starlette:
+    """Make the ASGI application of a service.
+
+    Parameters
+    ----------
+    indexes : mapping of str to Index or path-like, optional
+        By the names that their paths have; letters, digits and `-_.`.
+    reranker : Reranker, optional
+        Of texts that come with a request; by default with the encoder inside the wheel, loaded when it is needed.
+    settings : Settings, optional
+    threads : int, optional
+        Requests, or batches of them, that are worked at at once; by default one for each processor.
+
+    Raises
+    ------
+    InvalidInputError
+        A name that a path cannot have.
+    IndexNotFoundError, CorruptIndexError
+        As for `Index.open`.
+    """
+    chosen = settings or Settings()
+    served = {_name(name): ServedIndex(name, index) for name, index in (indexes or {}).items()}
+    service = Service(served, reranker or Reranker(), chosen, threads or processors())
+    operations = OPERATIONS
+
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        yield
+        service.ready = False
+        for desk in (service.reading, *service.writing.values()):
+            await desk.close()
+
+    described = msgspec.json.encode(description(operations, with_tokens=chosen.has_tokens))
+    routes = [
+        Route(one.path, partial(_answer, service, one), methods=[one.method], include_in_schema=False)
+        for one in operations
+    ]
+    routes += [
+        _plain(service, "/openapi.json", "nobody", lambda: Response(described, media_type="application/json")),
+        _plain(service, "/healthz", "nobody", lambda: Response('{"status":"ok"}', media_type="application/json")),
+        _plain(service, "/readyz", "nobody", partial(_readiness, service)),
+        _plain(service, "/metrics", "read", partial(_counts, service)),
+    ]
+    made = Starlette(routes=routes, lifespan=lifespan, exception_handlers={HTTPException: _unknown})
+    made.state.service = service
+    return made
+
+
+def _name(name: str) -> str:
+    if isinstance(name, str) and name and NAME.issuperset(name) and name.strip("."):
+        return name
+    message = f"an index cannot be served as {name!r}; a name has letters, digits and -_. only"
+    raise InvalidInputError(message)
+
+
+def processors() -> int:
+    """How many this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _plain(service: Service, path: str, scope: Any, answer: Callable[[], Response]) -> Route:
+    async def run(request: Request) -> Response:
+        try:
+            check_host(request, service.settings)
+            check_scope(request, service.settings, scope)
+            return answer()
+        except Problem as problem:
+            return _told(problem)
+
+    return Route(path, run, methods=["GET"])
+
+
+def _readiness(service: Service) -> Response:
+    if service.ready:
+        return Response('{"status":"ready"}', media_type="application/json")
+    raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, "the service is ending", Retry_After="1")
+
+
+def _counts(service: Service) -> Response:
+    return Response(service.metrics.text(), media_type=service.metrics.content_type)
+
+
+async def _unknown(request: Request, error: Exception) -> Response:
+    """Answer what no route is for, as everything else is answered."""
+    status = HTTPStatus(getattr(error, "status_code", HTTPStatus.NOT_FOUND))
+    where = request.url.path[:200]
+    message = f"{request.method[:20]} {where!r} is nothing that is asked here; /openapi.json tells what is"
+    return _told(Problem(status, message, **(getattr(error, "headers", None) or {})))
+
+
+def _told(problem: Problem) -> Response:
+    return Response(
+        msgspec.json.encode(problem.to_dict()), int(problem.status), headers=problem.headers, media_type=CONTENT_TYPE
+    )
+
+
+async def _answer(service: Service, operation: Operation, request: Request) -> Response:
+    """Answer a request to an operation, and count and log it."""
+    begun = time.perf_counter()
+    body: Any = None
+    fault: Exception | None = None
+    try:
+        check_host(request, service.settings)
+        check_scope(request, service.settings, operation.scope)
+        body = await _body(request, operation, service.settings)
+        response = Response(await _done(service, operation, request, body), media_type="application/json")
+        status = response.status_code
+    except (asyncio.CancelledError, ClientDisconnect):
+        response, status = Response(status_code=HTTPStatus.NO_CONTENT), CLIENT_LEFT
+    # Whatever it was, who asked is told, and the service goes on.
+    except Exception as error:  # noqa: BLE001
+        problem = problem_of(error)
+        fault = error if problem.status >= HTTPStatus.INTERNAL_SERVER_ERROR else None
+        response, status = _told(problem), int(problem.status)
+    seconds = time.perf_counter() - begun
+    service.metrics.answered(operation.path, status, seconds)
+    _log(service, operation, request, body, status, seconds, fault)
+    return response
+
+
+async def _done(service: Service, operation: Operation, request: Request, body: Any) -> bytes:
+    seconds = service.settings.timeout
+    if body is not None and getattr(body, "timeout", None) is not None:
+        seconds = min(seconds, body.timeout)
+    async with wanted(seconds, _gone(request)):
+        answer = await operation.run(service, request.path_params.get("name", ""), body)
+    return msgspec.json.encode(answer)
+
+
+async def _gone(request: Request) -> None:
+    """Wait until the client has gone."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+async def _body(request: Request, operation: Operation, settings: Settings) -> Any:
+    """Read and check the body, in the time that a request has, and no more of it than it may have."""
+    if operation.body is None:
+        return None
+    check_content_type(request)
+    most = settings.max_body_bytes
+    too_large = Problem(
+        HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"the body has more than {most} bytes; divide what is asked"
+    )
+    length = request.headers.get("content-length")
+    if length is not None and length.isdigit() and int(length) > most:
+        raise too_large
+    parts = bytearray()
+    try:
+        async with asyncio.timeout(settings.timeout):
+            async for part in request.stream():
+                parts += part
+                if len(parts) > most:
+                    raise too_large
+    except TimeoutError:
+        message = f"the body did not come in {settings.timeout:g} seconds"
+        raise Problem(HTTPStatus.REQUEST_TIMEOUT, message) from None
+    return msgspec.json.decode(bytes(parts), type=operation.body)
+
+
+def _log(
+    service: Service, operation: Operation, request: Request, body: Any, status: int, seconds: float, fault: Any
+) -> None:
+    if fault is None and not LOG.isEnabledFor(logging.INFO):
+        return
+    told: dict[str, Any] = {
+        "time": time.time(),
+        "id": token_hex(8),
+        "method": operation.method,
+        "path": operation.path,
+        "index": request.path_params.get("name"),
+        "status": status,
+        "ms": round(1e3 * seconds, 3),
+    }
+    if service.settings.log_queries:
+        asked = getattr(body, "query", None) or getattr(body, "queries", None)
+        told["query"] = [one for one in (asked if isinstance(asked, list) else [asked]) if isinstance(one, str)]
+    if isinstance(fault, LatewoodError):
+        told["error"] = f"{type(fault).__name__}: {fault}"
+    LOG.log(
+        logging.ERROR if fault is not None else logging.INFO,
+        json.dumps(told),
+        exc_info=fault if fault is not None and not isinstance(fault, (LatewoodError, Problem)) else None,
+    )

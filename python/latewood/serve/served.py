@@ -1,0 +1,65 @@
+"""An index as a service has it: it follows new commits, and its writers wait for each other, in other processes too."""
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+from latewood.errors import IndexLockedError, LatewoodError
+from latewood.index.index import Index
+from latewood.index.results import Hits
+
+PAUSE = 0.02
+"""Seconds between two looks at whether another process has finished writing."""
+
+R = TypeVar("R")
+
+
+class ServedIndex:
+    """An index that moves to the newest commit before each answer.
+
+    Parameters
+    ----------
+    name : str
+    index : Index or path-like
+    """
+
+    def __init__(self, name: str, index: Index | str | os.PathLike[str]) -> None:
+        self.name = name
+        self.index = index if isinstance(index, Index) else Index.open(index)
+
+    def read(self, ask: Callable[[Index], R]) -> tuple[R, int]:
+        """Ask the newest commit; the answer, and the generation that it is of."""
+        while True:
+            self.index.refresh()
+            generation = self.index.generation
+            answer = ask(self.index)
+            # Another thread may have moved the index meanwhile.
+            if generation == self.index.generation:
+                return answer, generation
+
+    def read_each(
+        self, items: Sequence[Any], ask: Callable[[Index, Sequence[Any]], Sequence[R]]
+    ) -> list[tuple[R, int] | Exception]:
+        """Ask for all items at once; if that fails, for each alone, so that one's error is not another's."""
+        try:
+            answers, generation = self.read(lambda index: ask(index, items))
+            return [(answer, generation) for answer in answers]
+        except LatewoodError as error:
+            if len(items) == 1:
+                return [error]
+            return [one for item in items for one in self.read_each([item], ask)]
+
+    def write(self, change: Callable[[Index], R]) -> tuple[R, int]:
+        """Change the index, when no other process does; what `latewood.Stop` ends, while it waits too."""
+        while True:
+            try:
+                self.index.refresh()
+                return change(self.index), self.index.generation
+            except IndexLockedError:
+                time.sleep(PAUSE)
+
+
+def told(hits: Hits, generation: int) -> dict[str, Any]:
+    """Give what an answer tells of the hits of a query."""
+    return {"hits": hits.to_dicts(), "plan": hits.plan, "stats": hits.stats, "generation": generation}
