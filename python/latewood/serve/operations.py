@@ -106,8 +106,7 @@ async def search(service: Service, name: str, body: Any) -> Any:
     limit(body.k + (body.offset or 0), service.settings.max_k, "hits")
     alike = None
     if body.ids is None and body.weights is None:
-        body.query = ""
-        alike = (name, isinstance(query, str), msgspec.json.encode(body))
+        alike = (name, isinstance(query, str), msgspec.json.encode(options))
 
     def find(items: list[Any]) -> list[Any]:
         asked = {**options, "threads": service.threads()}
