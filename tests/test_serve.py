@@ -55,14 +55,14 @@ def client(texts: Index) -> Iterator[TestClient]:
 
 def encoded(vectors: Any, dtype: str = "float32") -> dict[str, Any]:
     array = np.ascontiguousarray(vectors, np.dtype(dtype).newbyteorder("<"))
-    return {"base64": base64.b64encode(array).decode(), "shape": list(array.shape), "dtype": dtype}
+    return {"base64": base64.b64encode(array.tobytes()).decode(), "shape": list(array.shape), "dtype": dtype}
 
 
 def test_searches_are_those_of_the_index(texts: Index, client: TestClient) -> None:
     query = "when does dense wood grow"
     for options in ({}, {"k": 2}, {"filter": {"n": {"gte": 1}}}, {"offset": 1}, {"length_normalize": True}):
         answer = client.post("/v1/indexes/texts/search", json={"query": query, **options}).json()
-        hits = texts.search(query, **options)  # type: ignore[arg-type]
+        hits = texts.search(query, **options)
         assert answer["hits"] == hits.to_dicts()
         assert answer["plan"] == json.loads(json.dumps(vars_of(hits.plan)))
         assert answer["generation"] == texts.generation
@@ -170,7 +170,12 @@ def test_a_write_waits_for_another_process_to_end(texts: Index, client: TestClie
     other = Index.open(texts.path, encoder=HashEncoder())
     writer = other.writer()
     ended: list[float] = []
-    timer = threading.Timer(0.4, lambda: (ended.append(time.monotonic()), writer.close()))
+
+    def end() -> None:
+        ended.append(time.monotonic())
+        writer.close()
+
+    timer = threading.Timer(0.4, end)
     timer.start()
     added = client.post("/v1/indexes/texts/documents", json={"documents": [{"id": "moss", "text": "moss"}]})
     assert added.status_code == HTTPStatus.OK
@@ -404,7 +409,7 @@ def test_bad_settings_and_names(texts: Index) -> None:
         {"read_only": "yes"},
     ):
         with pytest.raises(InvalidInputError):
-            Settings(**bad)  # type: ignore[arg-type]
+            Settings(**bad)
     for name in ("", "..", "a/b", "a b", "ä"):
         with pytest.raises(InvalidInputError):
             application({name: texts})
@@ -498,11 +503,15 @@ def test_what_nobody_waits_for_is_stopped() -> None:
             raise
         return items
 
+    def done(items: list[Any]) -> list[Any]:
+        ended.append("done")
+        return items
+
     async def ask() -> None:
         desk = Desk(1, 10)
         given_up = [desk.submit(long, item, "a") for item in range(2)]
         await asyncio.to_thread(begun.wait, 10)
-        never = desk.submit(lambda items: ended.append("done") or items, 0, "b")
+        never = desk.submit(done, 0, "b")
         never.cancel()
         given_up[0].cancel()
         await asyncio.sleep(0.2)

@@ -181,11 +181,11 @@ def test_spans_are_where_their_tokens_stand(trees: Index) -> None:
                     assert folded(text[first:last]) == token
         assert sum(why.contributions.tolist()) == pytest.approx(why.score, rel=1e-5)
     # The last word of a text of several windows.
-    last = trees.explain("wood", f"t{len(SCRIPTS)}")
-    assert last.document_spans is not None
-    assert last.document_text is not None
-    place = last.document_spans[-2]
-    assert last.document_text[slice(*place)] == "wood"
+    end = trees.explain("wood", f"t{len(SCRIPTS)}")
+    assert end.document_spans is not None
+    assert end.document_text is not None
+    place = end.document_spans[-2]
+    assert end.document_text[slice(*place)] == "wood"
 
 
 def folded(text: str) -> str:

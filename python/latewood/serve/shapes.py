@@ -235,7 +235,7 @@ def vectors_of(given: Vectors, what: str) -> NDArray[Any]:
 def encoded(vectors: FloatArray) -> EncodedVectors:
     """Give an array [tokens, dim] as a request or answer has it."""
     data = np.ascontiguousarray(vectors, dtype="<f4")
-    return EncodedVectors(base64=base64.b64encode(data).decode(), shape=data.shape)
+    return EncodedVectors(base64=base64.b64encode(data.tobytes()).decode(), shape=data.shape)
 
 
 def query_of(given: Query) -> Any:
