@@ -126,6 +126,7 @@ class Additions(Body):
     store_texts: bool = True
     on_empty: OnEmpty = "keep"
     long: Long | None = None
+    merge: bool = True
 
 
 class Chosen(Body):
@@ -139,6 +140,7 @@ class Deletion(Chosen):
     """`Index.delete`."""
 
     missing: MissingRule = "error"
+    merge: bool = True
 
 
 class MetadataUpdate(Chosen, kw_only=True):
@@ -147,6 +149,7 @@ class MetadataUpdate(Chosen, kw_only=True):
     metadata: dict[str, Any] | list[dict[str, Any]]
     replace: bool = False
     missing: MissingRule = "error"
+    merge: bool = True
 
 
 class Get(Body):
@@ -166,6 +169,7 @@ class Tune(Body):
     """`Index.tune`."""
 
     queries: list[Query] | None = None
+    weights: list[list[float]] | None = None
     recall: float = 0.99
     k: Count = 10
 
@@ -252,6 +256,7 @@ def additions_of(body: Additions) -> dict[str, Any]:
         "store_texts": body.store_texts,
         "on_empty": body.on_empty,
         "long": body.long,
+        "merge": body.merge,
     }
     with_vectors = [one.vectors is not None for one in documents]
     if any(with_vectors):
