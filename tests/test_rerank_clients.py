@@ -10,7 +10,7 @@ pytest.importorskip("starlette")
 pytest.importorskip("onnxruntime")
 
 from latewood import Reranker
-from services import Service
+from trials.serving import Service
 
 QUERY = "how old is a tree?"
 TEXTS = ["Owls hunt at night.", "A tree grows one ring each year.", "", "Paris lies in France.", "Owls hunt at night."]
@@ -71,7 +71,9 @@ def test_the_asynchronous_sdk_of_cohere(service: Service, expected: list[tuple[i
 def test_what_the_sdk_of_cohere_makes_of_a_refusal(service: Service) -> None:
     cohere = pytest.importorskip("cohere")
     with pytest.raises(cohere.UnauthorizedError):
-        cohere.ClientV2("another-token-altogether", base_url=service.url).rerank(model=MODEL, query="x", documents=["y"])
+        cohere.ClientV2("another-token-altogether", base_url=service.url).rerank(
+            model=MODEL, query="x", documents=["y"]
+        )
     with pytest.raises(cohere.NotFoundError, match="no model 'rerank-v9'"):
         cohere.ClientV2(TOKEN, base_url=service.url).rerank(model="rerank-v9", query="x", documents=["y"])
 

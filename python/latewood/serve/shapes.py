@@ -199,8 +199,8 @@ class RerankTexts(Struct, kw_only=True):
 def vectors_of(given: Vectors, what: str) -> NDArray[Any]:
     """Make an array [tokens, dim] of what a request gives."""
     if isinstance(given, list):
-        if len({len(row) for row in given}) > 1 or not all(given):
-            message = f"{what}: its token vectors have different dimensions, or none"
+        if len({len(row) for row in given}) != 1 or not all(given):
+            message = f"{what} is no list of token vectors that all have the same dimensions"
             raise InvalidInputError(message)
         # What float32 cannot hold becomes infinite, and is told by name later.
         with np.errstate(over="ignore"):
