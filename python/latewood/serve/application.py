@@ -25,6 +25,7 @@ from latewood.rerank.reranker import Reranker
 from latewood.serve.access import check_content_type, check_host, check_scope
 from latewood.serve.openapi import description
 from latewood.serve.operations import OPERATIONS, Operation, Service
+from latewood.serve.pages import PAGE_OPERATIONS, page_files
 from latewood.serve.problems import CONTENT_TYPE, Problem, problem_of
 from latewood.serve.served import ServedIndex
 from latewood.serve.settings import Settings
@@ -77,8 +78,9 @@ def application(
     described = msgspec.json.encode(description(operations, with_tokens=chosen.has_tokens))
     routes = [
         Route(one.path, partial(_answer, service, one), methods=[one.method], include_in_schema=False)
-        for one in operations
+        for one in (*operations, *PAGE_OPERATIONS)
     ]
+    routes += [_plain(service, path, "nobody", answer) for path, answer in page_files().items()]
     routes += [
         _plain(service, "/openapi.json", "nobody", lambda: Response(described, media_type="application/json")),
         _plain(service, "/healthz", "nobody", lambda: Response('{"status":"ok"}', media_type="application/json")),

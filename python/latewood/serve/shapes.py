@@ -174,6 +174,24 @@ class Tune(Body):
     k: Count = 10
 
 
+PageSearch = _body(
+    "PageSearch",
+    "What the page asks for when something is typed.",
+    ("index", str),
+    ("query", str),
+    ("k", Count, 10),
+    ("exact", bool, False),
+    _FILTER,
+    *_options(SearchKeywords),
+)
+
+
+class PageFields(Body, kw_only=True):
+    """The index whose fields the page wants to know."""
+
+    index: str
+
+
 class Nothing(Body):
     """Nothing needs to be said."""
 
