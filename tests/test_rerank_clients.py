@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-pytest.importorskip("starlette")
-pytest.importorskip("onnxruntime")
-
 from latewood import Reranker
 from trials.serving import Service
+
+pytest.importorskip("starlette")
+pytest.importorskip("onnxruntime")
 
 QUERY = "how old is a tree?"
 TEXTS = ["Owls hunt at night.", "A tree grows one ring each year.", "", "Paris lies in France.", "Owls hunt at night."]

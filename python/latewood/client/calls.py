@@ -181,7 +181,7 @@ def vectors(ids: Any) -> Call[Ragged]:
 
     def read(answer: Any) -> Ragged:
         found = [_decoded(one["vectors"]) for one in answer["documents"]]
-        return to_ragged(found) if found else Ragged(np.zeros((0, answer["dim"]), np.float32), np.zeros(1, np.int64))
+        return to_ragged(found, allow_empty=True) if found else Ragged(np.zeros((0, answer["dim"]), np.float32), np.zeros(1, np.int64))
 
     return Call("POST", "/documents/get", read, body)
 
@@ -383,5 +383,7 @@ def _plan(given: Mapping[str, Any]) -> Plan:
 
 
 def _explanation(answer: Mapping[str, Any]) -> Explanation:
-    tokens = [answer[name] and tuple(answer[name]) for name in ("query_tokens", "document_tokens")]
-    return Explanation(answer["id"], _decoded(answer["matrix"]), tokens[0], tokens[1])
+    tokens = {name: answer[name] and tuple(answer[name]) for name in ("query_tokens", "document_tokens")}
+    spans = {name: answer[name] and tuple(map(tuple, answer[name])) for name in ("query_spans", "document_spans")}
+    texts = {name: answer[name] for name in ("query_text", "document_text")}
+    return Explanation(answer["id"], _decoded(answer["matrix"]), **tokens, **texts, **spans)

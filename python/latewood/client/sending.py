@@ -175,6 +175,7 @@ class Sender(ABC):
         try:
             parsed = self._library.URL(text)
             known = parsed.scheme in ("http", "https") and parsed.host and not (parsed.query or parsed.fragment)
+            known = known and text.split() == [text]
         except self._library.InvalidURL:
             known = False
         if not known:

@@ -49,13 +49,15 @@ class Explanation:
 
     @property
     def best(self) -> NDArray[np.intp]:
-        """Document token that answers each query token best, by position."""
+        """Document token that answers each query token best, by position; -1 in a document without tokens."""
+        if not self.matrix.shape[1]:
+            return np.full(len(self.matrix), -1)
         return np.asarray(self.matrix.argmax(axis=1))
 
     @property
     def contributions(self) -> FloatArray:
-        """What each query token adds to the score."""
-        return np.asarray(self.matrix.max(axis=1))
+        """What each query token adds to the score; `-inf` in a document without tokens."""
+        return np.asarray(self.matrix.max(axis=1, initial=-np.inf))
 
     @property
     def score(self) -> float:

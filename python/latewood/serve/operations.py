@@ -192,6 +192,10 @@ def explained(explanation: Explanation, generation: int) -> dict[str, Any]:
         ],
         "query_tokens": explanation.query_tokens,
         "document_tokens": explanation.document_tokens,
+        "query_text": explanation.query_text,
+        "document_text": explanation.document_text,
+        "query_spans": explanation.query_spans,
+        "document_spans": explanation.document_spans,
         "matrix": shapes.encoded(explanation.matrix),
         "generation": generation,
     }

@@ -18,6 +18,8 @@ from latewood.errors import InvalidInputError
 from latewood.index.options import RerankKeywords, SearchKeywords
 
 MAX_DIMENSIONS = 4096
+MAX_QUERY_CHARACTERS = 65_536
+"""Of a text query: one of more tokens than can be searched with is not encoded first, which takes its time."""
 Count = Annotated[int, Meta(ge=1)]
 
 
@@ -30,7 +32,8 @@ class EncodedVectors(Struct, forbid_unknown_fields=True):
 
 
 Vectors = EncodedVectors | list[list[float]]
-Query = str | EncodedVectors | list[list[float]]
+QueryText = Annotated[str, Meta(max_length=MAX_QUERY_CHARACTERS)]
+Query = QueryText | EncodedVectors | list[list[float]]
 
 
 class Body(Struct, forbid_unknown_fields=True, kw_only=True, omit_defaults=True):
@@ -205,7 +208,7 @@ class RerankText(Struct):
 class RerankTexts(Struct, kw_only=True):
     """What rerank services are asked. Fields that others know and this one has no use for are passed over."""
 
-    query: str
+    query: QueryText
     documents: list[str | RerankText] | None = None
     model: str | None = None
     top_n: Count | None = None
@@ -285,7 +288,7 @@ def additions_of(body: Additions) -> dict[str, Any]:
             vectors_of(one.vectors, f"document {one.id!r}") for one in documents if one.vectors is not None
         ]
     for name in ("texts", "metadata"):
-        if all(value is None for value in columns[name]):
+        if documents and all(value is None for value in columns[name]):
             columns[name] = None
     return columns
 
