@@ -11,6 +11,11 @@ from trials.serving import Service
 
 pytest.importorskip("starlette")
 pytest.importorskip("onnxruntime")
+# They leave closing their connections to the end of the process.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
 
 QUERY = "how old is a tree?"
 TEXTS = ["Owls hunt at night.", "A tree grows one ring each year.", "", "Paris lies in France.", "Owls hunt at night."]

@@ -181,7 +181,11 @@ def vectors(ids: Any) -> Call[Ragged]:
 
     def read(answer: Any) -> Ragged:
         found = [_decoded(one["vectors"]) for one in answer["documents"]]
-        return to_ragged(found, allow_empty=True) if found else Ragged(np.zeros((0, answer["dim"]), np.float32), np.zeros(1, np.int64))
+        return (
+            to_ragged(found, allow_empty=True)
+            if found
+            else Ragged(np.zeros((0, answer["dim"]), np.float32), np.zeros(1, np.int64))
+        )
 
     return Call("POST", "/documents/get", read, body)
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from math import isfinite
 from typing import Any
 
 import numpy as np
@@ -111,9 +112,10 @@ class Explanation:
         for position, (best, contribution) in enumerate(
             zip(self.best.tolist(), self.contributions.tolist(), strict=True)
         ):
+            answer = self.document_tokens[best] if self.document_tokens else f"document token {best}"
             yield (
                 self.query_tokens[position] if self.query_tokens else f"query token {position}",
-                self.document_tokens[best] if self.document_tokens else f"document token {best}",
+                answer if best >= 0 else "nothing",
                 contribution,
             )
 
@@ -129,6 +131,6 @@ class Explanation:
             lines = [f"{self.id}: score {self.fused:.4f}, fused of {stages}", "maxsim is"]
         lines.append(f"{'query':<{left}}  {'best answer':<{right}}  {'adds':>8}  share")
         for query, document, contribution in rows:
-            share = f"{contribution / total:6.1%}" if total else "     -"
+            share = f"{contribution / total:6.1%}" if total and isfinite(total) else "     -"
             lines.append(f"{query:<{left}}  {document:<{right}}  {contribution:8.4f} {share}")
         return "\n".join(lines)
