@@ -23,11 +23,11 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from common import write_record  # noqa: E402  the trials lie beside the benches
-from latewood import Index  # noqa: E402
-from latewood.encode import encode_queries, nano_en  # noqa: E402
-from latewood.evaluate import load_beir  # noqa: E402
-from trials.serving import Service  # noqa: E402
+from common import write_record
+from latewood import Index
+from latewood.encode import encode_queries, nano_en
+from latewood.evaluate import load_beir
+from trials.serving import Service
 
 UNDER_WAY = 64
 """Requests that are asked at once where throughput is measured."""
@@ -114,6 +114,7 @@ class Asker:
         self._streams: Any = None
 
     async def ask(self, body: str) -> tuple[int, bytes]:
+        """Give the status and the body of an answer."""
         if self._streams is None:
             self._streams = await asyncio.open_connection("127.0.0.1", self._port, limit=1 << 20)
         reader, writer = self._streams
@@ -127,6 +128,7 @@ class Asker:
         return int(head.split()[1]), await reader.readexactly(length)
 
     def close(self) -> None:
+        """Close the connection."""
         if self._streams is not None:
             self._streams[1].close()
 

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Self
+from urllib.request import urlopen
 
 START = "import sys; from latewood.cli import main; sys.exit(main())"
 
@@ -47,6 +48,8 @@ class Service:
         line = self.process.stdout.readline()
         assert line, f"the service has ended with {self.process.wait()}"
         self.url: str = json.loads(line)["address"]
+        with urlopen(f"{self.url}/healthz", timeout=60):
+            pass
 
     @property
     def port(self) -> int:
