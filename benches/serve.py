@@ -31,8 +31,8 @@ from trials.serving import Service
 
 UNDER_WAY = 64
 """Requests that are asked at once where throughput is measured."""
-LOAD = 0.7
-"""Of the throughput, where waits are measured."""
+LOAD, FLOOD = 0.7, 3.0
+"""Of the throughput, where waits are measured, and where the service has too much to do."""
 
 
 def main() -> None:
@@ -42,6 +42,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", nargs="?", default=str(Path(__file__).parent.parent / "data/scifact"))
     parser.add_argument("--seconds", type=float, default=10.0, help="of each measurement")
+    parser.add_argument("--documents", type=int, default=10**9, help="of the collection, the first ones")
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--no-record", action="store_true", help="print only")
     options = parser.parse_args()
@@ -50,7 +51,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch) / "index"
         index = Index.create(path)
-        index.add(list(collection.corpus), texts=collection.texts())
+        index.add(list(collection.corpus)[: options.documents], texts=collection.texts()[: options.documents])
         vectors = list(encode_queries(nano_en(), texts))
         rows = []
         with Service({"index": path}, "--workers", str(options.workers)) as service:
@@ -79,7 +80,7 @@ def measure(index: Index, service: Service, kind: str, queries: Any, seconds: fl
     asked(told | {"under_way": UNDER_WAY, "seconds": 1.0})
     fast = asked(told | {"under_way": UNDER_WAY})
     calm = asked(told | {"rate": LOAD * fast["per_second"]})
-    flood = asked(told | {"under_way": 1500, "seconds": min(seconds, 5.0)})
+    flood = asked(told | {"rate": FLOOD * fast["per_second"], "seconds": min(seconds, 5.0)})
     after = asked(told | {"under_way": 1, "seconds": 1.0})
     return {
         "queries": kind,
@@ -95,7 +96,7 @@ def measure(index: Index, service: Service, kind: str, queries: Any, seconds: fl
 
 def encoded(matrix: Any) -> dict[str, Any]:
     plain = np.ascontiguousarray(matrix, "<f4")
-    return {"base64": base64.b64encode(plain).decode(), "shape": plain.shape, "dtype": "float32"}
+    return {"base64": base64.b64encode(plain.tobytes()).decode(), "shape": plain.shape, "dtype": "float32"}
 
 
 def asked(told: dict[str, Any]) -> dict[str, Any]:

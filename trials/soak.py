@@ -11,7 +11,6 @@ import tempfile
 import threading
 import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -153,13 +152,14 @@ def _read(counts: Counts, name: str, url: str, ledger: Ledger, end: float, choic
     with Client(url, NAME, timeout=20.0) as client:
         while time.monotonic() < end:
             known = ledger.commit
+            asked = choices.choice(("ids", "filter", "rerank"))
             try:
-                calls: list[Any] = [
-                    lambda: client.search(query, TOGETHER, ids=ids),
-                    lambda: client.rerank(query, ids, missing="skip"),
-                    lambda: client.search(query, TOGETHER, filter={"commit": {"gte": known}}, gather="exact"),
-                ]
-                hits = choices.choice(calls)()
+                if asked == "rerank":
+                    hits = client.rerank(query, ids, missing="skip")
+                elif asked == "ids":
+                    hits = client.search(query, TOGETHER, ids=ids)
+                else:
+                    hits = client.search(query, 10 * KEPT, filter={"commit": {"gte": known}}, gather="exact")
             except ServiceError:
                 counts.note("searches without an answer")
                 continue
@@ -167,10 +167,10 @@ def _read(counts: Counts, name: str, url: str, ledger: Ledger, end: float, choic
                 counts.fault("untyped", f"{name}: a search raised {type(error).__name__}: {error}")
                 continue
             counts.note("searches")
-            commits = {hit.metadata["commit"] for hit in hits if str(hit.id).startswith("together")}
+            commits = {(hit.metadata or {})["commit"] for hit in hits if hit.id in ids}
             if len(commits) > 1:
                 counts.fault("mixed", f"{name}: one answer is of the commits {sorted(commits)}")
-            if known and not commits or commits and min(commits) < known:
+            if known > min(commits, default=0):
                 counts.fault("silent", f"{name}: an answer of commit {commits} after {known} was acknowledged")
 
 

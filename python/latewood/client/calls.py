@@ -387,7 +387,18 @@ def _plan(given: Mapping[str, Any]) -> Plan:
 
 
 def _explanation(answer: Mapping[str, Any]) -> Explanation:
-    tokens = {name: answer[name] and tuple(answer[name]) for name in ("query_tokens", "document_tokens")}
-    spans = {name: answer[name] and tuple(map(tuple, answer[name])) for name in ("query_spans", "document_spans")}
-    texts = {name: answer[name] for name in ("query_text", "document_text")}
-    return Explanation(answer["id"], _decoded(answer["matrix"]), **tokens, **texts, **spans)
+    return Explanation(
+        answer["id"],
+        _decoded(answer["matrix"]),
+        _tuple(answer["query_tokens"]),
+        _tuple(answer["document_tokens"]),
+        answer["query_text"],
+        answer["document_text"],
+        _tuple(answer["query_spans"]),
+        _tuple(answer["document_spans"]),
+    )
+
+
+def _tuple(given: Any) -> Any:
+    """Make tuples of lists, however deep; JSON has no tuples."""
+    return tuple(map(_tuple, given)) if isinstance(given, list) else given
