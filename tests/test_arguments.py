@@ -23,8 +23,10 @@ from support import TEXTS, HashEncoder
 
 # Public names whose parameters are held elsewhere, or that have none to hold.
 ELSEWHERE = {
+    "AsyncClient": "test_client.py",
     "Bm25FirstStage": "test_first_stages.py",
     "CallableFirstStage": "test_first_stages.py",
+    "Client": "test_client.py",
     "Hybrid": "test_hybrid.py",
     "LexicalFirstStage": "test_lexical.py",
     "SeismicFirstStage": "test_first_stages.py",
