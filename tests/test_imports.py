@@ -32,6 +32,7 @@ LIBRARY = [
     "errors",
     "common",
     "forms",
+    "show",
     "train",
     "encode",
     "index",

@@ -6,6 +6,7 @@ from io import TextIOWrapper
 import click
 
 from latewood.cli.changes import add, compact, create, delete, import_, recover, tune, update
+from latewood.cli.explaining import explain
 from latewood.cli.outcome import INTERRUPTED, Failure, let_go_of_output
 from latewood.cli.reports import check, demo, export, info
 from latewood.cli.searches import evaluate, rerank, search
@@ -35,6 +36,7 @@ for _command in (
     search,
     rerank,
     evaluate,
+    explain,
     tune,
     serve,
     info,

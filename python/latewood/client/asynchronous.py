@@ -187,8 +187,8 @@ class AsyncClient(Sender):
         self,
         ids: Iterable[Id] | None = None,
         *,
-        filter: Filter | None = None,
-        missing: MissingRule = "error",  # noqa: A002
+        filter: Filter | None = None,  # noqa: A002
+        missing: MissingRule = "error",
     ) -> int:
         """Delete documents in one commit; parameters and result are those of `Index.delete`."""
         return await self._send(calls.delete(ids, filter, missing))

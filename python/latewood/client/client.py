@@ -203,8 +203,8 @@ class Client(Sender):
         self,
         ids: Iterable[Id] | None = None,
         *,
-        filter: Filter | None = None,
-        missing: MissingRule = "error",  # noqa: A002
+        filter: Filter | None = None,  # noqa: A002
+        missing: MissingRule = "error",
     ) -> int:
         """Delete documents in one commit; parameters and result are those of `Index.delete`."""
         return self._send(calls.delete(ids, filter, missing))

@@ -121,6 +121,10 @@ class OnnxEncoder:
         """Tokens that the document's vectors stand for."""
         return self._model.labels(_checked([text])[0], "document", self._options["long"])
 
+    def query_spans(self, text: str) -> list[tuple[int, int]]:
+        """Give the same for each of the query's vectors as `document_spans` does for the document's."""
+        return self._model.spans(_checked([text])[0], "query", self._options["long"])
+
     def document_spans(self, text: str) -> list[tuple[int, int]]:
         """Give, for each of the document's vectors, the characters of the text that it stands for, `text[first:last]`.
 

@@ -175,6 +175,17 @@ class SentenceTransformersEncoder:
         """Tokens that the document's vectors stand for."""
         return self._tokens("document", text)
 
+    def query_spans(self, text: str) -> list[tuple[int, int]]:
+        """Give the same for each of the query's vectors as `document_spans` does for the document's."""
+        return self._spans("query", text)
+
+    def document_spans(self, text: str) -> list[tuple[int, int]]:
+        """Give, for each of the document's vectors, the characters of the text that it stands for, `text[first:last]`.
+
+        (0, 0) where there are none: special tokens, and those of a prompt. An empty list where it cannot be told.
+        """
+        return self._spans("document", text)
+
     def _from_config(self, attribute: str) -> str | None:
         """Read what transformers noted when it loaded the backbone."""
         for module in self.model:
@@ -245,6 +256,29 @@ class SentenceTransformersEncoder:
         features = self.run(f"encode_{task}", texts, output_value=None, show_progress_bar=False)[0]
         counted = features["attention_mask"].bool()
         return [str(token) for token in self.model.tokenizer.convert_ids_to_tokens(features["input_ids"][counted])]
+
+    def _spans(self, task: Task, text: str) -> list[tuple[int, int]]:
+        texts = [text_of(text, "the text")]
+        pipeline = Pipeline(self.model, task)
+        with self._reported({}):
+            encodings = pipeline.tokenized(texts)
+            if encodings is None:
+                return []
+            characters = encodings[0].offsets
+            if pipeline.takes_less_than(encodings[0]):
+                if self.long == "windows":
+                    rows = divide(0, encodings[0], pipeline.limit, self.long, prompt=pipeline.prompt)
+                    positions = np.concatenate([part for part, _ in pipeline.run(rows, self.batch_size)])
+                else:
+                    # What a cut leaves is the model's own affair.
+                    return []
+            else:
+                features = self.run(f"encode_{task}", texts, output_value=None, show_progress_bar=False)[0]
+                positions = np.flatnonzero(features["attention_mask"].bool().cpu().numpy())
+        start = len(pipeline.prompt)
+        # Tokens that a query is expanded with stand for none.
+        spans = [characters[at] if at < len(characters) else (0, 0) for at in positions.tolist()]
+        return [(max(first - start, 0), max(last - start, 0)) for first, last in spans]
 
     def __repr__(self) -> str:
         """Give the name, without loading anything."""

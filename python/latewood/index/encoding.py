@@ -72,8 +72,8 @@ class Encoding:
             raise EncoderRequiredError(message)
         return encoder
 
-    def labels(self, method: str, text: str | None, count: int) -> tuple[str, ...] | None:
-        """Name the tokens of a text by the encoder's `query_tokens` or `document_tokens`, if it can."""
+    def labels(self, method: str, text: str | None, count: int) -> tuple[Any, ...] | None:
+        """Name the tokens of a text by the encoder's `query_tokens`, `document_spans` and the like, if it can."""
         label = getattr(self._encoder, method, None)
         if text is None or label is None:
             return None

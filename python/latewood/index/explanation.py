@@ -2,11 +2,15 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from latewood.common.types import FloatArray, Id
+from latewood.errors import InvalidInputError
+from latewood.show import html, plots, terminal
+from latewood.show.matches import Span
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -21,6 +25,11 @@ class Explanation:
         tokens.
     query_tokens, document_tokens : tuple of str, or None
         Labels, where the text and the encoder were at hand.
+    query_text, document_text : str or None
+        The texts, where they are known.
+    query_spans, document_spans : tuple of (int, int), or None
+        Characters that each token stands for, `text[first:last]`, where the encoder can tell; (0, 0) where there are
+        none, as for special tokens and those of a prompt.
     stage_scores : mapping of str to float, or None
         Of a hit whose score is a fusion of several stages' scores: that of each. The matrix is that of "maxsim".
     fused : float or None
@@ -31,6 +40,10 @@ class Explanation:
     matrix: FloatArray
     query_tokens: tuple[str, ...] | None = None
     document_tokens: tuple[str, ...] | None = None
+    query_text: str | None = None
+    document_text: str | None = None
+    query_spans: tuple[Span, ...] | None = None
+    document_spans: tuple[Span, ...] | None = None
     stage_scores: Mapping[str, float] | None = None
     fused: float | None = None
 
@@ -48,6 +61,48 @@ class Explanation:
     def score(self) -> float:
         """The sum of the contributions: the hit's MaxSim, which is its score unless it is fused, but for rounding."""
         return float(self.contributions.sum(dtype=np.float64))
+
+    def to_html(self, *, with_query: bool = True) -> str:
+        """Give a fragment of HTML: the text shaded by what each part adds (docs/explaining.md)."""
+        return html.explained(
+            self.matrix,
+            text=self.document_text,
+            spans=self.document_spans,
+            query_tokens=self.query_tokens,
+            document_tokens=self.document_tokens,
+            with_query=with_query,
+        )
+
+    def _repr_html_(self) -> str:
+        """Show itself in a notebook."""
+        return html.styled(self.to_html())
+
+    def to_text(self, *, colour: bool = True) -> str:
+        """Give the document's text, shaded for a terminal; without colours, what adds most stands in brackets."""
+        if self.document_text is None:
+            message = f"the text of document {self.id!r} is not stored; the table of its tokens is str(explanation)"
+            raise InvalidInputError(message)
+        return terminal.shaded(self.matrix, self.document_text, self.document_spans, colour=colour)
+
+    def plot(self, axes: Any = None) -> Any:
+        """Draw query tokens against document tokens.
+
+        Parameters
+        ----------
+        axes : matplotlib.axes.Axes, optional
+            To draw on; by default those of a new figure.
+
+        Returns
+        -------
+        matplotlib.axes.Axes
+
+        Raises
+        ------
+        MissingDependencyError
+            matplotlib is not installed: the extra `plot` has it.
+        """
+        title = f"{self.id}: {self.score:.3f}"
+        return plots.heat_map(self.matrix, rows=self.query_tokens, columns=self.document_tokens, title=title, axes=axes)
 
     def rows(self) -> Iterator[tuple[str, str, float]]:
         """Give (query token, its best document token, contribution) for each query token, in order."""

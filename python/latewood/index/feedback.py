@@ -115,5 +115,9 @@ class Added:
         own = query_tokens or tuple(f"query token {position}" for position in range(count))
         return (*own, *(f"feedback vector {position}" for position in range(len(self.weights))))
 
+    def span(self, query_spans: tuple[tuple[int, int], ...] | None) -> tuple[tuple[int, int], ...] | None:
+        """Append to the characters of a query's tokens those of the added vectors, which have none."""
+        return query_spans and (*query_spans, *((0, 0) for _ in self.weights))
+
 
 NOTHING = Added(np.zeros((0, 0), dtype=np.float32), np.zeros(0, dtype=np.float32))

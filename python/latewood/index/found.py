@@ -95,6 +95,10 @@ def explanation(
         matrix / np.float32(count) if length_normalize else matrix,
         added.label(encoding.labels("query_tokens", query_text, count), count),
         encoding.labels("document_tokens", document_text, matrix.shape[1]),
+        query_text=query_text,
+        document_text=document_text,
+        query_spans=added.span(encoding.labels("query_spans", query_text, count)),
+        document_spans=encoding.labels("document_spans", document_text, matrix.shape[1]),
     )
 
 

@@ -11,6 +11,10 @@ from latewood.errors import InvalidInputError, LatewoodError
 from latewood.forms.ids import normalise_ids
 from latewood.forms.ragged import listed, position_of
 from latewood.index.explanation import Explanation
+from latewood.show import html
+
+EXPLAINED = 10
+"""Hits that are explained where hits show themselves."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +87,11 @@ class Hit:
         self._query = query
         self._place = place
         self.stage_scores = stage_scores
+
+    @property
+    def has_source(self) -> bool:
+        """Whether it comes from an index, and can explain itself."""
+        return self._source is not None
 
     def explain(self) -> Explanation:
         """Token by token, on what was searched, whatever the index holds now; after feedback, for the expanded query.
@@ -207,6 +216,28 @@ class Hits(list[Hit]):
     def to_dicts(self) -> list[dict[str, Any]]:
         """Give each hit as `Hit.to_dict` does."""
         return [hit.to_dict() for hit in self]
+
+    def to_html(self, *, explained: int = EXPLAINED) -> str:
+        """Give a fragment of HTML: each hit with its text, which is shaded by what each part adds.
+
+        Parameters
+        ----------
+        explained : int
+            How many of the first hits are explained, which takes a millisecond or so for each.
+        """
+        rows = []
+        first: Explanation | None = None
+        for place, hit in enumerate(self):
+            explanation = hit.explain() if place < explained and hit.has_source else None
+            first = first or explanation
+            told = None if explanation is None else explanation.to_html(with_query=False)
+            rows.append({**hit.to_dict(), "explained": told})
+        asked = "" if first is None or first.query_tokens is None else html.query(first.query_tokens)
+        return asked + html.listed(rows)
+
+    def _repr_html_(self) -> str:
+        """Show itself in a notebook."""
+        return html.styled(self.to_html())
 
     def with_hits(self, hits: Iterable[Hit], **stages: float) -> "Hits":
         """Give other hits that were found in the same way, and what more stages took."""

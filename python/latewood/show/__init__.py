@@ -1,0 +1,1 @@
+"""Plain values → what people look at: HTML, coloured text, plots. Nothing here knows an index."""

@@ -1,0 +1,36 @@
+"""The shaded text of a document for a terminal."""
+
+from collections.abc import Sequence
+from math import ceil
+from typing import Any
+
+from latewood.show.matches import matches_of
+
+SHADES = (230, 229, 222, 221, 214)
+"""Of the terminal's 256 colours, from pale to strong; all of them bear black letters."""
+RESET = "\x1b[0m"
+
+
+def shaded(matrix: Any, text: str, spans: Sequence[tuple[int, int]] | None, *, colour: bool) -> str:
+    """Give a text whose parts are shaded by what they add to the score.
+
+    Parameters
+    ----------
+    matrix, text, spans
+        As for `matches_of`.
+    colour : bool
+        Whether the terminal shows colours; otherwise the parts that add most stand in brackets.
+    """
+    found = matches_of(matrix, text, spans)
+    pieces = []
+    for part in found.parts:
+        # What is not printable could be a command for the terminal.
+        own = text[part.first : part.last]
+        shown = "".join(letter if letter.isprintable() or letter == "\n" else " " for letter in own)
+        level = ceil(len(SHADES) * part.adds / found.most) if found.most > 0 and part.adds > 0 else 0
+        if level and colour:
+            shown = f"\x1b[30;48;5;{SHADES[min(level, len(SHADES)) - 1]}m{shown}{RESET}"
+        elif level > len(SHADES) // 2:
+            shown = f"[{shown}]"
+        pieces.append(shown)
+    return "".join(pieces)
