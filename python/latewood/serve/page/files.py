@@ -6,6 +6,8 @@ from pathlib import Path
 from starlette.requests import Request
 from starlette.responses import Response
 
+from latewood import show
+
 TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 HEADERS = {
     # Nothing runs, shows or is asked but what this service itself has sent as a file; pictures come with answers.
@@ -20,9 +22,8 @@ HEADERS = {
     # Kept by the browser, but never used without asking whether it is still so.
     "cache-control": "no-cache",
 }
-HERE = Path(__file__).parent
-FOLDERS = (HERE,)
-"""Where the files lie."""
+FOLDERS = (Path(__file__).parent, Path(show.__file__).parent)
+"""Where the files lie: the page's own, and those of the one renderer."""
 
 
 class PageFile:

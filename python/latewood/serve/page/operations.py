@@ -1,16 +1,19 @@
 """What the page asks that programs do not: hits with their texts shaded, fields to filter by, pictures."""
 
+import time
 from collections.abc import Callable
 from http import HTTPStatus
+from pathlib import Path
 from typing import Any
 
 from latewood.index.index import Index
-from latewood.index.results import Hit, Hits
+from latewood.index.results import Hit
 from latewood.serve import shapes
 from latewood.serve.operations import Operation, Service
 from latewood.serve.page.fields import fields_of
 from latewood.serve.page.pictures import FIELD, patches, picture
 from latewood.serve.problems import Problem
+from latewood.serve.shapes import Body
 
 MOST_HITS = 100
 """Hits that are explained at once."""
@@ -32,25 +35,28 @@ async def hits(service: Service, name: str, body: Any) -> Any:
     with_pictures = service.settings.images is not None
 
     def find(index: Index) -> Any:
-        found: Hits = index.search(shapes.query_of(body.query), **options, threads=service.threads())
+        begun = time.perf_counter()
+        found = index.search(shapes.query_of(body.query), **options, threads=service.threads())
+        searched = time.perf_counter()
         service.metrics.searched(name, [found.stats])
         return {
-            "hits": [_shown(hit, with_pictures=with_pictures) for hit in found],
+            "html": found.to_html(explained=MOST_HITS),
+            # As texts: a script has no integers beyond 2^53.
+            "ids": [str(hit.id) for hit in found],
+            "pictures": [_pictured(hit) if with_pictures else None for hit in found],
             "plan": found.plan,
             "stats": found.stats,
+            "seconds": {"search": searched - begun, "explain": time.perf_counter() - searched},
         }
 
     return await _ask(service, name, find)
 
 
-def _shown(hit: Hit, *, with_pictures: bool) -> dict[str, Any]:
-    explanation = hit.explain()
-    pictured = with_pictures and FIELD in (hit.metadata or {})
-    return {
-        **hit.to_dict(),
-        "patches": patches(explanation.matrix, hit.metadata) if pictured else None,
-        "pictured": pictured,
-    }
+def _pictured(hit: Hit) -> dict[str, Any] | None:
+    """Say that a hit has a picture, and how near its patches are to the query, where that can be told."""
+    if FIELD not in (hit.metadata or {}):
+        return None
+    return {"patches": patches(hit.explain().matrix, hit.metadata)}
 
 
 async def fields(service: Service, name: str, _: Any) -> Any:
@@ -64,14 +70,22 @@ async def fields(service: Service, name: str, _: Any) -> Any:
     return await _ask(service, name, look)
 
 
-async def pictured(service: Service, name: str, body: Any) -> Any:
-    """Give the pictures of documents."""
+class Pictured(Body):
+    """The document whose picture is asked for."""
+
+    id: str
+
+
+async def show_picture(service: Service, name: str, body: Pictured) -> Any:
+    """Give the picture of a document."""
     folder = service.settings.images
     if folder is None:
         raise Problem(HTTPStatus.NOT_FOUND, "this service shows no pictures; start it with --images FOLDER")
 
     def look(index: Index) -> Any:
-        return {"pictures": [picture(folder, one.metadata) for one in index.documents(body.ids[:1])]}
+        key = int(body.id) if index.info()["id_kind"] == "int" else body.id
+        (document,) = index.documents([key])
+        return picture(Path(folder), document.metadata)
 
     return await _ask(service, name, look)
 
@@ -79,5 +93,5 @@ async def pictured(service: Service, name: str, body: Any) -> Any:
 PAGE_OPERATIONS: tuple[Operation, ...] = (
     Operation("POST", "/page/{name}/hits", "read", "Hits, explained.", hits, shapes.Search),
     Operation("GET", "/page/{name}/fields", "read", "Fields of metadata.", fields),
-    Operation("POST", "/page/{name}/picture", "read", "The picture of a document.", pictured, shapes.Get),
+    Operation("POST", "/page/{name}/picture", "read", "The picture of a document.", show_picture, Pictured),
 )

@@ -1,7 +1,6 @@
 """Pictures of pages: which a document may show, and how its patches lie on it."""
 
 import base64
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -85,17 +84,3 @@ def patches(matrix: FloatArray, metadata: Mapping[str, Any] | None) -> dict[str,
     near = np.rint(255 * above.clip(0, 1)).astype(np.uint8)
     return {"rows": rows, "columns": columns, "near": base64.b64encode(near.tobytes()).decode()}
 
-
-def checked_folder(given: str | os.PathLike[str]) -> Path:
-    """Give the folder of pictures.
-
-    Raises
-    ------
-    InvalidInputError
-        It is none.
-    """
-    folder = Path(given)
-    if not folder.is_dir():
-        message = f"images: {os.fspath(given)!r} is no folder"
-        raise InvalidInputError(message)
-    return folder

@@ -1,0 +1,189 @@
+// The page: what is asked follows what is typed and chosen, and the address keeps it.
+
+import { ask } from "./ask.js";
+import { aboutIndex } from "./figures.js";
+import { Filters } from "./filters.js";
+import { make, number } from "./make.js";
+import { Pane } from "./pane.js";
+
+const PAUSE = 50;
+const byId = (id) => document.getElementById(id);
+const [query, count, compare, panesElement, status] = ["query", "k", "compare", "panes", "status"].map(byId);
+
+let indexes = [];
+let panes = [];
+let waiting = null;
+let round = 0;
+const filters = new Filters(byId("filters"), () => later());
+
+function read() {
+  const kept = new URLSearchParams(location.hash.slice(1));
+  const json = (name, otherwise) => {
+    try {
+      return JSON.parse(kept.get(name)) ?? otherwise;
+    } catch {
+      return otherwise;
+    }
+  };
+  query.value = kept.get("q") ?? "";
+  count.value = kept.get("k") ?? 10;
+  byId("filters").replaceChildren();
+  for (const condition of json("filters", [])) filters.add(condition);
+  const settings = json("settings", [{}]);
+  compare.checked = settings.length > 1;
+  setPanes(settings.slice(0, 2));
+}
+
+function keep() {
+  const kept = new URLSearchParams({ q: query.value });
+  if (count.value !== "10") kept.set("k", count.value);
+  if (filters.conditions.length) kept.set("filters", JSON.stringify(filters.conditions));
+  const settings = panes.map((pane) => pane.settings);
+  if (settings.length > 1 || Object.keys(settings[0]).length) kept.set("settings", JSON.stringify(settings));
+  history.replaceState(null, "", `#${kept}`);
+}
+
+function setPanes(settings) {
+  panes = settings.map((one) => new Pane(indexes, one, chosen));
+  panes.forEach((pane, place) => {
+    if (settings.length > 1) pane.element.setAttribute("aria-label", place ? "Right" : "Left");
+    else pane.element.setAttribute("aria-label", "Hits");
+  });
+  panesElement.replaceChildren(...panes.map((pane) => pane.element));
+  panesElement.classList.toggle("two", panes.length > 1);
+  for (const pane of panes) pane.offerFields(filters.fields);
+}
+
+// Another index may have other fields.
+async function chosen() {
+  await learnFields();
+  search();
+}
+
+const known = new Map();
+async function learnFields() {
+  const names = [...new Set(panes.map((pane) => pane.index))];
+  await Promise.all(names.map(async (name) => {
+    if (!known.has(name)) known.set(name, (await ask(`page/${name}/fields`)).fields);
+  }));
+  const all = names.flatMap((name) => known.get(name));
+  filters.fields = all.filter((field, place) => all.findIndex((other) => other.name === field.name) === place);
+  byId("add-filter").hidden = filters.fields.length === 0;
+  panes.forEach((pane) => pane.offerFields(known.get(pane.index)));
+}
+
+function later() {
+  clearTimeout(waiting);
+  waiting = setTimeout(search, PAUSE);
+}
+
+async function search() {
+  clearTimeout(waiting);
+  keep();
+  const own = ++round;
+  if (!query.value.trim() || !count.validity.valid || !panes.length) {
+    panes.forEach((pane) => pane.clear());
+    status.textContent = count.validity.valid ? "" : "The number of hits must be from 1 to 100.";
+    return;
+  }
+  const asked = { query: query.value, k: Number(count.value), filter: filters.value };
+  const answers = await Promise.all(panes.map((pane) => pane.search(asked)));
+  // Somebody has typed on.
+  if (own !== round) return;
+  tell(answers);
+  if (panes.length < 2 || answers.some((answer) => !answer || answer.error)) return;
+  panes[0].tellMoves(answers[1].ids, "right");
+  panes[1].tellMoves(answers[0].ids, "left");
+  await Promise.all(panes.map((pane, place) => pane.compareWithExact(answers[place])));
+}
+
+function tell(answers) {
+  const words = answers.map((answer) => (!answer || answer.error ? "no answer" : answer.ids.length === 1 ? "1 hit"
+    : answer.ids.length ? `${answer.ids.length} hits` : "nothing found"));
+  status.textContent = words.length > 1 ? `Left: ${words[0]}. Right: ${words[1]}.` : words[0];
+}
+
+// ── keys: everything can be reached with Tab; arrows are quicker ──
+
+const among = (elements, from, step) => elements[Math.min(Math.max(elements.indexOf(from) + step, 0), elements.length - 1)];
+
+document.addEventListener("keydown", (event) => {
+  const { key, target } = event;
+  if (document.querySelector("dialog[open]") || event.isComposing) return;
+  if (key.toLowerCase() === "k" && (event.ctrlKey || event.metaKey)) {
+    event.preventDefault();
+    query.select();
+  } else if (key === "ArrowDown" && target === query) {
+    const first = document.querySelector(".hit");
+    if (first) {
+      event.preventDefault();
+      first.focus();
+    }
+  } else if ((key === "ArrowDown" || key === "ArrowUp") && target.matches(".hit")) {
+    event.preventDefault();
+    const all = [...target.closest(".hits").querySelectorAll(".hit")];
+    if (key === "ArrowUp" && all[0] === target) query.focus();
+    else move(all, among(all, target, key === "ArrowDown" ? 1 : -1));
+  } else if ((key === "ArrowRight" || key === "ArrowLeft") && target.matches(".q")) {
+    event.preventDefault();
+    among([...target.parentElement.querySelectorAll(".q")], target, key === "ArrowRight" ? 1 : -1).focus();
+  } else if (key === "Escape" && target.closest(".found")) {
+    query.focus();
+  }
+});
+
+function move(all, to) {
+  for (const one of all) one.tabIndex = one === to ? 0 : -1;
+  to.focus();
+}
+
+// ── the rest of the page ──
+
+query.addEventListener("input", (event) => {
+  // While a word is being composed, it is not there yet.
+  if (!event.isComposing) later();
+});
+query.addEventListener("compositionend", later);
+count.addEventListener("input", later);
+byId("ask").addEventListener("submit", (event) => {
+  event.preventDefault();
+  search();
+});
+byId("add-filter").addEventListener("click", () => filters.add().focus());
+compare.addEventListener("change", async () => {
+  const settings = panes.map((pane) => pane.settings);
+  const other = indexes.find((one) => one.name !== panes[0].index);
+  // Two sides that are alike show nothing: the right one begins with another index, or with an exact search.
+  setPanes(compare.checked ? [settings[0], other ? { ...settings[0], index: other.name } : { ...settings[0], gather: "exact" }]
+    : settings.slice(0, 1));
+  await chosen();
+});
+byId("open-about").addEventListener("click", async () => {
+  const body = byId("about-body");
+  body.replaceChildren("Reading …");
+  byId("about").showModal();
+  try {
+    body.replaceChildren(...await Promise.all(indexes.map((one) => aboutIndex(one.name))));
+  } catch (error) {
+    body.replaceChildren(make("p", { class: "problem" }, error.message));
+  }
+});
+window.addEventListener("hashchange", async () => {
+  read();
+  await chosen();
+});
+
+try {
+  ({ indexes } = await ask("v1/indexes"));
+  const documents = indexes.reduce((sum, one) => sum + one.documents, 0);
+  byId("holds").textContent = indexes.length ? `${indexes.map((one) => one.name).join(", ")}: ${number(documents)} documents`
+    : "This service has no index: it reranks texts at /v1/rerank.";
+  byId("ask").hidden = byId("open-about").hidden = indexes.length === 0;
+  if (indexes.length) {
+    read();
+    await chosen();
+    query.focus();
+  }
+} catch (error) {
+  status.textContent = error.message;
+}
