@@ -225,6 +225,10 @@ class Hits(list[Hit]):
         explained : int
             How many of the first hits are explained, which takes a millisecond or so for each.
         """
+        return "".join(self.to_html_parts(explained=explained))
+
+    def to_html_parts(self, *, explained: int = EXPLAINED) -> tuple[str, str]:
+        """Give the same in two fragments: the query's tokens, and the hits."""
         rows = []
         first: Explanation | None = None
         for place, hit in enumerate(self):
@@ -233,7 +237,7 @@ class Hits(list[Hit]):
             told = None if explanation is None else explanation.to_html(with_query=False)
             rows.append({**hit.to_dict(), "explained": told})
         asked = "" if first is None or first.query_tokens is None else html.query(first.query_tokens)
-        return asked + html.listed(rows)
+        return asked, html.listed(rows)
 
     def _repr_html_(self) -> str:
         """Show itself in a notebook."""

@@ -80,7 +80,8 @@ def _alone(ask: Callable[[], Any]) -> Work:
     return lambda items: [ask() for _ in items]
 
 
-async def _read(service: Service, ask: Callable[[], Any]) -> Any:
+async def read(service: Service, ask: Callable[[], Any]) -> Any:
+    """Do what only reads, on a thread of the desk."""
     return await service.reading.submit(_alone(ask), None)
 
 
@@ -91,7 +92,8 @@ async def _write(service: Service, name: str, change: Callable[[Index], Any]) ->
     return await service.writing[name].submit(_alone(lambda: served.write(change)), None)
 
 
-def _limit(count: int, most: int, what: str) -> None:
+def limit(count: int, most: int, what: str) -> None:
+    """Refuse what is more than a request may ask for."""
     if count > most:
         message = f"{count} {what} are asked for, and at most {most} at once; divide them"
         raise InvalidInputError(message)
@@ -101,7 +103,7 @@ async def search(service: Service, name: str, body: Any) -> Any:
     """Answer one query; those that wait and ask in the same way are answered together."""
     served = service.of(name)
     options, query = shapes.options_of(body), shapes.query_of(body.query)
-    _limit(body.k + (body.offset or 0), service.settings.max_k, "hits")
+    limit(body.k + (body.offset or 0), service.settings.max_k, "hits")
     alike = None
     if body.ids is None and body.weights is None:
         body.query = ""
@@ -130,8 +132,8 @@ async def search_batch(service: Service, name: str, body: Any) -> Any:
     """Answer several queries."""
     served = service.of(name)
     options = shapes.options_of(body)
-    _limit(len(body.queries), service.settings.max_queries, "queries")
-    _limit(body.k + (body.offset or 0), service.settings.max_k, "hits")
+    limit(len(body.queries), service.settings.max_queries, "queries")
+    limit(body.k + (body.offset or 0), service.settings.max_k, "hits")
 
     def find() -> Any:
         if not body.queries:
@@ -141,13 +143,13 @@ async def search_batch(service: Service, name: str, body: Any) -> Any:
         service.metrics.searched(name, [hits.stats for hits in found])
         return {"results": [told(hits, generation) for hits in found], "generation": generation}
 
-    return await _read(service, find)
+    return await read(service, find)
 
 
 async def rerank(service: Service, name: str, body: Any) -> Any:
     """Order candidates by what the index holds of them."""
     served = service.of(name)
-    _limit(len(body.candidates), service.settings.max_documents, "candidates")
+    limit(len(body.candidates), service.settings.max_documents, "candidates")
 
     def order() -> Any:
         options = {**shapes.options_of(body), "threads": service.threads()}
@@ -156,14 +158,14 @@ async def rerank(service: Service, name: str, body: Any) -> Any:
         service.metrics.searched(name, [hits.stats])
         return told(hits, generation)
 
-    return await _read(service, order)
+    return await read(service, order)
 
 
 async def rerank_batch(service: Service, name: str, body: Any) -> Any:
     """Order the candidates of several queries."""
     served = service.of(name)
-    _limit(len(body.queries), service.settings.max_queries, "queries")
-    _limit(sum(map(len, body.candidates)), service.settings.max_documents * 8, "candidates")
+    limit(len(body.queries), service.settings.max_queries, "queries")
+    limit(sum(map(len, body.candidates)), service.settings.max_documents * 8, "candidates")
 
     def order() -> Any:
         if not body.queries:
@@ -176,7 +178,7 @@ async def rerank_batch(service: Service, name: str, body: Any) -> Any:
         service.metrics.searched(name, [hits.stats for hits in found])
         return {"results": [told(hits, generation) for hits in found], "generation": generation}
 
-    return await _read(service, order)
+    return await read(service, order)
 
 
 def explained(explanation: Explanation, generation: int) -> dict[str, Any]:
@@ -204,12 +206,12 @@ async def explain(service: Service, name: str, body: shapes.Explain) -> Any:
         query = shapes.query_of(body.query)
         return explained(*served.read(lambda index: index.explain(query, body.id, **options)))
 
-    return await _read(service, ask)
+    return await read(service, ask)
 
 
 async def add(service: Service, name: str, body: shapes.Additions, *, upsert: bool) -> Any:
     """Add documents, or replace them, in one commit."""
-    _limit(len(body.documents), service.settings.max_documents, "documents")
+    limit(len(body.documents), service.settings.max_documents, "documents")
 
     def change(index: Index) -> int:
         columns = shapes.additions_of(body)
@@ -247,7 +249,7 @@ async def update_metadata(service: Service, name: str, body: shapes.MetadataUpda
 async def get(service: Service, name: str, body: shapes.Get) -> Any:
     """Give stored documents."""
     served = service.of(name)
-    _limit(len(body.ids), service.settings.max_documents, "documents")
+    limit(len(body.ids), service.settings.max_documents, "documents")
 
     def ask(index: Index) -> Any:
         rows = [{"id": one.id, "text": one.text, "metadata": one.metadata} for one in index.documents(body.ids)]
@@ -257,14 +259,14 @@ async def get(service: Service, name: str, body: shapes.Get) -> Any:
                 row["vectors"] = shapes.encoded(np.asarray(vectors))
         return rows
 
-    rows, generation = await _read(service, lambda: served.read(ask))
+    rows, generation = await read(service, lambda: served.read(ask))
     return {"documents": rows, "dim": served.index.dim, "generation": generation}
 
 
 async def count(service: Service, name: str, body: shapes.Counting) -> Any:
     """Count documents."""
     served = service.of(name)
-    number, generation = await _read(service, lambda: served.read(lambda index: index.count(filter=body.filter)))
+    number, generation = await read(service, lambda: served.read(lambda index: index.count(filter=body.filter)))
     return {"count": number, "generation": generation}
 
 
@@ -276,14 +278,14 @@ async def info(service: Service, name: str, _: Any) -> Any:
         # Where it lies is nobody's business.
         return {key: value for key, value in index.info().items() if key != "path"}
 
-    told, generation = await _read(service, lambda: served.read(ask))
+    told, generation = await read(service, lambda: served.read(ask))
     return {"name": name, **told, "generation": generation}
 
 
 async def check(service: Service, name: str, _: Any) -> Any:
     """Read every byte of an index."""
     served = service.of(name)
-    problems, generation = await _read(service, lambda: served.read(lambda index: index.check()))
+    problems, generation = await read(service, lambda: served.read(lambda index: index.check()))
     folder = os_path(served.index)
     return {"problems": [problem.replace(folder, name) for problem in problems], "generation": generation}
 
@@ -296,7 +298,7 @@ def os_path(index: Index) -> str:
 async def refresh(service: Service, name: str, _: Any) -> Any:
     """Move to the newest commit, which every answer does by itself."""
     served = service.of(name)
-    _, generation = await _read(service, lambda: served.read(lambda _: None))
+    _, generation = await read(service, lambda: served.read(lambda _: None))
     return {"generation": generation}
 
 
@@ -308,7 +310,7 @@ async def compact(service: Service, name: str, _: Any) -> Any:
 
 async def tune(service: Service, name: str, body: shapes.Tune) -> Any:
     """Measure how thoroughly the index must look, and store that with it."""
-    _limit(len(body.queries or ()), service.settings.max_queries, "queries")
+    limit(len(body.queries or ()), service.settings.max_queries, "queries")
 
     def change(index: Index) -> Any:
         queries = None if body.queries is None else shapes.queries_of(body.queries)
@@ -345,13 +347,13 @@ async def rerank_texts(service: Service, _: str, body: shapes.RerankTexts) -> An
         raise InvalidInputError(message)
     else:
         served, asked = None, body.documents
-    _limit(len(asked), service.settings.max_documents, "documents")
+    limit(len(asked), service.settings.max_documents, "documents")
     model = model_of(service, served)
     if body.model is not None and body.model not in ("", model):
         message = f"there is no model {body.model[:100]!r} here; this service has {model!r}"
         raise Problem(HTTPStatus.NOT_FOUND, message)
     order = partial(_ordered, service, served, body)
-    results = await _read(service, order)
+    results = await read(service, order)
     return {"id": str(uuid4()), "model": model, "results": results, "meta": {"api_version": {"version": "1"}}}
 
 

@@ -170,6 +170,23 @@ class Tune(Body):
     k: Count = 10
 
 
+PageSearch = _body(
+    "PageSearch",
+    "What the page asks when something is typed or chosen.",
+    ("query", Query),
+    ("k", Count, 10),
+    ("exact", bool, False),
+    _FILTER,
+    *_options(SearchKeywords),
+)
+
+
+class PagePicture(Body, kw_only=True):
+    """The document whose picture the page shows, by its id as text."""
+
+    id: str
+
+
 class Nothing(Body):
     """Nothing needs to be said."""
 

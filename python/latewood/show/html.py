@@ -57,10 +57,10 @@ def explained(
     pieces.append(bar(found, queries))
     if text is not None:
         shaded = "".join(_part(part, _words(text[part.first : part.last]), found, queries) for part in found.parts)
-        pieces.append(f'<p class="text" dir="auto">{shaded}</p>')
-    others = [part for part in found.without_span if part.queries or text is None]
-    if others:
-        tokens = "".join(_part(part, _words(names[part.tokens[0]]), found, queries) for part in others)
+        pieces.append(f'<p class="text" dir="auto" tabindex="0">{shaded}</p>')
+    if found.without_span:
+        shown = [_part(part, _words(names[part.tokens[0]]), found, queries) for part in found.without_span]
+        tokens = " ".join(shown)
         label = "tokens" if text is None else "tokens without characters"
         pieces.append(f'<p class="special"><span class="label">{label}</span> {tokens}</p>')
     return "".join(pieces)
@@ -111,7 +111,7 @@ def listed(hits: Iterable[Mapping[str, Any]]) -> str:
     for hit in hits:
         body = hit["explained"]
         if body is None and hit["text"] is not None:
-            body = f'<p class="text" dir="auto">{_words(hit["text"])}</p>'
+            body = f'<p class="text" dir="auto" tabindex="0">{_words(hit["text"])}</p>'
         stages, name = hit.get("stage_scores") or {}, _words(str(hit["id"]))
         told = "".join(f' <span class="stage">{_words(name)} {_number(score)}</span>' for name, score in stages.items())
         rows.append(

@@ -19,7 +19,7 @@ class Part:
     first, last : int
         `text[first:last]`.
     tokens : list of int
-        Tokens whose characters they are; none for what lies between tokens.
+        Tokens whose characters they are; none for what lies between those that answer something.
     adds : float
         What these tokens add to the score, as the best answers of `queries`.
     queries : list of int
@@ -42,7 +42,8 @@ class Matches:
     parts : list of Part
         They cover the text, in order.
     without_span : list of Part
-        Of each token that stands for no characters, such as special ones; `first` and `last` are 0.
+        Of each token that stands for no characters, such as special ones, and answers something; of all tokens where
+        there is no text. `first` and `last` are 0.
     adds : float array [query tokens]
         What each query token adds.
     best : int array [query tokens]
@@ -82,7 +83,8 @@ def matches_of(matrix: FloatArray, text: str | None, spans: Sequence[Span] | Non
     parts: list[Part] = []
     without: list[Part] = []
     end = 0
-    for token in sorted(range(count), key=lambda one: known[one]):
+    # Where there is a text, what answers nothing is only a part of it.
+    for token in sorted(range(count) if text is None else of_token, key=lambda one: known[one]):
         first, last = (min(max(edge, 0), length) for edge in known[token])
         if first >= last:
             part = Part(0, 0)

@@ -7,47 +7,55 @@ from pathlib import Path
 from typing import Any
 
 from latewood.index.index import Index
+from latewood.index.options import EXACT
 from latewood.index.results import Hit
 from latewood.serve import shapes
-from latewood.serve.operations import Operation, Service
+from latewood.serve.operations import Operation, Service, limit, read
 from latewood.serve.page.fields import fields_of
 from latewood.serve.page.pictures import FIELD, patches, picture
 from latewood.serve.problems import Problem
-from latewood.serve.shapes import Body
 
 MOST_HITS = 100
-"""Hits that are explained at once."""
+"""Hits that are shown, each of which is explained."""
 SAMPLE = 1000
 """Documents whose metadata are looked at for fields, spread evenly over the index."""
 
 
-async def _ask(service: Service, name: str, ask: Callable[[Index], Any]) -> Any:
+async def _ask(service: Service, name: str, ask: Callable[[Index], dict[str, Any]]) -> Any:
     served = service.of(name)
-    answer, generation = await service.reading.submit(lambda items: [served.read(ask) for _ in items], None)
+    answer, generation = await read(service, lambda: served.read(ask))
     return {**answer, "generation": generation}
 
 
 async def hits(service: Service, name: str, body: Any) -> Any:
     """Answer one query, and explain each hit."""
-    if body.k > MOST_HITS:
-        raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, f"the page shows {MOST_HITS} hits at most, not {body.k}")
-    options = shapes.options_of(body)
+    limit(body.k, min(service.settings.max_k, MOST_HITS), "hits of the page")
+    options = {**shapes.options_of(body, "exact"), "threads": service.threads()}
+    query = shapes.query_of(body.query)
     with_pictures = service.settings.images is not None
 
-    def find(index: Index) -> Any:
+    def find(index: Index) -> dict[str, Any]:
         begun = time.perf_counter()
-        found = index.search(shapes.query_of(body.query), **options, threads=service.threads())
+        found = index.search(query, **options)
         searched = time.perf_counter()
         service.metrics.searched(name, [found.stats])
-        return {
-            "html": found.to_html(explained=MOST_HITS),
-            # As texts: a script has no integers beyond 2^53.
-            "ids": [str(hit.id) for hit in found],
+        asked, listed = found.to_html_parts(explained=MOST_HITS)
+        explained = time.perf_counter()
+        # As texts: a script has no integers beyond 2^53.
+        ids = [str(hit.id) for hit in found]
+        answer = {
+            "query": asked,
+            "hits": listed,
+            "ids": ids,
             "pictures": [_pictured(hit) if with_pictures else None for hit in found],
             "plan": found.plan,
             "stats": found.stats,
-            "seconds": {"search": searched - begun, "explain": time.perf_counter() - searched},
+            "seconds": {"search": searched - begun, "explain": explained - searched},
         }
+        if body.exact:
+            best = index.search(query, **{**options, **EXACT}, with_documents=False)
+            answer["exact"] = {"hits": len(best), "found": len({str(hit.id) for hit in best} & set(ids))}
+        return answer
 
     return await _ask(service, name, find)
 
@@ -62,7 +70,7 @@ def _pictured(hit: Hit) -> dict[str, Any] | None:
 async def fields(service: Service, name: str, _: Any) -> Any:
     """Tell which fields there are to filter by, as far as a sample of the documents shows."""
 
-    def look(index: Index) -> Any:
+    def look(index: Index) -> dict[str, Any]:
         ids = index.ids()
         sample = ids[:: max(1, len(ids) // SAMPLE)]
         return {"fields": fields_of(one.metadata for one in index.documents(sample)), "documents": len(sample)}
@@ -70,28 +78,23 @@ async def fields(service: Service, name: str, _: Any) -> Any:
     return await _ask(service, name, look)
 
 
-class Pictured(Body):
-    """The document whose picture is asked for."""
-
-    id: str
-
-
-async def show_picture(service: Service, name: str, body: Pictured) -> Any:
+async def show_picture(service: Service, name: str, body: shapes.PagePicture) -> Any:
     """Give the picture of a document."""
     folder = service.settings.images
     if folder is None:
         raise Problem(HTTPStatus.NOT_FOUND, "this service shows no pictures; start it with --images FOLDER")
 
-    def look(index: Index) -> Any:
+    def look(index: Index) -> dict[str, Any]:
         key = int(body.id) if index.info()["id_kind"] == "int" else body.id
         (document,) = index.documents([key])
-        return picture(Path(folder), document.metadata)
+        return dict(picture(Path(folder), document.metadata))
 
     return await _ask(service, name, look)
 
 
 PAGE_OPERATIONS: tuple[Operation, ...] = (
-    Operation("POST", "/page/{name}/hits", "read", "Hits, explained.", hits, shapes.Search),
+    Operation("POST", "/page/{name}/hits", "read", "Hits, explained.", hits, shapes.PageSearch),
     Operation("GET", "/page/{name}/fields", "read", "Fields of metadata.", fields),
-    Operation("POST", "/page/{name}/picture", "read", "The picture of a document.", show_picture, Pictured),
+    Operation("POST", "/page/{name}/picture", "read", "The picture of a document.", show_picture, shapes.PagePicture),
 )
+"""They may change with the page: programs ask those of docs/serving.md."""

@@ -86,7 +86,7 @@ async function search() {
     status.textContent = count.validity.valid ? "" : "The number of hits must be from 1 to 100.";
     return;
   }
-  const asked = { query: query.value, k: Number(count.value), filter: filters.value };
+  const asked = { query: query.value, k: Number(count.value), filter: filters.value, exact: panes.length > 1 };
   const answers = await Promise.all(panes.map((pane) => pane.search(asked)));
   // Somebody has typed on.
   if (own !== round) return;
@@ -94,7 +94,6 @@ async function search() {
   if (panes.length < 2 || answers.some((answer) => !answer || answer.error)) return;
   panes[0].tellMoves(answers[1].ids, "right");
   panes[1].tellMoves(answers[0].ids, "left");
-  await Promise.all(panes.map((pane, place) => pane.compareWithExact(answers[place])));
 }
 
 function tell(answers) {
@@ -175,9 +174,8 @@ window.addEventListener("hashchange", async () => {
 
 try {
   ({ indexes } = await ask("v1/indexes"));
-  const documents = indexes.reduce((sum, one) => sum + one.documents, 0);
-  byId("holds").textContent = indexes.length ? `${indexes.map((one) => one.name).join(", ")}: ${number(documents)} documents`
-    : "This service has no index: it reranks texts at /v1/rerank.";
+  byId("holds").textContent = indexes.map((one) => `${one.name}: ${number(one.documents)} documents`).join(" · ")
+    || "This service has no index: it reranks texts at /v1/rerank.";
   byId("ask").hidden = byId("open-about").hidden = indexes.length === 0;
   if (indexes.length) {
     read();

@@ -5,8 +5,6 @@ import { howFound } from "./figures.js";
 import { make, milliseconds, option } from "./make.js";
 import { showPictures } from "./pictures.js";
 
-const EXACT = { gather: "exact", recall: undefined, max_scored: undefined };
-
 export class Pane {
   constructor(indexes, settings, changed) {
     const copy = document.getElementById("pane").content.cloneNode(true);
@@ -86,11 +84,10 @@ export class Pane {
     this.asking = asking;
     this.element.setAttribute("aria-busy", "true");
     try {
-      const body = { ...asked, ...this.options };
-      const answer = await ask(`page/${this.index}/hits`, body, asking.signal);
+      const answer = await ask(`page/${this.index}/hits`, { ...asked, ...this.options }, asking.signal);
       if (asking.signal.aborted) return null;
       this.show(answer);
-      return { ...answer, body };
+      return answer;
     } catch (error) {
       if (asking.signal.aborted) return null;
       this.clear();
@@ -117,7 +114,7 @@ export class Pane {
     this.clear();
     const found = this.part(".found");
     // The service has escaped every text in it; it has no scripts, and none could run.
-    found.innerHTML = answer.html;
+    found.innerHTML = answer.query + answer.hits;
     this.hits = [...found.querySelectorAll(".hit")];
     this.hits.forEach((hit, place) => {
       hit.tabIndex = place === 0 ? 0 : -1;
@@ -125,6 +122,10 @@ export class Pane {
     });
     this.hits.forEach((hit) => this.fold(hit));
     this.part(".figures").replaceChildren(...howFound(answer));
+    if (answer.exact) {
+      this.part(".compared").textContent = `Found ${answer.exact.found} of the exact top ${answer.exact.hits}.`;
+      this.part(".compared").hidden = false;
+    }
     const total = answer.seconds.search + answer.seconds.explain;
     this.part(".took").textContent = ` – ${answer.plan.gather}, ${milliseconds(total)}`;
     this.part(".how").hidden = false;
@@ -133,6 +134,8 @@ export class Pane {
   // A long text shows its beginning, until it is opened or a query token's best answer lies further down.
   fold(hit) {
     const text = hit.querySelector(".text");
+    // It does not scroll here, and is no stop for the keyboard.
+    text?.removeAttribute("tabindex");
     if (!text || text.scrollHeight <= text.clientHeight + 2) return;
     const open = make("button", { type: "button", class: "open", "aria-expanded": "false" }, "Whole text");
     open.addEventListener("click", () => {
@@ -152,17 +155,6 @@ export class Pane {
         text.scrollTop += above - text.clientHeight / 2;
       }
     }
-  }
-
-  // How much of the exact best this search found, by one more search that scores every document.
-  async compareWithExact({ ids, plan, body }) {
-    const words = this.part(".compared");
-    const exact = plan.gather === "exact" && body.max_scored === undefined;
-    const best = exact ? ids : (await ask(`page/${this.index}/hits`, { ...body, ...EXACT })).ids;
-    const shared = best.filter((id) => ids.includes(id)).length;
-    words.textContent = exact ? `Scored every document: these are the exact top ${ids.length}.`
-      : `Found ${shared} of the exact top ${best.length}.`;
-    words.hidden = false;
   }
 
   // Say of each hit where it was in another list.
