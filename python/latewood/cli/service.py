@@ -28,7 +28,11 @@ READ_TOKENS, WRITE_TOKENS = "LATEWOOD_READ_TOKENS", "LATEWOOD_WRITE_TOKENS"
 @click.option("--read-only", is_flag=True, help="Nobody may change an index.")
 @click.option("--timeout", default=30.0, show_default=True, help="Seconds that a request may take.")
 @click.option("--log-queries", is_flag=True, help="Let the log tell what was asked.")
-@click.option("--images", type=click.Path(path_type=Path, exists=True, file_okay=False), help="Pictures that the page shows: paths in it are in the metadata, as 'image'.")
+@click.option(
+    "--images",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    help="Folder of the pictures that the page shows; metadata name them as 'image'.",
+)
 def serve(
     indexes: tuple[str, ...],
     host: str,

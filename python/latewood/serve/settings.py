@@ -62,7 +62,8 @@ class Settings:
 
     def __post_init__(self) -> None:
         """Check all of it."""
-        checks: dict[Any, Any] = {bool: flag_of, int: count_of, str | None: _folder, float: partial(number_of, least=0.001, most=1e6)}
+        number = partial(number_of, least=0.001, most=1e6)
+        checks: dict[Any, Any] = {bool: flag_of, int: count_of, float: number, str | None: _folder}
         for field in fields(self):
             check = checks.get(field.type, _words)
             object.__setattr__(self, field.name, check(getattr(self, field.name), field.name))

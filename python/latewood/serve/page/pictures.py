@@ -52,7 +52,9 @@ def picture(folder: Path, metadata: Mapping[str, Any] | None) -> dict[str, str]:
         content = b""
     kind = next((kind for begin, kind in SIGNATURES.items() if content.startswith(begin)), None)
     if kind is None:
-        message = f"the document's {FIELD!r} is no PNG, JPEG, GIF or WebP of {MOST_BYTES >> 20} MiB at most in the folder"
+        message = (
+            f"the document's {FIELD!r} is no PNG, JPEG, GIF or WebP of {MOST_BYTES >> 20} MiB at most in the folder"
+        )
         raise InvalidInputError(message)
     return {"type": kind, "base64": base64.b64encode(content).decode()}
 
@@ -83,4 +85,3 @@ def patches(matrix: FloatArray, metadata: Mapping[str, Any] | None) -> dict[str,
     above = (own - floor).clip(0) / (own.max(axis=1, keepdims=True) - floor).clip(1e-9)
     near = np.rint(255 * above.clip(0, 1)).astype(np.uint8)
     return {"rows": rows, "columns": columns, "near": base64.b64encode(near.tobytes()).decode()}
-
