@@ -28,6 +28,7 @@ from latewood.index.feedback import Feedback, Mode
 from latewood.index.index import Index
 from latewood.index.options import RerankKeywords, RerankOptions, SearchKeywords, SearchOptions
 from latewood.index.results import Hits
+from latewood.show.plots import measures
 
 
 @command("search")
@@ -120,6 +121,7 @@ def rerank(
 @click.option(
     "--compare", is_flag=True, help="Tell for each other run whether it differs from the first by more than chance."
 )
+@click.option("--plot", "plot_path", type=OUTPUT, help="Draw the measures of all runs here, as a picture.")
 @click.option("--per-query", is_flag=True, help="Print the values of each query, as a table with tabs.")
 @click.option(
     "--keep-identical-ids", is_flag=True, help="Count the hit that has its query's own id, which BEIR leaves out."
@@ -129,6 +131,7 @@ def evaluate(
     qrels: str,
     metrics: tuple[str, ...],
     compare: bool,
+    plot_path: Path | None,
     per_query: bool,
     keep_identical_ids: bool,
     as_json: bool,
@@ -147,6 +150,8 @@ def evaluate(
         tell(value, as_json, lambda: str(comparison))
         return
     found = {name: evaluated(run, judgements, measured, ignored) for name, run in runs.items()}
+    if plot_path is not None:
+        measures({name: values.means for name, values in found.items()}).figure.savefig(plot_path, dpi=150)
     if per_query:
         rows = rows_of({name: values.per_query for name, values in found.items()})
         tell(rows, as_json, lambda: "\n".join("\t".join(map(str, row)) for row in [rows[0], *map(dict.values, rows)]))

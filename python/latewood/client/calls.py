@@ -322,7 +322,7 @@ def _without_infinity(scores: Any) -> list[float]:
 
 def _encoded(vectors: FloatArray) -> dict[str, Any]:
     data = np.ascontiguousarray(vectors, dtype="<f4")
-    return {"base64": base64.b64encode(data).decode(), "shape": list(data.shape), "dtype": "float32"}
+    return {"base64": base64.b64encode(data.tobytes()).decode(), "shape": list(data.shape), "dtype": "float32"}
 
 
 def _decoded(given: Mapping[str, Any]) -> FloatArray:
@@ -338,7 +338,7 @@ def _hits(
     answers: Sequence[Any], asked: Sequence[dict[str, Any]], body: dict[str, Any], explain: Explain
 ) -> list[Hits]:
     reports = [(one["stats"], _plan(one["plan"])) for one in answers]
-    common = {name: body[name] for name in ("length_normalize", "rescore") if name in body}
+    common: dict[str, Any] = {name: body[name] for name in ("length_normalize", "rescore") if name in body}
     source = _Answered(explain, [{**own, **common} for own in asked], reports)
     found = []
     for query, one in enumerate(answers):

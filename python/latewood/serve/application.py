@@ -94,7 +94,7 @@ def application(
 
 
 def _name(name: str) -> str:
-    if isinstance(name, str) and name and NAME.issuperset(name) and name.strip("."):
+    if name and NAME.issuperset(name) and name.strip("."):
         return name
     message = f"an index cannot be served as {name!r}; a name has letters, digits and -_. only"
     raise InvalidInputError(message)

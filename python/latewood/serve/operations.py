@@ -106,8 +106,7 @@ async def search(service: Service, name: str, body: Any) -> Any:
     limit(body.k + (body.offset or 0), service.settings.max_k, "hits")
     alike = None
     if body.ids is None and body.weights is None:
-        body.query = ""
-        alike = (name, isinstance(query, str), msgspec.json.encode(body))
+        alike = (name, isinstance(query, str), msgspec.json.encode(options))
 
     def find(items: list[Any]) -> list[Any]:
         asked = {**options, "threads": service.threads()}
@@ -252,7 +251,9 @@ async def get(service: Service, name: str, body: shapes.Get) -> Any:
     limit(len(body.ids), service.settings.max_documents, "documents")
 
     def ask(index: Index) -> Any:
-        rows = [{"id": one.id, "text": one.text, "metadata": one.metadata} for one in index.documents(body.ids)]
+        rows: list[dict[str, Any]] = [
+            {"id": one.id, "text": one.text, "metadata": one.metadata} for one in index.documents(body.ids)
+        ]
         if body.vectors:
             kept = index.vectors(body.ids)
             for row, vectors in zip(rows, kept, strict=True):
@@ -341,13 +342,13 @@ async def rerank_texts(service: Service, _: str, body: shapes.RerankTexts) -> An
         if body.ids is None or body.documents is not None:
             message = "with an index, give the ids of its documents, and no documents"
             raise InvalidInputError(message)
-        served, asked = service.of(body.index), body.ids
+        served, count = service.of(body.index), len(body.ids)
     elif body.documents is None:
         message = "give documents; or the name of an index, and ids"
         raise InvalidInputError(message)
     else:
-        served, asked = None, body.documents
-    limit(len(asked), service.settings.max_documents, "documents")
+        served, count = None, len(body.documents)
+    limit(count, service.settings.max_documents, "documents")
     model = model_of(service, served)
     if body.model is not None and body.model not in ("", model):
         message = f"there is no model {body.model[:100]!r} here; this service has {model!r}"

@@ -212,8 +212,8 @@ class RerankTexts(Struct, kw_only=True):
 def vectors_of(given: Vectors, what: str) -> NDArray[Any]:
     """Make an array [tokens, dim] of what a request gives."""
     if isinstance(given, list):
-        if len({len(row) for row in given}) > 1 or not all(given):
-            message = f"{what}: its token vectors have different dimensions, or none"
+        if len({len(row) for row in given}) != 1 or not all(given):
+            message = f"{what} must have token vectors, all of the same dimensions"
             raise InvalidInputError(message)
         # What float32 cannot hold becomes infinite, and is told by name later.
         with np.errstate(over="ignore"):
@@ -234,7 +234,7 @@ def vectors_of(given: Vectors, what: str) -> NDArray[Any]:
 def encoded(vectors: FloatArray) -> EncodedVectors:
     """Give an array [tokens, dim] as a request or answer has it."""
     data = np.ascontiguousarray(vectors, dtype="<f4")
-    return EncodedVectors(base64=base64.b64encode(data).decode(), shape=data.shape)
+    return EncodedVectors(base64=base64.b64encode(data.tobytes()).decode(), shape=data.shape)
 
 
 def query_of(given: Query) -> Any:

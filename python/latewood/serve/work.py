@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from http import HTTPStatus
 from typing import Any
 
-from latewood import Stop
+from latewood._core import Stop
 from latewood.serve.problems import Problem
 
 MOST_AT_ONCE = 64

@@ -1,0 +1,544 @@
+"""The service, asked as by any program: each operation against the index, who may ask, and how work is shared."""
+
+import asyncio
+import base64
+import json
+import threading
+import time
+from collections.abc import Iterator
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("starlette")
+from starlette.testclient import TestClient
+
+from latewood import Index, Reranker, errors
+from latewood.errors import InvalidInputError, StoppedError
+from latewood.serve import Settings, application
+from latewood.serve.operations import OPERATIONS
+from latewood.serve.problems import STATUS, Problem, problem_of
+from latewood.serve.process import is_loopback, run
+from latewood.serve.work import Desk
+from strategies import Corpus, make_corpus
+from support import HashEncoder, build_index
+
+TEXTS = {
+    "rings": "a tree grows one ring each year",
+    "owls": "owls hunt at night",
+    "wood": "dense wood grows late in the year",
+}
+TOKEN = "reading-reading-reading"
+WRITER = "writing-writing-writing"
+
+
+@pytest.fixture
+def texts(tmp_path: Path) -> Index:
+    index = Index.create(tmp_path / "texts", encoder=HashEncoder())
+    index.add(list(TEXTS), texts=list(TEXTS.values()), metadata=[{"n": n} for n in range(len(TEXTS))])
+    return index
+
+
+def served(*, settings: Settings | None = None, **indexes: Index) -> TestClient:
+    made = application(indexes, reranker=Reranker(HashEncoder()), settings=settings)
+    return TestClient(made, base_url="http://localhost")
+
+
+@pytest.fixture
+def client(texts: Index) -> Iterator[TestClient]:
+    with served(texts=texts) as client:
+        yield client
+
+
+def encoded(vectors: Any, dtype: str = "float32") -> dict[str, Any]:
+    array = np.ascontiguousarray(vectors, np.dtype(dtype).newbyteorder("<"))
+    return {"base64": base64.b64encode(array.tobytes()).decode(), "shape": list(array.shape), "dtype": dtype}
+
+
+def test_searches_are_those_of_the_index(texts: Index, client: TestClient) -> None:
+    query = "when does dense wood grow"
+    for options in ({}, {"k": 2}, {"filter": {"n": {"gte": 1}}}, {"offset": 1}, {"length_normalize": True}):
+        answer = client.post("/v1/indexes/texts/search", json={"query": query, **options}).json()
+        hits = texts.search(query, **options)
+        assert answer["hits"] == hits.to_dicts()
+        assert answer["plan"] == json.loads(json.dumps(vars_of(hits.plan)))
+        assert answer["generation"] == texts.generation
+        assert answer["stats"]["scored"] == hits.stats["scored"]
+    batch = client.post("/v1/indexes/texts/search_batch", json={"queries": [query, "owls"], "k": 1}).json()
+    assert [one["hits"] for one in batch["results"]] == [
+        one.to_dicts() for one in texts.search_batch([query, "owls"], 1)
+    ]
+    assert client.post("/v1/indexes/texts/search_batch", json={"queries": []}).json()["results"] == []
+
+
+def vars_of(plan: Any) -> dict[str, Any]:
+    return {name: getattr(plan, name) for name in plan.__dataclass_fields__}
+
+
+def test_vectors_in_every_form(tmp_path: Path) -> None:
+    corpus = make_corpus(3, dim=16, documents=30)
+    index = build_index(tmp_path / "index", corpus)
+    query = corpus.queries[0]
+    wanted = index.search(query, 3).to_dicts()
+    with served(index=index) as client:
+        for given in (query.tolist(), encoded(query)):
+            assert client.post("/v1/indexes/index/search", json={"query": given, "k": 3}).json()["hits"] == wanted
+        half = query.astype(np.float16)
+        found = client.post("/v1/indexes/index/search", json={"query": encoded(half, "float16"), "k": 3}).json()
+        assert found["hits"] == index.search(half.astype(np.float32), 3).to_dicts()
+        ids = [hit["id"] for hit in wanted]
+        ranked = client.post("/v1/indexes/index/rerank", json={"query": query.tolist(), "candidates": ids[::-1]}).json()
+        assert ranked["hits"] == index.rerank(query, ids[::-1]).to_dicts()
+        pruned = {
+            "query": query.tolist(),
+            "candidates": ids,
+            "scores": [3.0, 2.0, 1.0],
+            "k": 1,
+            "alpha": 0.5,
+            "beta": 1,
+        }
+        assert (
+            client.post("/v1/indexes/index/rerank", json=pruned).json()["hits"]
+            == index.rerank(query, ids, [3.0, 2.0, 1.0], k=1, alpha=0.5, beta=1).to_dicts()
+        )
+        several = {"queries": [query.tolist(), encoded(corpus.queries[1])], "candidates": [ids, ids[:1]]}
+        both = client.post("/v1/indexes/index/rerank_batch", json=several).json()["results"]
+        assert [one["hits"] for one in both] == [
+            one.to_dicts() for one in index.rerank_batch(corpus.queries[:2], [ids, ids[:1]])
+        ]
+        kept = client.post("/v1/indexes/index/documents/get", json={"ids": ids[:1], "vectors": True}).json()
+        vectors = kept["documents"][0]["vectors"]
+        decoded = np.frombuffer(base64.b64decode(vectors["base64"]), "<f4").reshape(vectors["shape"])
+        np.testing.assert_array_equal(decoded, index.vectors(ids[:1])[0])
+        only = client.post("/v1/indexes/index/search", json={"query": query.tolist(), "ids": ids[1:], "k": 9}).json()
+        assert {hit["id"] for hit in only["hits"]} == set(ids[1:])
+        weighted = {"query": query.tolist(), "weights": [0.5] * len(query), "k": 3}
+        assert (
+            client.post("/v1/indexes/index/search", json=weighted).json()["hits"]
+            == index.search(query, 3, weights=[0.5] * len(query)).to_dicts()
+        )
+
+
+def test_a_life_of_documents(texts: Index, client: TestClient) -> None:
+    path = "/v1/indexes/texts/documents"
+    added = client.post(path, json={"documents": [{"id": "moss", "text": "moss is green", "metadata": {"n": 9}}]})
+    assert added.json() == {"documents": 1, "generation": texts.generation}
+    assert texts.documents(["moss"])[0].metadata == {"n": 9}
+    again = client.post(path, json={"documents": [{"id": "moss", "text": "x"}]})
+    assert again.status_code == HTTPStatus.CONFLICT
+    assert again.json()["error"] == "DuplicateIdError"
+    assert client.put(path, json={"documents": [{"id": "moss", "text": "moss is old"}]}).status_code == HTTPStatus.OK
+    assert texts.documents(["moss"])[0].text == "moss is old"
+    assert client.patch(path, json={"ids": ["moss"], "metadata": {"page": 3}}).json()["documents"] == 1
+    assert client.post(f"{path}/count", json={"filter": {"page": 3}}).json()["count"] == 1
+    got = client.post(f"{path}/get", json={"ids": ["owls", "moss"]}).json()["documents"]
+    assert got == [
+        {"id": "owls", "text": TEXTS["owls"], "metadata": {"n": 1}},
+        {"id": "moss", "text": "moss is old", "metadata": {"page": 3}},
+    ]
+    assert client.post(f"{path}/delete", json={"filter": {"page": 3}}).json()["documents"] == 1
+    assert client.post(f"{path}/delete", json={"ids": ["moss"]}).status_code == HTTPStatus.NOT_FOUND
+    assert client.post(f"{path}/delete", json={"ids": ["moss"], "missing": "skip"}).json()["documents"] == 0
+    with_vectors = {"id": "own", "vectors": encoded(np.eye(48)[:3])}
+    assert client.post(path, json={"documents": [with_vectors]}).status_code == HTTPStatus.OK
+    mixed = client.post(path, json={"documents": [{**with_vectors, "id": "a"}, {"id": "b", "text": "b"}]})
+    assert mixed.status_code == HTTPStatus.UNPROCESSABLE_ENTITY
+    assert texts.count() == len(TEXTS) + 1
+    for action in ("check", "refresh", "compact"):
+        assert client.post(f"/v1/indexes/texts/{action}", json={}).status_code == HTTPStatus.OK
+    tuned = client.post("/v1/indexes/texts/tune", json={"queries": ["owls at night"], "recall": 0.9, "k": 1}).json()
+    assert tuned["k"] == 1
+    assert client.get("/v1/indexes").json()["indexes"][0]["documents"] == len(TEXTS) + 1
+    info = client.get("/v1/indexes/texts").json()
+    assert info["documents"] == len(TEXTS) + 1
+    assert "path" not in info
+
+
+def test_answers_follow_other_writers(texts: Index, client: TestClient) -> None:
+    before = client.post("/v1/indexes/texts/refresh", json={}).json()["generation"]
+    other = Index.open(texts.path, encoder=HashEncoder())
+    other.add(["moss"], texts=["moss is green"])
+    answer = client.post("/v1/indexes/texts/search", json={"query": "moss green", "k": 1}).json()
+    assert answer["hits"][0]["id"] == "moss"
+    assert answer["generation"] == other.generation > before
+
+
+def test_a_write_waits_for_another_process_to_end(texts: Index, client: TestClient) -> None:
+    other = Index.open(texts.path, encoder=HashEncoder())
+    writer = other.writer()
+    ended: list[float] = []
+
+    def end() -> None:
+        ended.append(time.monotonic())
+        writer.close()
+
+    timer = threading.Timer(0.4, end)
+    timer.start()
+    added = client.post("/v1/indexes/texts/documents", json={"documents": [{"id": "moss", "text": "moss"}]})
+    assert added.status_code == HTTPStatus.OK
+    assert time.monotonic() > ended[0]
+    with other.writer():
+        late = client.post(
+            "/v1/indexes/texts/documents", json={"documents": [{"id": "late", "text": "late"}], "timeout": 0.2}
+        )
+        assert late.status_code == HTTPStatus.GATEWAY_TIMEOUT
+    time.sleep(0.3)
+    assert "late" not in other.ids()
+
+
+def test_explanations(texts: Index, client: TestClient) -> None:
+    answer = client.post("/v1/indexes/texts/explain", json={"query": "dense wood", "id": "wood"}).json()
+    why = texts.explain("dense wood", "wood")
+    assert [(row["query_token"], row["document_token"], row["adds"]) for row in answer["rows"]] == list(why.rows())
+    matrix = np.frombuffer(base64.b64decode(answer["matrix"]["base64"]), "<f4").reshape(answer["matrix"]["shape"])
+    np.testing.assert_array_equal(matrix, why.matrix)
+
+
+@pytest.mark.parametrize("path", ["/v1/rerank", "/v2/rerank", "/rerank"])
+def test_reranking_texts(client: TestClient, path: str) -> None:
+    texts = ["owls", "dense wood", {"text": "a ring"}, "", "dense wood"]
+    asked = {"query": "dense wood", "documents": texts, "top_n": 3, "return_documents": True, "max_chunks_per_doc": 10}
+    answer = client.post(path, json=asked).json()
+    assert [one["index"] for one in answer["results"]] == [1, 4, 0] or [
+        one["index"] for one in answer["results"][:2]
+    ] == [1, 4], "ties go by position"
+    assert answer["results"][0]["document"] == {"text": "dense wood"}
+    every = client.post(path, json={"query": "dense wood", "documents": texts}).json()["results"]
+    assert len(every) == len(texts)
+    assert every[-1] == {"index": 3, "relevance_score": float(np.finfo(np.float32).min)}, "no token, no infinity"
+    assert "document" not in every[0]
+    stored = {"query": "dense wood", "index": "texts", "ids": ["owls", "wood"], "return_documents": True}
+    ranked = client.post(path, json=stored).json()["results"]
+    assert [one["index"] for one in ranked] == [1, 0]
+    assert ranked[0]["document"]["text"] == TEXTS["wood"]
+    assert client.post(path, json={"query": "x", "documents": []}).json()["results"] == []
+    for bad in (
+        {"query": "x"},
+        {"query": "x", "index": "texts"},
+        {"query": "x", "index": "texts", "ids": ["owls"], "documents": ["a"]},
+        {"query": "x", "documents": ["a"], "top_n": 0},
+        {"query": 5, "documents": ["a"]},
+    ):
+        assert client.post(path, json=bad).status_code == HTTPStatus.UNPROCESSABLE_ENTITY
+    assert (
+        client.post(path, json={"query": "x", "documents": ["a"], "model": "other"}).status_code == HTTPStatus.NOT_FOUND
+    )
+
+
+def test_every_example_of_the_description_is_answered(client: TestClient) -> None:
+    described = client.get("/openapi.json").json()
+    for one in OPERATIONS:
+        assert one.method.lower() in described["paths"][one.path]
+        if one.example is not None:
+            body = json.loads(json.dumps(one.example).replace('"ids": ["rings"]', '"ids": ["owls"]'))
+            status = client.request(one.method, one.path.replace("{name}", "texts"), json=body).status_code
+            assert status in (HTTPStatus.OK, HTTPStatus.CONFLICT, HTTPStatus.NOT_FOUND), one
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status"),
+    [
+        ("/v1/indexes/nobody/search", {"query": "x"}, 404),
+        ("/v1/indexes/..%2f..%2fetc/search", {"query": "x"}, 404),
+        ("/v1/indexes/texts/search", {"query": "x", "k": 0}, 422),
+        ("/v1/indexes/texts/search", {"query": "x", "k": 2**70}, 422),
+        ("/v1/indexes/texts/search", {"query": "x", "unknown": 1}, 422),
+        ("/v1/indexes/texts/search", {"query": "x", "threads": 64}, 422),
+        ("/v1/indexes/texts/search", {"query": "x", "gather": "magic"}, 422),
+        ("/v1/indexes/texts/search", {"query": "x", "filter": {"a": {"zz": 1}}}, 422),
+        ("/v1/indexes/texts/search", {"query": "x", "timeout": -1}, 422),
+        ("/v1/indexes/texts/search", {"query": [[1.0, 2.0]]}, 422),
+        ("/v1/indexes/texts/search", {"query": [[1.0], [1.0, 2.0]]}, 422),
+        ("/v1/indexes/texts/search", {"query": [[]]}, 422),
+        ("/v1/indexes/texts/search", {"query": []}, 422),
+        ("/v1/indexes/texts/search", {"query": {"base64": "!!", "shape": [1, 48]}}, 422),
+        ("/v1/indexes/texts/search", {"query": {"base64": "AAAA", "shape": [1, 48]}}, 422),
+        ("/v1/indexes/texts/search", {"query": {"base64": "", "shape": [10**18, 48]}}, 422),
+        ("/v1/indexes/texts/search", {"query": [[1e300] * 48]}, 422),
+        ("/v1/indexes/texts/search", {"query": [[0.1] * 48] * 5000}, 422),
+        ("/v1/indexes/texts/search_batch", {"queries": ["x"] * 2000}, 422),
+        ("/v1/indexes/texts/search_batch", {"queries": ["x", [[1.0] * 48]]}, 422),
+        ("/v1/indexes/texts/rerank", {"query": "x", "candidates": ["nobody"]}, 404),
+        ("/v1/indexes/texts/rerank", {"query": "x", "candidates": [5]}, 422),
+        ("/v1/indexes/texts/rerank", {"query": "x", "candidates": ["owls", "owls"]}, 409),
+        ("/v1/indexes/texts/explain", {"query": "x", "id": "nobody"}, 404),
+        ("/v1/indexes/texts/documents", {"documents": [{"id": "a"}]}, 422),
+        ("/v1/indexes/texts/documents", {"documents": [{"id": 5, "text": "a"}]}, 422),
+        ("/v1/indexes/texts/documents/delete", {}, 422),
+    ],
+)
+def test_what_cannot_be_answered_is_a_problem(client: TestClient, path: str, body: Any, status: int) -> None:
+    answer = client.post(path, json=body)
+    assert answer.status_code == status, answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+    problem = answer.json()
+    assert problem["status"] == status
+    assert problem["detail"]
+    # Whatever was asked, the service goes on.
+    assert client.post("/v1/indexes/texts/search", json={"query": "owls", "k": 1}).json()["hits"][0]["id"] == "owls"
+
+
+def test_bodies_that_are_none(client: TestClient) -> None:
+    path, kind = "/v1/indexes/texts/search", {"content-type": "application/json"}
+    for content, status in (
+        (b"{", 400),
+        (b"", 400),
+        (b"\xff", 400),
+        (b'{"query": NaN}', 400),
+        (b"[]", 422),
+        (b"null", 422),
+    ):
+        assert client.post(path, content=content, headers=kind).status_code == status, content
+    deep = b'{"query": "x", "filter": ' + b'{"not":' * 100_000 + b"1" + b"}" * 100_000 + b"}"
+    assert client.post(path, content=deep, headers=kind).status_code in (400, 422)
+    form = client.post(path, content=b'{"query": "x"}', headers={"content-type": "text/plain"})
+    assert form.status_code == HTTPStatus.UNSUPPORTED_MEDIA_TYPE
+    assert client.get(path).status_code == HTTPStatus.METHOD_NOT_ALLOWED
+    assert client.get("/nothing/here").status_code == HTTPStatus.NOT_FOUND
+    assert client.get("/nothing/here").headers["content-type"] == "application/problem+json"
+
+
+def test_limits(texts: Index) -> None:
+    settings = Settings(max_body_bytes=500, max_queries=2, max_documents=2, max_k=5)
+    with served(texts=texts, settings=settings) as client:
+        path = "/v1/indexes/texts"
+        large = client.post(f"{path}/search", json={"query": "x" * 1000})
+        assert large.status_code == HTTPStatus.REQUEST_ENTITY_TOO_LARGE
+
+        def parts() -> Iterator[bytes]:
+            yield b'{"query": "'
+            for _ in range(100):
+                yield b"x" * 100
+
+        streamed = client.post(f"{path}/search", content=parts(), headers={"content-type": "application/json"})
+        assert streamed.status_code == HTTPStatus.REQUEST_ENTITY_TOO_LARGE
+        for action, body in (
+            ("search_batch", {"queries": ["x"] * 3}),
+            ("search", {"query": "x", "k": 6}),
+            ("search", {"query": "x", "k": 5, "offset": 1}),
+            ("rerank", {"query": "x", "candidates": ["a", "b", "c"]}),
+            ("documents", {"documents": [{"id": str(n), "text": "x"} for n in range(3)]}),
+        ):
+            answer = client.post(f"{path}/{action}", json=body)
+            assert answer.status_code == HTTPStatus.UNPROCESSABLE_ENTITY
+            assert "at most" in answer.json()["detail"]
+        assert client.post(f"{path}/search", json={"query": "x", "k": 5}).status_code == HTTPStatus.OK
+
+
+def test_tokens(texts: Index) -> None:
+    settings = Settings(read_tokens=(TOKEN,), write_tokens=(WRITER,))
+    with served(texts=texts, settings=settings) as client:
+        search, change = "/v1/indexes/texts/search", "/v1/indexes/texts/documents/delete"
+        asked, changed = {"query": "owls"}, {"ids": ["owls"]}
+        for header in (
+            {},
+            {"authorization": "Bearer wrong"},
+            {"authorization": f"Basic {TOKEN}"},
+            {"authorization": TOKEN},
+        ):
+            assert client.post(search, json=asked, headers=header).status_code == HTTPStatus.UNAUTHORIZED
+            assert client.get("/metrics", headers=header).status_code == HTTPStatus.UNAUTHORIZED
+        reading, writing = {"authorization": f"Bearer {TOKEN}"}, {"authorization": f"bearer {WRITER}"}
+        assert client.post(search, json=asked, headers=reading).status_code == HTTPStatus.OK
+        assert client.post(change, json=changed, headers=reading).status_code == HTTPStatus.FORBIDDEN
+        assert client.post(change, json=changed, headers=writing).status_code == HTTPStatus.OK
+        assert client.post(search, json=asked, headers=writing).status_code == HTTPStatus.OK
+        assert client.get("/healthz").status_code == HTTPStatus.OK
+        # A name says nothing where a token does.
+        assert (
+            client.post(search, json=asked, headers={**reading, "host": "search.example"}).status_code == HTTPStatus.OK
+        )
+        assert client.get("/openapi.json").json()["components"]["securitySchemes"]
+
+
+def test_reading_only(texts: Index) -> None:
+    with served(texts=texts, settings=Settings(read_only=True)) as client:
+        for one in OPERATIONS:
+            if one.scope == "write":
+                path = one.path.replace("{name}", "texts")
+                assert client.request(one.method, path, json=one.example).status_code == HTTPStatus.FORBIDDEN
+        assert texts.count() == len(TEXTS)
+
+
+@pytest.mark.parametrize(
+    "host", ["evil.example", "localhost.evil.example:8000", "127.0.0.1.evil.example", "", "[::2]:80"]
+)
+def test_another_name_is_refused(client: TestClient, texts: Index, host: str) -> None:
+    for path in ("/", "/healthz", "/v1/indexes"):
+        assert client.get(path, headers={"host": host}).status_code == HTTPStatus.MISDIRECTED_REQUEST
+    for own in ("localhost:1234", "127.0.0.1", "LOCALHOST", "[::1]:80"):
+        assert client.get("/healthz", headers={"host": own}).status_code == HTTPStatus.OK
+    with served(texts=texts, settings=Settings(hosts=("search.example",))) as named:
+        assert named.get("/healthz", headers={"host": "search.example:80"}).status_code == HTTPStatus.OK
+        assert named.get("/healthz", headers={"host": "localhost"}).status_code == HTTPStatus.MISDIRECTED_REQUEST
+
+
+def test_what_is_counted(client: TestClient) -> None:
+    client.post("/v1/indexes/texts/search", json={"query": "owls"})
+    client.post("/v1/indexes/texts/search", json={"query": "owls", "k": 0})
+    told = client.get("/metrics").text
+    assert 'latewood_requests_total{path="/v1/indexes/{name}/search",status="200"} 1.0' in told
+    assert 'latewood_requests_total{path="/v1/indexes/{name}/search",status="422"} 1.0' in told
+    assert 'latewood_queries_total{index="texts"} 1.0' in told
+    assert 'latewood_stage_seconds_total{index="texts",stage="score"}' in told
+
+
+@pytest.mark.parametrize("aloud", [False, True])
+def test_the_log(texts: Index, caplog: pytest.LogCaptureFixture, aloud: bool) -> None:
+    caplog.set_level("INFO", "latewood.serve")
+    with served(texts=texts, settings=Settings(log_queries=aloud)) as client:
+        client.post("/v1/indexes/texts/search", json={"query": "secret owls"})
+    (line,) = [record.message for record in caplog.records if record.name == "latewood.serve"]
+    told = json.loads(line)
+    assert told["status"] == HTTPStatus.OK
+    assert told["index"] == "texts"
+    assert ("secret owls" in line) is aloud
+
+
+def test_bad_settings_and_names(texts: Index) -> None:
+    for bad in (
+        {"timeout": 0},
+        {"max_k": 0},
+        {"read_tokens": ("short",)},
+        {"write_tokens": ("with a space in it",)},
+        {"read_tokens": "not a list"},
+        {"hosts": [5]},
+        {"read_only": "yes"},
+    ):
+        with pytest.raises(InvalidInputError):
+            Settings(**bad)
+    for name in ("", "..", "a/b", "a b", "ä"):
+        with pytest.raises(InvalidInputError):
+            application({name: texts})
+    with pytest.raises(errors.IndexNotFoundError):
+        application({"news": "/nowhere/at/all"})
+
+
+def test_other_machines_need_tokens() -> None:
+    for host in ("0.0.0.0", "::", "192.168.1.5", "example.org"):
+        with pytest.raises(InvalidInputError, match="tokens"):
+            run(host=host)
+    assert all(map(is_loopback, ("127.0.0.1", "127.9.9.9", "::1", "localhost")))
+
+
+def test_every_error_has_a_status() -> None:
+    for name in errors.__all__:
+        kind = getattr(errors, name)
+        if issubclass(kind, Warning) or name in ("TextTooLongError", "ServiceError"):
+            continue
+        problem = problem_of(kind("why"))
+        assert problem.to_dict()["error"] == name
+        assert problem.status in {status for _, status in STATUS}
+    unknown = problem_of(ValueError("a secret of the machine"))
+    assert unknown.status == HTTPStatus.INTERNAL_SERVER_ERROR
+    assert "secret" not in str(unknown)
+
+
+# ── the desk ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_what_waits_is_done_together() -> None:
+    seen: list[list[int]] = []
+    go = threading.Event()
+
+    def work(items: list[Any]) -> list[Any]:
+        seen.append(items)
+        go.wait(5)
+        return [10 * item for item in items]
+
+    async def ask() -> list[int]:
+        desk = Desk(1, 100)
+        first = desk.submit(work, 0, "a")
+        await asyncio.sleep(0.05)
+        others = [desk.submit(work, item, "a" if item % 2 else "b") for item in range(1, 7)]
+        go.set()
+        results = await asyncio.gather(first, *others)
+        await desk.close()
+        return results
+
+    assert asyncio.run(ask()) == [0, 10, 20, 30, 40, 50, 60]
+    assert seen == [[0], [1, 3, 5], [2, 4, 6]]
+
+
+def test_too_many_are_told_at_once() -> None:
+    go = threading.Event()
+
+    async def ask() -> tuple[float, Problem]:
+        desk = Desk(1, 2)
+        waiting = [desk.submit(lambda items: [go.wait(5)] * len(items), 0) for _ in range(1)]
+        await asyncio.sleep(0.05)
+        waiting += [desk.submit(lambda items: items, 0) for _ in range(2)]
+        begun = time.perf_counter()
+        with pytest.raises(Problem) as refused:
+            desk.submit(lambda items: items, 0)
+        seconds = time.perf_counter() - begun
+        go.set()
+        await asyncio.gather(*waiting)
+        assert await desk.submit(lambda items: items, 7) == 7, "it goes on at once"
+        await desk.close()
+        return seconds, refused.value
+
+    seconds, problem = asyncio.run(ask())
+    assert problem.status == HTTPStatus.TOO_MANY_REQUESTS
+    assert int(problem.headers["Retry-After"]) >= 1
+    assert seconds < 1
+
+
+def test_what_nobody_waits_for_is_stopped() -> None:
+    ended: list[str] = []
+    begun = threading.Event()
+
+    def long(items: list[Any]) -> list[Any]:
+        begun.set()
+        rng = np.random.default_rng(0).standard_normal((2000, 128)).astype(np.float32)
+        try:
+            from latewood import maxsim
+
+            maxsim(rng, [rng] * 3000, threads=1)
+        except StoppedError:
+            ended.append("stopped")
+            raise
+        return items
+
+    def done(items: list[Any]) -> list[Any]:
+        ended.append("done")
+        return items
+
+    async def ask() -> None:
+        desk = Desk(1, 10)
+        given_up = [desk.submit(long, item, "a") for item in range(2)]
+        await asyncio.to_thread(begun.wait, 10)
+        never = desk.submit(done, 0, "b")
+        never.cancel()
+        given_up[0].cancel()
+        await asyncio.sleep(0.2)
+        assert not ended, "one of them still waits"
+        given_up[1].cancel()
+        await desk.close()
+
+    begin = time.monotonic()
+    asyncio.run(ask())
+    assert ended == ["stopped"]
+    assert time.monotonic() - begin < 20
+
+
+def test_one_bad_query_does_not_spoil_its_batch(tmp_path: Path) -> None:
+    corpus: Corpus = make_corpus(5, dim=16, documents=20)
+    index = build_index(tmp_path / "index", corpus)
+    good, bad = corpus.queries[0], np.ones((2, 7), np.float32)
+    made = application({"index": index}, threads=1)
+    with TestClient(made, base_url="http://localhost") as client:
+        answers: list[int] = []
+
+        def ask(query: Any) -> None:
+            answers.append(client.post("/v1/indexes/index/search", json={"query": query.tolist()}).status_code)
+
+        threads = [threading.Thread(target=ask, args=(query,)) for query in [good, bad] * 10]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert sorted(answers) == [200] * 10 + [422] * 10
