@@ -16,7 +16,7 @@ let waiting = null;
 let round = 0;
 const filters = new Filters(byId("filters"), () => later());
 
-function read() {
+async function read() {
   const kept = new URLSearchParams(location.hash.slice(1));
   const json = (name, otherwise) => {
     try {
@@ -27,11 +27,14 @@ function read() {
   };
   query.value = kept.get("q") ?? "";
   count.value = kept.get("k") ?? 10;
-  byId("filters").replaceChildren();
-  for (const condition of json("filters", [])) filters.add(condition);
   const settings = json("settings", [{}]);
   compare.checked = settings.length > 1;
   setPanes(settings.slice(0, 2));
+  // A condition is read by the kind of its field.
+  await learnFields();
+  byId("filters").replaceChildren();
+  for (const condition of json("filters", [])) filters.add(condition);
+  search();
 }
 
 function keep() {
@@ -167,10 +170,7 @@ byId("open-about").addEventListener("click", async () => {
     body.replaceChildren(make("p", { class: "problem" }, error.message));
   }
 });
-window.addEventListener("hashchange", async () => {
-  read();
-  await chosen();
-});
+window.addEventListener("hashchange", read);
 
 try {
   ({ indexes } = await ask("v1/indexes"));
@@ -178,8 +178,7 @@ try {
     || "This service has no index: it reranks texts at /v1/rerank.";
   byId("ask").hidden = byId("open-about").hidden = indexes.length === 0;
   if (indexes.length) {
-    read();
-    await chosen();
+    await read();
     query.focus();
   }
 } catch (error) {

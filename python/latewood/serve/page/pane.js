@@ -115,6 +115,7 @@ export class Pane {
     const found = this.part(".found");
     // The service has escaped every text in it; it has no scripts, and none could run.
     found.innerHTML = answer.query + answer.hits;
+    this.ids = answer.ids;
     this.hits = [...found.querySelectorAll(".hit")];
     this.hits.forEach((hit, place) => {
       hit.tabIndex = place === 0 ? 0 : -1;
@@ -160,7 +161,7 @@ export class Pane {
   // Say of each hit where it was in another list.
   tellMoves(others, side) {
     this.hits?.forEach((hit, place) => {
-      const before = others.indexOf(hit.dataset.id);
+      const before = others.indexOf(this.ids[place]);
       const by = before - place;
       const [sign, words] = before < 0 ? ["new", `not on the ${side}`]
         : by === 0 ? ["=", `at the same place on the ${side}`]
