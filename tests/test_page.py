@@ -1,9 +1,12 @@
 """The page in a real browser: what a reader does, and what he must see."""
 
 import json
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import quote
 
 import numpy as np
@@ -12,10 +15,13 @@ import pytest
 pytest.importorskip("starlette")
 pytest.importorskip("onnxruntime")
 pytest.importorskip("tokenizers")
+pytest.importorskip("playwright.sync_api", reason="the page is tested in a browser: pip install playwright")
 
-from browser import chromium, serving
+import uvicorn
+
+from chromium import chromium
 from latewood import Index
-from latewood.serve import Settings
+from latewood.serve import Settings, application
 
 HOSTILE = (
     "<script>window.hacked = 1</script><img src=x onerror='window.hacked = 2'> & \"quotes\" 'and' </p></li></ol>"
@@ -32,7 +38,7 @@ TEXTS = {
     HOSTILE: HOSTILE,
     **{f"filler-{n}": f"A note on ships, number {n}, and on harbours." for n in range(8)},
 }
-METADATA = {
+METADATA: dict[str, dict[str, Any]] = {
     "rings": {"lang": "en", "year": 1990, "seen": True, "author": {"name": "Ann"}},
     "wood": {"lang": "en", "year": 2001, "seen": False, "author": {"name": "Bo"}},
     "owls": {"lang": "en", "year": 2010},
@@ -45,15 +51,38 @@ QUERY = "how old is a tree"
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    with chromium() as browser:
-        yield browser
+    try:
+        with chromium() as browser:
+            yield browser
+    except FileNotFoundError as missing:
+        pytest.skip(str(missing))
+
+
+@contextmanager
+def serving(indexes: Mapping[str, Any], **options: Any) -> Iterator[str]:
+    """Serve indexes from a thread, and give the address."""
+    config = uvicorn.Config(
+        application(indexes, **options), host="127.0.0.1", port=0, log_config=None, timeout_graceful_shutdown=1
+    )
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    while not server.started:
+        assert thread.is_alive(), "the service did not start"
+        time.sleep(0.01)
+    try:
+        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        thread.join()
 
 
 @pytest.fixture(scope="module")
 def indexes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Index]:
     folder = tmp_path_factory.mktemp("page")
     made = {}
-    for name, bits in (("fine", 8), ("coarse", 1)):
+    kinds: dict[str, Literal[1, 8]] = {"fine": 8, "coarse": 1}
+    for name, bits in kinds.items():
         made[name] = Index.create(folder / name, bits=bits, train_after=0, centroids=16)
         made[name].add(list(TEXTS), texts=list(TEXTS.values()), metadata=[METADATA.get(key) for key in TEXTS])
     return made
@@ -73,10 +102,18 @@ class Reader:
         self.page = self.context.new_page()
         self.address = address
         self.faults: list[str] = []
-        self.page.on("console", lambda told: told.type in ("error", "warning") and self.faults.append(told.text))
+        self.page.on("console", self._hear)
         self.page.on("pageerror", lambda error: self.faults.append(str(error)))
-        self.page.on("dialog", lambda dialog: self.faults.append(dialog.message) or dialog.dismiss())
+        self.page.on("dialog", self._refuse)
         self.page.on("request", self._note)
+
+    def _hear(self, told: Any) -> None:
+        if told.type in ("error", "warning"):
+            self.faults.append(told.text)
+
+    def _refuse(self, dialog: Any) -> None:
+        self.faults.append(dialog.message)
+        dialog.dismiss()
 
     def _note(self, request: Any) -> None:
         if not request.url.startswith((self.address, "data:")):
@@ -104,7 +141,7 @@ def reader(browser: Any, address: str) -> Iterator[Reader]:
 
 
 def wait(page: Any, expression: str, arg: Any = None) -> None:
-    """Wait until an expression is true; playwright's own way is to evaluate text in the page, whose policy forbids it."""
+    """Wait until an expression is true. Playwright's own way evaluates text in the page, whose policy forbids it."""
     for _ in range(250):
         if page.evaluate(expression, arg):
             return
@@ -291,9 +328,9 @@ def test_the_best_match_of_a_long_text_comes_into_sight(reader: Reader) -> None:
     page.locator(".q", has_text="rings").focus()
     wait(
         page,
-        "() => { const hit = document.querySelector('.hit[data-id=long]'); const mark = hit.querySelector('.text mark.on');"
-        "const box = hit.querySelector('.text').getBoundingClientRect(), own = mark.getBoundingClientRect();"
-        "return own.top >= box.top && own.bottom <= box.bottom; }"
+        "() => { const text = document.querySelector('.hit[data-id=long] .text'), box = text.getBoundingClientRect();"
+        "const own = text.querySelector('mark.on').getBoundingClientRect();"
+        "return own.top >= box.top && own.bottom <= box.bottom; }",
     )
     page.locator(".hit[data-id=long]").get_by_role("button", name="Whole text").click()
     assert text.evaluate("text => text.scrollHeight <= text.clientHeight + 2")
@@ -396,7 +433,8 @@ def test_texts_cannot_run(reader: Reader) -> None:
 
 def test_it_fits_a_narrow_window(browser: Any, address: str) -> None:
     reader = Reader(browser, address, viewport={"width": 320, "height": 640})
-    for settings in ([{}], [{"index": "fine"}, {"index": "coarse"}]):
+    one: list[dict[str, str]] = [{}]
+    for settings in (one, [{"index": "fine"}, {"index": "coarse"}]):
         page = reader.open("evil tree", settings=settings, k=len(TEXTS))
         page.wait_for_selector(".hit")
         page.get_by_role("button", name="Add a filter").click()
@@ -417,7 +455,7 @@ def test_everything_by_keyboard(reader: Reader, indexes: dict[str, Index]) -> No
     found = ids_of(indexes["coarse"].search(QUERY, 10))
     wait_for_ids(reader, found)
 
-    def here() -> str | None:
+    def here() -> Any:
         return page.evaluate("document.activeElement.dataset.id ?? document.activeElement.id")
 
     for place in range(3):
@@ -510,7 +548,11 @@ def test_pictures_are_shown_with_their_patches_shaded(browser: Any, tmp_path: Pa
     vectors = generator.standard_normal((6, index.dim)).astype(np.float32)
     vectors[4] = index.encoder.encode_query(["owl"])[0][1]  # type: ignore[union-attr]
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    metadata = [{"image": "pages/one.png", "patches": [2, 3]}, {"image": "../secret.png"}, None]
+    metadata: list[dict[str, Any] | None] = [
+        {"image": "pages/one.png", "patches": [2, 3]},
+        {"image": "../secret.png"},
+        None,
+    ]
     index.add(["shown", "refused", "none"], vectors=[vectors, vectors, vectors], metadata=metadata)
     with serving({"pages": index}, settings=Settings(images=str(tmp_path))) as address:
         reader = Reader(browser, address)
@@ -521,6 +563,8 @@ def test_pictures_are_shown_with_their_patches_shaded(browser: Any, tmp_path: Pa
             "canvas => [...canvas.getContext('2d').getImageData(0, 0, 3, 2).data].filter((_, at) => at % 4 === 3)"
         )
         assert int(np.argmax(shades)) == 4
-        assert page.locator(".hit[data-id=refused] figcaption").inner_text().startswith("the document's 'image' is no PNG")
+        assert (
+            page.locator(".hit[data-id=refused] figcaption").inner_text().startswith("the document's 'image' is no PNG")
+        )
         assert page.locator(".hit[data-id=none] figure").count() == 0
         reader.context.close()

@@ -2,10 +2,12 @@
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
+from latewood.common.types import Id
 from latewood.index.index import Index
 from latewood.index.options import EXACT
 from latewood.index.results import Hit
@@ -85,11 +87,17 @@ async def show_picture(service: Service, name: str, body: shapes.PagePicture) ->
         raise Problem(HTTPStatus.NOT_FOUND, "this service shows no pictures; start it with --images FOLDER")
 
     def look(index: Index) -> dict[str, Any]:
-        key = int(body.id) if index.info()["id_kind"] == "int" else body.id
-        (document,) = index.documents([key])
+        (document,) = index.documents([_id_of(body.id, index.info()["id_kind"])])
         return dict(picture(Path(folder), document.metadata))
 
     return await _ask(service, name, look)
+
+
+def _id_of(text: str, kind: str) -> Id:
+    """Give an id as the index has it; what is no number is none of an index with numbers, which says so."""
+    with suppress(ValueError):
+        return int(text) if kind == "int" else text
+    return text
 
 
 PAGE_OPERATIONS: tuple[Operation, ...] = (

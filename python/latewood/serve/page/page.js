@@ -6,7 +6,8 @@ import { Filters } from "./filters.js";
 import { make, number } from "./make.js";
 import { Pane } from "./pane.js";
 
-const PAUSE = 50;
+// Milliseconds without a key before the service is asked.
+const PAUSE = 30;
 const byId = (id) => document.getElementById(id);
 const [query, count, compare, panesElement, status] = ["query", "k", "compare", "panes", "status"].map(byId);
 
@@ -18,22 +19,24 @@ const filters = new Filters(byId("filters"), () => later());
 
 async function read() {
   const kept = new URLSearchParams(location.hash.slice(1));
-  const json = (name, otherwise) => {
+  // An address may have been written by hand.
+  const listed = (name) => {
     try {
-      return JSON.parse(kept.get(name)) ?? otherwise;
+      const list = JSON.parse(kept.get(name));
+      return Array.isArray(list) ? list.filter((one) => one instanceof Object) : [];
     } catch {
-      return otherwise;
+      return [];
     }
   };
   query.value = kept.get("q") ?? "";
   count.value = kept.get("k") ?? 10;
-  const settings = json("settings", [{}]);
+  const settings = listed("settings").slice(0, 2);
   compare.checked = settings.length > 1;
-  setPanes(settings.slice(0, 2));
+  setPanes(settings.length ? settings : [{}]);
   // A condition is read by the kind of its field.
   await learnFields();
   byId("filters").replaceChildren();
-  for (const condition of json("filters", [])) filters.add(condition);
+  for (const condition of listed("filters")) filters.add(condition);
   search();
 }
 
@@ -58,9 +61,8 @@ function setPanes(settings) {
 }
 
 // Another index may have other fields.
-async function chosen() {
-  await learnFields();
-  search();
+function chosen() {
+  return tellTrouble(learnFields().then(search));
 }
 
 const known = new Map();
@@ -97,6 +99,14 @@ async function search() {
   if (panes.length < 2 || answers.some((answer) => !answer || answer.error)) return;
   panes[0].tellMoves(answers[1].ids, "right");
   panes[1].tellMoves(answers[0].ids, "left");
+}
+
+async function tellTrouble(work) {
+  try {
+    await work;
+  } catch (error) {
+    status.textContent = error.message;
+  }
 }
 
 function tell(answers) {
@@ -152,13 +162,13 @@ byId("ask").addEventListener("submit", (event) => {
   search();
 });
 byId("add-filter").addEventListener("click", () => filters.add().focus());
-compare.addEventListener("change", async () => {
+compare.addEventListener("change", () => {
   const settings = panes.map((pane) => pane.settings);
   const other = indexes.find((one) => one.name !== panes[0].index);
   // Two sides that are alike show nothing: the right one begins with another index, or with an exact search.
   setPanes(compare.checked ? [settings[0], other ? { ...settings[0], index: other.name } : { ...settings[0], gather: "exact" }]
     : settings.slice(0, 1));
-  await chosen();
+  chosen();
 });
 byId("open-about").addEventListener("click", async () => {
   const body = byId("about-body");
@@ -170,17 +180,16 @@ byId("open-about").addEventListener("click", async () => {
     body.replaceChildren(make("p", { class: "problem" }, error.message));
   }
 });
-window.addEventListener("hashchange", read);
+window.addEventListener("hashchange", () => tellTrouble(read()));
 
-try {
+async function begin() {
   ({ indexes } = await ask("v1/indexes"));
   byId("holds").textContent = indexes.map((one) => `${one.name}: ${number(one.documents)} documents`).join(" · ")
     || "This service has no index: it reranks texts at /v1/rerank.";
   byId("ask").hidden = byId("open-about").hidden = indexes.length === 0;
-  if (indexes.length) {
-    await read();
-    query.focus();
-  }
-} catch (error) {
-  status.textContent = error.message;
+  if (!indexes.length) return;
+  await read();
+  query.focus();
 }
+
+tellTrouble(begin());
