@@ -58,8 +58,18 @@ def export(path: Path, target: Path, dtype: Dtype, overwrite: bool, as_json: boo
     callback=not_empty,
     help="Multi-vector model, or 'minilm'; the one inside the wheel by default.",
 )
+@click.option("--serve", "served", is_flag=True, help="Serve the collection with a page to search it (extra 'serve').")
+@click.option("--port", default=8000, show_default=True, type=click.IntRange(0, 65_535), help="With --serve.")
 @click.pass_context
-def demo(context: click.Context, data: Path | None, encoder: str | None, as_json: bool) -> None:
-    """Index a small collection of abstracts, compare search, reranking and BM25, and show hits."""
-    main = import_module("latewood.cli.demo").main
-    context.exit(main(data=str(data) if data is not None else None, json=as_json, encoder=encoder))
+def demo(
+    context: click.Context, data: Path | None, encoder: str | None, served: bool, port: int, as_json: bool
+) -> None:
+    """Index a small collection of abstracts, compare search, reranking and BM25, and show hits; or serve it."""
+    module = import_module("latewood.cli.demo")
+    folder = str(data) if data is not None else None
+    if not served:
+        context.exit(module.main(data=folder, json=as_json, encoder=encoder))
+    if encoder is not None:
+        message = "--serve uses the encoder inside the wheel; leave --encoder out"
+        raise click.UsageError(message)
+    context.exit(module.serve(data=folder, as_json=as_json, port=port))
