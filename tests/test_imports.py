@@ -39,6 +39,7 @@ LIBRARY = [
     "client",
     "exchange",
     "rerank",
+    "cluster",
     "evaluate",
     "integrations",
     "serve",
