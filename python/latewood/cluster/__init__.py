@@ -8,12 +8,12 @@ shards/0000/ ...        ordinary indexes, which this package alone may change
 cluster-0000000007.json the newest manifest: generation, routing, and each shard's folder, generation and checksum
 ```
 
-An id belongs to the shard whose range of slots holds the id's slot (`routing.py`). Readers open every shard at the generation
-that one manifest names, so that a commit becomes visible in all shards at once. Each shard keeps the generation before
-its newest: the one that the newest manifest names is always there.
+An id belongs to the shard whose range of slots holds the id's slot (`routing.py`). Readers open every shard at the
+generation that one manifest names, so that a commit becomes visible in all shards at once. Each shard keeps the
+generation before its newest: the one that the newest manifest names is always there.
 
-Every document has a place in one order of the whole cluster (`order.py`): the number under the key `ORDER` of its stored
-metadata, which readers use to break ties as a single index does, and then take away.
+Every document has a place in one order of the whole cluster (`order.py`): the number under the key `ORDER` of its
+stored metadata, which readers use to break ties as a single index does, and then take away.
 """
 
 from latewood.cluster.manifest import ClusterManifest, Shard

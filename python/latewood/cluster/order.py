@@ -1,8 +1,8 @@
 """The order of all documents of a cluster, which breaks ties: a number in each document's stored metadata.
 
-A single index breaks ties by document order, that is by when a document was last added or upserted; a change of its metadata
-leaves its place. A shard knows that order of its own documents alone. So a cluster numbers every document when it is
-added. Merging, metadata changes and splitting keep metadata, and so the number.
+A single index breaks ties by document order, that is by when a document was last added or upserted; a change of its
+metadata leaves its place. A shard knows that order of its own documents alone. So a cluster numbers every document when
+it is added. Merging, metadata changes and splitting keep metadata, and so the number.
 """
 
 import json
@@ -18,7 +18,7 @@ ORDER = "latewood:order"
 def numbered(metadata: str | None, order: int) -> str:
     """Add a document's number to its metadata, both as JSON."""
     entry = f'"{ORDER}": {order}'
-    return f"{{{entry}}}" if metadata in (None, "{}") else f"{metadata[:-1]}, {entry}}}"  # type: ignore[index]
+    return f"{{{entry}}}" if metadata is None or metadata == "{}" else f"{metadata[:-1]}, {entry}}}"
 
 
 def order_of(metadata: Metadata | None) -> int:

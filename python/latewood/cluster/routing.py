@@ -30,7 +30,7 @@ def slots_of(ids: Iterable[Id]) -> NDArray[np.int64]:
 
 
 def divided(first: int, last: int, parts: int) -> list[int]:
-    """Give the first slots of so many ranges, of sizes as equal as can be, that divide the slots from first to before last."""
+    """Give the first slots of ranges, as equal as can be, that divide those from `first` to before `last`."""
     return [first + (last - first) * part // parts for part in range(parts)]
 
 

@@ -12,7 +12,7 @@ from latewood.errors import InvalidInputError, WriterError
 from latewood.forms.ids import normalise_ids
 from latewood.forms.metadata import filter_json, mapping_json
 from latewood.forms.values import choice_of, flag_of, shown
-from latewood.index.additions import Additions, AddKeywords, one_each, one_metadata
+from latewood.index.additions import Additions, AddKeywords, Part, one_each, one_metadata
 from latewood.index.interrupts import ENDINGS, came_too_late, finished
 from latewood.index.tuning import Tuning
 
@@ -123,7 +123,7 @@ class Writer:
             Both or none of `ids` and `filter`, or a filter that cannot be understood. Nothing is deleted.
         """
         self._check_usable()
-        keys, condition = _which(ids, filter, missing)
+        keys, condition = which_documents(ids, filter, missing)
         with self._all_or_nothing():
             if condition is not None:
                 return self._core.delete_matching(condition)
@@ -166,16 +166,9 @@ class Writer:
             Both or none of `ids` and `filter`, a filter that cannot be understood, or metadata that JSON does not have.
         """
         self._check_usable()
-        keys, condition = _which(ids, filter, missing)
+        keys, condition = which_documents(ids, filter, missing)
         replace = flag_of(replace, "replace")
-        if hasattr(metadata, "keys"):
-            changes = [mapping_json(metadata, "metadata", "{'lang': 'en'}")]
-        elif metadata is None or condition is not None:
-            message = f"metadata must be one mapping, or with ids a list with one for each, not {shown(metadata)}"
-            raise InvalidInputError(message)
-        else:
-            given = one_each(metadata, len(keys), "metadata")
-            changes = [one_metadata(entry, key) for key, entry in zip(keys, given, strict=True)]
+        changes = metadata_changes(metadata, keys, one=condition is not None)
         with self._all_or_nothing():
             if condition is not None:
                 return self._core.update_metadata_matching(condition, changes[0], replace=replace)
@@ -262,25 +255,35 @@ class Writer:
 
     def _store(self, additions: Additions, *, upsert: bool) -> None:
         self._check_usable()
-        refuse_known = partial(self._core.check_ids, upsert=upsert)
+        refuse_known = partial(check_ids, self, upsert=upsert)
         with self._all_or_nothing():
             for part in additions.parts(self._encoding, refuse_known, show_progress=self._show_progress):
                 self.empty += part.empty
-                if len(part.columns.ids):
-                    self._core.add(
-                        part.columns.ids,
-                        part.vectors.values,
-                        part.vectors.offsets,
-                        texts=part.columns.texts,
-                        metadata=part.columns.metadata,
-                        truncated=part.truncated,
-                        upsert=upsert,
-                        last=self._one_call and part.last,
-                        threads=additions.threads,
-                    )
+                add_part(self, part, upsert=upsert, last=self._one_call and part.last, threads=additions.threads)
 
 
-def _which(ids: Any, condition: Any, missing: Any) -> tuple[IdSequence, str | None]:
+def add_part(writer: Writer, part: Part, *, upsert: bool, last: bool, threads: int | None) -> None:
+    """Hand on one part of what is added; `last` if the commit brings no more."""
+    if len(part.columns.ids):
+        writer._core.add(  # noqa: SLF001  of this module
+            part.columns.ids,
+            part.vectors.values,
+            part.vectors.offsets,
+            texts=part.columns.texts,
+            metadata=part.columns.metadata,
+            truncated=part.truncated,
+            upsert=upsert,
+            last=last,
+            threads=threads,
+        )
+
+
+def check_ids(writer: Writer, ids: IdSequence, *, upsert: bool) -> None:
+    """Raise what adding documents of these ids would."""
+    writer._core.check_ids(ids, upsert=upsert)  # noqa: SLF001
+
+
+def which_documents(ids: Any, condition: Any, missing: Any) -> tuple[IdSequence, str | None]:
     """Read what names the documents of a change: ids, or a filter as JSON."""
     choice_of(missing, "missing", get_args(MissingRule))
     if (ids is None) == (condition is None):
@@ -292,3 +295,21 @@ def _which(ids: Any, condition: Any, missing: Any) -> tuple[IdSequence, str | No
         message = "missing= says what to do about ids, and a filter names none; leave it out"
         raise InvalidInputError(message)
     return [], filter_json(condition)
+
+
+def metadata_changes(metadata: Any, ids: IdSequence, *, one: bool) -> list[str]:
+    """Write changes of metadata as JSON: one for all documents, or one for each id unless there must be `one`."""
+    if hasattr(metadata, "keys"):
+        return [mapping_json(metadata, "metadata", "{'lang': 'en'}")]
+    if metadata is None or one:
+        message = f"metadata must be one mapping, or with ids a list with one for each, not {shown(metadata)}"
+        raise InvalidInputError(message)
+    given = one_each(metadata, len(ids), "metadata")
+    return [one_metadata(entry, key) for key, entry in zip(ids, given, strict=True)]
+
+
+def change_metadata(
+    writer: Writer, ids: IdSequence, changes: Sequence[str], *, replace: bool, missing: MissingRule
+) -> int:
+    """Change metadata of documents by JSON that is checked: one for all, or one for each id."""
+    return writer._core.update_metadata(ids, changes, replace=replace, missing=missing)  # noqa: SLF001
