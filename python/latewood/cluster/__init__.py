@@ -16,6 +16,11 @@ Every document has a place in one order of the whole cluster (`order.py`): the n
 stored metadata, which readers use to break ties as a single index does, and then take away.
 """
 
+from latewood.cluster.building import build
+from latewood.cluster.creating import create
+from latewood.cluster.growing import grow
+from latewood.cluster.locked import recover
 from latewood.cluster.manifest import ClusterManifest, Shard
+from latewood.cluster.writing import ClusterWriter
 
-__all__ = ["ClusterManifest", "Shard"]
+__all__ = ["ClusterManifest", "ClusterWriter", "Shard", "build", "create", "grow", "recover"]

@@ -34,8 +34,8 @@ def create(
     shards : int
         65,536 at most; `grow` makes more of them later.
     sample : vectors in any form of `latewood.to_ragged`, optional
-        Documents like those that will come, a few thousand of them, on which the codec is trained once and for all. They are
-        not kept.
+        Documents like those that will come, a few thousand of them, on which the codec is trained once and for all.
+        They are not kept.
     sample_texts : sequence of str, optional
         Instead of `sample`; the encoder makes vectors of them.
     dim, encoder, **settings
@@ -91,7 +91,7 @@ def train_codec(root: Path, *, sample: Any, sample_texts: Any, dim: int | None, 
 
 
 def create_shard(root: Path, path: Path) -> Index:
-    """Create an empty shard in a folder, with the cluster's codec and encoder."""
+    """Create an empty shard in a folder, with the cluster's codec; the codec's index alone records the encoder."""
     codec = Index.open(root / CODEC)
-    encoder, kept = codec.encoder, codec.info()["keep_vectors"]
-    return Index.create(path, codec_from=codec, encoder=encoder, train_after=NEVER, keep_vectors=kept, overwrite=True)
+    kept = codec.info()["keep_vectors"]
+    return Index.create(path, codec_from=codec, train_after=NEVER, keep_vectors=kept, overwrite=True)

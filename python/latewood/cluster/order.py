@@ -5,7 +5,6 @@ metadata leaves its place. A shard knows that order of its own documents alone. 
 it is added. Merging, metadata changes and splitting keep metadata, and so the number.
 """
 
-import json
 from typing import Any
 
 from latewood.common.types import Metadata
@@ -35,8 +34,8 @@ def without_order(metadata: Metadata | None) -> dict[str, Any] | None:
     return {key: value for key, value in (metadata or {}).items() if key != ORDER} or None
 
 
-def refuse_order(metadata: str | None) -> None:
-    """Refuse metadata, as JSON, that have the key of the cluster's own."""
-    if metadata and ORDER in metadata and ORDER in json.loads(metadata):
+def refuse_order(metadata: Metadata) -> None:
+    """Refuse metadata that have the key of the cluster's own."""
+    if ORDER in metadata:
         message = f"the metadata have the key {ORDER!r}, which a cluster keeps for itself; use another name"
         raise InvalidInputError(message)

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from latewood.common.types import Id, IdSequence
 from latewood.forms.ids import plain_ids
+from latewood.forms.ragged import Ragged
 
 SLOTS = 2**16
 """A shard owns a range of them; more shards than slots cannot be."""
@@ -37,3 +38,12 @@ def divided(first: int, last: int, parts: int) -> list[int]:
 def chosen(ids: IdSequence, rows: NDArray[np.intp]) -> IdSequence:
     """Give some of normalised ids, in the form that they have."""
     return ids[rows] if isinstance(ids, np.ndarray) else [str(ids[row]) for row in rows.tolist()]
+
+
+def some(vectors: Ragged, rows: NDArray[np.intp]) -> Ragged:
+    """Give some items of ragged vectors, as a copy; `rows` ascend."""
+    lengths = vectors.lengths
+    wanted = np.zeros(len(lengths), dtype=np.bool_)
+    wanted[rows] = True
+    values = vectors.values[vectors.offsets[0] : vectors.offsets[-1]][np.repeat(wanted, lengths)]
+    return Ragged(values, np.concatenate([[0], np.cumsum(lengths[rows])]).astype(np.int64))

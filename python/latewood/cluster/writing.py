@@ -1,5 +1,6 @@
 """The writer of a cluster: changes go to the shards that own the ids, and become visible in all of them at once."""
 
+import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,13 +14,12 @@ from numpy.typing import NDArray
 
 from latewood.cluster.locked import locked, root_of
 from latewood.cluster.manifest import CODEC, ClusterManifest, shard_of
-from latewood.cluster.order import numbered, order_of, refuse_order
-from latewood.cluster.routing import chosen
+from latewood.cluster.order import ORDER, numbered, order_of, refuse_order
+from latewood.cluster.routing import chosen, some
 from latewood.common.signatures import shows
 from latewood.common.types import Filter, Id, IdSequence, Metadata, MissingRule
 from latewood.errors import DuplicateIdError, InvalidInputError, UnknownIdError, WriterError
 from latewood.forms.ids import join_ids, normalise_ids, one_id, plain_ids
-from latewood.forms.ragged import Ragged
 from latewood.forms.values import flag_of, optional
 from latewood.index.additions import Additions, AddKeywords, Columns, Part
 from latewood.index.index import Index
@@ -151,7 +151,7 @@ class ClusterWriter:
         replace = flag_of(replace, "replace")
         changes = metadata_changes(metadata, keys, one=condition is not None)
         for change in changes:
-            refuse_order(change)
+            refuse_order(json.loads(change))
         if replace:
             return self._replace_metadata(keys, filter, changes, missing)
         if condition is not None:
@@ -280,7 +280,9 @@ class ClusterWriter:
         self.empty += part.empty
         self._refuse_known(ids, upsert=upsert)
         for entry in part.columns.metadata or ():
-            refuse_order(entry)
+            # Most have no such word in them, and need not be read.
+            if entry is not None and ORDER in entry:
+                refuse_order(json.loads(entry))
         given = part.columns.metadata or [None] * len(ids)
         metadata: list[str | None] = [numbered(entry, self._next_order + row) for row, entry in enumerate(given)]
         self._next_order += len(ids)
@@ -289,7 +291,7 @@ class ClusterWriter:
         columns = Columns(ids, part.columns.texts, metadata)
         for shard, rows in self._routed(ids):
             truncated = part.truncated and [part.truncated[row] for row in rows]
-            own = Part(columns.chosen(rows, with_texts=True), _some(part.vectors, rows), 0, truncated)
+            own = Part(columns.chosen(rows, with_texts=True), some(part.vectors, rows), 0, truncated)
             yield partial(add_part, self._writers[shard], own, upsert=upsert, last=False, threads=threads)
 
     def _routed(self, ids: IdSequence) -> Iterator[tuple[int, NDArray[np.intp]]]:
@@ -339,12 +341,3 @@ class ClusterWriter:
 
 def _kind_of(ids: IdSequence) -> Literal["str", "int"]:
     return "int" if isinstance(ids, np.ndarray) else "str"
-
-
-def _some(vectors: Ragged, rows: NDArray[np.intp]) -> Ragged:
-    """Copy some of the items."""
-    lengths = vectors.lengths
-    wanted = np.zeros(len(lengths), dtype=np.bool_)
-    wanted[rows] = True
-    values = vectors.values[vectors.offsets[0] : vectors.offsets[-1]][np.repeat(wanted, lengths)]
-    return Ragged(values, np.concatenate([[0], np.cumsum(lengths[rows])]).astype(np.int64))
