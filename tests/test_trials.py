@@ -20,6 +20,7 @@ SHORT: dict[str, tuple[int, dict[str, Any]]] = {
     "handles": (8, {}),
     "forks": (8, {"documents": 6_000}),
     "interrupts": (44, {"scale": 0.05}),
+    "clusters": (8, {}),
 }
 
 

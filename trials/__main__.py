@@ -18,6 +18,7 @@ FULL = {
     "handles": 50,
     "forks": 100,
     "interrupts": 22 * 500,
+    "clusters": 600,
 }
 """Trials, and the attempts that a release must stand; one of `writers` takes 10 seconds, `interrupts` has 22 calls."""
 
