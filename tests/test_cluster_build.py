@@ -184,6 +184,13 @@ class Deadly(HashEncoder):
         return super().encode_document(inputs)
 
 
+class Lost(steps._Builder):
+    """Ends its process whenever it is to build."""
+
+    def build(self, root: Path, files: list[Path], folder: str, first: int, last: int, encoder: Any) -> None:
+        os._exit(1)
+
+
 @pytest.fixture(scope="module")
 def ray() -> Iterator[Any]:
     pytest.importorskip("ray")
@@ -215,6 +222,18 @@ def test_a_lost_worker_costs_its_shard_alone_and_ray_hears_no_text(ray: Any, tmp
 
 
 @pytest.mark.filterwarnings("ignore")
+def test_a_dataset_of_ray_is_a_source(ray: Any, tmp_path: Path) -> None:
+    data = pytest.importorskip("ray.data")
+    dataset = data.from_items([{"id": row, "text": text, "n": row} for row, text in enumerate(texts(60))])
+    build(dataset, tmp_path / "c", shards=2, encoder=HashEncoder(DIM), workers=0)
+    made = held(tmp_path / "c")
+    assert [order for order, *_ in made] == list(range(60))
+    assert sorted((key, text, fields["n"]) for _, key, text, fields in made) == [
+        (row, text, row) for row, text in enumerate(texts(60))
+    ]
+
+
+@pytest.mark.filterwarnings("ignore")
 def test_an_error_of_a_worker_is_the_librarys_own(ray: Any, tmp_path: Path) -> None:
     vectors = [{"id": key, "vectors": np.ones((2, DIM), np.float32) * key} for key in (1, 2, 2)]
     with pytest.raises(DuplicateIdError, match="id 2"):
@@ -226,10 +245,11 @@ def test_an_error_of_a_worker_is_the_librarys_own(ray: Any, tmp_path: Path) -> N
 def test_a_worker_that_is_lost_again_and_again_is_an_error(
     ray: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(steps, "TRIES", 1)
-    monkeypatch.setattr(steps._Builder, "build", lambda *_: os._exit(1))
-    with pytest.raises(StorageError, match="lost 1 times"):
-        build([np.ones((2, DIM), np.float32)] * 3, tmp_path / "c", shards=1, dim=DIM)
-    monkeypatch.undo()
+    ray.cloudpickle.register_pickle_by_value(__import__(__name__))
+    monkeypatch.setattr(steps, "TRIES", 2)
+    with monkeypatch.context() as broken:
+        broken.setattr(steps, "_Builder", Lost)
+        with pytest.raises(StorageError, match="lost 2 times"):
+            build([np.ones((2, DIM), np.float32)] * 3, tmp_path / "c", shards=1, dim=DIM)
     build([np.ones((2, DIM), np.float32)] * 3, tmp_path / "c", shards=1, dim=DIM, workers=0)
     assert json.loads((tmp_path / "c/cluster-0000000001.json").read_text())["next_order"] == 3
