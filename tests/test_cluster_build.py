@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from latewood.cluster import ClusterManifest, ClusterWriter, build
+from latewood.cluster import ClusterManifest, ClusterWriter, build, creating
 from latewood.cluster import building as steps
 from latewood.cluster.order import ORDER, order_of, without_order
+from latewood.cluster.sessions import ray_session
 from latewood.errors import DuplicateIdError, IndexExistsError, InvalidInputError, StorageError
 from support import HashEncoder
 
@@ -96,14 +97,16 @@ def test_texts_alone_and_vectors_alone_get_the_numbers_of_their_rows_as_ids(tmp_
 
 
 def test_a_build_that_was_cut_off_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    given, read, filled = texts(200), [], []
+    given = texts(200)
+    read: list[bool] = []
+    filled: list[Any] = []
     arguments: dict[str, Any] = {"shards": 4, "encoder": HashEncoder(DIM), "workers": 0}
 
     def source() -> Iterator[str]:
         read.append(True)
         yield from given
 
-    fill, train, trained = steps.build_shard, steps.train_codec, []
+    fill, train, trained = steps.build_shard, creating.train_codec, []
 
     def cut_off(*job: Any) -> None:
         if len(filled) == 2:
@@ -123,7 +126,12 @@ def test_a_build_that_was_cut_off_goes_on_where_it_was(tmp_path: Path, monkeypat
     assert not list((tmp_path / "c").glob("cluster-*"))
     with pytest.raises(InvalidInputError, match="other settings"):
         build(source(), tmp_path / "c", **{**arguments, "shards": 5})
-    monkeypatch.setattr(steps, "build_shard", lambda *job: (filled.append(job[2]), fill(*job)))
+
+    def go_on(*job: Any) -> Any:
+        filled.append(job[2])
+        return fill(*job)
+
+    monkeypatch.setattr(steps, "build_shard", go_on)
     build(source(), tmp_path / "c", **arguments)
     assert filled == [f"shards/{place:04}" for place in range(4)]
     assert (len(read), len(trained)) == (1, 1)
@@ -194,7 +202,7 @@ class Lost(steps._Builder):
 @pytest.fixture(scope="module")
 def ray() -> Iterator[Any]:
     pytest.importorskip("ray")
-    with steps.ray_session() as module:
+    with ray_session() as module:
         yield module
 
 
@@ -207,7 +215,9 @@ def test_a_lost_worker_costs_its_shard_alone_and_ray_hears_no_text(ray: Any, tmp
     (deaths / "one").touch()
     ray.cloudpickle.register_pickle_by_value(__import__(__name__))
     # The codec is trained in this process, and must not meet the text that ends it.
-    steps.train_codec(tmp_path / "ray/building", sample=None, sample_texts=texts(300), dim=None, encoder=Deadly("none"))
+    creating.train_codec(
+        tmp_path / "ray/building", sample=None, sample_texts=texts(300), dim=None, encoder=Deadly("none")
+    )
     (tmp_path / "ray/building/codec").rename(tmp_path / "ray/codec")
     documents[5]["text"] = "fatal"
     manifest = build(documents, tmp_path / "ray", shards=3, encoder=Deadly(os.fspath(deaths)), workers=2)
