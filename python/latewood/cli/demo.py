@@ -11,12 +11,13 @@ import sys
 import tempfile
 import textwrap
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, TextIO, TypeAlias
+from typing import Any, Literal, TextIO, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -110,6 +111,67 @@ def main(data: str | os.PathLike[str] | None = None, json: bool = False, encoder
         show_hits(index, collection, say)
         show_changes(index, collection, say)
     return 0
+
+
+def serve(data: str | os.PathLike[str] | None = None, *, as_json: bool = False, port: int = 8000) -> int:
+    """Serve the collection with its page, in 4 bits a dimension and in 1, until Ctrl-C.
+
+    Parameters
+    ----------
+    data : path-like, optional
+        As for `main`.
+    as_json : bool
+        Print the address as one JSON object.
+    port : int
+        0 for any that is free.
+
+    Returns
+    -------
+    int
+        The exit status, 0.
+
+    Raises
+    ------
+    InvalidInputError
+        As for `main`.
+    MissingDependencyError
+        The extra `serve` or `text` is not installed.
+    StorageError
+        The port is taken.
+    """
+    from latewood.serve import run
+
+    say = Narrator(sys.stderr if as_json else sys.stdout)
+    collection = load_beir(default_folder() if data is None else data)
+    model = as_encoder(NAME)
+    documents, _ = cached_vectors(model, collection, say=say)
+    with tempfile.TemporaryDirectory(prefix="latewood-demo-") as folder:
+        kinds: dict[str, Literal[1, 4]] = {"scifact": 4, "scifact-1-bit": 1}
+        paths = {name: Path(folder) / name for name in kinds}
+        for name, bits in kinds.items():
+            with say.step(f"building {name}"):
+                _build(paths[name], model, collection, documents, bits=bits)
+        claim = _claim(collection)[1]
+
+        def ready(address: str) -> None:
+            say(f'\nOpen {address} and ask, such as "{claim}" Ctrl-C ends it.')
+            if as_json:
+                sys.stdout.write(json.dumps({"address": address, "indexes": list(paths)}) + "\n")
+                sys.stdout.flush()
+
+        run(paths, port=port, ready=ready)
+    return 0
+
+
+def _build(path: Path, model: Encoder, collection: Collection, documents: Ragged, *, bits: Literal[1, 4]) -> None:
+    """Index the documents, with their lengths and the claims they were judged for as metadata."""
+    claims = Counter(key for judged in collection.qrels.values() for key, grade in judged.items() if grade > 0)
+    texts = collection.texts()
+    index = Index.create(path, encoder=model, bits=bits)
+    metadata = [
+        {"words": len(text.split()), "claims": claims[key]} for key, text in zip(collection.corpus, texts, strict=True)
+    ]
+    index.add(list(collection.corpus), vectors=documents, texts=texts, metadata=metadata)
 
 
 def demo_encoder(name: str | None) -> Encoder:

@@ -28,6 +28,11 @@ READ_TOKENS, WRITE_TOKENS = "LATEWOOD_READ_TOKENS", "LATEWOOD_WRITE_TOKENS"
 @click.option("--read-only", is_flag=True, help="Nobody may change an index.")
 @click.option("--timeout", default=30.0, show_default=True, help="Seconds that a request may take.")
 @click.option("--log-queries", is_flag=True, help="Let the log tell what was asked.")
+@click.option(
+    "--images",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    help="Folder of the pictures that the page shows; metadata name them as 'image'.",
+)
 def serve(
     indexes: tuple[str, ...],
     host: str,
@@ -39,6 +44,7 @@ def serve(
     read_only: bool,
     timeout: float,
     log_queries: bool,
+    images: Path | None,
     as_json: bool,
 ) -> None:
     """Serve indexes over HTTP, and rerank texts; docs/serving.md tells how it is asked.
@@ -55,6 +61,7 @@ def serve(
         read_only=read_only,
         hosts=hosts,
         log_queries=log_queries,
+        images=None if images is None else str(images),
     )
     folders = _folders(indexes)
 

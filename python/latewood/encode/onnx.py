@@ -1,10 +1,10 @@
 """Multi-vector models by onnxruntime: text to token vectors without torch, from a folder on this disk."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
-from functools import partial
+from functools import lru_cache, partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,8 @@ from latewood.errors import EncoderError, InvalidInputError, MissingDependencyEr
 from latewood.forms.arrays import as_list
 from latewood.forms.values import count_of, optional, path_of, text_of, threads_of
 
+Named = tuple[list[str], list[tuple[int, int]]]
+"""Names of tokens, and the characters that each stands for."""
 _INPUTS = frozenset({"input_ids", "attention_mask", "token_type_ids"})
 
 
@@ -113,24 +115,28 @@ class OnnxEncoder:
         """Token vectors of each document, as for queries; `truncated` of the result tells which texts were cut."""
         return self._encode(inputs, "document", long)
 
-    def query_tokens(self, text: str) -> list[str]:
-        """Tokens that the query's vectors stand for."""
-        return self._model.labels(_checked([text])[0], "query", self._options["long"])
+    def query_tokens(self, text: str, *, long: Long | None = None) -> list[str]:
+        """Tokens that the query's vectors stand for; with `long`, those that it was encoded with."""
+        return list(self._named(text, "query", long)[0])
 
-    def document_tokens(self, text: str) -> list[str]:
-        """Tokens that the document's vectors stand for."""
-        return self._model.labels(_checked([text])[0], "document", self._options["long"])
+    def document_tokens(self, text: str, *, long: Long | None = None) -> list[str]:
+        """Tokens that the document's vectors stand for; with `long`, those that it was encoded with."""
+        return list(self._named(text, "document", long)[0])
 
-    def query_spans(self, text: str) -> list[tuple[int, int]]:
+    def query_spans(self, text: str, *, long: Long | None = None) -> list[tuple[int, int]]:
         """Give the same for each of the query's vectors as `document_spans` does for the document's."""
-        return self._model.spans(_checked([text])[0], "query", self._options["long"])
+        return list(self._named(text, "query", long)[1])
 
-    def document_spans(self, text: str) -> list[tuple[int, int]]:
+    def document_spans(self, text: str, *, long: Long | None = None) -> list[tuple[int, int]]:
         """Give, for each of the document's vectors, the characters of the text that it stands for, `text[first:last]`.
 
         (0, 0) where there are none: special tokens, and those of a prompt.
         """
-        return self._model.spans(_checked([text])[0], "document", self._options["long"])
+        return list(self._named(text, "document", long)[1])
+
+    def _named(self, text: str, task: Task, long: Long | None) -> Named:
+        long = self._options["long"] if long is None else long_of(long)
+        return self._model.named(_checked([text])[0], task, long)
 
     def _encode(self, inputs: Sequence[str], task: Task, long: Long | None) -> Encoded:
         long = self._options["long"] if long is None else long_of(long)
@@ -203,6 +209,8 @@ class _Model:
         self._pad = self._id_of(special.pad) or 0
         self._masks: list[ResolvedMask] = [mask.resolved(self._tokenizer, special.unknown) for mask in recipe.masks]
         self._expansion_id = self._find_expansion_id(recipe.sides["query"].expansion)
+        # The names and the characters of one text are asked for one after the other, and those of a query for each hit.
+        self.named: Callable[[str, Task, Long], Named] = lru_cache(maxsize=128)(self._name)
 
     def run(self, texts: list[str], task: Task, long: Long) -> Encoded:
         rows, truncated = self._prepare(texts, task, long)
@@ -234,39 +242,40 @@ class _Model:
             batch.append(position)
         yield batch
 
-    def labels(self, text: str, task: Task, long: Long) -> list[str]:
-        """Names of the tokens that have a vector."""
-        rows, _ = self._prepare([text], task, long)
+    def _name(self, text: str, task: Task, long: Long) -> Named:
+        """Name the tokens that have a vector, and give their characters."""
+        side: Side = self._recipe.sides[task]
+        encoding = self._tokenizer.encode(side.prompt + text)
+        rows = self._divided(0, encoding, side, long)
         ids, _, _, counted = self._fill(rows, task)
-        return [str(self._tokenizer.id_to_token(int(token))) for token in ids[counted]]
-
-    def spans(self, text: str, task: Task, long: Long) -> list[tuple[int, int]]:
-        """Characters of the tokens that have a vector."""
-        prompt = self._recipe.sides[task].prompt
-        rows, _ = self._prepare([text], task, long)
-        *_, counted = self._fill(rows, task)
-        characters = self._tokenizer.encode(prompt + text).offsets
-        spans = []
+        spans, characters = [], encoding.offsets
         for row, marks in zip(rows, counted, strict=True):
             # Tokens that a query is expanded with stand for none.
             own = [characters[token] for token in row.tokens] + [(0, 0)] * (len(marks) - len(row.ids))
             spans += [span for span, mark in zip(own, marks, strict=True) if mark]
-        return [(max(first - len(prompt), 0), max(last - len(prompt), 0)) for first, last in spans]
+        start = len(side.prompt)
+        return (
+            [str(self._tokenizer.id_to_token(int(token))) for token in ids[counted]],
+            [(max(first - start, 0), max(last - start, 0)) for first, last in spans],
+        )
 
     def _prepare(self, texts: list[str], task: Task, long: Long) -> tuple[list[Row], list[bool]]:
         """Rows for the graph, those of one text in its order, and which texts were cut."""
         side: Side = self._recipe.sides[task]
         prompted = [side.prompt + text for text in texts]
-        options: dict[str, Any] = {"prompt": side.prompt, "cut_left": self._recipe.special.cut_left}
         rows: list[Row] = []
         truncated = []
         for position, encoding in enumerate(self._tokenizer.encode_batch_fast(prompted)):
             too_long = side.length is not None and len(encoding) > side.length
             if too_long and long == "windows":
                 encoding = self._tokenizer.encode(prompted[position])
-            rows += divide(position, encoding, side.length, long, **options)
+            rows += self._divided(position, encoding, side, long)
             truncated.append(too_long and long == "cut")
         return rows, truncated
+
+    def _divided(self, position: int, encoding: Any, side: Side, long: Long) -> list[Row]:
+        cut_left = self._recipe.special.cut_left
+        return divide(position, encoding, side.length, long, prompt=side.prompt, cut_left=cut_left)
 
     def _floor(self, row: Row, task: Task) -> int:
         """Tokens to which a row is expanded. A window of a text is not: the text fills the width more than once."""

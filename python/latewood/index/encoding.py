@@ -1,6 +1,7 @@
 """The encoder of one index: which it is, which it should be, and what to say where there is none."""
 
 import json
+from inspect import signature
 from typing import Any
 
 from latewood.encode.fingerprint import check_fingerprint
@@ -77,6 +78,11 @@ class Encoding:
         label = getattr(self._encoder, method, None)
         if text is None or label is None:
             return None
-        tokens = tuple(label(text))
+        # A text that was too long may have been cut where it was encoded.
+        ways = ({}, {"long": "cut"}) if "long" in signature(label).parameters else ({},)
+        for options in ways:
+            tokens = tuple(label(text, **options))
+            if len(tokens) == count:
+                return tokens
         # Vectors that came from elsewhere, or were pooled, have no one-to-one tokens: better no labels than wrong ones.
-        return tokens if len(tokens) == count else None
+        return None

@@ -25,7 +25,8 @@ from latewood.rerank.reranker import Reranker
 from latewood.serve.access import check_content_type, check_host, check_scope
 from latewood.serve.openapi import description
 from latewood.serve.operations import OPERATIONS, Operation, Service
-from latewood.serve.pages import PAGE_OPERATIONS, page_files
+from latewood.serve.page.files import page_files
+from latewood.serve.page.operations import PAGE_OPERATIONS
 from latewood.serve.problems import CONTENT_TYPE, Problem, problem_of
 from latewood.serve.served import ServedIndex
 from latewood.serve.settings import Settings
@@ -80,10 +81,10 @@ def application(
         Route(one.path, partial(_answer, service, one), methods=[one.method], include_in_schema=False)
         for one in (*operations, *PAGE_OPERATIONS)
     ]
-    routes += [_plain(service, path, "nobody", answer) for path, answer in page_files().items()]
+    routes += [_plain(service, path, "nobody", file.answer) for path, file in page_files().items()]
     routes += [
-        _plain(service, "/openapi.json", "nobody", lambda: Response(described, media_type="application/json")),
-        _plain(service, "/healthz", "nobody", lambda: Response('{"status":"ok"}', media_type="application/json")),
+        _plain(service, "/openapi.json", "nobody", lambda _: Response(described, media_type="application/json")),
+        _plain(service, "/healthz", "nobody", lambda _: Response('{"status":"ok"}', media_type="application/json")),
         _plain(service, "/readyz", "nobody", partial(_readiness, service)),
         _plain(service, "/metrics", "read", partial(_counts, service)),
     ]
@@ -106,25 +107,25 @@ def processors() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _plain(service: Service, path: str, scope: Any, answer: Callable[[], Response]) -> Route:
+def _plain(service: Service, path: str, scope: Any, answer: Callable[[Request], Response]) -> Route:
     async def run(request: Request) -> Response:
         try:
             check_host(request, service.settings)
             check_scope(request, service.settings, scope)
-            return answer()
+            return answer(request)
         except Problem as problem:
             return _told(problem)
 
     return Route(path, run, methods=["GET"])
 
 
-def _readiness(service: Service) -> Response:
+def _readiness(service: Service, _: Request) -> Response:
     if service.ready:
         return Response('{"status":"ready"}', media_type="application/json")
     raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, "the service is ending", Retry_After="1")
 
 
-def _counts(service: Service) -> Response:
+def _counts(service: Service, _: Request) -> Response:
     return Response(service.metrics.text(), media_type=service.metrics.content_type)
 
 

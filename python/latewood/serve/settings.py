@@ -2,10 +2,11 @@
 
 from dataclasses import dataclass, fields
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from latewood.errors import InvalidInputError
-from latewood.forms.values import count_of, flag_of, number_of, shown
+from latewood.forms.values import count_of, flag_of, number_of, path_of, shown
 
 LEAST_TOKEN = 16
 """Characters of a token: shorter ones can be guessed."""
@@ -37,6 +38,9 @@ class Settings:
         where there are no tokens, else any.
     log_queries : bool
         Whether the log may tell what was asked.
+    images : path-like, optional
+        A folder with pictures: the page shows those that the metadata field "image" of a document names by their paths
+        in it. What is not in it, or leads out of it, is never read.
 
     Raises
     ------
@@ -54,10 +58,12 @@ class Settings:
     read_only: bool = False
     hosts: tuple[str, ...] = ()
     log_queries: bool = False
+    images: str | None = None
 
     def __post_init__(self) -> None:
         """Check all of it."""
-        checks: dict[Any, Any] = {bool: flag_of, int: count_of, float: partial(number_of, least=0.001, most=1e6)}
+        number = partial(number_of, least=0.001, most=1e6)
+        checks: dict[Any, Any] = {bool: flag_of, int: count_of, float: number, str | None: _folder}
         for field in fields(self):
             check = checks.get(field.type, _words)
             object.__setattr__(self, field.name, check(getattr(self, field.name), field.name))
@@ -70,6 +76,16 @@ class Settings:
     def has_tokens(self) -> bool:
         """Whether who asks must say who they are."""
         return bool(self.read_tokens or self.write_tokens)
+
+
+def _folder(given: Any, name: str) -> str | None:
+    if given is None:
+        return None
+    folder = path_of(given, name)
+    if not Path(folder).is_dir():
+        message = f"{name} must be a folder; {shown(given)} is none"
+        raise InvalidInputError(message)
+    return folder
 
 
 def _words(given: Any, name: str) -> tuple[str, ...]:

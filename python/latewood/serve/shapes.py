@@ -179,9 +179,8 @@ class Tune(Body):
 
 PageSearch = _body(
     "PageSearch",
-    "What the page asks for when something is typed.",
-    ("index", str),
-    ("query", str),
+    "What the page asks when something is typed or chosen.",
+    ("query", Query),
     ("k", Count, 10),
     ("exact", bool, False),
     _FILTER,
@@ -189,10 +188,10 @@ PageSearch = _body(
 )
 
 
-class PageFields(Body, kw_only=True):
-    """The index whose fields the page wants to know."""
+class PagePicture(Body, kw_only=True):
+    """The document whose picture the page shows, by its id as text."""
 
-    index: str
+    id: str
 
 
 class Nothing(Body):

@@ -1,0 +1,38 @@
+// Asks the service. What goes wrong is an Error in the service's own words.
+
+const TOKEN = "latewood.token";
+let entering = null;
+
+export async function ask(path, body, signal) {
+  const headers = { accept: "application/json" };
+  const token = sessionStorage.getItem(TOKEN);
+  if (token) headers.authorization = `Bearer ${token}`;
+  if (body !== undefined) headers["content-type"] = "application/json";
+  let answer;
+  try {
+    answer = await fetch(path, { method: body === undefined ? "GET" : "POST", headers, body: JSON.stringify(body), signal });
+  } catch (error) {
+    throw error.name === "AbortError" ? error : new Error("The service does not answer. Is it still running?");
+  }
+  if (answer.status === 401) {
+    await enterToken();
+    return ask(path, body, signal);
+  }
+  const told = await answer.json().catch(() => ({}));
+  if (!answer.ok) throw new Error(told.detail ?? `The service answered ${answer.status}.`);
+  return told;
+}
+
+// Several requests may be refused at once; the reader is asked once.
+function enterToken() {
+  entering ??= new Promise((resolve) => {
+    const dialog = document.getElementById("enter");
+    dialog.addEventListener("close", () => {
+      sessionStorage.setItem(TOKEN, document.getElementById("token").value.trim());
+      entering = null;
+      resolve();
+    }, { once: true });
+    dialog.showModal();
+  });
+  return entering;
+}
