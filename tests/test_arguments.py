@@ -23,8 +23,10 @@ from support import TEXTS, HashEncoder
 
 # Public names whose parameters are held elsewhere, or that have none to hold.
 ELSEWHERE = {
+    "AsyncClient": "test_client.py",
     "Bm25FirstStage": "test_first_stages.py",
     "CallableFirstStage": "test_first_stages.py",
+    "Client": "test_client.py",
     "Hybrid": "test_hybrid.py",
     "LexicalFirstStage": "test_lexical.py",
     "SeismicFirstStage": "test_first_stages.py",
@@ -372,7 +374,10 @@ TABLE: dict[str, dict[str, Kind]] = {
         f"OnnxEncoder.encode_{side}": {"inputs": TEXTS_AS_THEY_ARE, "long": LONG.also(good=[None])}
         for side in ("query", "document")
     },
-    **{f"OnnxEncoder.{name}": {"text": ONE_TEXT} for name in ("query_tokens", "document_tokens", "document_spans")},
+    **{
+        f"OnnxEncoder.{name}": {"text": ONE_TEXT, "long": LONG.also(good=[None])}
+        for name in ("query_tokens", "document_tokens", "query_spans", "document_spans")
+    },
     "nano_en": {"long": LONG},
     **{
         f"SentenceTransformersEncoder.encode_{side}": {

@@ -33,6 +33,7 @@ LIBRARY = [
     "common",
     "forms",
     "show",
+    "cloud",
     "train",
     "encode",
     "index",

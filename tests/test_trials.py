@@ -20,11 +20,22 @@ SHORT: dict[str, tuple[int, dict[str, Any]]] = {
     "handles": (8, {}),
     "forks": (8, {"documents": 6_000}),
     "interrupts": (44, {"scale": 0.05}),
+    "requests": (8, {}),
+    "soak": (2, {}),
+    "outages": (4, {}),
 }
+OF_A_SERVICE = {
+    "requests": ("starlette", "onnxruntime", "schemathesis"),
+    "soak": ("starlette", "httpx"),
+    "outages": ("starlette", "httpx"),
+}
+"""What these need beside the library."""
 
 
 @pytest.mark.parametrize("name", SHORT)
 def test_a_short_trial_finds_nothing(name: str) -> None:
+    for package in OF_A_SERVICE.get(name, ()):
+        pytest.importorskip(package)
     attempts, options = SHORT[name]
     counts = Counts()
     import_module(f"trials.{name}").run(counts, Attempts(counts, seed="test", most=attempts), **options)

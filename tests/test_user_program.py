@@ -13,7 +13,9 @@ from support import TESTS
 
 PROGRAM = TESTS / "user_program.py"
 NOT_CALLED = {
+    "AsyncClient": "needs a service",
     "CallableFirstStage": "a function does as well",
+    "Client": "needs a service",
     "Document": "given",
     "Encoder": "a protocol",
     "Explanation": "given",

@@ -18,8 +18,15 @@ FULL = {
     "handles": 50,
     "forks": 100,
     "interrupts": 22 * 500,
+    "requests": 260,
+    "soak": 600,
+    "outages": 120,
 }
-"""Trials, and the attempts that a release must stand; one of `writers` takes 10 seconds, `interrupts` has 22 calls."""
+"""Trials, and the attempts that a release must stand.
+
+One of `writers` takes 10 seconds, one of `soak` and `outages` a second of load, one of `requests` is 20 of them;
+`interrupts` has 22 calls.
+"""
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from latewood import encode, errors, evaluate
     from latewood._core import Stop, __version__, simd_level, simd_levels
-    from latewood.client.asynchronous import AsyncClient
-    from latewood.client.client import Client
+    from latewood.client.client import AsyncClient, Client
     from latewood.encode.protocol import Encoder
     from latewood.exchange.imports import export_index, import_index
     from latewood.forms.ragged import Ragged, to_ragged
@@ -82,7 +81,7 @@ __all__ = [
 ]
 
 _HOME = {
-    "AsyncClient": "client.asynchronous",
+    "AsyncClient": "client.client",
     "Bm25FirstStage": "rerank.first_stages.bm25",
     "CallableFirstStage": "rerank.first_stages.function",
     "Client": "client.client",

@@ -129,6 +129,9 @@ class Index:
     def refresh(self) -> bool:
         """Take up the newest commit; True if there was a newer one."""
 
+    def commit(self) -> tuple[int, list[str], list[str], str | None]:
+        """Generation, names of its files, its signature and those of its ancestors, and the index's identity."""
+
     def info(self) -> dict[str, Any]: ...
     def check(self) -> list[str]:
         """Verify every checksum and count; the problems found, empty if none."""

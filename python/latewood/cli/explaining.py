@@ -8,13 +8,13 @@ import click
 
 from latewood.cli.inputs import ids_of_index
 from latewood.cli.outcome import command, tell
-from latewood.cli.parameters import COUNT, EXISTING, OUTPUT, encoder_option, filter_option
+from latewood.cli.parameters import COUNT, INDEX, OUTPUT, encoder_option, filter_option
 from latewood.index.index import Index
 from latewood.show import html
 
 
 @command("explain")
-@click.argument("path", type=EXISTING)
+@click.argument("path", type=INDEX)
 @click.argument("query")
 @click.option("--id", "ids", multiple=True, help="A document to explain, instead of the best; may be repeated.")
 @encoder_option

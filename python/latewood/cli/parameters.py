@@ -12,6 +12,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import click
 
+from latewood.cloud.store import is_url
 from latewood.forms.values import shown
 from latewood.index.options import RankingOptions
 
@@ -23,6 +24,13 @@ class _NewPath(click.Path):
 
     def convert(self, value: Any, parameter: click.Parameter | None, context: click.Context | None) -> Any:
         return super().convert(value or self.fail("it is empty", parameter, context), parameter, context)
+
+
+class _Index(click.Path):
+    """A folder, or an address, which stays a str."""
+
+    def convert(self, value: Any, parameter: click.Parameter | None, context: click.Context | None) -> Any:
+        return value if is_url(value) else super().convert(value, parameter, context)
 
 
 class _Output(_NewPath):
@@ -38,6 +46,8 @@ class _Output(_NewPath):
 
 PATH = _NewPath(path_type=Path)
 EXISTING = click.Path(path_type=Path, exists=True)
+INDEX = _Index(path_type=Path, exists=True)
+"""An index that is read: a folder, or an address in object storage."""
 OUTPUT = _Output(path_type=Path, dir_okay=False, writable=True)
 COUNT = click.IntRange(min=1, max=2**62)
 

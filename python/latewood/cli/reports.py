@@ -7,7 +7,7 @@ from typing import Any, get_args
 import click
 
 from latewood.cli.outcome import command, table, tell
-from latewood.cli.parameters import EXISTING, PATH, filter_option, not_empty
+from latewood.cli.parameters import EXISTING, INDEX, PATH, filter_option, not_empty
 from latewood.common.types import Dtype
 from latewood.errors import CorruptIndexError
 from latewood.exchange.imports import export_index
@@ -15,7 +15,7 @@ from latewood.index.index import Index
 
 
 @command("info")
-@click.argument("path", type=EXISTING)
+@click.argument("path", type=INDEX)
 def info(path: Path, as_json: bool) -> None:
     """Show counts, sizes, codec and encoder of an index."""
     values = Index.open(path).info()
@@ -23,7 +23,7 @@ def info(path: Path, as_json: bool) -> None:
 
 
 @command("check")
-@click.argument("path", type=EXISTING)
+@click.argument("path", type=INDEX)
 @click.pass_context
 def check(context: click.Context, path: Path, as_json: bool) -> None:
     """Verify every checksum and count; exit code 1 if there are problems."""
@@ -37,7 +37,7 @@ def check(context: click.Context, path: Path, as_json: bool) -> None:
 
 
 @command("export")
-@click.argument("path", type=EXISTING)
+@click.argument("path", type=INDEX)
 @click.argument("target", type=PATH)
 @click.option("--dtype", type=click.Choice(get_args(Dtype)), default="float32", show_default=True)
 @click.option("--overwrite", is_flag=True, help="Replace the file that is at TARGET.")

@@ -13,6 +13,7 @@ from latewood.cli.outcome import command, side_by_side, table, tell
 from latewood.cli.parameters import (
     COUNT,
     EXISTING,
+    INDEX,
     OUTPUT,
     encoder_option,
     filter_option,
@@ -32,7 +33,7 @@ from latewood.show.plots import measures
 
 
 @command("search")
-@click.argument("path", type=EXISTING)
+@click.argument("path", type=INDEX)
 @click.argument("query", required=False)
 @click.option(
     "--queries", type=EXISTING, help="Queries: a JSONL file (id, text), a BEIR folder, or an .npz of vectors."
@@ -81,7 +82,7 @@ def search(
 
 
 @command("rerank")
-@click.argument("path", type=EXISTING)
+@click.argument("path", type=INDEX)
 @click.option("--run", "candidates", type=EXISTING, required=True, help="First-stage candidates: a TREC run.")
 @click.option("--queries", type=EXISTING, required=True, help="As for search.")
 @encoder_option

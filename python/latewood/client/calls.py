@@ -4,25 +4,27 @@ import base64
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, get_args
 
 import numpy as np
 
-from latewood.common.types import FloatArray, Id
+from latewood.common.types import FloatArray, Id, Rescore
 from latewood.errors import InvalidInputError
+from latewood.forms.arrays import as_list, numbers
 from latewood.forms.candidates import many_lists, one_list
 from latewood.forms.ids import one_id, plain_ids
-from latewood.forms.metadata import filters_json, mapping_json
+from latewood.forms.metadata import filter_json
 from latewood.forms.ragged import Ragged, is_text_batch, listed, to_ragged
-from latewood.forms.values import flag_of, shown, text_of
+from latewood.forms.values import choice_of, count_of, flag_of, optional, share_of, shown, text_of, threads_of
 from latewood.forms.weights import split_weights
+from latewood.index.additions import Additions
 from latewood.index.explanation import Explanation
 from latewood.index.options import RankingOptions, RerankOptions, SearchOptions
 from latewood.index.results import Document, Hit, Hits, Plan
 from latewood.index.tuning import Tuning
+from latewood.index.writer import metadata_changes, which_documents
 
 T = TypeVar("T")
-R = TypeVar("R")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,10 +35,8 @@ class Call(Generic[T]):
     path: str
     read: Callable[[Any], T]
     body: dict[str, Any] | None = None
-
-    def then(self, more: Callable[[T], R]) -> "Call[R]":
-        """Make something else of what the answer becomes."""
-        return Call(self.method, self.path, lambda answer: more(self.read(answer)), self.body)
+    repeatable: bool = True
+    """Whether it does no harm to ask again where nobody knows what became of the first request."""
 
 
 Explain = Callable[[dict[str, Any]], Explanation]
@@ -103,6 +103,7 @@ def rerank_batch(
     queries: Any,
     candidates: Any,
     scores: Any,
+    offsets: Any,
     k: Any,
     weights: Any,
     with_documents: Any,
@@ -111,7 +112,7 @@ def rerank_batch(
 ) -> Call[list[Hits]]:
     """Ask for the candidates of several queries in the order of MaxSim."""
     asked, body = _several(queries, weights), _options(RerankOptions, k, with_documents, options)
-    given = many_lists(candidates, scores, None, len(asked))
+    given = many_lists(candidates, scores, offsets, len(asked))
     ids, ends = plain_ids(given.ids), list(zip(given.offsets[:-1], given.offsets[1:], strict=True))
     body["candidates"] = [list(ids[start:end]) for start, end in ends]
     if given.scores is not None:
@@ -124,7 +125,7 @@ def explain(query: Any, id_: Any, weights: Any, length_normalize: Any, rescore: 
     body = {**_one(query, weights), "id": one_id(id_)}
     body["length_normalize"] = flag_of(length_normalize, "length_normalize")
     if rescore is not None:
-        body["rescore"] = rescore
+        body["rescore"] = choice_of(rescore, "rescore", get_args(Rescore))
     return explained(body)
 
 
@@ -134,44 +135,38 @@ def explained(body: dict[str, Any]) -> Call[Explanation]:
     return Call("POST", "/explain", _explanation, {name: body[name] for name in known if name in body})
 
 
-def add(ids: Any, texts: Any, vectors: Any, metadata: Any, options: Mapping[str, Any], *, upsert: bool) -> Call[None]:
-    """Ask for documents to be added."""
-    keys = list(plain_ids(ids))
-    columns: dict[str, Any] = {}
-    if texts is not None:
-        columns["text"] = listed(texts, "texts")
-    if vectors is not None:
-        columns["vectors"] = [_encoded(one) for one in to_ragged(vectors)]
-    if metadata is not None:
-        columns["metadata"] = [one and json.loads(mapping_json(one, "metadata", "{'lang': 'en'}")) for one in metadata]
-    for name, column in columns.items():
-        if isinstance(column, (str, bytes)) or len(column) != len(keys):
-            message = f"{name} has {len(column)} entries for {len(keys)} ids; give one for each"
-            raise InvalidInputError(message)
-    documents: list[dict[str, Any]] = [{"id": key} for key in keys]
-    for name, column in columns.items():
-        for document, value in zip(documents, column, strict=True):
-            if value is not None:
-                document[name] = value
-    body = {"documents": documents, **{name: value for name, value in options.items() if value is not None}}
-    return Call("PUT" if upsert else "POST", "/documents", lambda _: None, body)
+def add(ids: Any, merge: Any, show_progress: Any, documents: Mapping[str, Any], *, upsert: bool) -> Call[None]:
+    """Ask for documents to be added. Threads are the service's own affair."""
+    optional(flag_of, show_progress, "show_progress")
+    added = Additions(ids, **documents)
+    columns, vectors = added.whole()
+    rows: list[dict[str, Any]] = [{"id": key} for key in plain_ids(columns.ids)]
+    entries = {
+        "text": columns.texts,
+        "metadata": columns.metadata and [one and json.loads(one) for one in columns.metadata],
+        "vectors": None if vectors is None else [_encoded(one) for one in vectors],
+    }
+    for name, column in entries.items():
+        for row, value in zip(rows, column or (), strict=False):
+            row[name] = value
+    body = {"documents": rows, "merge": flag_of(merge, "merge")}
+    body |= {name: getattr(added, name) for name in ("store_texts", "on_empty", "long")}
+    return Call("PUT" if upsert else "POST", "/documents", lambda _: None, body, repeatable=upsert)
 
 
-def delete(ids: Any, filter_: Any, missing: Any) -> Call[int]:
+def delete(ids: Any, filter_: Any, missing: Any, merge: Any) -> Call[int]:
     """Ask for documents to be deleted."""
-    return Call("POST", "/documents/delete", _count("documents"), {**_chosen(ids, filter_), "missing": missing})
+    body = {**_chosen(ids, filter_, missing), "merge": flag_of(merge, "merge")}
+    return Call("POST", "/documents/delete", _count("documents"), body, repeatable=False)
 
 
-def update_metadata(ids: Any, metadata: Any, filter_: Any, replace: Any, missing: Any) -> Call[int]:
+def update_metadata(ids: Any, metadata: Any, filter_: Any, replace: Any, missing: Any, merge: Any) -> Call[int]:
     """Ask for metadata to be changed."""
-    example = "{'lang': 'en'}"
-    given: Any = (
-        json.loads(mapping_json(metadata, "metadata", example))
-        if hasattr(metadata, "keys")
-        else [json.loads(mapping_json(one, "metadata", example)) for one in metadata]
-    )
-    body = {**_chosen(ids, filter_), "metadata": given, "replace": replace, "missing": missing}
-    return Call("PATCH", "/documents", _count("documents"), body)
+    body = _chosen(ids, filter_, missing)
+    changes = metadata_changes(metadata, body.get("ids"))
+    body["metadata"] = json.loads(changes[0]) if hasattr(metadata, "keys") else [json.loads(one) for one in changes]
+    body |= {"replace": flag_of(replace, "replace"), "merge": flag_of(merge, "merge")}
+    return Call("PATCH", "/documents", _count("documents"), body, repeatable=False)
 
 
 def documents(ids: Any) -> Call[list[Document]]:
@@ -186,14 +181,19 @@ def vectors(ids: Any) -> Call[Ragged]:
 
     def read(answer: Any) -> Ragged:
         found = [_decoded(one["vectors"]) for one in answer["documents"]]
-        return to_ragged(found) if found else Ragged(np.zeros((0, answer["dim"]), np.float32), np.zeros(1, np.int64))
+        return (
+            to_ragged(found, allow_empty=True)
+            if found
+            else Ragged(np.zeros((0, answer["dim"]), np.float32), np.zeros(1, np.int64))
+        )
 
     return Call("POST", "/documents/get", read, body)
 
 
 def count(filter_: Any) -> Call[int]:
     """Ask how many documents there are."""
-    return Call("POST", "/documents/count", _count("count"), _chosen(None, filter_))
+    written = filter_json(filter_)
+    return Call("POST", "/documents/count", _count("count"), {} if written is None else {"filter": json.loads(written)})
 
 
 def info() -> Call[dict[str, Any]]:
@@ -206,34 +206,40 @@ def check() -> Call[list[str]]:
     return Call("POST", "/check", lambda answer: list(answer["problems"]), {})
 
 
-def refresh() -> Call[int]:
-    """Ask for the newest generation."""
-    return Call("POST", "/refresh", lambda answer: int(answer["generation"]), {})
+def refresh(known: int | None) -> Call[bool]:
+    """Ask for the newest generation, and whether it is newer than the one that is known."""
+    return Call("POST", "/refresh", lambda answer: known is not None and int(answer["generation"]) > known, {})
 
 
-def compact() -> Call[None]:
+def compact(threads: Any) -> Call[None]:
     """Ask for all segments to be rewritten as one."""
-    return Call("POST", "/compact", lambda _: None, {})
+    threads_of(threads)
+    return Call("POST", "/compact", lambda _: None, {}, repeatable=False)
 
 
-def tune(queries: Any, recall: Any, k: Any) -> Call[Tuning]:
+def tune(queries: Any, recall: Any, k: Any, weights: Any, threads: Any) -> Call[Tuning]:
     """Ask for a recall to be measured and stored."""
-    body: dict[str, Any] = {"recall": recall, "k": k}
+    threads_of(threads)
+    body: dict[str, Any] = {"recall": share_of(recall, "recall"), "k": count_of(k, "k")}
     if queries is not None:
-        body["queries"] = [one["query"] for one in _several(queries, None)]
+        body |= _joined(_several(queries, weights))
 
     def read(answer: Any) -> Tuning:
         curve = tuple((float(deviations), float(found)) for deviations, found in answer["curve"])
         return Tuning(answer["k"], answer["target"], answer["queries"], answer["documents"], curve)
 
-    return Call("POST", "/tune", read, body)
+    return Call("POST", "/tune", read, body, repeatable=False)
 
 
 def rerank_texts(query: Any, documents: Any, top_n: Any) -> Call[list[tuple[int, float]]]:
     """Ask for texts in the order of their relevance."""
-    body = {"query": text_of(query, "query"), "documents": list(listed(documents, "documents"))}
+    if isinstance(documents, str):
+        message = "the documents are one text; pass a list of them: [text]"
+        raise InvalidInputError(message)
+    texts = [text_of(text, f"document {at}") for at, text in enumerate(as_list(documents, "the documents"))]
+    body: dict[str, Any] = {"query": text_of(query, "the query"), "documents": texts}
     if top_n is not None:
-        body["top_n"] = top_n
+        body["top_n"] = count_of(top_n, "top_n")
 
     def read(answer: Any) -> list[tuple[int, float]]:
         return [(one["index"], one["relevance_score"]) for one in answer["results"]]
@@ -245,43 +251,45 @@ def _count(name: str) -> Callable[[Any], int]:
     return lambda answer: int(answer[name])
 
 
-def _chosen(ids: Any, filter_: Any) -> dict[str, Any]:
-    body: dict[str, Any] = {} if ids is None else {"ids": list(plain_ids(ids))}
-    return body if filter_ is None else {**body, "filter": _filter(filter_)}
+def _chosen(ids: Any, filter_: Any, missing: Any) -> dict[str, Any]:
+    keys, condition = which_documents(ids, filter_, missing)
+    return (
+        {"ids": list(plain_ids(keys)), "missing": missing} if condition is None else {"filter": json.loads(condition)}
+    )
 
 
-def _filter(given: Any) -> Any:
-    written = filters_json(given)
+def _parsed(written: str | list[str]) -> Any:
     return json.loads(written) if isinstance(written, str) else [json.loads(one) for one in written]
 
 
 def _options(kind: type[RankingOptions], k: Any, with_documents: Any, options: Mapping[str, Any]) -> dict[str, Any]:
     """Check options as an index does, and give those that are no defaults. Threads are the service's own affair."""
-    kind(**({} if k is None else {"k": k}), **options)
-    body = {name: value for name, value in options.items() if value is not None and name != "threads"}
+    chosen = kind.of(k=k, **options)
+    body = {
+        name: value
+        for name, value in vars(chosen).items()
+        if name not in ("core", "threads") and value is not None and value is not getattr(kind, name, None)
+    }
     if "filter" in body:
-        body["filter"] = _filter(body["filter"])
+        body["filter"] = _parsed(body["filter"])
     if "feedback" in body:
         body["feedback"] = asdict(body["feedback"])
-    if k is not None:
-        body["k"] = int(k)
-    return {**_plain(body), "with_documents": flag_of(with_documents, "with_documents")}
-
-
-def _plain(body: dict[str, Any]) -> dict[str, Any]:
-    return {name: value.item() if isinstance(value, np.generic) else value for name, value in body.items()}
+    return {**body, "with_documents": flag_of(with_documents, "with_documents")}
 
 
 def _one(query: Any, weights: Any) -> dict[str, Any]:
     """Read one query."""
     if isinstance(query, str):
         # How many tokens it has, the service knows.
-        return {"query": query, **({} if weights is None else {"weights": np.asarray(weights, float).tolist()})}
-    asked = _several([query] if np.ndim(query) == 2 else query, weights)
-    if len(asked) != 1:
-        message = f"{len(asked)} queries are given where one is expected; use the batch form of the call"
+        return _weighted(text_of(query, "the query"), optional(_weights, weights, "weights"))
+    given = listed(query, "the query vectors")
+    count = len(given) if is_text_batch(given) else 1
+    ragged = None if is_text_batch(given) else to_ragged(given, kind="query")
+    count = count if ragged is None else len(ragged)
+    if ragged is None or count != 1:
+        message = f"{count} queries are given where one is expected; use the batch form of the call"
         raise InvalidInputError(message)
-    return asked[0]
+    return _weighted(_encoded(ragged[0]), split_weights(weights, ragged))
 
 
 def _several(queries: Any, weights: Any) -> list[dict[str, Any]]:
@@ -291,21 +299,33 @@ def _several(queries: Any, weights: Any) -> list[dict[str, Any]]:
         raise InvalidInputError(message)
     given = listed(queries, "the query vectors")
     if is_text_batch(given):
-        if weights is not None and len(weights) != len(given):
-            message = f"weights of {len(weights)} queries for {len(given)} texts; give a list for each"
-            raise InvalidInputError(message)
-        own = [None] * len(given) if weights is None else [np.asarray(one, float).tolist() for one in weights]
-        return [_weighted(text, one) for text, one in zip(given, own, strict=True)]
-    if not len(given):
-        return []
+        texts = [text_of(text, f"query {position}") for position, text in enumerate(given)]
+        return [_weighted(text, own) for text, own in zip(texts, _text_weights(weights, len(texts)), strict=True)]
     ragged = to_ragged(given, kind="query")
     flat = split_weights(weights, ragged)
     parts = [None] * len(ragged) if flat is None else np.split(flat, ragged.offsets[1:-1])
     return [_weighted(_encoded(one), part) for one, part in zip(ragged, parts, strict=True)]
 
 
-def _weighted(query: Any, weights: Any) -> dict[str, Any]:
-    return {"query": query} if weights is None else {"query": query, "weights": np.asarray(weights, float).tolist()}
+def _text_weights(weights: Any, count: int) -> list[FloatArray | None]:
+    """Read the weights of texts, whose tokens the service alone can count."""
+    if weights is None:
+        return [None] * count
+    given = listed(weights, "weights")
+    parts = given if isinstance(given, (list, tuple)) else []
+    if len(parts) != count or any(isinstance(part, (int, float, np.number)) for part in parts):
+        message = f"the weights of {count} texts must be a list with one array for each; {shown(weights)} is given"
+        raise InvalidInputError(message)
+    return [_weights(part, f"weights of query {position}") for position, part in enumerate(parts)]
+
+
+def _weights(given: Any, what: str) -> FloatArray:
+    with np.errstate(over="ignore"):
+        return numbers(listed(given, what), what).astype(np.float32)
+
+
+def _weighted(query: Any, weights: FloatArray | None) -> dict[str, Any]:
+    return {"query": query} if weights is None else {"query": query, "weights": weights.tolist()}
 
 
 def _joined(asked: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -367,5 +387,18 @@ def _plan(given: Mapping[str, Any]) -> Plan:
 
 
 def _explanation(answer: Mapping[str, Any]) -> Explanation:
-    tokens = [answer[name] and tuple(answer[name]) for name in ("query_tokens", "document_tokens")]
-    return Explanation(answer["id"], _decoded(answer["matrix"]), tokens[0], tokens[1])
+    return Explanation(
+        answer["id"],
+        _decoded(answer["matrix"]),
+        _tuple(answer["query_tokens"]),
+        _tuple(answer["document_tokens"]),
+        answer["query_text"],
+        answer["document_text"],
+        _tuple(answer["query_spans"]),
+        _tuple(answer["document_spans"]),
+    )
+
+
+def _tuple(given: Any) -> Any:
+    """Make tuples of lists, however deep; JSON has no tuples."""
+    return tuple(map(_tuple, given)) if isinstance(given, list) else given

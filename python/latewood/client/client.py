@@ -1,24 +1,272 @@
-"""A client of a service that is used as an index is."""
+"""The clients: one set of calls, awaited, or run to their ends."""
 
+import asyncio
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from functools import wraps
 from types import TracebackType
-from typing import Any, Self, TypeVar, Unpack
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar, Unpack
 
 from latewood.client import calls
-from latewood.client.calls import Call
 from latewood.client.sending import Sender
 from latewood.common.signatures import shows
 from latewood.common.types import Filter, Id, Metadata, MissingRule, Rescore, VectorInput
-from latewood.encode.protocol import OnEmpty
-from latewood.encode.windows import Long
+from latewood.errors import LatewoodError
 from latewood.forms.ragged import Ragged
+from latewood.index.additions import Additions, AddKeywords
 from latewood.index.explanation import Explanation
 from latewood.index.options import RerankKeywords, RerankOptions, SearchKeywords, SearchOptions
 from latewood.index.results import Document, Hits
 from latewood.index.tuning import Tuning
 
+P = ParamSpec("P")
 T = TypeVar("T")
+
+
+class AsyncClient(Sender):
+    """An index behind a service, for programs that use asyncio: `Client` with methods to be awaited.
+
+    Parameters
+    ----------
+    url, name, token, timeout, retries
+        As for `Client`.
+
+    Raises
+    ------
+    InvalidInputError, ServiceError, MissingDependencyError
+        As for `Client`.
+
+    Notes
+    -----
+    A hit cannot explain itself here, since `Hit.explain` is not awaited: ask `explain` of the client. Several tasks may
+    use one client, and so may several event loops, each by connections of its own.
+    """
+
+    _kind = "AsyncClient"
+
+    def __init__(
+        self, url: str, name: str | None = None, *, token: str | None = None, timeout: float = 60.0, retries: int = 3
+    ) -> None:
+        super().__init__(url, name, token, timeout, retries)
+
+    async def close(self) -> None:
+        """Close the connections; the next call opens others."""
+        connected = self._let_go(asyncio.get_running_loop())
+        if connected is not None:
+            await connected.aclose()
+
+    async def __aenter__(self) -> Self:
+        """Return the client itself."""
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Close the connections."""
+        await self.close()
+
+    @shows(SearchOptions)
+    async def search(
+        self,
+        query: str | VectorInput,
+        k: int = 10,
+        *,
+        ids: Iterable[Id] | None = None,
+        weights: Any = None,
+        with_documents: bool = True,
+        **options: Unpack[SearchKeywords],
+    ) -> Hits:
+        """Find the k best documents for one query; parameters are those of `Index.search`."""
+        return await self._send(calls.search(query, k, ids, weights, with_documents, options, self._explain))
+
+    @shows(SearchOptions)
+    async def search_batch(
+        self,
+        queries: Sequence[str] | VectorInput,
+        k: int = 10,
+        *,
+        ids: Iterable[Id] | None = None,
+        weights: Any = None,
+        with_documents: bool = True,
+        **options: Unpack[SearchKeywords],
+    ) -> list[Hits]:
+        """Find the k best documents for each of several queries; parameters are those of `Index.search_batch`."""
+        return await self._send(calls.search_batch(queries, k, ids, weights, with_documents, options, self._explain))
+
+    @shows(RerankOptions)
+    async def rerank(
+        self,
+        query: str | VectorInput,
+        candidates: object,
+        scores: object = None,
+        *,
+        k: int | None = None,
+        weights: Any = None,
+        with_documents: bool = True,
+        **options: Unpack[RerankKeywords],
+    ) -> Hits:
+        """Order candidates by MaxSim on the stored vectors; parameters are those of `Index.rerank`."""
+        return await self._send(
+            calls.rerank(query, candidates, scores, k, weights, with_documents, options, self._explain)
+        )
+
+    @shows(RerankOptions)
+    async def rerank_batch(
+        self,
+        queries: Sequence[str] | VectorInput,
+        candidates: object,
+        scores: object = None,
+        *,
+        offsets: Any = None,
+        k: int | None = None,
+        weights: Any = None,
+        with_documents: bool = True,
+        **options: Unpack[RerankKeywords],
+    ) -> list[Hits]:
+        """Order the candidates of several queries, a list for each; parameters are those of `Index.rerank_batch`."""
+        return await self._send(
+            calls.rerank_batch(queries, candidates, scores, offsets, k, weights, with_documents, options, self._explain)
+        )
+
+    async def explain(
+        self,
+        query: str | VectorInput,
+        id: Id,  # noqa: A002
+        *,
+        weights: Any = None,
+        length_normalize: bool = False,
+        rescore: Rescore | None = None,
+    ) -> Explanation:
+        """Show how a document's score comes about; parameters are those of `Index.explain`."""
+        return await self._send(calls.explain(query, id, weights, length_normalize, rescore))
+
+    @shows(Additions)
+    async def add(
+        self,
+        ids: Iterable[Id],
+        *,
+        merge: bool = True,
+        show_progress: bool | None = None,
+        **documents: Unpack[AddKeywords],
+    ) -> None:
+        """Add documents in one commit; parameters are those of `Index.add`. The service encodes texts.
+
+        All go in one request, of a size that the service limits, so that there is no progress to show.
+        """
+        await self._send(calls.add(ids, merge, show_progress, documents, upsert=False))
+
+    @shows(Additions)
+    async def upsert(
+        self,
+        ids: Iterable[Id],
+        *,
+        merge: bool = True,
+        show_progress: bool | None = None,
+        **documents: Unpack[AddKeywords],
+    ) -> None:
+        """Add or replace documents in one commit; otherwise as `add`."""
+        await self._send(calls.add(ids, merge, show_progress, documents, upsert=True))
+
+    async def delete(
+        self,
+        ids: Iterable[Id] | None = None,
+        *,
+        filter: Filter | None = None,  # noqa: A002
+        missing: MissingRule = "error",
+        merge: bool = True,
+    ) -> int:
+        """Delete documents in one commit; parameters and result are those of `Index.delete`."""
+        return await self._send(calls.delete(ids, filter, missing, merge))
+
+    async def update_metadata(
+        self,
+        ids: Iterable[Id] | None = None,
+        metadata: Metadata | Sequence[Metadata] | None = None,
+        *,
+        filter: Filter | None = None,  # noqa: A002
+        replace: bool = False,
+        missing: MissingRule = "error",
+        merge: bool = True,
+    ) -> int:
+        """Change metadata in one commit; parameters and result are those of `Index.update_metadata`."""
+        return await self._send(calls.update_metadata(ids, metadata, filter, replace, missing, merge))
+
+    async def documents(self, ids: Iterable[Id]) -> list[Document]:
+        """Give stored documents without vectors, in the order of `ids`."""
+        return await self._send(calls.documents(ids))
+
+    async def vectors(self, ids: Iterable[Id]) -> Ragged:
+        """Give stored token vectors, as `Index.vectors` does."""
+        return await self._send(calls.vectors(ids))
+
+    async def count(self, *, filter: Filter | None = None) -> int:  # noqa: A002
+        """Count documents, or those that `filter` lets through."""
+        return await self._send(calls.count(filter))
+
+    async def info(self) -> dict[str, Any]:
+        """Tell what the index is and has, as `Index.info` does, but for its path."""
+        return await self._send(calls.info())
+
+    async def check(self) -> list[str]:
+        """Read every byte, and list what is wrong."""
+        return await self._send(calls.check())
+
+    async def refresh(self) -> bool:
+        """Whether the index has a newer commit than this client was told of last; every answer is of the newest."""
+        return await self._send(calls.refresh(self.generation))
+
+    async def compact(self, *, threads: int | None = None) -> None:
+        """Rewrite all segments as one. How many threads do it is the service's own affair."""
+        await self._send(calls.compact(threads))
+
+    async def tune(
+        self,
+        queries: Sequence[str] | VectorInput | None = None,
+        *,
+        recall: float = 0.99,
+        k: int = 10,
+        weights: Any = None,
+        threads: int | None = None,
+    ) -> Tuning:
+        """Measure how thoroughly the index must look, and store that; parameters are those of `Index.tune`."""
+        return await self._send(calls.tune(queries, recall, k, weights, threads))
+
+    async def rerank_texts(
+        self, query: str, documents: Sequence[str], top_n: int | None = None
+    ) -> list[tuple[int, float]]:
+        """Order texts, which the service encodes: places among `documents` and scores, best first."""
+        return await self._send(calls.rerank_texts(query, documents, top_n))
+
+    def _explain(self, body: dict[str, Any]) -> Explanation:
+        message = f"hit {body['id']!r} was found by an AsyncClient: await its explain(query, {body['id']!r})"
+        raise LatewoodError(message)
+
+    async def _request(self, **request: Any) -> Any:
+        return await self._connection(asyncio.get_running_loop()).request(**request)
+
+    async def _sleep(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+
+
+def finished(awaited: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine that never has to wait, since all that it awaits has ended by then."""
+    try:
+        awaited.send(None)
+    except StopIteration as end:
+        result: T = end.value
+        return result
+    message = "a blocking call waited for an event loop"
+    raise RuntimeError(message)
+
+
+def blocking(call: Callable[Concatenate[Any, P], Coroutine[Any, Any, T]]) -> Callable[Concatenate[Any, P], T]:
+    """Make the same call for programs without an event loop."""
+
+    @wraps(call)
+    def run(self: Any, /, *arguments: P.args, **named: P.kwargs) -> T:
+        return finished(call(self, *arguments, **named))
+
+    return run
 
 
 class Client(Sender):
@@ -35,8 +283,9 @@ class Client(Sender):
     timeout : float
         Seconds that an answer may take.
     retries : int
-        How often a request is sent again that the service was too busy for (status 429), after the pause that it
-        asks for.
+        How often a request is sent again that the service was too busy for (429, 503), after the pause that it asks
+        for if that is no longer than `timeout`, or that a broken connection has lost. A change is not sent again of
+        which nobody knows whether it was made.
 
     Raises
     ------
@@ -63,9 +312,9 @@ class Client(Sender):
 
     def close(self) -> None:
         """Close the connections; the next call opens others."""
-        known, self._connected = self._connected, None
-        if known is not None:
-            known[1].close()
+        connected = self._let_go(None)
+        if connected is not None:
+            connected.close()
 
     def __enter__(self) -> Self:
         """Return the client itself."""
@@ -81,194 +330,32 @@ class Client(Sender):
         """Count documents."""
         return self.count()
 
-    @shows(SearchOptions)
-    def search(
-        self,
-        query: str | VectorInput,
-        k: int = 10,
-        *,
-        ids: Iterable[Id] | None = None,
-        weights: Any = None,
-        with_documents: bool = True,
-        **options: Unpack[SearchKeywords],
-    ) -> Hits:
-        """Find the k best documents for one query; parameters are those of `Index.search`."""
-        return self._send(calls.search(query, k, ids, weights, with_documents, options, self._explain))
-
-    @shows(SearchOptions)
-    def search_batch(
-        self,
-        queries: Sequence[str] | VectorInput,
-        k: int = 10,
-        *,
-        ids: Iterable[Id] | None = None,
-        weights: Any = None,
-        with_documents: bool = True,
-        **options: Unpack[SearchKeywords],
-    ) -> list[Hits]:
-        """Find the k best documents for each of several queries; parameters are those of `Index.search_batch`."""
-        return self._send(calls.search_batch(queries, k, ids, weights, with_documents, options, self._explain))
-
-    @shows(RerankOptions)
-    def rerank(
-        self,
-        query: str | VectorInput,
-        candidates: object,
-        scores: object = None,
-        *,
-        k: int | None = None,
-        weights: Any = None,
-        with_documents: bool = True,
-        **options: Unpack[RerankKeywords],
-    ) -> Hits:
-        """Order candidates by MaxSim on the stored vectors; parameters are those of `Index.rerank`."""
-        return self._send(calls.rerank(query, candidates, scores, k, weights, with_documents, options, self._explain))
-
-    @shows(RerankOptions)
-    def rerank_batch(
-        self,
-        queries: Sequence[str] | VectorInput,
-        candidates: object,
-        scores: object = None,
-        *,
-        k: int | None = None,
-        weights: Any = None,
-        with_documents: bool = True,
-        **options: Unpack[RerankKeywords],
-    ) -> list[Hits]:
-        """Order the candidates of several queries, a list for each; parameters are those of `Index.rerank_batch`."""
-        return self._send(
-            calls.rerank_batch(queries, candidates, scores, k, weights, with_documents, options, self._explain)
-        )
-
-    def explain(
-        self,
-        query: str | VectorInput,
-        id: Id,  # noqa: A002
-        *,
-        weights: Any = None,
-        length_normalize: bool = False,
-        rescore: Rescore | None = None,
-    ) -> Explanation:
-        """Show how a document's score comes about; parameters are those of `Index.explain`."""
-        return self._send(calls.explain(query, id, weights, length_normalize, rescore))
-
-    def add(
-        self,
-        ids: Iterable[Id],
-        *,
-        texts: Sequence[str | None] | None = None,
-        vectors: VectorInput | None = None,
-        metadata: Sequence[Metadata | None] | None = None,
-        store_texts: bool = True,
-        on_empty: OnEmpty = "keep",
-        long: Long | None = None,
-    ) -> None:
-        """Add documents in one commit; parameters are those of `Writer.add`. The service encodes texts."""
-        self._send(
-            calls.add(
-                ids,
-                texts,
-                vectors,
-                metadata,
-                {"store_texts": store_texts, "on_empty": on_empty, "long": long},
-                upsert=False,
-            )
-        )
-
-    def upsert(
-        self,
-        ids: Iterable[Id],
-        *,
-        texts: Sequence[str | None] | None = None,
-        vectors: VectorInput | None = None,
-        metadata: Sequence[Metadata | None] | None = None,
-        store_texts: bool = True,
-        on_empty: OnEmpty = "keep",
-        long: Long | None = None,
-    ) -> None:
-        """Add or replace documents in one commit; parameters are those of `add`."""
-        self._send(
-            calls.add(
-                ids,
-                texts,
-                vectors,
-                metadata,
-                {"store_texts": store_texts, "on_empty": on_empty, "long": long},
-                upsert=True,
-            )
-        )
-
-    def delete(
-        self,
-        ids: Iterable[Id] | None = None,
-        *,
-        filter: Filter | None = None,  # noqa: A002
-        missing: MissingRule = "error",
-    ) -> int:
-        """Delete documents in one commit; parameters and result are those of `Index.delete`."""
-        return self._send(calls.delete(ids, filter, missing))
-
-    def update_metadata(
-        self,
-        ids: Iterable[Id] | None = None,
-        metadata: Metadata | Sequence[Metadata] | None = None,
-        *,
-        filter: Filter | None = None,  # noqa: A002
-        replace: bool = False,
-        missing: MissingRule = "error",
-    ) -> int:
-        """Change metadata in one commit; parameters and result are those of `Index.update_metadata`."""
-        return self._send(calls.update_metadata(ids, metadata, filter, replace, missing))
-
-    def documents(self, ids: Iterable[Id]) -> list[Document]:
-        """Give stored documents without vectors, in the order of `ids`."""
-        return self._send(calls.documents(ids))
-
-    def vectors(self, ids: Iterable[Id]) -> Ragged:
-        """Give stored token vectors, as `Index.vectors` does."""
-        return self._send(calls.vectors(ids))
-
-    def count(self, *, filter: Filter | None = None) -> int:  # noqa: A002
-        """Count documents, or those that `filter` lets through."""
-        return self._send(calls.count(filter))
-
-    def info(self) -> dict[str, Any]:
-        """Tell what the index is and has, as `Index.info` does, but for its path."""
-        return self._send(calls.info())
-
-    def check(self) -> list[str]:
-        """Read every byte, and list what is wrong."""
-        return self._send(calls.check())
-
-    def refresh(self) -> int:
-        """Give the newest generation, which every answer is of."""
-        return self._send(calls.refresh())
-
-    def compact(self) -> None:
-        """Rewrite all segments as one."""
-        self._send(calls.compact())
-
-    def tune(self, queries: Sequence[str] | VectorInput | None = None, *, recall: float = 0.99, k: int = 10) -> Tuning:
-        """Measure how thoroughly the index must look, and store that; parameters are those of `Index.tune`."""
-        return self._send(calls.tune(queries, recall, k))
-
-    def rerank_texts(self, query: str, documents: Sequence[str], top_n: int | None = None) -> list[tuple[int, float]]:
-        """Order texts, which the service encodes: places among `documents` and scores, best first."""
-        return self._send(calls.rerank_texts(query, documents, top_n))
+    search = blocking(AsyncClient.search)
+    search_batch = blocking(AsyncClient.search_batch)
+    rerank = blocking(AsyncClient.rerank)
+    rerank_batch = blocking(AsyncClient.rerank_batch)
+    explain = blocking(AsyncClient.explain)
+    add = blocking(AsyncClient.add)
+    upsert = blocking(AsyncClient.upsert)
+    delete = blocking(AsyncClient.delete)
+    update_metadata = blocking(AsyncClient.update_metadata)
+    documents = blocking(AsyncClient.documents)
+    vectors = blocking(AsyncClient.vectors)
+    count = blocking(AsyncClient.count)
+    info = blocking(AsyncClient.info)
+    check = blocking(AsyncClient.check)
+    refresh = blocking(AsyncClient.refresh)
+    compact = blocking(AsyncClient.compact)
+    tune = blocking(AsyncClient.tune)
+    rerank_texts = blocking(AsyncClient.rerank_texts)
 
     def _explain(self, body: dict[str, Any]) -> Explanation:
-        return self._send(calls.explained(body))
+        return finished(self._send(calls.explained(body)))
 
-    def _send(self, call: Call[T]) -> T:
-        request, tries = self.request(call), 0
-        while True:
-            try:
-                response = self.http.request(**request)
-            except self._library.TransportError as error:
-                raise self.failed(error) from error
-            pause = self.pause(response, tries)
-            if pause is None:
-                return self.answered(call, response)
-            time.sleep(pause)
-            tries += 1
+    # These have done what they do by the time they are awaited.
+
+    async def _request(self, **request: Any) -> Any:
+        return self._connection(None).request(**request)
+
+    async def _sleep(self, seconds: float) -> None:
+        time.sleep(seconds)

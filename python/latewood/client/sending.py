@@ -1,22 +1,32 @@
 """Requests over httpx: addresses, tokens, what is tried again, and answers that are errors."""
 
+import json
 import os
+import random
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import Any, TypeVar
+from urllib.parse import quote
 
 from latewood import errors
 from latewood.client.calls import Call
 from latewood.common.packages import import_optional
 from latewood.errors import InvalidInputError, LatewoodError, ServiceError, TextTooLongError
 from latewood.forms.values import count_of, number_of, optional, shown, text_of
+from latewood.index.explanation import Explanation
 
 T = TypeVar("T")
-LONGEST_PAUSE = 10.0
-"""Seconds to wait at most before a request is sent again."""
+
+BUSY = (429, 503)
+"""Nothing was done, and the answer may say when to ask again."""
+FIRST_PAUSE = 0.1
+"""Seconds before a request is sent again where no answer says how long; doubled each time."""
 
 
-class Sender:
-    """What both kinds of clients share: everything but the sending.
+class Sender(ABC):
+    """What both kinds of clients share: the addresses, the tries, and what answers become.
 
     Parameters
     ----------
@@ -28,23 +38,22 @@ class Sender:
     timeout : float
         Seconds that an answer may take.
     retries : int
-        How often a request is sent again that the service was too busy for.
+        How often a request is sent again.
     """
 
     _kind: str
     """The class of httpx."""
 
-    def __init__(self, url: str, name: str | None, token: str | None, timeout: float, retries: int) -> None:
-        self.url = text_of(url, "url").rstrip("/")
-        if not self.url.startswith(("http://", "https://")):
-            message = f"url is {shown(url)}; give one such as 'http://localhost:8000'"
-            raise InvalidInputError(message)
-        self.name = optional(text_of, name, "name")
-        self._token = optional(text_of, token, "token")
+    def __init__(self, url: Any, name: Any, token: Any, timeout: Any, retries: Any) -> None:
+        self._library = import_optional("httpx", extra="client", purpose="a client of a service")
+        self.url = self._address(url)
+        self.name = optional(_name, name, "name")
+        self._token = optional(_token, token, "token")
         self._timeout = number_of(timeout, "timeout", least=0.001, most=1e6)
         self._retries = count_of(retries, "retries", least=0)
-        self._library = import_optional("httpx", extra="client", purpose="a client of a service")
-        self._connected: tuple[int, Any] | None = None
+        self._connected: dict[Any, Any] = {}
+        self.generation: int | None = None
+        """Of the commit that the last answer was of."""
 
     def __repr__(self) -> str:
         """Show the address."""
@@ -54,17 +63,39 @@ class Sender:
         """Pickle the address, and the token with it."""
         return (_again, (type(self), self.url, self.name, self._token, self._timeout, self._retries))
 
-    @property
-    def http(self) -> Any:
-        """The httpx client of this process: connections of another one are not its own."""
-        known = self._connected
-        if known is None or known[0] != os.getpid():
-            headers = {} if self._token is None else {"Authorization": f"Bearer {self._token}"}
-            made = getattr(self._library, self._kind)(headers=headers, timeout=self._timeout)
-            known = self._connected = (os.getpid(), made)
-        return known[1]
+    @abstractmethod
+    async def _request(self, **request: Any) -> Any:
+        """Send a request, and give its answer."""
 
-    def request(self, call: Call[Any]) -> dict[str, Any]:
+    @abstractmethod
+    async def _sleep(self, seconds: float) -> None:
+        """Wait."""
+
+    @abstractmethod
+    def _explain(self, body: dict[str, Any]) -> Explanation:
+        """Ask for a hit to be explained, at once."""
+
+    async def _send(self, call: Call[T]) -> T:
+        """Send a request as often as it takes, and read the answer."""
+        request, tries = self._asked(call), 0
+        while True:
+            try:
+                response = await self._request(**request)
+            except self._library.TransportError as error:
+                pause = self._pause_after_failure(error, tries, call)
+                if pause is None:
+                    reason = str(error) or type(error).__name__
+                    message = f"{self.url} gave no answer: {reason}; see that the service runs there"
+                    raise ServiceError(message) from error
+            else:
+                pause = self._pause_after_answer(response, tries)
+                if pause is None:
+                    return self._answered(call, response)
+            tries += 1
+            # Many clients that were turned away at once must not come back at once.
+            await self._sleep(pause * random.uniform(1.0, 1.25))  # noqa: S311
+
+    def _asked(self, call: Call[Any]) -> dict[str, Any]:
         """Give the arguments of httpx' `request`."""
         if call.path.startswith("/v1/"):
             url = f"{self.url}{call.path}"
@@ -72,24 +103,45 @@ class Sender:
             message = f"{self!r} names no index; make a client with the name of one"
             raise InvalidInputError(message)
         else:
-            url = f"{self.url}/v1/indexes/{_quoted(self.name)}{call.path}"
-        return {"method": call.method, "url": url, **({} if call.body is None else {"json": call.body})}
+            url = f"{self.url}/v1/indexes/{quote(self.name, safe='')}{call.path}"
+        request: dict[str, Any] = {"method": call.method, "url": url}
+        if call.body is not None:
+            request["content"] = json.dumps(call.body, ensure_ascii=False, separators=(",", ":")).encode()
+            request["headers"] = {"content-type": "application/json"}
+        return request
 
-    def pause(self, response: Any, tries: int) -> float | None:
+    def _pause_after_failure(self, error: Exception, tries: int, call: Call[Any]) -> float | None:
+        """Say how long to wait before a request is sent again that has no answer; None if it must not be."""
+        http = self._library
+        unsent = isinstance(error, (http.ConnectError, http.PoolTimeout))
+        # A connection that was kept open may have been closed by the time it is used again.
+        broken = isinstance(error, (http.NetworkError, http.RemoteProtocolError))
+        again = tries < self._retries and (unsent or (broken and call.repeatable))
+        return FIRST_PAUSE * 2.0**tries if again else None
+
+    def _pause_after_answer(self, response: Any, tries: int) -> float | None:
         """Say how long to wait before a request is sent again; None if its answer stands."""
-        if response.status_code != 429 or tries >= self._retries:
+        if response.status_code not in BUSY or tries >= self._retries:
             return None
-        wanted = response.headers.get("retry-after", "1")
-        return min(float(wanted) if wanted.isdigit() else 1.0, LONGEST_PAUSE)
+        wanted = _seconds(response.headers.get("retry-after"))
+        pause = FIRST_PAUSE * 2.0**tries if wanted is None else wanted
+        return pause if pause <= self._timeout else None
 
-    def answered(self, call: Call[T], response: Any) -> T:
+    def _answered(self, call: Call[T], response: Any) -> T:
         """Read an answer, or raise the error that it is."""
         try:
-            told = response.json()
-        except ValueError:
+            # Unlike others, it reads whole numbers of any size, which metadata may have.
+            told = json.loads(response.content)
+        except (ValueError, RecursionError):
             told = None
-        if response.status_code == 200 and told is not None:
-            return call.read(told)
+        if response.status_code == 200 and isinstance(told, Mapping):
+            try:
+                answer = call.read(told)
+                self.generation = told.get("generation", self.generation)
+            except (KeyError, TypeError, ValueError, AttributeError) as error:
+                message = f"the answer of {self.url} is not that of a latewood service: {type(error).__name__} {error}"
+                raise ServiceError(message, response.status_code) from error
+            return answer
         told = told if isinstance(told, Mapping) else {}
         detail = str(told.get("detail") or f"the answer of {self.url} has status {response.status_code}")
         kind = getattr(errors, str(told.get("error", "")), None)
@@ -100,16 +152,66 @@ class Sender:
             raise (InvalidInputError if issubclass(kind, TextTooLongError) else kind)(detail)
         raise ServiceError(detail, response.status_code)
 
-    def failed(self, error: Exception) -> ServiceError:
-        """Tell what became of a request without an answer."""
-        reason = str(error) or type(error).__name__
-        return ServiceError(f"{self.url} gave no answer: {reason}; see that the service runs there")
+    def _connection(self, place: Any) -> Any:
+        """Give the httpx client of this process, and of an event loop if that is the place.
+
+        A forked child must not write into its parent's connections, and one event loop cannot wait for another's. Those
+        that are left behind stay as they are: to close them would end what the parent says.
+        """
+        key = (os.getpid(), place)
+        if key not in self._connected:
+            headers = {} if self._token is None else {"authorization": f"Bearer {self._token}"}
+            made = getattr(self._library, self._kind)(headers=headers, timeout=self._timeout)
+            # Of two threads that come at once, both get what the first has made.
+            return self._connected.setdefault(key, made)
+        return self._connected[key]
+
+    def _let_go(self, place: Any) -> Any:
+        """Give the same to be closed, if there is one."""
+        return self._connected.pop((os.getpid(), place), None)
+
+    def _address(self, url: Any) -> str:
+        text = text_of(url, "url").rstrip("/")
+        try:
+            parsed = self._library.URL(text)
+            known = parsed.scheme in ("http", "https") and parsed.host and not (parsed.query or parsed.fragment)
+            known = known and text.split() == [text]
+        except self._library.InvalidURL:
+            known = False
+        if not known:
+            message = f"url is {shown(url)}; give one such as 'http://localhost:8000'"
+            raise InvalidInputError(message)
+        if parsed.userinfo:
+            message = "url has a user or a password in it, which messages would show; a token goes into token="
+            raise InvalidInputError(message)
+        return text
 
 
-def _quoted(name: str) -> str:
-    from urllib.parse import quote
+def _name(given: Any, what: str) -> str:
+    text = text_of(given, what)
+    if not text.strip("."):
+        message = f"{what} is {shown(given)}, which no index has"
+        raise InvalidInputError(message)
+    return text
 
-    return quote(name, safe="")
+
+def _token(given: Any, what: str) -> str:
+    text = text_of(given, what)
+    # It becomes a part of a header, where a line's end would begin another.
+    if not text or not text.isascii() or not text.isprintable() or " " in text:
+        message = f"{what} is not one word of ASCII; give one that the service knows"
+        raise InvalidInputError(message)
+    return text
+
+
+def _seconds(given: str | None) -> float | None:
+    """Read what `Retry-After` says: seconds, or a date."""
+    if given is None or given.isdecimal():
+        return None if given is None else float(given)
+    try:
+        return max(0.0, (parsedate_to_datetime(given) - datetime.now(UTC)).total_seconds())
+    except (ValueError, TypeError):
+        return None
 
 
 def _again(kind: type[Any], url: str, name: str | None, token: str | None, timeout: float, retries: int) -> Any:

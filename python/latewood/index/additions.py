@@ -136,6 +136,14 @@ class Additions:
         layout = {"mask": self.mask, "offsets": self.offsets, "lengths": self.lengths}
         yield self._of_vectors(columns, self.vectors, encoding.dim, last=True, **layout)
 
+    def whole(self) -> tuple[Columns, Ragged | None]:
+        """Give all documents at once, with vectors if there are any: for somebody else who encodes and adds them."""
+        columns = self._columns(self.ids, self.texts, self.metadata)
+        if self.vectors is None:
+            return columns, None
+        layout = {"mask": self.mask, "offsets": self.offsets, "lengths": self.lengths}
+        return columns, to_ragged(self.vectors, names=columns.ids, allow_empty=self.on_empty != "error", **layout)
+
     def _encoded(
         self,
         columns: Columns,

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from math import isfinite
 from typing import Any
 
 import numpy as np
@@ -49,13 +50,15 @@ class Explanation:
 
     @property
     def best(self) -> NDArray[np.intp]:
-        """Document token that answers each query token best, by position."""
+        """Document token that answers each query token best, by position; -1 in a document without tokens."""
+        if not self.matrix.shape[1]:
+            return np.full(len(self.matrix), -1)
         return np.asarray(self.matrix.argmax(axis=1))
 
     @property
     def contributions(self) -> FloatArray:
-        """What each query token adds to the score."""
-        return np.asarray(self.matrix.max(axis=1))
+        """What each query token adds to the score; `-inf` in a document without tokens."""
+        return np.asarray(self.matrix.max(axis=1, initial=-np.inf))
 
     @property
     def score(self) -> float:
@@ -109,9 +112,10 @@ class Explanation:
         for position, (best, contribution) in enumerate(
             zip(self.best.tolist(), self.contributions.tolist(), strict=True)
         ):
+            answer = self.document_tokens[best] if self.document_tokens else f"document token {best}"
             yield (
                 self.query_tokens[position] if self.query_tokens else f"query token {position}",
-                self.document_tokens[best] if self.document_tokens else f"document token {best}",
+                answer if best >= 0 else "nothing",
                 contribution,
             )
 
@@ -127,6 +131,6 @@ class Explanation:
             lines = [f"{self.id}: score {self.fused:.4f}, fused of {stages}", "maxsim is"]
         lines.append(f"{'query':<{left}}  {'best answer':<{right}}  {'adds':>8}  share")
         for query, document, contribution in rows:
-            share = f"{contribution / total:6.1%}" if total else "     -"
+            share = f"{contribution / total:6.1%}" if total and isfinite(total) else "     -"
             lines.append(f"{query:<{left}}  {document:<{right}}  {contribution:8.4f} {share}")
         return "\n".join(lines)

@@ -4,6 +4,7 @@ import os
 import pickle
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self, Unpack, cast, get_args
 
@@ -11,6 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from latewood import _core
+from latewood.cloud.publishing import publish
+from latewood.cloud.pulling import Pulled
+from latewood.cloud.store import is_url
 from latewood.common.signatures import shows
 from latewood.common.types import Dtype, Filter, Id, KeepVectors, Metadata, MissingRule, Rescore, ResultIds, VectorInput
 from latewood.encode.fingerprint import dumps
@@ -62,6 +66,7 @@ class Index:
         self._encoding = Encoding(os.fspath(core.path), core.dim, core.encoder, encoder)
         self._mmap = mmap
         self._generation = generation
+        self._pulled: Pulled | None = None
 
     # ── life ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -187,13 +192,15 @@ class Index:
         check_encoder: bool = True,
         generation: int | None = None,
         mmap: bool = True,
+        cache_dir: str | os.PathLike[str] | None = None,
     ) -> "Index":
         """Open the newest commit of an index.
 
         Parameters
         ----------
         path : path-like
-            As for `create`.
+            As for `create`; or an address in object storage, such as "s3://bucket/news", where `publish` has put one:
+            it is brought here and opened for reading, and `refresh` follows what is published later (docs/cloud.md).
         encoder : Encoder, MultiVectorEncoder or str, optional
             Needed only for text. "recorded" loads the encoder that the index names; nothing is loaded without being
             asked but "latewood/nano-en", which is part of the library.
@@ -206,9 +213,14 @@ class Index:
             False reads files into memory instead of mapping them, and verifies all of them when they are opened: for
             media that may fail, or folders in which somebody may shorten a file while it is open. A mapped file that is
             shortened makes the operating system end the process (SIGBUS) as soon as its lost part is read.
+        cache_dir : path-like, optional
+            Where indexes from object storage are kept; by default the folder that `LATEWOOD_CACHE` names, else
+            `~/.cache/latewood`.
 
         Raises
         ------
+        StorageError, MissingDependencyError
+            It cannot be brought from object storage, or that needs the extra `cloud`.
         CorruptIndexError
             A file of the commit is damaged or missing. The message names it and the newest commit that is whole, which
             `generation` reads and `recover` goes back to. With `mmap`, damage in codes, vectors, texts and metadata
@@ -219,9 +231,19 @@ class Index:
         EncoderMismatchError
             The encoder is not the one that the index was built with.
         """
-        folder, mmap, check_encoder = _folder(path), flag_of(mmap, "mmap"), flag_of(check_encoder, "check_encoder")
+        mmap, check_encoder = flag_of(mmap, "mmap"), flag_of(check_encoder, "check_encoder")
         number = optional(count_of, generation, "generation")
-        index = cls(_core.Index.open(folder, generation=number, mmap=mmap), encoder=None, mmap=mmap, generation=number)
+        cache = optional(path_of, cache_dir, "cache_dir")
+        if is_url(path):
+            pulled = Pulled(str(path), cache)
+            core = pulled.pull(
+                lambda: _core.Index.open(str(pulled.folder), generation=number, mmap=mmap), number, show_progress=None
+            )
+            index = cls(core, encoder=None, mmap=mmap, generation=number)
+            index._pulled = pulled
+        else:
+            core = _core.Index.open(_folder(path), generation=number, mmap=mmap)
+            index = cls(core, encoder=None, mmap=mmap, generation=number)
         if encoder is not None:
             index.use_encoder(encoder, check_encoder=check_encoder)
         return index
@@ -314,9 +336,47 @@ class Index:
         settings = {"revision": revision, "commit_message": commit_message, "token": token}
         private, create_pr = optional(flag_of, private, "private"), flag_of(create_pr, "create_pr")
         # Nothing changes in a folder that cannot be written to, such as the Hub's cache.
-        writable = os.access(self.path, os.W_OK) and self._generation is None
+        writable = os.access(self.path, os.W_OK) and self._generation is None and self._pulled is None
         with self.writer(merge=False) if writable else nullcontext():
             return upload(self.path, repo_id, private=private, create_pr=create_pr, **settings)
+
+    def publish(self, url: str, *, show_progress: bool | None = None) -> int:
+        """Put the newest commit into object storage, from where `Index.open` takes it (docs/cloud.md).
+
+        Files go up first, those that are not there yet, and the description of the commit last, where none is: readers
+        see all of it or nothing, and of two who publish at once one succeeds. Nobody else can write to this index
+        meanwhile.
+
+        Parameters
+        ----------
+        url : str
+            "s3://bucket/news", "gs://…", "az://…" or "file:///…". Keys come from the environment, such as
+            `AWS_ACCESS_KEY_ID`.
+        show_progress : bool, optional
+            By default if standard error is a terminal.
+
+        Returns
+        -------
+        int
+            The generation that is there now.
+
+        Raises
+        ------
+        StorageError
+            It cannot be uploaded; what is there stays as it was.
+        CommitConflictError
+            A commit is there that this one was not made from: somebody else has published first.
+        InvalidInputError
+            No address, or one where another index is.
+        IndexLockedError
+            Somebody is writing to this index.
+        MissingDependencyError
+            obstore is not installed (extra `cloud`).
+        """
+        show_progress = optional(flag_of, show_progress, "show_progress")
+        writable = os.access(self.path, os.W_OK) and self._generation is None and self._pulled is None
+        with self.writer(merge=False) if writable else nullcontext():
+            return publish(Path(self.path), self._core.commit(), url, show_progress=show_progress)
 
     @classmethod
     def recover(cls, path: str | os.PathLike[str], *, generation: int | None = None, mmap: bool = True) -> "Index":
@@ -353,6 +413,8 @@ class Index:
     def close(self) -> None:
         """Let go of the files. Any further use is an error."""
         self._core_or_none = None
+        if self._pulled is not None:
+            self._pulled.close()
 
     def __enter__(self) -> Self:
         """Return the index itself."""
@@ -371,7 +433,8 @@ class Index:
             pickle.dumps(encoder)
         except Exception:  # noqa: BLE001  a foreign encoder may raise anything
             encoder = None
-        return (_reopen, (self.path, self._mmap, self._generation, encoder, self._encoding.checked))
+        path = self.path if self._pulled is None else self._pulled.store.url
+        return (_reopen, (path, self._mmap, self._generation, encoder, self._encoding.checked))
 
     @property
     def _core(self) -> _core.Index:
@@ -523,6 +586,8 @@ class Index:
         CorruptIndexError
             The newest commit is damaged; this object stays where it is.
         """
+        if self._pulled is not None and self._generation is None:
+            return self._pulled.pull(self._core.refresh)
         return self._core.refresh()
 
     def __repr__(self) -> str:
@@ -951,8 +1016,17 @@ class Index:
 
     def _writer(self, merge: bool, show_progress: bool | None, *, one_call: bool = False) -> Writer:
         merge, show_progress = flag_of(merge, "merge"), optional(flag_of, show_progress, "show_progress")
+        self._check_writable()
         core = self._core.writer(merge=merge)
         return Writer(core, self._encoding, show_progress=show_progress, one_call=one_call)
+
+    def _check_writable(self) -> None:
+        if self._pulled is not None:
+            message = (
+                f"this index was brought from {self._pulled.store.url}, for reading: change the one that it was "
+                "published from, publish that, and refresh this one"
+            )
+            raise InvalidInputError(message)
 
     @shows(Additions)
     def add(
@@ -1033,6 +1107,7 @@ class Index:
             A segment is damaged, in the words of `check`. Nothing has changed then.
         IndexLockedError, IndexReplacedError, StorageError
         """
+        self._check_writable()
         threads, before = threads_of(threads), self._core.generation
         try:
             self._core.compact(threads)

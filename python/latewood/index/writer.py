@@ -123,7 +123,7 @@ class Writer:
             Both or none of `ids` and `filter`, or a filter that cannot be understood. Nothing is deleted.
         """
         self._check_usable()
-        keys, condition = _which(ids, filter, missing)
+        keys, condition = which_documents(ids, filter, missing)
         with self._all_or_nothing():
             if condition is not None:
                 return self._core.delete_matching(condition)
@@ -166,16 +166,9 @@ class Writer:
             Both or none of `ids` and `filter`, a filter that cannot be understood, or metadata that JSON does not have.
         """
         self._check_usable()
-        keys, condition = _which(ids, filter, missing)
+        keys, condition = which_documents(ids, filter, missing)
         replace = flag_of(replace, "replace")
-        if hasattr(metadata, "keys"):
-            changes = [mapping_json(metadata, "metadata", "{'lang': 'en'}")]
-        elif metadata is None or condition is not None:
-            message = f"metadata must be one mapping, or with ids a list with one for each, not {shown(metadata)}"
-            raise InvalidInputError(message)
-        else:
-            given = one_each(metadata, len(keys), "metadata")
-            changes = [one_metadata(entry, key) for key, entry in zip(keys, given, strict=True)]
+        changes = metadata_changes(metadata, None if condition is not None else keys)
         with self._all_or_nothing():
             if condition is not None:
                 return self._core.update_metadata_matching(condition, changes[0], replace=replace)
@@ -280,7 +273,18 @@ class Writer:
                     )
 
 
-def _which(ids: Any, condition: Any, missing: Any) -> tuple[IdSequence, str | None]:
+def metadata_changes(metadata: Any, ids: IdSequence | None) -> list[str]:
+    """Read changes of metadata as JSON: one for all documents, or one for each of `ids`."""
+    if hasattr(metadata, "keys"):
+        return [mapping_json(metadata, "metadata", "{'lang': 'en'}")]
+    if metadata is None or ids is None:
+        message = f"metadata must be one mapping, or with ids a list with one for each, not {shown(metadata)}"
+        raise InvalidInputError(message)
+    given = one_each(metadata, len(ids), "metadata")
+    return [one_metadata(entry, key) for key, entry in zip(ids, given, strict=True)]
+
+
+def which_documents(ids: Any, condition: Any, missing: Any) -> tuple[IdSequence, str | None]:
     """Read what names the documents of a change: ids, or a filter as JSON."""
     choice_of(missing, "missing", get_args(MissingRule))
     if (ids is None) == (condition is None):

@@ -89,6 +89,8 @@ def application(
         _plain(service, "/metrics", "read", partial(_counts, service)),
     ]
     made = Starlette(routes=routes, lifespan=lifespan, exception_handlers={HTTPException: _unknown})
+    # A path has one spelling.
+    made.router.redirect_slashes = False
     made.state.service = service
     return made
 
@@ -187,7 +189,9 @@ async def _body(request: Request, operation: Operation, settings: Settings) -> A
     check_content_type(request)
     most = settings.max_body_bytes
     too_large = Problem(
-        HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"the body has more than {most} bytes; divide what is asked"
+        HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+        f"the body has more than {most} bytes; divide what is asked",
+        Connection="close",
     )
     length = request.headers.get("content-length")
     if length is not None and length.isdigit() and int(length) > most:
@@ -201,7 +205,7 @@ async def _body(request: Request, operation: Operation, settings: Settings) -> A
                     raise too_large
     except TimeoutError:
         message = f"the body did not come in {settings.timeout:g} seconds"
-        raise Problem(HTTPStatus.REQUEST_TIMEOUT, message) from None
+        raise Problem(HTTPStatus.REQUEST_TIMEOUT, message, Connection="close") from None
     return msgspec.json.decode(bytes(parts), type=operation.body)
 
 

@@ -191,6 +191,10 @@ def explained(explanation: Explanation, generation: int) -> dict[str, Any]:
         ],
         "query_tokens": explanation.query_tokens,
         "document_tokens": explanation.document_tokens,
+        "query_text": explanation.query_text,
+        "document_text": explanation.document_text,
+        "query_spans": explanation.query_spans,
+        "document_spans": explanation.document_spans,
         "matrix": shapes.encoded(explanation.matrix),
         "generation": generation,
     }
@@ -224,7 +228,7 @@ async def add(service: Service, name: str, body: shapes.Additions, *, upsert: bo
 async def delete(service: Service, name: str, body: shapes.Deletion) -> Any:
     """Delete documents by ids or by a filter, in one commit."""
     count, generation = await _write(
-        service, name, lambda index: index.delete(body.ids, filter=body.filter, missing=body.missing)
+        service, name, lambda index: index.delete(body.ids, filter=body.filter, missing=body.missing, merge=body.merge)
     )
     return {"documents": count, "generation": generation}
 
@@ -240,6 +244,7 @@ async def update_metadata(service: Service, name: str, body: shapes.MetadataUpda
             filter=body.filter,
             replace=body.replace,
             missing=body.missing,
+            merge=body.merge,
         ),
     )
     return {"documents": count, "generation": generation}
@@ -315,7 +320,7 @@ async def tune(service: Service, name: str, body: shapes.Tune) -> Any:
 
     def change(index: Index) -> Any:
         queries = None if body.queries is None else shapes.queries_of(body.queries)
-        return index.tune(queries, recall=body.recall, k=body.k)
+        return index.tune(queries, recall=body.recall, k=body.k, weights=body.weights)
 
     tuning, generation = await _write(service, name, change)
     return {**msgspec.to_builtins(tuning), "generation": generation}

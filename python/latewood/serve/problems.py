@@ -29,6 +29,8 @@ STATUS: tuple[tuple[type[Exception], HTTPStatus], ...] = (
     (EncoderRequiredError, HTTPStatus.UNPROCESSABLE_ENTITY),
     (msgspec.ValidationError, HTTPStatus.UNPROCESSABLE_ENTITY),
     (msgspec.DecodeError, HTTPStatus.BAD_REQUEST),
+    # Bytes of a body that are no UTF-8.
+    (UnicodeDecodeError, HTTPStatus.BAD_REQUEST),
     (RecursionError, HTTPStatus.BAD_REQUEST),
     (CommitConflictError, HTTPStatus.CONFLICT),
     (IndexLockedError, HTTPStatus.SERVICE_UNAVAILABLE),

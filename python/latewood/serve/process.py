@@ -182,8 +182,11 @@ def is_loopback(host: str) -> bool:
 
 def _socket(config: uvicorn.Config, host: str, port: int) -> Any:
     try:
-        return config.bind_socket()
+        bound = config.bind_socket()
+        # Who is told the address may connect at once.
+        bound.listen(config.backlog)
     # uvicorn says why on its log, and ends the process.
     except (SystemExit, OSError) as error:
         message = f"{host}:{port} cannot be served at: it is taken, or is no address of this machine"
         raise StorageError(message) from error
+    return bound

@@ -18,6 +18,8 @@ from latewood.errors import InvalidInputError
 from latewood.index.options import RerankKeywords, SearchKeywords
 
 MAX_DIMENSIONS = 4096
+MAX_QUERY_CHARACTERS = 65_536
+"""Of a text query: one of more tokens than can be searched with is not encoded first, which takes its time."""
 Count = Annotated[int, Meta(ge=1)]
 
 
@@ -30,7 +32,8 @@ class EncodedVectors(Struct, forbid_unknown_fields=True):
 
 
 Vectors = EncodedVectors | list[list[float]]
-Query = str | EncodedVectors | list[list[float]]
+QueryText = Annotated[str, Meta(max_length=MAX_QUERY_CHARACTERS)]
+Query = QueryText | EncodedVectors | list[list[float]]
 
 
 class Body(Struct, forbid_unknown_fields=True, kw_only=True, omit_defaults=True):
@@ -126,6 +129,7 @@ class Additions(Body):
     store_texts: bool = True
     on_empty: OnEmpty = "keep"
     long: Long | None = None
+    merge: bool = True
 
 
 class Chosen(Body):
@@ -139,6 +143,7 @@ class Deletion(Chosen):
     """`Index.delete`."""
 
     missing: MissingRule = "error"
+    merge: bool = True
 
 
 class MetadataUpdate(Chosen, kw_only=True):
@@ -147,6 +152,7 @@ class MetadataUpdate(Chosen, kw_only=True):
     metadata: dict[str, Any] | list[dict[str, Any]]
     replace: bool = False
     missing: MissingRule = "error"
+    merge: bool = True
 
 
 class Get(Body):
@@ -166,6 +172,7 @@ class Tune(Body):
     """`Index.tune`."""
 
     queries: list[Query] | None = None
+    weights: list[list[float]] | None = None
     recall: float = 0.99
     k: Count = 10
 
@@ -200,7 +207,7 @@ class RerankText(Struct):
 class RerankTexts(Struct, kw_only=True):
     """What rerank services are asked. Fields that others know and this one has no use for are passed over."""
 
-    query: str
+    query: QueryText
     documents: list[str | RerankText] | None = None
     model: str | None = None
     top_n: Count | None = None
@@ -269,6 +276,7 @@ def additions_of(body: Additions) -> dict[str, Any]:
         "store_texts": body.store_texts,
         "on_empty": body.on_empty,
         "long": body.long,
+        "merge": body.merge,
     }
     with_vectors = [one.vectors is not None for one in documents]
     if any(with_vectors):
@@ -279,7 +287,7 @@ def additions_of(body: Additions) -> dict[str, Any]:
             vectors_of(one.vectors, f"document {one.id!r}") for one in documents if one.vectors is not None
         ]
     for name in ("texts", "metadata"):
-        if all(value is None for value in columns[name]):
+        if documents and all(value is None for value in columns[name]):
             columns[name] = None
     return columns
 

@@ -160,6 +160,15 @@ impl PyIndex {
         detached(py, None, |execution| self.index.refresh(execution))
     }
 
+    /// The commit that is read: its generation, the names of its files, its signature with those of its ancestors, and what
+    /// tells the index from others.
+    fn commit(&self, py: Python<'_>) -> PyResult<(u64, Vec<String>, Vec<String>, Option<String>)> {
+        self.run(py, |snapshot, _| {
+            let identity = snapshot.identity().map(str::to_owned);
+            Ok((snapshot.generation, snapshot.file_names(), snapshot.lineage(), identity))
+        })
+    }
+
     /// What the index holds.
     fn info<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let info = detached(py, None, |_| Ok(self.index.info()))?;

@@ -10,7 +10,7 @@ use super::segment::Segment;
 use super::segment_writer::Shape;
 use crate::codec::{Codec, CodecOptions, FdeOptions};
 use crate::error::{Error, Result};
-use crate::format::{KeptVectors, Manifest, Newest, Stored};
+use crate::format::{KeptVectors, Manifest, Newest, Stored, names};
 use crate::ids::IdKind;
 use crate::parallel::Execution;
 use crate::storage::Storage;
@@ -69,8 +69,22 @@ impl Snapshot {
         &self.stored.manifest
     }
 
-    /// The ancestors of a commit that is made from this one.
-    pub(crate) fn lineage(&self) -> Vec<String> {
+    /// Names of all files that the generation consists of; the last is its manifest, which names the others.
+    #[must_use]
+    pub fn file_names(&self) -> Vec<String> {
+        let manifest = names::manifest(self.generation);
+        self.manifest().files().map(|file| file.name.clone()).chain([manifest]).collect()
+    }
+
+    /// The number that tells the index from others; those of old formats have none.
+    #[must_use]
+    pub fn identity(&self) -> Option<&str> {
+        self.manifest().index.as_deref()
+    }
+
+    /// The ancestors of a commit that is made from this one: its own signature, and those of the ones before it.
+    #[must_use]
+    pub fn lineage(&self) -> Vec<String> {
         self.stored.lineage()
     }
 

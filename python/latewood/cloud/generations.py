@@ -1,0 +1,133 @@
+"""What a store holds of an index: contents by their checksums, and a description of each generation.
+
+```
+files/<sha256>                    the content of a file
+generations/<20 digits>.json      names, sizes and checksums of a generation's files; written once, when all are there
+```
+"""
+
+import json
+import re
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from latewood.cloud.store import Store
+from latewood.errors import CorruptIndexError, InvalidInputError
+
+GENERATIONS = "generations"
+FILES = "files"
+FORMAT = 1
+NAME = re.compile(r"(MANIFEST-\d{20}|[A-Za-z0-9][A-Za-z0-9._-]{0,120}\.lwd)")
+"""Of a file of an index: nothing that leads out of its folder."""
+CHECKSUM = re.compile(r"[0-9a-f]{64}")
+DESCRIPTION = re.compile(r"(\d{20})\.json")
+MOST_BYTES = 64 << 20
+"""Of a description."""
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """A file of a generation."""
+
+    name: str
+    bytes: int
+    sha256: str
+
+    @property
+    def object(self) -> str:
+        """Where its content lies in a store."""
+        return f"{FILES}/{self.sha256}"
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """A published generation.
+
+    Attributes
+    ----------
+    index : str or None
+        What tells the index from others.
+    generation : int
+    lineage : tuple of str
+        Its signature, and those of the commits it was made from.
+    files : tuple of File
+        The last is its manifest.
+    """
+
+    index: str | None
+    generation: int
+    lineage: tuple[str, ...]
+    files: tuple[File, ...]
+
+    @property
+    def object(self) -> str:
+        """Where its description lies in a store."""
+        return f"{GENERATIONS}/{self.generation:020}.json"
+
+    def to_json(self) -> bytes:
+        """Write its description."""
+        return json.dumps({"format": FORMAT, **asdict(self)}, indent=1).encode()
+
+
+def numbers(store: Store) -> list[int]:
+    """Give the generations that a store holds, ascending."""
+    found = (DESCRIPTION.fullmatch(name) for name in store.names(GENERATIONS))
+    return sorted(int(one[1]) for one in found if one is not None)
+
+
+def newest(store: Store) -> Generation | None:
+    """Read the newest generation of a store, if there is one."""
+    known = numbers(store)
+    return described(store, known[-1]) if known else None
+
+
+def described(store: Store, number: int) -> Generation:
+    """Read the description of a generation, and trust nothing in it.
+
+    Raises
+    ------
+    InvalidInputError
+        There is no such generation, or a newer version of the library wrote it.
+    CorruptIndexError
+        It is no description.
+    """
+    where = f"{store.url}/{GENERATIONS}/{number:020}.json"
+    written = store.read(f"{GENERATIONS}/{number:020}.json", MOST_BYTES)
+    if written is None:
+        message = f"{store.url} has no generation {number}; it has {', '.join(map(str, numbers(store))) or 'none'}"
+        raise InvalidInputError(message)
+    try:
+        told = json.loads(written)
+        if told["format"] != FORMAT:
+            message = f"{where} was written by a newer version of latewood; update this one"
+            raise InvalidInputError(message)
+        return _checked(told, number)
+    except InvalidInputError:
+        raise
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        message = f"{where} describes no generation: {type(error).__name__}: {error}; publish it again elsewhere"
+        raise CorruptIndexError(message) from error
+
+
+def _checked(told: Any, number: int) -> Generation:
+    files = tuple(File(one["name"], one["bytes"], one["sha256"]) for one in told["files"])
+    for file in files:
+        if not (
+            type(file.bytes) is int
+            and file.bytes >= 0
+            and NAME.fullmatch(file.name)
+            and CHECKSUM.fullmatch(file.sha256)
+        ):
+            message = f"{file!r} is no file of an index"
+            raise ValueError(message)
+    if len({file.name for file in files}) < len(files) or not files:
+        message = "a file occurs twice, or there is none"
+        raise ValueError(message)
+    if files[-1].name != f"MANIFEST-{number:020}" or told["generation"] != number:
+        message = f"it is not generation {number}"
+        raise ValueError(message)
+    index, lineage = told["index"], tuple(told["lineage"])
+    if not (index is None or isinstance(index, str)) or not all(isinstance(one, str) for one in lineage):
+        message = "its index or lineage is no str"
+        raise TypeError(message)
+    return Generation(index, number, lineage, files)

@@ -1,0 +1,195 @@
+"""A generation in object storage → a folder on this machine, which is an index like any other."""
+
+import hashlib
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeVar
+from weakref import finalize
+
+from latewood.cloud.generations import NAME, File, Generation, described, newest
+from latewood.cloud.store import Store
+from latewood.common.progress import progress_bar
+from latewood.errors import CorruptIndexError, InvalidInputError, LatewoodError, StorageError
+
+if sys.platform != "win32":
+    import fcntl
+
+CACHE, CACHE_BYTES = "LATEWOOD_CACHE", "LATEWOOD_CACHE_BYTES"
+"""Environment variables: where pulled indexes lie, and how much of them may lie there."""
+DEFAULT_BYTES = 50 << 30
+IN_USE, PULLING = ".in-use", ".pulling"
+"""Locked by who reads an index of the cache, and by who pulls into it."""
+R = TypeVar("R")
+TRIES = 3
+"""How often a file is asked for again that did not come as it should."""
+
+
+class Pulled:
+    """An index that is followed from object storage.
+
+    Parameters
+    ----------
+    url : str
+    cache : path-like, optional
+        A folder for pulled indexes; by default that of `LATEWOOD_CACHE`, else `~/.cache/latewood`.
+    """
+
+    def __init__(self, url: str, cache: str | os.PathLike[str] | None = None) -> None:
+        if sys.platform == "win32":
+            message = "what is pulled needs locks of files as POSIX has them; this system has none"
+            raise InvalidInputError(message)
+        self.store = Store(url)
+        given = cache or os.environ.get(CACHE)
+        self.root = Path(given).expanduser() if given else Path.home() / ".cache" / "latewood"
+        self.folder = self.root / hashlib.sha256(self.store.url.encode()).hexdigest()[:32]
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            lease = os.open(self.folder / IN_USE, os.O_RDWR | os.O_CREAT, 0o644)
+        except OSError as error:
+            message = f"{self.folder} cannot keep what is pulled: {error.strerror}; set {CACHE} to a folder"
+            raise StorageError(message) from error
+        # As long as this object lives, nobody removes the folder.
+        fcntl.flock(lease, fcntl.LOCK_SH)
+        self._let_go = finalize(self, os.close, lease)
+
+    def close(self) -> None:
+        """Let the folder go: it may be removed when there is need of room."""
+        self._let_go()
+
+    def pull(self, then: Callable[[], R], number: int | None = None, *, show_progress: bool | None = False) -> R:
+        """Bring the newest generation, or another one, into the folder, and give what `then` makes of it.
+
+        Files that are there already are not fetched again, and those that came in part go on where they ended. Each is
+        compared with its checksum before it gets its name, and the manifest comes last. What no longer belongs to the
+        newest generation is removed, and until `then` has returned, nobody else removes anything.
+
+        Raises
+        ------
+        InvalidInputError
+            Nothing is published there, or not this generation.
+        CorruptIndexError
+            What came is not what was published.
+        StorageError
+            It cannot be fetched, or not be written here.
+        """
+        wanted = newest(self.store) if number is None else described(self.store, number)
+        if wanted is None:
+            message = f"nothing is published at {self.store.url}; Index.publish puts an index there"
+            raise InvalidInputError(message)
+        with self._locked():
+            missing = [file for file in wanted.files if not self._is_here(file)]
+            if missing:
+                self._make_room(sum(file.bytes for file in missing))
+            with progress_bar(sum(file.bytes for file in missing), "Pulling", show_progress=show_progress) as bar:
+                for file in missing:
+                    self._fetch(file)
+                    bar.update(file.bytes)
+            made = then()
+            if number is None:
+                self._forget(wanted)
+        return made
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Keep others from changing the folder; what the system says is told as the library tells it."""
+        try:
+            with (self.folder / PULLING).open("ab") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                os.utime(self.folder / IN_USE)
+                yield
+        except OSError as error:
+            if isinstance(error, LatewoodError):
+                raise
+            message = f"{self.folder} cannot be written to: {error.strerror or error}; what was whole is kept"
+            raise StorageError(message) from error
+
+    def _is_here(self, file: File) -> bool:
+        path = self.folder / file.name
+        return path.is_file() and path.stat().st_size == file.bytes
+
+    def _fetch(self, file: File) -> None:
+        for tries in range(TRIES):
+            part = self.folder / f".{file.sha256}.part"
+            try:
+                if self._came(file, part):
+                    part.rename(self.folder / file.name)
+                    return
+            except FileNotFoundError as error:
+                message = f"{error}: the generation that names it is not whole, or was cleaned away; pull again"
+                raise CorruptIndexError(message) from error
+            except StorageError:
+                # What came is kept, and the next try goes on from there.
+                if tries == TRIES - 1:
+                    raise
+            else:
+                part.unlink(missing_ok=True)
+        message = f"{self.store.url}/{file.object} is not what its name says, {TRIES} times; publish the index again"
+        raise CorruptIndexError(message)
+
+    def _came(self, file: File, part: Path) -> bool:
+        """Fetch what is missing of a part; whether the whole is right then."""
+        found = hashlib.sha256()
+        with part.open("a+b") as target:
+            target.seek(0)
+            while known := target.read(1 << 20):
+                found.update(known)
+            size = target.tell()
+            if size > file.bytes:
+                return False
+            if size < file.bytes:
+                for piece in self.store.parts(file.object, size):
+                    size += len(piece)
+                    if size > file.bytes:
+                        return False
+                    found.update(piece)
+                    target.write(piece)
+            target.flush()
+            os.fsync(target.fileno())
+        if size < file.bytes:
+            message = f"{self.store.url}/{file.object} ended after {size} of {file.bytes} bytes"
+            raise StorageError(message)
+        return found.hexdigest() == file.sha256
+
+    def _forget(self, wanted: Generation) -> None:
+        """Remove files of other generations. Readers keep what they have open, and nobody is opening one now."""
+        named = {file.name for file in wanted.files}
+        for path in self.folder.iterdir():
+            if NAME.fullmatch(path.name) and path.name not in named:
+                path.unlink(missing_ok=True)
+
+    def _make_room(self, wanted: int) -> None:
+        """Remove indexes that nobody uses, the one that was pulled longest ago first, until there is room."""
+        bound = _bound()
+        others = [one for one in self.root.iterdir() if one != self.folder and (one / IN_USE).exists()]
+        others.sort(key=lambda one: (one / IN_USE).stat().st_mtime)
+        sizes = {one: sum(file.stat().st_size for file in one.iterdir()) for one in [*others, self.folder]}
+        for one in others:
+            if sum(sizes.values()) + wanted <= bound:
+                return
+            if _remove_unused(one):
+                del sizes[one]
+
+
+def _bound() -> int:
+    given = os.environ.get(CACHE_BYTES)
+    if given is None:
+        return DEFAULT_BYTES
+    if given.isdecimal():
+        return int(given)
+    message = f"{CACHE_BYTES} is {given!r}; it must be a number of bytes"
+    raise InvalidInputError(message)
+
+
+def _remove_unused(folder: Path) -> bool:
+    """Remove a folder of the cache unless somebody uses it."""
+    with (folder / IN_USE).open("ab") as lease:
+        try:
+            fcntl.flock(lease, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return False
+        shutil.rmtree(folder, ignore_errors=True)
+    return True

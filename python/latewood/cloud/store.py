@@ -1,0 +1,154 @@
+"""Object storage by the package obstore: a few operations, and errors without secrets."""
+
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from datetime import datetime, timedelta
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+from latewood.common.packages import import_optional
+from latewood.errors import InvalidInputError, StorageError
+from latewood.forms.values import shown, text_of
+
+SCHEMES = ("s3://", "s3a://", "gs://", "az://", "abfs://", "abfss://", "file://")
+CHUNK_BYTES = 4 << 20
+TIMEOUT = timedelta(seconds=60)
+"""For one request, and for a part of an answer."""
+RETRIES = 5
+ENDPOINTS = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT", "AZURE_STORAGE_ENDPOINT", "GOOGLE_BASE_URL")
+R = TypeVar("R")
+
+
+def is_url(path: object) -> bool:
+    """Whether a path is an address in object storage."""
+    return isinstance(path, str) and path.startswith(SCHEMES)
+
+
+class Store:
+    """What lies under an address.
+
+    Parameters
+    ----------
+    url : str
+        `s3://bucket/news`, `gs://bucket/news`, `az://account/container/news` or `file:///folder/news`. Who may do what
+        there is the environment's to say, as obstore reads it: `AWS_ACCESS_KEY_ID`, `AWS_ENDPOINT_URL` and the like.
+
+    Raises
+    ------
+    InvalidInputError
+        Another address.
+    MissingDependencyError
+        obstore is not installed (extra `cloud`).
+    """
+
+    def __init__(self, url: str) -> None:
+        self.url = text_of(url, "url").rstrip("/")
+        if not is_url(self.url) or len(self.url.partition("://")[2]) < 1:
+            message = f"{shown(url)} is no address in object storage; they begin with {', '.join(SCHEMES)}"
+            raise InvalidInputError(message)
+        if "?" in self.url or "#" in self.url or "@" in self.url:
+            message = "the address of a store has no '?', '#' or '@'; keys and tokens come from the environment"
+            raise InvalidInputError(message)
+        self._obstore: Any = import_optional("obstore", extra="cloud", purpose="object storage")
+        # An address without encryption is one's own server, which the environment names.
+        plain = any(os.environ.get(name, "").startswith("http://") for name in ENDPOINTS)
+        client = {"timeout": TIMEOUT, "read_timeout": TIMEOUT, "allow_http": plain}
+        options: dict[str, Any] = {"client_options": client}
+        if self.url.startswith("file://"):
+            options = {"mkdir": True}
+        else:
+            options["retry_config"] = {"max_retries": RETRIES, "retry_timeout": timedelta(minutes=3)}
+        try:
+            self._store: Any = self._obstore.store.from_url(self.url, **options)
+        except Exception as error:
+            message = f"{self.url} cannot be used: {_told(error)}"
+            raise InvalidInputError(message) from error
+
+    def names(self, folder: str) -> dict[str, tuple[int, datetime]]:
+        """Give names, sizes and times of all objects in a folder."""
+        found: dict[str, tuple[int, datetime]] = {}
+
+        def look() -> None:
+            for batch in self._obstore.list(self._store, prefix=folder):
+                for one in batch:
+                    found[one["path"].rpartition("/")[2]] = (one["size"], one["last_modified"])
+
+        self._do(look, folder, "listed")
+        return found
+
+    def read(self, name: str, most: int) -> bytes | None:
+        """Give a small object, of so many bytes at most; None if it is not there."""
+
+        def get() -> bytes:
+            found = self._obstore.get(self._store, name)
+            if found.meta["size"] > most:
+                message = f"it has {found.meta['size']} bytes, and {most} are the most"
+                raise ValueError(message)
+            return bytes(found.bytes())
+
+        try:
+            return self._do(get, name, "read")
+        except FileNotFoundError:
+            return None
+
+    def size(self, name: str) -> int | None:
+        """Give the size of an object; None if it is not there."""
+        try:
+            return int(self._do(lambda: self._obstore.head(self._store, name)["size"], name, "looked at"))
+        except FileNotFoundError:
+            return None
+
+    def create(self, name: str, content: bytes) -> bool:
+        """Put a small object where none is; False if one is there. Of several who do so, one succeeds."""
+
+        def put() -> bool:
+            try:
+                self._obstore.put(self._store, name, content, mode="create", use_multipart=False)
+            except self._obstore.exceptions.AlreadyExistsError:
+                return False
+            return True
+
+        return self._do(put, name, "written")
+
+    def upload(self, name: str, path: Path) -> None:
+        """Put a file; it is there as a whole or not at all."""
+        self._do(lambda: self._obstore.put(self._store, name, path), name, "written")
+
+    def parts(self, name: str, start: int) -> Iterator[bytes]:
+        """Give the bytes of an object from `start` on, part by part."""
+        options = {"range": {"offset": start}} if start else None
+        stream = iter(
+            self._do(lambda: self._obstore.get(self._store, name, options=options), name, "read").stream(CHUNK_BYTES)
+        )
+        while True:
+            part = self._do(lambda: next(stream, None), name, "read")
+            if part is None:
+                return
+            yield bytes(part)
+
+    def delete(self, names: Iterable[str]) -> None:
+        """Remove objects; those that are not there are no error."""
+        for name in names:
+            with suppress(FileNotFoundError):
+                self._do(partial(self._obstore.delete, self._store, name), name, "removed")
+
+    def _do(self, work: Callable[[], R], name: str, done: str) -> R:
+        """Do work on the network and tell in one line what went wrong."""
+        try:
+            return work()
+        except (self._obstore.exceptions.NotFoundError, FileNotFoundError) as error:
+            message = f"{self.url}/{name} is not there"
+            raise FileNotFoundError(message) from error
+        # Stores fail in many ways; obstore's errors are exceptions of its own, of Python or of a layer below.
+        except Exception as error:
+            message = f"{self.url}/{name} cannot be {done}: {_told(error)}; try again, or see that the store is there"
+            raise StorageError(message) from error
+
+
+def _told(error: Exception) -> str:
+    """Give the first line of an error, without what stands behind `?` in addresses: it may be signed."""
+    line = re.sub(r"\?\S*", "", (str(error).strip() or type(error).__name__).splitlines()[0])
+    return line[:300]

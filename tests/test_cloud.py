@@ -1,0 +1,534 @@
+"""Commits in object storage: published whole and pulled whole, whatever the network does; also as S3 has it."""
+
+import json
+import os
+import pickle
+import random
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from http.client import HTTPConnection
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from latewood import Index
+from latewood.cloud import clean
+from latewood.cloud.generations import described, newest, numbers
+from latewood.cloud.store import Store, is_url
+from latewood.errors import CommitConflictError, CorruptIndexError, InvalidInputError, StorageError
+from strategies import make_corpus
+
+pytest.importorskip("obstore")
+
+CORPUS = make_corpus(11, dim=16, documents=60)
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("LATEWOOD_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def index(tmp_path: Path) -> Index:
+    index = Index.create(tmp_path / "index", dim=16, train_after=0)
+    index.add(range(20), vectors=CORPUS.documents[:20], metadata=[{"n": n} for n in range(20)])
+    return index
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> str:
+    return (tmp_path / "store").as_uri() + "/news"
+
+
+def same(one: Index, other: Index) -> bool:
+    queries = CORPUS.queries[:3]
+    return list(one.ids()) == list(other.ids()) and one.search_batch(queries, 5) == other.search_batch(queries, 5)
+
+
+def test_there_and_back(index: Index, url: str, cache: Path) -> None:
+    assert index.publish(url) == index.generation == index.publish(url), "twice is once"
+    copy = Index.open(url)
+    assert same(copy, index)
+    assert copy.check() == []
+    assert Path(copy.path).parent == cache
+    assert not copy.refresh()
+    index.add(range(20, 40), vectors=CORPUS.documents[20:40])
+    index.delete([3])
+    index.update_metadata([4], {"n": 44})
+    assert not copy.refresh(), "a commit is seen when it is published"
+    index.publish(url)
+    assert copy.refresh()
+    assert same(copy, index)
+    assert copy.count(filter={"n": 44}) == 1
+    index.compact()
+    index.publish(url)
+    assert copy.refresh()
+    assert same(copy, index)
+    names = {path.name for path in Path(copy.path).iterdir() if not path.name.startswith(".")}
+    assert names == set(index._core.commit()[1]), "what no commit needs is removed"
+    again = pickle.loads(pickle.dumps(copy))
+    assert same(again, index)
+    with pytest.raises(InvalidInputError, match="for reading"):
+        again.refresh() or again.add([99], vectors=CORPUS.documents[:1])
+
+
+def test_what_is_pulled_is_for_reading(index: Index, url: str, cache: Path) -> None:
+    index.publish(url)
+    copy = Index.open(url)
+    for change in (
+        lambda: copy.add([99], vectors=CORPUS.documents[:1]),
+        lambda: copy.delete([1]),
+        lambda: copy.update_metadata([1], {"n": 1}),
+        copy.compact,
+        copy.writer,
+        lambda: copy.tune(k=1),
+    ):
+        with pytest.raises(InvalidInputError, match="for reading"):
+            change()
+    assert copy.publish(url) == index.generation, "publishing what is there changes nothing"
+
+
+def test_only_what_is_new_goes_up(index: Index, url: str, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    index.publish(url)
+    sent: list[str] = []
+    upload = Store.upload
+
+    def noted(self: Store, name: str, path: Path) -> None:
+        sent.append(path.name)
+        upload(self, name, path)
+
+    monkeypatch.setattr(Store, "upload", noted)
+    before = set(index._core.commit()[1])
+    index.add(range(20, 25), vectors=CORPUS.documents[20:25])
+    index.publish(url)
+    assert sorted(sent) == sorted(set(index._core.commit()[1]) - before)
+
+
+def test_generations(index: Index, url: str, cache: Path) -> None:
+    index.publish(url)
+    first = index.generation
+    index.add(range(20, 25), vectors=CORPUS.documents[20:25])
+    index.publish(url)
+    old = Index.open(url, generation=first)
+    assert len(old) == 20
+    assert not old.refresh()
+    assert len(Index.open(url)) == 25
+    assert len(old.search(CORPUS.queries[0], 30)) == 20, "what is open stays, whatever is removed beside it"
+    with pytest.raises(InvalidInputError, match="no generation 99"):
+        Index.open(url, generation=99)
+    assert clean(url, keep=1, older_than=1e6) == 1
+    assert numbers(Store(url)) == [index.generation]
+    with pytest.raises(InvalidInputError):
+        Index.open(url, generation=first)
+    assert Index.open(url).check() == []
+
+
+def test_two_histories(index: Index, url: str, tmp_path: Path, cache: Path) -> None:
+    index.publish(url)
+    shutil.copytree(index.path, tmp_path / "other")
+    other = Index.open(tmp_path / "other")
+    other.add([50], vectors=CORPUS.documents[50:51])
+    other.publish(url)
+    for _ in range(3):
+        index.add([51 + len(index)], vectors=CORPUS.documents[51:52])
+        with pytest.raises(CommitConflictError, match="another history"):
+            index.publish(url)
+    assert same(Index.open(url), other)
+    stranger = Index.create(tmp_path / "stranger", dim=16)
+    stranger.add([1], vectors=CORPUS.documents[:1])
+    with pytest.raises(InvalidInputError, match="another index"):
+        stranger.publish(url)
+
+
+def test_of_many_publishers_one_wins(index: Index, url: str, tmp_path: Path, cache: Path) -> None:
+    index.publish(url)
+    copies = []
+    for number in range(4):
+        shutil.copytree(index.path, tmp_path / f"copy{number}")
+        copy = Index.open(tmp_path / f"copy{number}")
+        copy.add([100 + number], vectors=CORPUS.documents[number : number + 1])
+        copies.append(copy)
+    outcomes: list[object] = []
+
+    def publish(copy: Index) -> None:
+        try:
+            outcomes.append(copy.publish(url))
+        except CommitConflictError:
+            outcomes.append(None)
+
+    threads = [threading.Thread(target=publish, args=(copy,)) for copy in copies]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(map(str, outcomes)) == ["3", "None", "None", "None"]
+    found = Index.open(url)
+    assert any(same(found, copy) for copy in copies)
+
+
+def test_a_half_published_commit_is_not_seen(
+    index: Index, url: str, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index.publish(url)
+    index.add(range(20, 25), vectors=CORPUS.documents[20:25])
+
+    def fail(*_: Any) -> bool:
+        message = "the store is gone"
+        raise StorageError(message)
+
+    with monkeypatch.context() as broken:
+        broken.setattr(Store, "create", fail)
+        with pytest.raises(StorageError):
+            index.publish(url)
+    assert len(Index.open(url)) == 20
+    index.publish(url)
+    assert len(Index.open(url)) == 25
+
+
+def store_folder(url: str) -> Path:
+    return Path(url.removeprefix("file://"))
+
+
+def test_wrong_bytes_are_never_used(index: Index, url: str, cache: Path) -> None:
+    index.publish(url)
+    files = sorted((store_folder(url) / "files").iterdir())
+    for file in files:
+        whole = file.read_bytes()
+        for damage in (whole[:-1] + bytes([whole[-1] ^ 1]), whole[:-1], whole + b"x", b""):
+            file.write_bytes(damage)
+            shutil.rmtree(cache, ignore_errors=True)
+            with pytest.raises((CorruptIndexError, StorageError)) as told:
+                Index.open(url)
+            assert file.name in str(told.value)
+        file.unlink()
+        shutil.rmtree(cache, ignore_errors=True)
+        with pytest.raises(CorruptIndexError, match="not whole"):
+            Index.open(url)
+        file.write_bytes(whole)
+    assert same(Index.open(url), index)
+
+
+@pytest.mark.parametrize(
+    "name", ["../evil.lwd", "/etc/passwd", "a/b.lwd", "..lwd", "x.so", "", "MANIFEST-1", "a\0.lwd", 5]
+)
+def test_a_description_cannot_lead_out_of_the_folder(index: Index, url: str, cache: Path, name: Any) -> None:
+    index.publish(url)
+    path = store_folder(url) / newest_of(url).object
+    told = json.loads(path.read_text())
+    told["files"][0]["name"] = name
+    path.write_text(json.dumps(told))
+    with pytest.raises(CorruptIndexError, match="describes no generation"):
+        Index.open(url)
+    assert not list(cache.rglob("evil*"))
+
+
+def newest_of(url: str) -> Any:
+    found = newest(Store(url))
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize(
+    "written",
+    [b"", b"{", b"[]", b"null", b'{"format": 1}', b'{"format": 2}', b"\xff", b'{"format":1,"files":[],"generation":2}'],
+)
+def test_descriptions_that_are_none(index: Index, url: str, cache: Path, written: bytes) -> None:
+    index.publish(url)
+    (store_folder(url) / newest_of(url).object).write_bytes(written)
+    with pytest.raises((CorruptIndexError, InvalidInputError)):
+        Index.open(url)
+
+
+def test_what_came_in_part_goes_on(index: Index, url: str, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    index.publish(url)
+    largest = max(newest_of(url).files, key=lambda file: file.bytes)
+    asked: list[int] = []
+    parts = Store.parts
+
+    def broken(self: Store, name: str, start: int) -> Iterator[bytes]:
+        if name == largest.object:
+            asked.append(start)
+            yield next(iter(parts(self, name, start)))[: largest.bytes // 3]
+            message = "the line is dead"
+            raise StorageError(message)
+        yield from parts(self, name, start)
+
+    with monkeypatch.context() as dying:
+        dying.setattr(Store, "parts", broken)
+        with pytest.raises(StorageError):
+            Index.open(url)
+    third = largest.bytes // 3
+    assert asked == [0, third, 2 * third]
+    asked.clear()
+
+    def noted(self: Store, name: str, start: int) -> Iterator[bytes]:
+        asked.append(start)
+        return parts(self, name, start)
+
+    monkeypatch.setattr(Store, "parts", noted)
+    assert same(Index.open(url), index)
+    assert 3 * third in asked or not largest.bytes - 3 * third
+
+
+def test_the_cache_has_a_bound(index: Index, tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    urls = [(tmp_path / "store").as_uri() + f"/{name}" for name in "abc"]
+    for one in urls:
+        index.publish(one)
+    held = Index.open(urls[0])
+    let_go = Index.open(urls[1])
+    path = let_go.path
+    let_go.close()
+    monkeypatch.setenv("LATEWOOD_CACHE_BYTES", "1000")
+    third = Index.open(urls[2])
+    assert not Path(path).exists(), "nobody used it"
+    assert Path(held.path).exists(), "it is open"
+    assert same(held, index)
+    assert same(third, index)
+    monkeypatch.setenv("LATEWOOD_CACHE_BYTES", "much")
+    shutil.rmtree(cache)
+    with pytest.raises(InvalidInputError, match="LATEWOOD_CACHE_BYTES"):
+        Index.open(urls[0])
+
+
+def test_a_cache_that_cannot_be_written_to(index: Index, url: str, tmp_path: Path) -> None:
+    index.publish(url)
+    blocked = tmp_path / "file"
+    blocked.write_text("no folder")
+    with pytest.raises(StorageError, match="LATEWOOD_CACHE"):
+        Index.open(url, cache_dir=blocked / "cache")
+
+
+@pytest.mark.parametrize("bad", ["s3://", "s3://b?secret=1", "s3://key@b", "file://", "nowhere://x/y", "", 5, None])
+def test_bad_addresses(index: Index, bad: Any, cache: Path) -> None:
+    with pytest.raises(InvalidInputError):
+        index.publish(bad)
+    assert not is_url(Path("s3:/b"))
+    assert not is_url("news")
+
+
+def test_nothing_is_there(url: str, cache: Path) -> None:
+    with pytest.raises(InvalidInputError, match="nothing is published"):
+        Index.open(url)
+
+
+def test_pulls_at_the_same_time(index: Index, url: str, cache: Path) -> None:
+    index.publish(url)
+    code = "import sys, latewood; print(len(latewood.Index.open(sys.argv[1])))"
+    pulls = [
+        subprocess.Popen([sys.executable, "-c", code, url], env={**os.environ}, stdout=subprocess.PIPE, text=True)
+        for _ in range(4)
+    ]
+    assert [one.communicate(timeout=60)[0].strip() for one in pulls] == ["20"] * 4
+
+
+def test_the_commands(index: Index, url: str, cache: Path) -> None:
+    testing = pytest.importorskip("click.testing")
+    from latewood.cli.commands import cli
+
+    runner = testing.CliRunner()
+    assert runner.invoke(cli, ["publish", index.path, url]).exit_code == 0
+    told = runner.invoke(cli, ["pull", url, "--json"])
+    assert json.loads(told.output)["documents"] == 20
+    assert json.loads(runner.invoke(cli, ["info", url, "--json"]).output)["documents"] == 20
+    assert runner.invoke(cli, ["check", url]).exit_code == 0
+    assert runner.invoke(cli, ["pull", url + "/nothing"]).exit_code == 1
+
+
+# ── a server that speaks as S3 does, behind a line that fails ────────────────────────────────────────────────────────
+
+
+class Faults:
+    """What the line does to the next answers."""
+
+    def __init__(self) -> None:
+        self.rate = 0.0
+        self.rng = random.Random(5)
+        self.done = 0
+        self.kinds = ["503", "500", "cut", "flip", "reset", "slow", "empty"]
+
+
+@pytest.fixture(scope="module")
+def s3() -> Iterator[tuple[str, Faults]]:
+    """Give the address of a bucket, and the faults on the way to it."""
+    pytest.importorskip("moto")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-c", "from moto.server import main; main()", "-H", "127.0.0.1", "-p", str(port)]
+    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        wait_for(lambda: ask(port, "PUT", "/bucket") == 200)
+        faults = Faults()
+        proxy = ThreadingHTTPServer(("127.0.0.1", 0), handler(port, faults))
+        proxy.daemon_threads = True
+        threading.Thread(target=proxy.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{proxy.server_address[1]}", faults
+        proxy.shutdown()
+        proxy.server_close()
+    finally:
+        server.kill()
+        server.wait()
+
+
+def ask(port: int, method: str, path: str) -> int | None:
+    try:
+        connection = HTTPConnection("127.0.0.1", port, timeout=5)
+        connection.request(method, path)
+        return connection.getresponse().status
+    except OSError:
+        return None
+    finally:
+        connection.close()
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.2)
+
+
+def handler(port: int, faults: Faults) -> Any:
+    class Line(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+        def pass_on(self) -> None:
+            body = self.rfile.read(int(self.headers.get("content-length") or 0))
+            kind = faults.rng.choice(faults.kinds) if faults.rng.random() < faults.rate else None
+            faults.done += kind is not None
+            if kind in ("503", "500"):
+                self.send_response(int(kind))
+                self.send_header("content-length", "0")
+                self.end_headers()
+                return
+            connection = HTTPConnection("127.0.0.1", port, timeout=30)
+            headers = {name: value for name, value in self.headers.items() if name.lower() != "host"}
+            connection.request(self.command, self.path, body, {**headers, "Host": self.headers["host"]})
+            answer = connection.getresponse()
+            content = answer.read()
+            connection.close()
+            if kind == "reset":
+                self.close_connection = True
+                self.connection.shutdown(socket.SHUT_RDWR)
+                return
+            if kind == "slow":
+                time.sleep(0.2)
+            if kind == "flip" and content and self.command == "GET" and "/files/" in self.path:
+                at = faults.rng.randrange(len(content))
+                content = content[:at] + bytes([content[at] ^ 4]) + content[at + 1 :]
+            self.send_response(answer.status)
+            for name, value in answer.getheaders():
+                if name.lower() not in ("content-length", "transfer-encoding", "connection", "server", "date"):
+                    self.send_header(name, value)
+            length = int(answer.getheader("content-length") or len(content)) if self.command == "HEAD" else len(content)
+            self.send_header("content-length", str(length))
+            self.end_headers()
+            if kind in ("cut", "empty") and self.command == "GET" and content:
+                self.wfile.write(content[: 0 if kind == "empty" else len(content) // 2])
+                self.close_connection = True
+                return
+            self.wfile.write(content)
+
+        do_GET = do_PUT = do_HEAD = do_POST = do_DELETE = pass_on  # noqa: N815  names of http.server
+
+    return Line
+
+
+@pytest.fixture
+def bucket(s3: tuple[str, Faults], monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> str:
+    for name, value in (
+        ("AWS_ACCESS_KEY_ID", "key"),
+        ("AWS_SECRET_ACCESS_KEY", "very-secret"),
+        ("AWS_REGION", "us-east-1"),
+        ("AWS_ENDPOINT_URL", s3[0]),
+    ):
+        monkeypatch.setenv(name, value)
+    s3[1].rate = 0.0
+    return f"s3://bucket/{request.node.name}"
+
+
+def test_the_server_puts_where_nothing_is(bucket: str) -> None:
+    store = Store(bucket)
+    assert store.create("one", b"first")
+    assert not store.create("one", b"second")
+    assert store.read("one", 100) == b"first"
+    assert store.read("two", 100) is None
+    assert store.size("one") == len(b"first")
+    assert store.size("two") is None
+    store.delete(["one", "two"])
+    assert store.read("one", 100) is None
+
+
+def test_s3_there_and_back(index: Index, bucket: str, cache: Path) -> None:
+    index.publish(bucket)
+    copy = Index.open(bucket)
+    assert same(copy, index)
+    index.add(range(20, 40), vectors=CORPUS.documents[20:40])
+    index.publish(bucket)
+    assert copy.refresh()
+    assert same(copy, index)
+    assert clean(bucket, keep=1, older_than=0) >= 2
+    shutil.rmtree(cache)
+    assert same(Index.open(bucket), index)
+
+
+def test_no_secret_is_told(index: Index, bucket: str, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    monkeypatch.setattr("latewood.cloud.store.RETRIES", 0)
+    with pytest.raises(StorageError) as told:
+        index.publish(bucket)
+    assert "very-secret" not in str(told.value)
+    assert bucket in str(told.value)
+    assert "\n" not in str(told.value)
+
+
+@pytest.mark.slow
+def test_a_line_that_fails(
+    index: Index, bucket: str, s3: tuple[str, Faults], cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every pull and publish ends whole or in an error of the library."""
+    monkeypatch.setattr("latewood.cloud.store.RETRIES", 1)
+    index.publish(bucket)
+    versions = {index.generation: list(index.ids())}
+    faults = s3[1]
+    faults.done = 0
+    told = whole = 0
+    rounds = int(os.environ.get("LATEWOOD_CLOUD_ROUNDS", "25"))
+    for number in range(rounds):
+        faults.rate = 0.0
+        index.add([1000 + number], vectors=CORPUS.documents[:1])
+        versions[index.generation] = list(index.ids())
+        faults.rate = 0.3
+        try:
+            index.publish(bucket)
+        except StorageError:
+            told += 1
+        shutil.rmtree(cache, ignore_errors=True)
+        for _ in range(3):
+            try:
+                copy = Index.open(bucket)
+            except (StorageError, CorruptIndexError):
+                told += 1
+                continue
+            assert list(copy.ids()) == versions[copy.generation]
+            assert copy.check() == []
+            whole += 1
+    faults.rate = 0.0
+    index.publish(bucket)
+    assert list(Index.open(bucket).ids()) == list(index.ids())
+    assert faults.done >= 4 * rounds
+    assert whole
+    assert told
+    np.testing.assert_array_equal(described(Store(bucket), index.generation).generation, index.generation)
