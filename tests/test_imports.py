@@ -40,6 +40,7 @@ LIBRARY = [
     "client",
     "exchange",
     "rerank",
+    "cluster",
     "evaluate",
     "integrations",
     "serve",

@@ -18,7 +18,7 @@ BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\((?!https?:)([^)]+)\)")
 WITH_TEXT = (
     README,
-    *(DOCS / f"{name}.md" for name in ("encoders", "hybrid", "long_texts", "reranking", "two_stages")),
+    *(DOCS / f"{name}.md" for name in ("cluster", "encoders", "hybrid", "long_texts", "reranking", "two_stages")),
     *DOCS.glob("integrations/*.md"),
 )
 """Pages that encode with the model inside the wheel."""

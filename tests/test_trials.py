@@ -23,6 +23,7 @@ SHORT: dict[str, tuple[int, dict[str, Any]]] = {
     "requests": (8, {}),
     "soak": (2, {}),
     "outages": (4, {}),
+    "clusters": (8, {}),
 }
 OF_A_SERVICE = {
     "requests": ("starlette", "onnxruntime", "schemathesis"),

@@ -21,6 +21,7 @@ FULL = {
     "requests": 260,
     "soak": 600,
     "outages": 120,
+    "clusters": 600,
 }
 """Trials, and the attempts that a release must stand.
 

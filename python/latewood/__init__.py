@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from latewood import encode, errors, evaluate
+    from latewood import cluster, encode, errors, evaluate
     from latewood._core import Stop, __version__, simd_level, simd_levels
     from latewood.client.client import AsyncClient, Client
     from latewood.encode.protocol import Encoder
@@ -65,6 +65,7 @@ __all__ = [
     "TwoStageTuning",
     "Writer",
     "__version__",
+    "cluster",
     "encode",
     "errors",
     "evaluate",
@@ -121,7 +122,7 @@ _HOME = {
     "to_ragged": "forms.ragged",
     "weighted_fusion": "rerank.fusion",
 }
-_SUBPACKAGES = frozenset({"encode", "errors", "evaluate"})
+_SUBPACKAGES = frozenset({"cluster", "encode", "errors", "evaluate"})
 
 # Type checkers know the names from above, and call any other an error.
 if not TYPE_CHECKING:

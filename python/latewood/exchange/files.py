@@ -114,14 +114,20 @@ def _rows(table: Any, first: int, path: Path) -> Part:
         held = ", ".join(f"{field.name} ({field.type})" for field in table.schema)
         message = f"{path}: {len(named)} columns of list<fixed_size_list<float>>, one is expected; it has {held}"
         raise InvalidInputError(message)
+    ids, texts, fields = describe(table.drop_columns(named), first, path)
+    vectors = to_ragged(table.column(named[0]), names=ids, allow_empty=True)
+    return Part(ids, vectors, fields, texts)
+
+
+def describe(table: Any, first: int, path: Path) -> tuple[list[Any], list[Any] | None, list[dict[str, Any]]]:
+    """Give ids, texts and metadata of the rows of a table without vectors; `first` is the number of its first row."""
     columns = {name: table.column(name).to_pylist() for name in ("id", "text") if name in table.column_names}
     ids = columns.get("id") or list(range(first, first + table.num_rows))
     if None in ids:
         message = f"{path}: the id of row {first + ids.index(None)} is null; fill the column, or give it another name"
         raise InvalidInputError(message)
-    vectors = to_ragged(table.column(named[0]), names=ids, allow_empty=True)
-    fields = [_fields(row, path) for row in table.drop_columns([*named, *columns]).to_pylist()]
-    return Part(ids, vectors, fields or [{} for _ in ids], columns.get("text"))
+    fields = [_fields(row, path) for row in table.drop_columns([*columns]).to_pylist()]
+    return ids, columns.get("text"), fields or [{} for _ in ids]
 
 
 def _fields(row: dict[str, Any], path: Path) -> dict[str, Any]:

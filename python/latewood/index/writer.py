@@ -12,7 +12,7 @@ from latewood.errors import InvalidInputError, WriterError
 from latewood.forms.ids import normalise_ids
 from latewood.forms.metadata import filter_json, mapping_json
 from latewood.forms.values import choice_of, flag_of, shown
-from latewood.index.additions import Additions, AddKeywords, one_each, one_metadata
+from latewood.index.additions import Additions, AddKeywords, Part, one_each, one_metadata
 from latewood.index.interrupts import ENDINGS, came_too_late, finished
 from latewood.index.tuning import Tuning
 
@@ -255,33 +255,32 @@ class Writer:
 
     def _store(self, additions: Additions, *, upsert: bool) -> None:
         self._check_usable()
-        refuse_known = partial(self._core.check_ids, upsert=upsert)
+        refuse_known = partial(check_ids, self, upsert=upsert)
         with self._all_or_nothing():
             for part in additions.parts(self._encoding, refuse_known, show_progress=self._show_progress):
                 self.empty += part.empty
-                if len(part.columns.ids):
-                    self._core.add(
-                        part.columns.ids,
-                        part.vectors.values,
-                        part.vectors.offsets,
-                        texts=part.columns.texts,
-                        metadata=part.columns.metadata,
-                        truncated=part.truncated,
-                        upsert=upsert,
-                        last=self._one_call and part.last,
-                        threads=additions.threads,
-                    )
+                add_part(self, part, upsert=upsert, last=self._one_call and part.last, threads=additions.threads)
 
 
-def metadata_changes(metadata: Any, ids: IdSequence | None) -> list[str]:
-    """Read changes of metadata as JSON: one for all documents, or one for each of `ids`."""
-    if hasattr(metadata, "keys"):
-        return [mapping_json(metadata, "metadata", "{'lang': 'en'}")]
-    if metadata is None or ids is None:
-        message = f"metadata must be one mapping, or with ids a list with one for each, not {shown(metadata)}"
-        raise InvalidInputError(message)
-    given = one_each(metadata, len(ids), "metadata")
-    return [one_metadata(entry, key) for key, entry in zip(ids, given, strict=True)]
+def add_part(writer: Writer, part: Part, *, upsert: bool, last: bool, threads: int | None) -> None:
+    """Hand on one part of what is added; `last` if the commit brings no more."""
+    if len(part.columns.ids):
+        writer._core.add(  # noqa: SLF001  of this module
+            part.columns.ids,
+            part.vectors.values,
+            part.vectors.offsets,
+            texts=part.columns.texts,
+            metadata=part.columns.metadata,
+            truncated=part.truncated,
+            upsert=upsert,
+            last=last,
+            threads=threads,
+        )
+
+
+def check_ids(writer: Writer, ids: IdSequence, *, upsert: bool) -> None:
+    """Raise what adding documents of these ids would."""
+    writer._core.check_ids(ids, upsert=upsert)  # noqa: SLF001
 
 
 def which_documents(ids: Any, condition: Any, missing: Any) -> tuple[IdSequence, str | None]:
@@ -296,3 +295,21 @@ def which_documents(ids: Any, condition: Any, missing: Any) -> tuple[IdSequence,
         message = "missing= says what to do about ids, and a filter names none; leave it out"
         raise InvalidInputError(message)
     return [], filter_json(condition)
+
+
+def metadata_changes(metadata: Any, ids: IdSequence | None) -> list[str]:
+    """Read changes of metadata as JSON: one for all documents, or one for each of `ids`."""
+    if hasattr(metadata, "keys"):
+        return [mapping_json(metadata, "metadata", "{'lang': 'en'}")]
+    if metadata is None or ids is None:
+        message = f"metadata must be one mapping, or with ids a list with one for each, not {shown(metadata)}"
+        raise InvalidInputError(message)
+    given = one_each(metadata, len(ids), "metadata")
+    return [one_metadata(entry, key) for key, entry in zip(ids, given, strict=True)]
+
+
+def change_metadata(
+    writer: Writer, ids: IdSequence, changes: Sequence[str], *, replace: bool, missing: MissingRule
+) -> int:
+    """Change metadata of documents by JSON that is checked: one for all, or one for each id."""
+    return writer._core.update_metadata(ids, changes, replace=replace, missing=missing)  # noqa: SLF001

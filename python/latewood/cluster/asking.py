@@ -1,0 +1,219 @@
+"""Who answers for the shards: this process itself, or actors of Ray, several for each shard."""
+
+import os
+import random
+import time
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from threading import Lock
+from typing import Any, Protocol
+
+from latewood.cluster.reading import ShardReader
+from latewood.common.packages import import_optional
+from latewood.errors import LatewoodError, ServiceError
+
+Calls = Mapping[int, tuple[Any, ...]]
+"""Shard → the arguments of what it is asked."""
+HEDGED_AFTER = 0.95
+"""Another replica is asked when one takes longer than this share of answers did."""
+LEAST_PATIENCE = 0.02
+"""Seconds; below, a second question costs more than it gains."""
+FIRST_PATIENCE = 0.25
+"""Before it is known how long answers take."""
+REMEMBERED = 256
+REST = 1.0
+"""Seconds for which a replica that has failed is asked last."""
+
+
+class MissingShardsError(LatewoodError):
+    """No replica of some shards answers."""
+
+    def __init__(self, shards: list[int], answers: dict[int, Any]) -> None:
+        super().__init__(f"no replica of {', '.join(f'shard {place}' for place in shards)} answers")
+        self.shards = shards
+        self.answers = answers
+
+
+class Shards(Protocol):
+    """What asks shards."""
+
+    def ask(self, method: str, calls: Calls, *, timeout: float) -> dict[int, Any]:
+        """Ask some shards at once, and give their answers.
+
+        Raises
+        ------
+        MissingShardsError
+            Some do not answer; it has the answers of the others. What a shard itself raises passes through.
+        """
+
+    def close(self) -> None:
+        """Let go of them."""
+
+
+class LocalShards:
+    """All shards in this process, each asked on a thread of its own."""
+
+    def __init__(self, root: str | os.PathLike[str], count: int) -> None:
+        self._readers = [ShardReader(root, place) for place in range(count)]
+        self._pool = ThreadPoolExecutor(min(count, 32), thread_name_prefix="latewood-shard")
+
+    def ask(self, method: str, calls: Calls, *, timeout: float) -> dict[int, Any]:
+        """See `Shards.ask`."""
+        futures = {
+            place: self._pool.submit(getattr(self._readers[place], method), *arguments)
+            for place, arguments in calls.items()
+        }
+        return {place: future.result() for place, future in futures.items()}
+
+    def close(self) -> None:
+        """See `Shards.close`."""
+        self._pool.shutdown(wait=False)
+
+
+@dataclass(slots=True)
+class _Waiting:
+    """A shard whose answer is not there yet."""
+
+    arguments: tuple[Any, ...]
+    untried: list[int]
+    asked: dict[Any, tuple[int, float]] = field(default_factory=dict)
+    """Of what was asked, the replica and when."""
+    again_at: float = 0.0
+
+
+class RayShards:
+    """Actors of Ray: `replicas` for each shard, those of a shard on different nodes where there are as many.
+
+    Parameters
+    ----------
+    root : path-like
+        The cluster's folder, which all nodes see under this name.
+    count : int
+        Shards.
+    replicas : int
+    cpus : float
+        That Ray counts for each actor.
+    """
+
+    def __init__(self, root: str | os.PathLike[str], count: int, replicas: int, cpus: float) -> None:
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        self._ray: Any = import_optional("ray", extra="ray", purpose="shards in processes of their own")
+        self._began = not self._ray.is_initialized()
+        if self._began:
+            # Nothing that has ids or texts in it goes through logs, and nobody else reaches this session.
+            self._ray.init(
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level="ERROR",
+                _node_ip_address="127.0.0.1",
+                num_cpus=max(os.cpu_count() or 1, int(count * replicas * cpus) + 1),
+            )
+        placing: Any = import_optional("ray.util.placement_group", extra="ray", purpose="placing replicas")
+        scheduling: Any = import_optional("ray.util.scheduling_strategies", extra="ray", purpose="placing replicas")
+        nodes = sum(bool(node["Alive"]) for node in self._ray.nodes())
+        strategy = "STRICT_SPREAD" if nodes >= replicas > 1 else "SPREAD"
+        actor = self._ray.remote(max_restarts=-1, max_concurrency=8, num_cpus=cpus)(ShardReader)
+        self._groups = [placing.placement_group([{"CPU": cpus}] * replicas, strategy=strategy) for _ in range(count)]
+        self._actors: list[list[Any]] = []
+        for place, group in enumerate(self._groups):
+            own = [
+                actor.options(
+                    scheduling_strategy=scheduling.PlacementGroupSchedulingStrategy(
+                        group, placement_group_bundle_index=replica
+                    )
+                ).remote(os.fspath(root), place)
+                for replica in range(replicas)
+            ]
+            self._actors.append(own)
+        self._remove_group: Any = placing.remove_placement_group
+        self._lock = Lock()
+        self._seconds: list[float] = []
+        self._resting: dict[tuple[int, int], float] = {}
+
+    def ask(self, method: str, calls: Calls, *, timeout: float) -> dict[int, Any]:
+        """See `Shards.ask`; a shard that is slow is asked once more, from another replica."""
+        end = time.monotonic() + timeout
+        waiting = {place: _Waiting(arguments, self._order(place)) for place, arguments in calls.items()}
+        answers: dict[int, Any] = {}
+        lost: list[int] = []
+        for place, one in waiting.items():
+            self._send(place, one, method)
+        while waiting:
+            now = time.monotonic()
+            for place, one in waiting.items():
+                if one.again_at <= now and one.untried:
+                    self._send(place, one, method)
+            pending = {reference: place for place, one in waiting.items() for reference in one.asked}
+            wake = min([end, *(one.again_at for one in waiting.values() if one.untried)])
+            done, _ = self._ray.wait(list(pending), timeout=max(wake - now, 0.001)) if pending else ([], [])
+            for reference in done:
+                place = pending[reference]
+                if place in waiting and self._take(place, waiting[place], reference, answers):
+                    # What another replica still does for it ends by itself.
+                    del waiting[place]
+            for place in [place for place, one in waiting.items() if not one.asked and not one.untried]:
+                lost.append(place)
+                del waiting[place]
+            if time.monotonic() >= end:
+                lost += list(waiting)
+                break
+        if lost:
+            raise MissingShardsError(sorted(lost), answers)
+        return answers
+
+    def close(self) -> None:
+        """See `Shards.close`."""
+        if not self._ray.is_initialized():
+            return
+        for actors in self._actors:
+            for actor in actors:
+                self._ray.kill(actor)
+        for group in self._groups:
+            self._remove_group(group)
+        if self._began:
+            self._ray.shutdown()
+
+    def _order(self, place: int) -> list[int]:
+        """Give a shard's replicas, the last one to be asked first: those that have just failed come at the end."""
+        now = time.monotonic()
+        replicas = list(range(len(self._actors[place])))
+        random.shuffle(replicas)
+        replicas.sort(key=lambda replica: self._resting.get((place, replica), 0.0) <= now)
+        return replicas
+
+    def _send(self, place: int, one: _Waiting, method: str) -> None:
+        replica = one.untried.pop()
+        reference = getattr(self._actors[place][replica], method).remote(*one.arguments)
+        now = time.monotonic()
+        one.asked[reference] = (replica, now)
+        one.again_at = now + self._patience()
+
+    def _take(self, place: int, one: _Waiting, reference: Any, answers: dict[int, Any]) -> bool:
+        """Take an answer; whether it is one."""
+        replica, begun = one.asked.pop(reference)
+        try:
+            answers[place] = self._ray.get(reference)
+        except self._ray.exceptions.RayTaskError as error:
+            # What the reader itself has raised is the answer.
+            cause = error.cause if isinstance(error.cause, LatewoodError) else error
+            raise cause from None
+        except self._ray.exceptions.RayError:
+            self._resting[place, replica] = time.monotonic() + REST
+            one.again_at = 0.0
+            return False
+        with self._lock:
+            self._seconds.append(time.monotonic() - begun)
+            del self._seconds[:-REMEMBERED]
+        return True
+
+    def _patience(self) -> float:
+        known = sorted(self._seconds)
+        if len(known) < 20:
+            return FIRST_PATIENCE
+        return max(known[int(HEDGED_AFTER * (len(known) - 1))], LEAST_PATIENCE)
+
+
+def busy(waiting: int) -> ServiceError:
+    """Give the error of a cluster that is asked too much."""
+    return ServiceError(f"{waiting} calls wait for this cluster's shards already; ask again in a moment", 429)

@@ -1,0 +1,120 @@
+"""What shards have found → what one index would have found."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from latewood.cluster.order import order_of, without_order
+from latewood.common.types import Id, Stats
+from latewood.index.explanation import Explanation
+from latewood.index.results import Hit, Hits, Plan, Source
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a shard has found for a query: plain values, which travel between processes."""
+
+    hits: list[tuple[Id, float, str | None, Mapping[str, Any] | None]]
+    """Id, score, text and stored metadata, best first."""
+    stats: Stats
+    plan: Plan
+    seconds: float
+    """What it took, in the shard's process."""
+
+    @classmethod
+    def of(cls, hits: Hits, seconds: float) -> "Found":
+        """Take them from hits of a shard."""
+        return cls([(hit.id, hit.score, hit.text, hit.metadata) for hit in hits], hits.stats, hits.plan, seconds)
+
+
+class Origin(Source):
+    """What hits of a cluster come from: the shard that owns a document explains it."""
+
+    def __init__(self, explain: Any) -> None:
+        self._explain = explain
+
+    def explain(self, query: int, place: int, key: Id) -> Explanation:
+        """See `Source.explain`."""
+        explanation: Explanation = self._explain(query, key)
+        return explanation
+
+    def report(self, query: int) -> tuple[Stats, Plan]:
+        """See `Source.report`."""
+        raise NotImplementedError
+
+
+def merged(
+    found: Mapping[int, Found],
+    *,
+    count: int | None,
+    offset: int,
+    with_documents: bool,
+    source: Source | None = None,
+    query: int = 0,
+) -> Hits:
+    """Put together what shards have found for one query.
+
+    Hits come by falling score, those of one score in the order in which the cluster's documents were added, as in a
+    single index.
+
+    Parameters
+    ----------
+    found : mapping of shard to Found
+    count : int or None
+        Hits at most.
+    offset : int
+        How many of the best are left out.
+    with_documents : bool
+        Whether hits carry text and metadata.
+    source, query
+        What the hits explain themselves by.
+    """
+    rows = [
+        (-score, order_of(metadata), key, text, metadata)
+        for one in found.values()
+        for key, score, text, metadata in one.hits
+    ]
+    rows.sort(key=lambda row: row[:2])
+    end = None if count is None else offset + count
+    hits = [
+        Hit(
+            key,
+            -negative,
+            rank,
+            text if with_documents else None,
+            without_order(metadata) if with_documents else None,
+            source,
+            query,
+        )
+        for rank, (negative, _, key, text, metadata) in enumerate(rows[offset:end], offset + 1)
+    ]
+    return Hits(hits, report=(_stats(found), _plan([one.plan for one in found.values()])))
+
+
+def _stats(found: Mapping[int, Found]) -> Stats:
+    """Add up what shards tell; each one's time, and that of the slowest."""
+    total: Stats = {}
+    for one in found.values():
+        for name, value in one.stats.items():
+            total[name] = total.get(name, 0.0) + value
+    if "queries" in total:
+        total["queries"] = 1.0
+    total["shards"] = float(len(found))
+    total["slowest_shard_s"] = max((one.seconds for one in found.values()), default=0.0)
+    return {**total, **{f"shard_{place}_s": one.seconds for place, one in sorted(found.items())}}
+
+
+def _plan(plans: Sequence[Plan]) -> Plan:
+    """Tell how most shards have found candidates; what they did not have in common is left out."""
+    if not plans:
+        return Plan("none")
+    busy = [plan for plan in plans if plan.gather != "none"] or list(plans)
+    names = [plan.gather for plan in busy]
+    first = busy[0]
+    differing = {
+        name: None
+        for name in Plan.__dataclass_fields__
+        if name not in ("gather", "without_effect")
+        and any(getattr(plan, name) != getattr(first, name) for plan in busy)
+    }
+    return replace(first, gather=max(set(names), key=names.count), **differing)

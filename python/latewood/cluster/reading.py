@@ -1,0 +1,107 @@
+"""One shard of a cluster, as a process that answers for it has it."""
+
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+from latewood.cluster.manifest import LARGEST, ClusterManifest, name_of
+from latewood.cluster.merging import Found
+from latewood.errors import CorruptIndexError
+from latewood.forms.ragged import Ragged
+from latewood.index.index import Index
+from latewood.index.queries import Queries
+
+KEPT = 2
+"""Generations that stay open: queries that began before a commit end on what they began with."""
+
+
+class ShardReader:
+    """Answers for one shard, at the generations of the cluster that it is asked for.
+
+    Parameters
+    ----------
+    root : str
+        The cluster's folder.
+    place : int
+        Of the shard among those of the manifest.
+    """
+
+    def __init__(self, root: str | os.PathLike[str], place: int) -> None:
+        self._root = Path(root)
+        self._place = place
+        self._open: dict[int, Index] = {}
+
+    def prepare(self, generation: int) -> int:
+        """Open the shard as a generation of the cluster has it; how many documents it holds."""
+        return len(self._at(generation))
+
+    def search(self, generation: int, queries: Queries, k: int, only: Any, options: dict[str, Any]) -> list[Found]:
+        """Search for each query."""
+        begun = time.perf_counter()
+        index = self._at(generation)
+        found = index.search_batch(_plain(queries), k, ids=only, weights=queries.weights, **options)
+        seconds = (time.perf_counter() - begun) / max(len(found), 1)
+        return [Found.of(hits, seconds) for hits in found]
+
+    def rerank(
+        self, generation: int, queries: Queries, candidates: list[list[Any]], options: dict[str, Any]
+    ) -> list[Found]:
+        """Score each query's candidates."""
+        begun = time.perf_counter()
+        index = self._at(generation)
+        found = index.rerank_batch(_plain(queries), candidates, weights=queries.weights, **options)
+        seconds = (time.perf_counter() - begun) / max(len(found), 1)
+        return [Found.of(hits, seconds) for hits in found]
+
+    def explain(self, generation: int, query: Any, key: Any, options: dict[str, Any]) -> Any:
+        """Give the matrix behind a score, and the document's text."""
+        index = self._at(generation)
+        explanation = index.explain(query, key, **options)
+        return explanation.matrix, index.documents([key])[0].text
+
+    def documents(self, generation: int, ids: Any) -> list[Any]:
+        """Give stored documents."""
+        return self._at(generation).documents(ids)
+
+    def vectors(self, generation: int, ids: Any) -> Any:
+        """Give stored vectors."""
+        kept = self._at(generation).vectors(ids)
+        return kept.values, kept.offsets
+
+    def count(self, generation: int, condition: Any) -> int:
+        """Count documents."""
+        return self._at(generation).count(filter=condition)
+
+    def contains(self, generation: int, ids: Any) -> Any:
+        """Say of each id whether the shard holds it."""
+        return self._at(generation).contains(ids)
+
+    def info(self, generation: int) -> dict[str, Any]:
+        """Tell what the shard is and has."""
+        return self._at(generation).info()
+
+    def check(self, generation: int) -> list[str]:
+        """Read every byte."""
+        return self._at(generation).check()
+
+    def _at(self, generation: int) -> Index:
+        known = self._open.get(generation)
+        if known is not None:
+            return known
+        path = self._root / name_of(generation)
+        try:
+            with path.open("rb") as file:
+                manifest = ClusterManifest.from_json(file.read(LARGEST), os.fspath(path))
+        except FileNotFoundError as error:
+            message = f"{path} is gone: newer commits have come; refresh"
+            raise CorruptIndexError(message) from error
+        index = manifest.shards[self._place].open(self._root)
+        self._open[generation] = index
+        for old in sorted(self._open)[:-KEPT]:
+            self._open.pop(old, None)
+        return index
+
+
+def _plain(queries: Queries) -> Ragged:
+    return queries.vectors

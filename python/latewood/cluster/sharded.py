@@ -1,0 +1,423 @@
+"""A cluster that is read as an index is."""
+
+import os
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar, Unpack
+
+import numpy as np
+from numpy.typing import NDArray
+
+from latewood.cluster.asking import LocalShards, MissingShardsError, RayShards, Shards, busy
+from latewood.cluster.locked import root_of
+from latewood.cluster.manifest import CODEC, ClusterManifest
+from latewood.cluster.merging import Origin, merged
+from latewood.cluster.order import without_order
+from latewood.common.signatures import shows
+from latewood.common.types import Filter, Id, Rescore, VectorInput
+from latewood.errors import CorruptIndexError, DuplicateIdError, InvalidInputError, ServiceError
+from latewood.forms.candidates import many_lists
+from latewood.forms.ids import normalise_ids, one_id, plain_ids
+from latewood.forms.ragged import Ragged, to_ragged
+from latewood.forms.values import count_of, flag_of, number_of
+from latewood.index.explanation import Explanation
+from latewood.index.feedback import NOTHING
+from latewood.index.found import explanation
+from latewood.index.index import Index
+from latewood.index.options import RerankKeywords, RerankOptions, SearchKeywords, SearchOptions
+from latewood.index.queries import Queries, many_queries, one_query
+from latewood.index.results import Document, Hits
+
+R = TypeVar("R")
+_WHOLE = ("feedback", "group_by", "alpha", "beta", "prune_to")
+"""Options that need all documents, or all candidates, in one place."""
+
+
+class ShardedIndex:
+    """A cluster for reading, with the calls of an `Index`; make one with `ShardedIndex.open`.
+
+    Every call reads one commit of the cluster in all shards. Exact searches and reranks give what a single index of the
+    same codec and documents would give, to the bit, ties included; others find what each shard finds by itself.
+    """
+
+    def __init__(
+        self, root: Path, manifest: ClusterManifest, shards: Shards, codec: Index, limits: Mapping[str, Any]
+    ) -> None:
+        self._root = root
+        self._manifest = manifest
+        self._shards = shards
+        self._codec = codec
+        self._timeout: float = limits["timeout"]
+        self._most: int = limits["max_waiting"]
+        self._partial: bool = limits["allow_partial"]
+        self._waiting = 0
+        self._lock = threading.Lock()
+        self.missing: list[int] = []
+        """Shards that the last call did without, where `allow_partial` lets it."""
+
+    @classmethod
+    def open(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        replicas: int = 1,
+        encoder: Any = None,
+        check_encoder: bool = True,
+        cpus: float = 1.0,
+        timeout: float = 30.0,
+        max_waiting: int = 64,
+        allow_partial: bool = False,
+    ) -> "ShardedIndex":
+        """Open the newest commit of a cluster.
+
+        Parameters
+        ----------
+        path : path-like
+            The cluster's folder, which all nodes see under this name.
+        replicas : int
+            Processes that answer for each shard, on different nodes where there are as many: actors of Ray, which is
+            started on this machine alone where it is not running. A replica that is lost is placed anew. 0: all shards
+            in this process, without Ray.
+        encoder, check_encoder
+            As for `Index.open`. Texts are encoded in this process.
+        cpus : float
+            That Ray counts for each replica.
+        timeout : float
+            Seconds after which a shard that does not answer is missing.
+        max_waiting : int
+            Calls at once at most; the next is a `ServiceError` of status 429.
+        allow_partial : bool
+            Give what the other shards have found where no replica of one answers; `missing` then tells which. Otherwise
+            that is a `ServiceError`.
+
+        Raises
+        ------
+        IndexNotFoundError, CorruptIndexError, EncoderMismatchError
+        MissingDependencyError
+            Ray is not installed (extra `ray`).
+        """
+        root, count = root_of(path), count_of(replicas, "replicas", least=0, most=64)
+        limits = {
+            "timeout": number_of(timeout, "timeout", least=0.001, most=1e6),
+            "max_waiting": count_of(max_waiting, "max_waiting"),
+            "allow_partial": flag_of(allow_partial, "allow_partial"),
+        }
+        cpus = number_of(cpus, "cpus", least=0.001, most=1e4)
+        manifest = ClusterManifest.newest(root)
+        codec = Index.open(root / CODEC, encoder=encoder, check_encoder=check_encoder)
+        number = len(manifest.shards)
+        shards: Shards = RayShards(root, number, count, cpus) if count else LocalShards(root, number)
+        made = cls(root, manifest, shards, codec, limits)
+        made._ask("prepare", dict.fromkeys(range(number), ()))
+        return made
+
+    def close(self) -> None:
+        """Let go of the shards, and of Ray if it was started here."""
+        self._shards.close()
+
+    def __enter__(self) -> Self:
+        """Return the index itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Close it."""
+        self.close()
+
+    def __repr__(self) -> str:
+        """Show folder and shards."""
+        return f"ShardedIndex({os.fspath(self._root)!r}, shards={len(self._manifest.shards)})"
+
+    @property
+    def generation(self) -> int:
+        """Number of the cluster's commit that is read."""
+        return self._manifest.generation
+
+    @property
+    def dim(self) -> int:
+        """Dimensions of a token vector."""
+        return self._codec.dim
+
+    def refresh(self) -> bool:
+        """Move to the newest commit of the cluster, in all shards at once; True if there was a newer one."""
+        newest = ClusterManifest.newest(self._root)
+        if newest.generation == self._manifest.generation:
+            return False
+        if len(newest.shards) != len(self._manifest.shards):
+            message = (
+                f"the cluster has {len(newest.shards)} shards now, and had {len(self._manifest.shards)}; open it again"
+            )
+            raise InvalidInputError(message)
+        # Where a replica is away, another one has it ready.
+        calls = dict.fromkeys(range(len(newest.shards)), (newest.generation,))
+        self._told(lambda: self._shards.ask("prepare", calls, timeout=self._timeout))
+        self._manifest = newest
+        return True
+
+    @shows(SearchOptions)
+    def search(
+        self,
+        query: str | VectorInput,
+        k: int = 10,
+        *,
+        ids: Iterable[Id] | None = None,
+        weights: Any = None,
+        with_documents: bool = True,
+        **options: Unpack[SearchKeywords],
+    ) -> Hits:
+        """Find the k best documents for one query; parameters are those of `Index.search`.
+
+        `feedback` and `group_by` need all documents in one place, and are refused.
+        """
+        asked = one_query(query, weights, self._codec._encoding)  # noqa: SLF001  what an index has, a cluster has once
+        return self._search(asked, k, ids, with_documents, options)[0]
+
+    @shows(SearchOptions)
+    def search_batch(
+        self,
+        queries: Sequence[str] | VectorInput,
+        k: int = 10,
+        *,
+        ids: Iterable[Id] | None = None,
+        weights: Any = None,
+        with_documents: bool = True,
+        **options: Unpack[SearchKeywords],
+    ) -> list[Hits]:
+        """Find the k best documents for each of several queries; parameters are those of `Index.search_batch`."""
+        asked = many_queries(queries, weights, self._codec._encoding)  # noqa: SLF001
+        return self._search(asked, k, ids, with_documents, options)
+
+    @shows(RerankOptions)
+    def rerank(
+        self,
+        query: str | VectorInput,
+        candidates: object,
+        scores: object = None,
+        *,
+        k: int | None = None,
+        weights: Any = None,
+        with_documents: bool = True,
+        **options: Unpack[RerankKeywords],
+    ) -> Hits:
+        """Order candidates by MaxSim; only the shards that own some are asked. Parameters are those of `Index.rerank`.
+
+        `alpha`, `beta`, `prune_to` and `group_by` need all candidates in one place, and are refused.
+        """
+        asked = one_query(query, weights, self._codec._encoding)  # noqa: SLF001
+        return self._rerank(asked, [candidates], None if scores is None else [scores], k, with_documents, options)[0]
+
+    @shows(RerankOptions)
+    def rerank_batch(
+        self,
+        queries: Sequence[str] | VectorInput,
+        candidates: object,
+        scores: object = None,
+        *,
+        k: int | None = None,
+        weights: Any = None,
+        with_documents: bool = True,
+        **options: Unpack[RerankKeywords],
+    ) -> list[Hits]:
+        """Order the candidates of several queries, a list for each; parameters are those of `Index.rerank_batch`."""
+        asked = many_queries(queries, weights, self._codec._encoding)  # noqa: SLF001
+        return self._rerank(asked, candidates, scores, k, with_documents, options)
+
+    def explain(
+        self,
+        query: str | VectorInput,
+        id: Id,  # noqa: A002
+        *,
+        weights: Any = None,
+        length_normalize: bool = False,
+        rescore: Rescore | None = None,
+    ) -> Explanation:
+        """Show how a document's score comes about; parameters are those of `Index.explain`."""
+        asked = one_query(query, weights, self._codec._encoding)  # noqa: SLF001
+        return self._explain(asked, 0, one_id(id), {"length_normalize": length_normalize, "rescore": rescore})
+
+    def documents(self, ids: Iterable[Id]) -> list[Document]:
+        """Give stored documents without vectors, in the order of `ids`."""
+        keys = plain_ids(ids)
+        found = self._ask("documents", {place: (own,) for place, own in self._owned(keys).items()})
+        rows = {one.id: replace(one, metadata=without_order(one.metadata)) for part in found.values() for one in part}
+        return [rows[key] for key in keys]
+
+    def vectors(self, ids: Iterable[Id]) -> Ragged:
+        """Give stored token vectors, as `Index.vectors` does."""
+        keys = plain_ids(ids)
+        rows: dict[Id, Any] = {}
+        owned = self._owned(keys)
+        for place, (values, offsets) in self._ask("vectors", {place: (own,) for place, own in owned.items()}).items():
+            rows |= dict(zip(owned[place], Ragged(values, offsets), strict=True))
+        if not keys:
+            return Ragged(np.zeros((0, self.dim), np.float32), np.zeros(1, np.int64))
+        return to_ragged([rows[key] for key in keys])
+
+    def count(self, *, filter: Filter | None = None) -> int:  # noqa: A002
+        """Count documents, or those that `filter` lets through."""
+        return sum(self._everywhere("count", filter).values())
+
+    def __len__(self) -> int:
+        """Count documents."""
+        return self.count()
+
+    def contains(self, ids: Iterable[Id]) -> NDArray[np.bool_]:
+        """Say of each id whether the cluster holds it."""
+        keys = plain_ids(ids)
+        owned = self._owned(keys)
+        known: dict[Id, bool] = {}
+        for place, part in self._ask("contains", {place: (own,) for place, own in owned.items()}).items():
+            known |= dict(zip(owned[place], part.tolist(), strict=True))
+        return np.array([known[key] for key in keys], dtype=np.bool_)
+
+    def info(self) -> list[dict[str, Any]]:
+        """Tell what each shard is and has, as `Index.info` does."""
+        return [one for _, one in sorted(self._everywhere("info").items())]
+
+    def check(self) -> list[str]:
+        """Read every byte of all shards, and list what is wrong."""
+        return [problem for _, own in sorted(self._everywhere("check").items()) for problem in own]
+
+    # ── how shards are asked ─────────────────────────────────────────────────────────────────────────────────────────
+
+    def _search(
+        self, queries: Queries, k: Any, ids: Any, with_documents: Any, options: Mapping[str, Any]
+    ) -> list[Hits]:
+        chosen = SearchOptions.of(k=k, **options)
+        chosen.check_count(len(queries.vectors))
+        given = self._options(chosen, options)
+        with_documents = flag_of(with_documents, "with_documents")
+        places = range(len(self._manifest.shards))
+        only: dict[int, Any] = dict.fromkeys(places)
+        if ids is not None:
+            owned = self._owned(plain_ids(normalise_ids(ids)))
+            only = {place: owned[place] for place in places if place in owned}
+        wanted = chosen.k + chosen.offset
+        calls = {place: (queries, wanted, only[place], given) for place in only}
+        return self._merged(self._ask("search", calls), queries, chosen.k, chosen, with_documents)
+
+    def _rerank(
+        self, queries: Queries, candidates: Any, scores: Any, k: Any, with_documents: Any, options: Mapping[str, Any]
+    ) -> list[Hits]:
+        chosen = RerankOptions.of(k=k, **options)
+        chosen.check_count(len(queries.vectors))
+        given = self._options(chosen, options)
+        with_documents = flag_of(with_documents, "with_documents")
+        lists = many_lists(candidates, scores, None, len(queries.vectors))
+        keys = list(plain_ids(lists.ids))
+        owners = self._manifest.shards_of(keys).tolist() if keys else []
+        count = len(queries.vectors)
+        parts: dict[int, list[list[Id]]] = {}
+        for query in range(count):
+            start, end = int(lists.offsets[query]), int(lists.offsets[query + 1])
+            own = keys[start:end]
+            if len(set(own)) < len(own):
+                twice = next(key for place, key in enumerate(own) if key in own[:place])
+                message = f"the candidate {twice!r} of query {query} is given twice"
+                raise DuplicateIdError(message)
+            for key, place in zip(own, owners[start:end], strict=True):
+                parts.setdefault(place, [[] for _ in range(count)])[query].append(key)
+        calls = {place: (queries, own, given) for place, own in parts.items()}
+        return self._merged(self._ask("rerank", calls), queries, chosen.k, chosen, with_documents)
+
+    def _options(self, chosen: Any, options: Mapping[str, Any]) -> dict[str, Any]:
+        for name in _WHOLE:
+            if getattr(chosen, name, None) is not None:
+                message = (
+                    f"{name} needs everything in one place, and this index is in {len(self._manifest.shards)} shards"
+                )
+                raise InvalidInputError(message)
+        return {name: value for name, value in options.items() if value is not None and name != "offset"}
+
+    def _merged(
+        self, found: Mapping[int, Any], queries: Queries, k: int | None, chosen: Any, with_documents: bool
+    ) -> list[Hits]:
+        common = {"length_normalize": chosen.length_normalize, "rescore": chosen.rescore}
+        source = Origin(lambda query, key: self._explain(queries, query, key, common))
+        return [
+            merged(
+                {place: own[query] for place, own in found.items()},
+                count=k,
+                offset=chosen.offset,
+                with_documents=with_documents,
+                source=source,
+                query=query,
+            )
+            for query in range(len(queries.vectors))
+        ]
+
+    def _explain(self, queries: Queries, query: int, key: Id, options: dict[str, Any]) -> Explanation:
+        vectors = queries.vectors[query]
+        start, end = int(queries.vectors.offsets[query]), int(queries.vectors.offsets[query + 1])
+        given = {**options, "weights": None if queries.weights is None else queries.weights[start:end]}
+        owned = self._owned([key])
+        (matrix, text) = next(iter(self._ask("explain", dict.fromkeys(owned, (vectors, key, given))).values()))
+        return explanation(
+            key,
+            matrix,
+            self._codec._encoding,  # noqa: SLF001
+            query_text=queries.texts[query] if queries.texts else None,
+            document_text=text,
+            added=NOTHING,
+            # The matrix of the shard is scaled already.
+            length_normalize=False,
+        )
+
+    def _owned(self, keys: Sequence[Id]) -> dict[int, list[Id]]:
+        """Give the ids that each shard owns."""
+        kinds = {"int" if isinstance(key, int) else "str" for key in keys}
+        if kinds and self._manifest.id_kind is not None and kinds != {self._manifest.id_kind}:
+            wrong = next(key for key in keys if ("int" if isinstance(key, int) else "str") != self._manifest.id_kind)
+            message = f"the id {wrong!r} is no {self._manifest.id_kind}, as the ids of this cluster are"
+            raise InvalidInputError(message)
+        owned: dict[int, list[Id]] = {}
+        for key, place in zip(keys, self._manifest.shards_of(keys).tolist() if keys else [], strict=True):
+            owned.setdefault(place, []).append(key)
+        return owned
+
+    def _everywhere(self, method: str, *arguments: Any) -> dict[int, Any]:
+        return self._ask(method, dict.fromkeys(range(len(self._manifest.shards)), arguments))
+
+    def _ask(self, method: str, calls: Mapping[int, tuple[Any, ...]]) -> dict[int, Any]:
+        """Ask shards at the commit that is read now; if it is gone by then, once more at the newest."""
+        with self._counted():
+            for last in (False, True):
+                generation = self._manifest.generation
+                pinned = {place: (generation, *arguments) for place, arguments in calls.items()}
+                try:
+                    return self._told(lambda pinned=pinned: self._shards.ask(method, pinned, timeout=self._timeout))
+                except CorruptIndexError:
+                    # A replica that was placed anew finds the newest commits only.
+                    if last or not self.refresh():
+                        raise
+        raise AssertionError
+
+    def _told(self, ask: Callable[[], dict[int, Any]]) -> dict[int, Any]:
+        self.missing = []
+        try:
+            return ask()
+        except MissingShardsError as error:
+            if self._partial:
+                self.missing = error.shards
+                return error.answers
+            message = (
+                f"{error} of {self!r}; see that its node lives, open with more replicas, or with allow_partial=True"
+            )
+            raise ServiceError(message, 503) from error
+
+    @contextmanager
+    def _counted(self) -> Iterator[None]:
+        with self._lock:
+            if self._waiting >= self._most:
+                raise busy(self._waiting)
+            self._waiting += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._waiting -= 1
