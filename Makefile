@@ -23,7 +23,8 @@ BIN := $(VENV)/bin
 WHEELS := build/wheels
 COMPARE := benches/compare
 
-SOURCES := $(shell find rust python -type f \( -name '*.rs' -o -name '*.toml' -o -name '*.py' -o -name '*.pyi' -o -name 'py.typed' \) -o -path '*/nano_en/*' -type f) \
+SOURCES := $(shell find rust python -type f \( -name '*.rs' -o -name '*.toml' -o -name '*.py' -o -name '*.pyi' -o -name 'py.typed' \
+	-o -name '*.html' -o -name '*.css' -o -name '*.js' -o -name '*.svg' \) -o -path '*/nano_en/*' -type f) \
 	Cargo.toml Cargo.lock pyproject.toml README.md LICENSE
 NEXTEST := $(shell $(CARGO) nextest --version >/dev/null 2>&1 && echo yes)
 
@@ -45,6 +46,7 @@ else
 endif
 
 test-python: $(VENV)/installed
+	.ci/chromium
 	$(BIN)/python -m pytest
 
 trials: $(VENV)/installed

@@ -374,7 +374,10 @@ TABLE: dict[str, dict[str, Kind]] = {
         f"OnnxEncoder.encode_{side}": {"inputs": TEXTS_AS_THEY_ARE, "long": LONG.also(good=[None])}
         for side in ("query", "document")
     },
-    **{f"OnnxEncoder.{name}": {"text": ONE_TEXT} for name in ("query_tokens", "document_tokens", "document_spans")},
+    **{
+        f"OnnxEncoder.{name}": {"text": ONE_TEXT, "long": LONG.also(good=[None])}
+        for name in ("query_tokens", "document_tokens", "query_spans", "document_spans")
+    },
     "nano_en": {"long": LONG},
     **{
         f"SentenceTransformersEncoder.encode_{side}": {
@@ -554,10 +557,12 @@ class Place:
             return getattr(index if owner == "Index" else index.writer(), method), arguments
         if owner == "SearchArrays":
             return SearchArrays(["fox"], np.ones(1, np.float32), np.array([0, 1])).to_run, arguments
+        named: dict[str, Any]
         if owner == "OnnxEncoder":
-            return getattr(encode.nano_en(), method), {"inputs": ["a fox"]} if method.startswith("encode") else {}
+            named = {"inputs": ["a fox"]} if method.startswith("encode") else {"text": "a fox"}
+            return getattr(encode.nano_en(), method), named
         if owner == "SentenceTransformersEncoder":
-            named: dict[str, Any] = {"method": "encode_query"} if method == "run" else {}
+            named = {"method": "encode_query"} if method == "run" else {}
             named |= {"inputs": ["a fox"]} if method.startswith("encode") else {}
             return getattr(encode.SentenceTransformersEncoder(Refusing()), method), named
         if owner == "Reranker":

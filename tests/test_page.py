@@ -157,7 +157,7 @@ def ids_of(hits: Any) -> list[str]:
 def wait_for_ids(reader: Reader, wanted: list[str], pane: int = 0) -> None:
     wait(
         reader.page,
-        "([pane, ids]) => JSON.stringify([...document.querySelectorAll('.pane')[pane].querySelectorAll('.hit')]"
+        "([pane, ids]) => JSON.stringify([...document.querySelectorAll(`.pane:nth-child(${pane + 1}) .hit`)]"
         ".map((hit) => hit.dataset.id)) === ids",
         [pane, json.dumps(wanted, ensure_ascii=False, separators=(",", ":"))],
     )
@@ -317,8 +317,13 @@ def test_a_query_token_shows_its_best_match_in_every_hit(reader: Reader, indexes
             part = (explanation.document_tokens or ())[best] if special else (hit.text or "")[first:last]
             # Tokens that share characters, as those of one character's bytes, are one part.
             assert part.replace("\0", "\N{REPLACEMENT CHARACTER}") in told
+    # What is shown is told in words too.
+    page.locator(".q", has_text="tree").focus()
+    told = page.locator(".hit").locator("mark.on").all_inner_texts()[:5]
+    assert page.locator("#status").inner_text() == f"tree is answered best by {', '.join(told)}"
     page.keyboard.press("Escape")
     assert page.locator("mark.on").count() == 0
+    assert page.locator("#status").inner_text() == f"{len(TEXTS)} hits"
 
 
 def test_the_best_match_of_a_long_text_comes_into_sight(reader: Reader) -> None:

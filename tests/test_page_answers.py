@@ -134,6 +134,16 @@ def test_hits_of_the_page_are_those_of_the_index(index: Index, client: TestClien
     assert client.post("/page/other/hits", json={"query": "text"}).status_code == 404
 
 
+def test_an_index_without_documents_has_a_page(tmp_path: Path) -> None:
+    index = Index.create(tmp_path / "index", encoder=HashEncoder())
+    with TestClient(application({"own": index}), base_url="http://localhost") as client:
+        assert client.get("/page/own/fields").json()["fields"] == []
+        answer = client.post("/page/own/hits", json={"query": "text", "exact": True}).json()
+        assert (answer["ids"], answer["exact"]) == ([], {"hits": 0, "found": 0})
+    with TestClient(application({}), base_url="http://localhost") as client:
+        assert client.get("/").status_code == 200
+
+
 def test_the_page_needs_the_tokens_that_programs_need(index: Index) -> None:
     token = "reading-reading-reading"
     made = application({"own": index}, settings=Settings(read_tokens=(token,)))

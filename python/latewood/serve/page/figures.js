@@ -72,7 +72,7 @@ export async function aboutIndex(name) {
       ["segments", number(info.segments)],
       ["deleted documents", `${number(info.deleted_documents)}${info.deleted_documents ? ", until a merge or compact" : ""}`],
       ["drift", info.drift == null ? "not measured" : `${number(info.drift, 2)} times what the centroids left over when trained`],
-      ["fde", info.fde ? (info.fde.safe === false ? "not safe for these vectors" : "kept") : "none"],
+      ["fde", info.fde ? `${info.fde.safe ? "safe" : "not safe"}: ${info.fde.reason}` : "none"],
     ]),
     make("p", {}, check), result,
     make("h4", {}, "Where the bytes are"),

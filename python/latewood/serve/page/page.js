@@ -8,6 +8,8 @@ import { Pane } from "./pane.js";
 
 // Milliseconds without a key before the service is asked.
 const PAUSE = 30;
+// Hits whose best answers are told in words.
+const SPOKEN = 5;
 const byId = (id) => document.getElementById(id);
 const [query, count, compare, panesElement, status] = ["query", "k", "compare", "panes", "status"].map(byId);
 
@@ -15,6 +17,7 @@ let indexes = [];
 let panes = [];
 let waiting = null;
 let round = 0;
+let counted = "";
 const filters = new Filters(byId("filters"), () => later());
 
 async function read() {
@@ -101,6 +104,12 @@ async function search() {
   panes[1].tellMoves(answers[0].ids, "left");
 }
 
+// What a token that has the focus finds, in words too: shades say nothing to who hears the page.
+function tellMatches(token, pane) {
+  const matches = [...pane.querySelectorAll(".hit")].slice(0, SPOKEN).map((hit) => hit.querySelector("mark.on")?.textContent);
+  status.textContent = `${token.textContent} is answered best by ${matches.filter(Boolean).join(", ")}`;
+}
+
 async function tellTrouble(work) {
   try {
     await work;
@@ -110,9 +119,14 @@ async function tellTrouble(work) {
 }
 
 function tell(answers) {
-  const words = answers.map((answer) => (!answer || answer.error ? "no answer" : answer.ids.length === 1 ? "1 hit"
+  counted = words(answers);
+  status.textContent = counted;
+}
+
+function words(answers) {
+  const each = answers.map((answer) => (!answer || answer.error ? "no answer" : answer.ids.length === 1 ? "1 hit"
     : answer.ids.length ? `${answer.ids.length} hits` : "nothing found"));
-  status.textContent = words.length > 1 ? `Left: ${words[0]}. Right: ${words[1]}.` : words[0];
+  return each.length > 1 ? `Left: ${each[0]}. Right: ${each[1]}.` : each[0];
 }
 
 // ── keys: everything can be reached with Tab; arrows are quicker ──
@@ -150,6 +164,13 @@ function move(all, to) {
 }
 
 // ── the rest of the page ──
+
+panesElement.addEventListener("focusin", ({ target }) => {
+  if (target.matches(".q")) tellMatches(target, target.closest(".pane"));
+});
+panesElement.addEventListener("focusout", ({ target }) => {
+  if (target.matches(".q")) status.textContent = counted;
+});
 
 query.addEventListener("input", (event) => {
   // While a word is being composed, it is not there yet.
