@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from latewood.cluster import ClusterManifest, ClusterWriter, build
+from latewood.cluster import ClusterManifest, ClusterWriter, build, create
 from latewood.cluster import building as steps
 from latewood.cluster.creating import new_codec, train
 from latewood.cluster.order import ORDER, order_of, without_order
@@ -149,6 +149,26 @@ def test_a_build_that_was_cut_off_goes_on_where_it_was(tmp_path: Path, monkeypat
         build(given, tmp_path / "c", **arguments)
 
 
+def test_what_a_creation_left_that_was_cut_off_goes_into_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def cut_off(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    made: dict[str, Any] = {"shards": 2, "encoder": HashEncoder(DIM)}
+    for path in (tmp_path / "a", tmp_path / "b"):
+        with monkeypatch.context() as cut:
+            cut.setattr("latewood.cluster.creating.shard_of", cut_off)
+            with pytest.raises(KeyboardInterrupt):
+                create(path, sample_texts=["one", "text"], **made)
+    create(tmp_path / "a", sample_texts=texts(30), **made)
+    build(texts(30), tmp_path / "b", workers=0, **made)
+    build(texts(30), tmp_path / "c", workers=0, **made)
+    assert held(tmp_path / "a") == []
+    one, other = codes(tmp_path / "b"), codes(tmp_path / "c")
+    assert all(np.array_equal(one[key], other[key]) for key in range(30))
+
+
 @pytest.mark.parametrize(
     ("source", "error", "words"),
     [
@@ -248,6 +268,7 @@ def test_a_lost_worker_costs_its_shard_alone_and_ray_hears_no_text(ray: Any, tmp
     (deaths / "one").touch()
     ray.cloudpickle.register_pickle_by_value(__import__(__name__))
     # The codec is trained in this process, and must not meet the text that ends it.
+    (tmp_path / "ray/building").mkdir(parents=True)
     train(new_codec(tmp_path / "ray", dim=None, encoder=Deadly("none")), sample_texts=texts(300))
     documents[5]["text"] = "fatal"
     manifest = build(documents, tmp_path / "ray", shards=3, encoder=Deadly(os.fspath(deaths)), workers=2)

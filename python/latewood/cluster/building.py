@@ -112,6 +112,9 @@ def build(
     encoder = encoder if encoder is None or isinstance(encoder, str) else as_encoder(encoder)
     building, codec = root / BUILDING, root / CODEC
     settings = {"bits": bits, "centroids": centroids, "seed": seed, "keep_vectors": keep_vectors}
+    if not building.exists():
+        # What a `create` that was cut off has left belongs to no build.
+        _remove(codec, root / "shards")
     fresh = None if codec.exists() else new_codec(building, dim=dim, encoder=encoder, **settings)
     if fresh is None and encoder is not None:
         # Shards that are ready were made with the recorded one.
@@ -140,11 +143,10 @@ def build(
         manifest = _manifest(root, firsts, total)
     except (InvalidInputError, DuplicateIdError, DimensionError):
         # Another source is needed, and nothing that was made of this one may go into what is built of that.
-        for folder in (building, codec, root / "shards"):
-            shutil.rmtree(folder, ignore_errors=True)
+        _remove(building, codec, root / "shards")
         raise
     manifest.publish(root)
-    shutil.rmtree(building, ignore_errors=True)
+    _remove(building)
     return manifest
 
 
@@ -244,6 +246,11 @@ def _refuse_another(building: Path, settings: dict[str, Any]) -> None:
             "on, or remove the folder to begin again"
         )
         raise InvalidInputError(message)
+
+
+def _remove(*folders: Path) -> None:
+    for folder in folders:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 class _Builder:
