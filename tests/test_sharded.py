@@ -131,9 +131,7 @@ def test_the_usual_search_finds_as_much(both: tuple[ShardedIndex, Index]) -> Non
     shares = []
     for query in CORPUS.queries:
         exact = {hit.id for hit in single.search(query, 10, gather="exact")}
-        shares.append(
-            [len(exact & {hit.id for hit in found.search(query, 10)}) for found in (sharded, single)]
-        )
+        shares.append([len(exact & {hit.id for hit in found.search(query, 10)}) for found in (sharded, single)])
     ours, theirs = np.mean(shares, axis=0)
     assert ours >= theirs - 0.1
 
