@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from latewood.cluster.reading import ShardReader
 from latewood.common.packages import import_optional
-from latewood.errors import LatewoodError, ServiceError
+from latewood.errors import CorruptIndexError, LatewoodError, ServiceError
 
 Calls = Mapping[int, tuple[Any, ...]]
 """Shard → the arguments of what it is asked."""
@@ -197,6 +197,10 @@ class RayShards:
         except self._ray.exceptions.RayTaskError as error:
             # What the reader itself has raised is the answer.
             cause = error.cause if isinstance(error.cause, LatewoodError) else error
+            # The files of another replica may be whole.
+            if isinstance(cause, CorruptIndexError) and (one.untried or one.asked):
+                one.again_at = 0.0
+                return False
             raise cause from None
         except self._ray.exceptions.RayError:
             self._resting[place, replica] = time.monotonic() + REST

@@ -10,6 +10,7 @@ from latewood.common.types import FloatArray, Id, OffsetArray, ResultIds, Run, S
 from latewood.errors import InvalidInputError, LatewoodError
 from latewood.forms.ids import normalise_ids
 from latewood.forms.ragged import listed, position_of
+from latewood.forms.values import count_of
 from latewood.index.explanation import Explanation
 from latewood.show import html
 
@@ -229,6 +230,7 @@ class Hits(list[Hit]):
 
     def to_html_parts(self, *, explained: int = EXPLAINED) -> tuple[str, str]:
         """Give the same in two fragments: the query's tokens, and the hits."""
+        explained = count_of(explained, "explained", least=0)
         rows = []
         first: Explanation | None = None
         for place, hit in enumerate(self):
