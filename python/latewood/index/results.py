@@ -114,11 +114,11 @@ class Hit:
         stages = self.stage_scores
         return {
             "id": self.id,
-            "score": _finite(self.score),
+            "score": finite(self.score),
             "rank": self.rank,
             "text": self.text,
             "metadata": self.metadata,
-            "stage_scores": None if stages is None else {name: _finite(score) for name, score in stages.items()},
+            "stage_scores": None if stages is None else {name: finite(score) for name, score in stages.items()},
         }
 
     def scored(self, score: float, rank: int, stage_scores: Mapping[str, float] | None) -> "Hit":
@@ -142,7 +142,8 @@ class Hit:
         return (Hit, (*values, None, 0, 0, self.stage_scores))
 
 
-def _finite(score: float) -> float | None:
+def finite(score: float) -> float | None:
+    """Give a score as JSON can hold it."""
     return score if isfinite(score) else None
 
 
