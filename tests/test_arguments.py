@@ -36,6 +36,7 @@ ELSEWHERE = {
     "inference_free": "test_first_stages.py",
     "reciprocal_rank_fusion": "test_two_stage.py",
     "weighted_fusion": "test_two_stage.py",
+    "cluster": "test_cluster.py and test_cluster_build.py",
     "evaluate": "test_evaluate.py",
     "export_index": "test_exchange.py",
     "import_index": "test_elsewhere.py",

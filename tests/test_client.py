@@ -379,6 +379,13 @@ def test_many_tasks_and_several_loops_use_one_client(service: Service, index: In
         assert [plain(hits)[0] for hits in asyncio.run(ask())] == expected
 
 
+def test_a_blocking_client_works_where_an_event_loop_runs(client: Client, index: Index) -> None:
+    async def ask() -> Any:
+        return client.search("owls")
+
+    assert plain(asyncio.run(ask()))[0] == plain(index.search("owls"))[0]
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no forks here")
 def test_a_fork_has_connections_of_its_own(client: Client, index: Index) -> None:
     expected = plain(index.search("owls"))[0]

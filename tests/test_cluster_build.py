@@ -10,10 +10,19 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from latewood.cluster import ClusterManifest, ClusterWriter, build
+from latewood.cluster import ClusterManifest, ClusterWriter, build, create
 from latewood.cluster import building as steps
+from latewood.cluster.creating import new_codec, train
 from latewood.cluster.order import ORDER, order_of, without_order
-from latewood.errors import DuplicateIdError, IndexExistsError, InvalidInputError, StorageError
+from latewood.cluster.sessions import ray_session
+from latewood.errors import (
+    DuplicateIdError,
+    EncoderMismatchError,
+    IndexExistsError,
+    InvalidInputError,
+    LatewoodError,
+    StorageError,
+)
 from support import HashEncoder
 
 pyarrow = pytest.importorskip("pyarrow")
@@ -96,14 +105,14 @@ def test_texts_alone_and_vectors_alone_get_the_numbers_of_their_rows_as_ids(tmp_
 
 
 def test_a_build_that_was_cut_off_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    given, read, filled = texts(200), [], []
+    given, read, filled, trained = texts(200), [], list[str](), []
     arguments: dict[str, Any] = {"shards": 4, "encoder": HashEncoder(DIM), "workers": 0}
 
     def source() -> Iterator[str]:
         read.append(True)
         yield from given
 
-    fill, train, trained = steps.build_shard, steps.train_codec, []
+    fill, learn = steps.build_shard, train
 
     def cut_off(*job: Any) -> None:
         if len(filled) == 2:
@@ -113,9 +122,9 @@ def test_a_build_that_was_cut_off_goes_on_where_it_was(tmp_path: Path, monkeypat
 
     def counted(*job: Any, **options: Any) -> None:
         trained.append(True)
-        train(*job, **options)
+        learn(*job, **options)
 
-    monkeypatch.setattr(steps, "train_codec", counted)
+    monkeypatch.setattr(steps, "train", counted)
     with monkeypatch.context() as cut:
         cut.setattr(steps, "build_shard", cut_off)
         with pytest.raises(KeyboardInterrupt):
@@ -123,7 +132,14 @@ def test_a_build_that_was_cut_off_goes_on_where_it_was(tmp_path: Path, monkeypat
     assert not list((tmp_path / "c").glob("cluster-*"))
     with pytest.raises(InvalidInputError, match="other settings"):
         build(source(), tmp_path / "c", **{**arguments, "shards": 5})
-    monkeypatch.setattr(steps, "build_shard", lambda *job: (filled.append(job[2]), fill(*job)))
+
+    def noted(*job: Any) -> None:
+        filled.append(job[2])
+        fill(*job)
+
+    monkeypatch.setattr(steps, "build_shard", noted)
+    with pytest.raises(EncoderMismatchError):
+        build(source(), tmp_path / "c", **{**arguments, "encoder": HashEncoder(DIM, name="another")})
     build(source(), tmp_path / "c", **arguments)
     assert filled == [f"shards/{place:04}" for place in range(4)]
     assert (len(read), len(trained)) == (1, 1)
@@ -131,6 +147,26 @@ def test_a_build_that_was_cut_off_goes_on_where_it_was(tmp_path: Path, monkeypat
     assert held(tmp_path / "c") == held(tmp_path / "whole")
     with pytest.raises(IndexExistsError):
         build(given, tmp_path / "c", **arguments)
+
+
+def test_what_a_creation_left_that_was_cut_off_goes_into_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def cut_off(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    made: dict[str, Any] = {"shards": 2, "encoder": HashEncoder(DIM)}
+    for path in (tmp_path / "a", tmp_path / "b"):
+        with monkeypatch.context() as cut:
+            cut.setattr("latewood.cluster.creating.shard_of", cut_off)
+            with pytest.raises(KeyboardInterrupt):
+                create(path, sample_texts=["one", "text"], **made)
+    create(tmp_path / "a", sample_texts=texts(30), **made)
+    build(texts(30), tmp_path / "b", workers=0, **made)
+    build(texts(30), tmp_path / "c", workers=0, **made)
+    assert held(tmp_path / "a") == []
+    one, other = codes(tmp_path / "b"), codes(tmp_path / "c")
+    assert all(np.array_equal(one[key], other[key]) for key in range(30))
 
 
 @pytest.mark.parametrize(
@@ -166,6 +202,31 @@ def test_builders_hand_on_and_commit_bit_by_bit(tmp_path: Path, monkeypatch: pyt
     assert all(np.array_equal(one[key], other[key]) for key in other)
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"path": None},
+        {"path": 5},
+        *({"shards": value} for value in (0, -1, True, 2.5, "3", None, 2**16 + 1)),
+        *({"sample": value} for value in (0, 1.5, None)),
+        *({"workers": value} for value in (-1, "2", False)),
+        {"show_progress": "yes"},
+        {"bits": 3},
+        {"encoder": 7},
+    ],
+)
+def test_a_bad_argument_is_refused_before_the_source_is_read(tmp_path: Path, wrong: dict[str, Any]) -> None:
+    def source() -> Iterator[str]:
+        read.append(True)
+        yield "a text"
+
+    read: list[bool] = []
+    arguments = {"path": tmp_path / "c", "shards": 2, "encoder": HashEncoder(DIM), "workers": 0}
+    with pytest.raises(LatewoodError):
+        build(source(), **{**arguments, **wrong})
+    assert not read
+
+
 # ── Ray ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -194,7 +255,7 @@ class Lost(steps._Builder):
 @pytest.fixture(scope="module")
 def ray() -> Iterator[Any]:
     pytest.importorskip("ray")
-    with steps.ray_session() as module:
+    with ray_session() as module:
         yield module
 
 
@@ -207,8 +268,8 @@ def test_a_lost_worker_costs_its_shard_alone_and_ray_hears_no_text(ray: Any, tmp
     (deaths / "one").touch()
     ray.cloudpickle.register_pickle_by_value(__import__(__name__))
     # The codec is trained in this process, and must not meet the text that ends it.
-    steps.train_codec(tmp_path / "ray/building", sample=None, sample_texts=texts(300), dim=None, encoder=Deadly("none"))
-    (tmp_path / "ray/building/codec").rename(tmp_path / "ray/codec")
+    (tmp_path / "ray/building").mkdir(parents=True)
+    train(new_codec(tmp_path / "ray", dim=None, encoder=Deadly("none")), sample_texts=texts(300))
     documents[5]["text"] = "fatal"
     manifest = build(documents, tmp_path / "ray", shards=3, encoder=Deadly(os.fspath(deaths)), workers=2)
     assert not list(deaths.iterdir())

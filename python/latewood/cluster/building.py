@@ -6,11 +6,11 @@ import shutil
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
-from latewood.cluster.creating import create_shard, refuse_existing, train_codec
+from latewood.cluster.creating import create_shard, new_codec, refuse_existing, train
 from latewood.cluster.locked import root_of
 from latewood.cluster.manifest import CODEC, ClusterManifest, shard_of
 from latewood.cluster.order import ORDER, refuse_order
@@ -18,6 +18,7 @@ from latewood.cluster.routing import SLOTS, divided, slots_of
 from latewood.cluster.sessions import ray_session
 from latewood.cluster.source import Rows, count_rows, parquet_files, read_rows
 from latewood.common.progress import ProgressBar, progress_bar
+from latewood.common.types import KeepVectors
 from latewood.encode.protocol import as_encoder
 from latewood.errors import DimensionError, DuplicateIdError, InvalidInputError, StorageError
 from latewood.forms.values import count_of, flag_of, optional
@@ -46,7 +47,10 @@ def build(
     sample: int = 8192,
     workers: int | None = None,
     show_progress: bool | None = None,
-    **settings: Any,
+    bits: Literal[1, 2, 4, 8] | None = None,
+    centroids: int | None = None,
+    seed: int | None = None,
+    keep_vectors: KeepVectors | None = None,
 ) -> ClusterManifest:
     """Build a cluster of a collection: train its codec on a sample of everything, and fill all shards in parallel.
 
@@ -77,8 +81,8 @@ def build(
         and Ray lets them wait for CPUs. 0 builds one shard after the other in this process, without Ray.
     show_progress : bool, optional
         A bar on standard error; None shows it on a terminal where tqdm is installed.
-    **settings
-        `bits`, `centroids`, `seed` and `keep_vectors`, as for `Index.create`.
+    bits, centroids, seed, keep_vectors
+        As for `Index.create`.
 
     Returns
     -------
@@ -93,6 +97,8 @@ def build(
         Two documents have the same id.
     InvalidInputError
         A source that cannot be read; another build, with other settings, was begun in the folder.
+    EncoderMismatchError
+        A build was begun with another encoder.
     StorageError
         A shard's worker was lost again and again.
     MissingDependencyError
@@ -104,17 +110,24 @@ def build(
     show_progress = optional(flag_of, show_progress, "show_progress")
     refuse_existing(root)
     encoder = encoder if encoder is None or isinstance(encoder, str) else as_encoder(encoder)
-    building = root / BUILDING
+    building, codec = root / BUILDING, root / CODEC
+    settings = {"bits": bits, "centroids": centroids, "seed": seed, "keep_vectors": keep_vectors}
+    if not building.exists():
+        # What a `create` that was cut off has left belongs to no build.
+        _remove(codec, root / "shards")
+    fresh = None if codec.exists() else new_codec(building, dim=dim, encoder=encoder, **settings)
+    if fresh is None and encoder is not None:
+        # Shards that are ready were made with the recorded one.
+        Index.open(codec, encoder=encoder)
     files = parquet_files(source, building / "rows")
     read = [[os.fspath(file), file.stat().st_size] for file in files]
     _refuse_another(building, {"shards": count, "dim": dim, "sample": sample, "files": read, **settings})
     total = count_rows(files)
     firsts = [*divided(0, SLOTS, count), SLOTS]
     try:
-        if not (root / CODEC).exists():
-            drawn = _drawn(files, total, sample, seed=settings.get("seed") or 42)
-            train_codec(building, **drawn, dim=dim, encoder=encoder, **settings)
-            (building / CODEC).rename(root / CODEC)
+        if fresh is not None:
+            train(fresh, **_drawn(files, total, sample, seed=seed or 0))
+            (building / CODEC).rename(codec)
         (root / "shards").mkdir(exist_ok=True)
         jobs = {
             f"shards/{place:04}": (root, files, f"shards/{place:04}", firsts[place], firsts[place + 1], encoder)
@@ -130,11 +143,10 @@ def build(
         manifest = _manifest(root, firsts, total)
     except (InvalidInputError, DuplicateIdError, DimensionError):
         # Another source is needed, and nothing that was made of this one may go into what is built of that.
-        for folder in (building, root / CODEC, root / "shards"):
-            shutil.rmtree(folder, ignore_errors=True)
+        _remove(building, codec, root / "shards")
         raise
     manifest.publish(root)
-    shutil.rmtree(building, ignore_errors=True)
+    _remove(building)
     return manifest
 
 
@@ -234,6 +246,11 @@ def _refuse_another(building: Path, settings: dict[str, Any]) -> None:
             "on, or remove the folder to begin again"
         )
         raise InvalidInputError(message)
+
+
+def _remove(*folders: Path) -> None:
+    for folder in folders:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 class _Builder:

@@ -2,12 +2,14 @@
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from latewood.cluster.locked import root_of
 from latewood.cluster.manifest import CODEC, ClusterManifest, generations, shard_of
 from latewood.cluster.routing import SLOTS, divided
+from latewood.common.types import KeepVectors
 from latewood.errors import IndexExistsError, InvalidInputError
+from latewood.forms.ragged import listed
 from latewood.forms.values import count_of
 from latewood.index.index import Index
 
@@ -23,7 +25,10 @@ def create(
     sample_texts: Any = None,
     dim: int | None = None,
     encoder: Any = None,
-    **settings: Any,
+    bits: Literal[1, 2, 4, 8] | None = None,
+    centroids: int | None = None,
+    seed: int | None = None,
+    keep_vectors: KeepVectors | None = None,
 ) -> ClusterManifest:
     """Create a cluster without documents, to be filled by a `ClusterWriter`.
 
@@ -38,8 +43,8 @@ def create(
         They are not kept.
     sample_texts : sequence of str, optional
         Instead of `sample`; the encoder makes vectors of them.
-    dim, encoder, **settings
-        As for `Index.create`: `bits`, `centroids`, `seed`, `keep_vectors`.
+    dim, encoder, bits, centroids, seed, keep_vectors
+        As for `Index.create`.
 
     Returns
     -------
@@ -55,7 +60,11 @@ def create(
     """
     root, count = root_of(path), count_of(shards, "shards", most=SLOTS)
     refuse_existing(root)
-    train_codec(root, sample=sample, sample_texts=sample_texts, dim=dim, encoder=encoder, **settings)
+    if (sample is None) == (sample_texts is None):
+        message = f"{'neither' if sample is None else 'both'} of sample and sample_texts given; pass one of the two"
+        raise InvalidInputError(message)
+    settings = {"bits": bits, "centroids": centroids, "seed": seed, "keep_vectors": keep_vectors}
+    train(new_codec(root, dim=dim, encoder=encoder, **settings), sample=sample, sample_texts=sample_texts)
     made = []
     for place, first in enumerate(divided(0, SLOTS, count)):
         folder = f"shards/{place:04}"
@@ -72,20 +81,20 @@ def refuse_existing(root: Path) -> None:
         raise IndexExistsError(message)
 
 
-def train_codec(root: Path, *, sample: Any, sample_texts: Any, dim: int | None, encoder: Any, **settings: Any) -> None:
+def new_codec(root: Path, *, dim: int | None, encoder: Any, **settings: Any) -> Index:
+    """Create the index that keeps a cluster's codec, in place of one that an earlier call may have left."""
+    return Index.create(root / CODEC, dim=dim, encoder=encoder, train_after=0, overwrite=True, **settings)
+
+
+def train(codec: Index, *, sample: Any = None, sample_texts: Any = None) -> None:
     """Train the codec of a cluster on a sample, of which nothing else is kept."""
-    if (sample is None) == (sample_texts is None):
-        message = f"{'neither' if sample is None else 'both'} of sample and sample_texts given; pass one of the two"
-        raise InvalidInputError(message)
-    root.mkdir(parents=True, exist_ok=True)
-    codec = Index.create(root / CODEC, dim=dim, encoder=encoder, train_after=0, overwrite=True, **settings)
     documents = {"vectors": sample} if sample_texts is None else {"texts": sample_texts}
-    given = next(iter(documents.values()))
+    given = listed(next(iter(documents.values())), "the sample")
     with codec.writer() as writer:
-        writer.add(range(len(given)), **documents)
+        writer.add(range(len(given)), **dict.fromkeys(documents, given))
     codec.delete(codec.ids())
     codec.compact()
-    if codec.info()["codec"]["kind"] != codec.info()["codec_options"]["kind"]:
+    if not codec.info()["codec"].get("centroid_count"):
         message = "the sample has no token to train the codec on; give documents like those that will come"
         raise InvalidInputError(message)
 

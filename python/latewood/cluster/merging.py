@@ -111,7 +111,7 @@ def _plan(plans: Sequence[Plan]) -> Plan:
     busy = [plan for plan in plans if plan.gather != "none"] or list(plans)
     names = [plan.gather for plan in busy]
     first = busy[0]
-    differing = {
+    differing: dict[str, Any] = {
         name: None
         for name in Plan.__dataclass_fields__
         if name not in ("gather", "without_effect")

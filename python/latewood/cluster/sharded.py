@@ -2,7 +2,7 @@
 
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -155,7 +155,7 @@ class ShardedIndex:
             raise InvalidInputError(message)
         # Where a replica is away, another one has it ready.
         calls = dict.fromkeys(range(len(newest.shards)), (newest.generation,))
-        self._told(lambda: self._shards.ask("prepare", calls, timeout=self._timeout))
+        self._told("prepare", calls)
         self._manifest = newest
         return True
 
@@ -390,17 +390,17 @@ class ShardedIndex:
                 generation = self._manifest.generation
                 pinned = {place: (generation, *arguments) for place, arguments in calls.items()}
                 try:
-                    return self._told(lambda pinned=pinned: self._shards.ask(method, pinned, timeout=self._timeout))
+                    return self._told(method, pinned)
                 except CorruptIndexError:
                     # A replica that was placed anew finds the newest commits only.
                     if last or not self.refresh():
                         raise
         raise AssertionError
 
-    def _told(self, ask: Callable[[], dict[int, Any]]) -> dict[int, Any]:
+    def _told(self, method: str, calls: Mapping[int, tuple[Any, ...]]) -> dict[int, Any]:
         self.missing = []
         try:
-            return ask()
+            return self._shards.ask(method, calls, timeout=self._timeout)
         except MissingShardsError as error:
             if self._partial:
                 self.missing = error.shards

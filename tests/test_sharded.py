@@ -1,0 +1,330 @@
+"""A cluster is read as one index is: to the bit where all is scored, whatever happens to its processes."""
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from latewood import Index
+from latewood.cluster import ClusterWriter, ShardedIndex, create
+from latewood.errors import DuplicateIdError, InvalidInputError, LatewoodError, ServiceError, UnknownIdError
+from strategies import make_corpus
+from support import HashEncoder
+
+CORPUS = make_corpus(7, dim=32, documents=300)
+DOCUMENTS = [*CORPUS.documents, *CORPUS.documents[:60]]
+"""Sixty come twice: their scores are ties."""
+IDS = [f"d{number}" for number in range(len(DOCUMENTS))]
+METADATA = [{"n": number % 5, "tags": ["a", "b"][: number % 3]} if number % 4 else None for number in range(len(IDS))]
+NEVER = 2**62
+
+
+def fill(path: Path, ids: Any = IDS, *, shards: int = 3, **settings: Any) -> tuple[Path, Index]:
+    """Make a cluster and one index of the same documents, with a history."""
+    root = path / "cluster"
+    create(root, shards=shards, sample=CORPUS.documents[:150], dim=CORPUS.dim, **settings)
+    single = Index.create(path / "single", codec_from=root / "codec", train_after=NEVER, **settings)
+    half = len(ids) // 2
+
+    def change(target: Any) -> None:
+        target.add(ids[half:], vectors=DOCUMENTS[half:], metadata=METADATA[half:])
+        target.upsert([ids[3], ids[70]], vectors=DOCUMENTS[3:5], metadata=[{"n": 4}, None])
+        target.update_metadata([ids[9]], {"n": 0})
+        target.delete([ids[5], ids[6]])
+
+    with ClusterWriter(root) as first:
+        first.add(ids[:half], vectors=DOCUMENTS[:half], metadata=METADATA[:half])
+    with ClusterWriter(root) as second:
+        change(second)
+    single.add(ids[:half], vectors=DOCUMENTS[:half], metadata=METADATA[:half])
+    with single.writer() as writer:
+        change(writer)
+    return root, single
+
+
+@pytest.fixture(scope="module")
+def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[ShardedIndex, Index]]:
+    root, single = fill(tmp_path_factory.mktemp("both"))
+    with ShardedIndex.open(root, replicas=0) as sharded:
+        yield sharded, single
+
+
+SEARCHES: list[dict[str, Any]] = [
+    {},
+    {"k": 1},
+    {"k": 500},
+    {"filter": {"n": 2}},
+    {"filter": {"or": [{"n": 0}, {"tags": "b"}]}},
+    {"filter": {"n": "none"}},
+    {"offset": 4, "k": 3},
+    {"offset": 1000},
+    {"min_score": 2.5},
+    {"length_normalize": True},
+    {"ids": IDS[:90]},
+    {"ids": []},
+    {"with_documents": False},
+]
+
+
+def assert_equal(sharded: ShardedIndex, single: Index, **options: Any) -> None:
+    """Exact searches and reranks of both, with all that hits tell."""
+    for query in CORPUS.queries[:4]:
+        found = sharded.search(query, **{"gather": "exact", **options})
+        wanted = single.search(query, **{"gather": "exact", **options})
+        assert found == wanted
+        assert [hit.score for hit in found] == [hit.score for hit in wanted]
+
+
+@pytest.mark.parametrize("options", SEARCHES, ids=str)
+def test_exact_searches_are_those_of_one_index(both: tuple[ShardedIndex, Index], options: dict[str, Any]) -> None:
+    assert_equal(*both, **options)
+
+
+def test_ties_go_by_the_order_of_all_documents(both: tuple[ShardedIndex, Index]) -> None:
+    sharded, single = both
+    hits = sharded.search(CORPUS.documents[20], 4, gather="exact")
+    assert hits[0].score == hits[1].score, "there are ties to break"
+    for document in CORPUS.documents[:60]:
+        assert sharded.search(document, 6, gather="exact") == single.search(document, 6, gather="exact")
+
+
+def test_batches_weights_and_filters_for_each(both: tuple[ShardedIndex, Index]) -> None:
+    sharded, single = both
+    queries = CORPUS.queries[:5]
+    weights = [np.linspace(0.1, 1, len(query)) for query in queries]
+    for options in ({}, {"weights": weights}, {"filter": [{"n": 1}, None, {"n": 2}, None, {"n": 3}]}):
+        found = sharded.search_batch(queries, 7, gather="exact", **options)
+        assert found == single.search_batch(queries, 7, gather="exact", **options)
+    assert sharded.search_batch([], 3) == []
+    assert sharded.search(queries[0], 3, weights=weights[0], gather="exact") == single.search(
+        queries[0], 3, weights=weights[0], gather="exact"
+    )
+
+
+def test_reranks_are_those_of_one_index(both: tuple[ShardedIndex, Index]) -> None:
+    sharded, single = both
+    query = CORPUS.queries[0]
+    candidates = [IDS[number] for number in (300, 0, 301, 1, 44, 200, 9, 3)]
+    for options in ({}, {"k": 3}, {"filter": {"n": 1}}, {"offset": 2}, {"length_normalize": True}):
+        assert sharded.rerank(query, candidates, **options) == single.rerank(query, candidates, **options)
+    scores = list(range(len(candidates)))
+    assert sharded.rerank(query, candidates, scores) == single.rerank(query, candidates, scores)
+    assert sharded.rerank(query, dict(zip(candidates, scores, strict=True))) == single.rerank(query, candidates)
+    lists = [candidates, [], candidates[:1]]
+    assert sharded.rerank_batch(CORPUS.queries[:3], lists) == single.rerank_batch(CORPUS.queries[:3], lists)
+    with pytest.raises(UnknownIdError, match="nobody"):
+        sharded.rerank(query, ["nobody"])
+    assert sharded.rerank(query, ["nobody", IDS[0]], missing="skip") == single.rerank(query, [IDS[0]])
+    with pytest.raises(DuplicateIdError):
+        sharded.rerank(query, [IDS[0], IDS[1], IDS[0]])
+    assert sharded.rerank(query, []) == []
+
+
+def test_the_usual_search_finds_as_much(both: tuple[ShardedIndex, Index]) -> None:
+    sharded, single = both
+    shares = []
+    for query in CORPUS.queries:
+        exact = {hit.id for hit in single.search(query, 10, gather="exact")}
+        shares.append([len(exact & {hit.id for hit in found.search(query, 10)}) for found in (sharded, single)])
+    ours, theirs = np.mean(shares, axis=0)
+    assert ours >= theirs - 0.1
+
+
+def test_documents_and_what_is_told(both: tuple[ShardedIndex, Index]) -> None:
+    sharded, single = both
+    assert len(sharded) == len(single) == sharded.count()
+    assert sharded.count(filter={"n": 4}) == single.count(filter={"n": 4})
+    some = [IDS[number] for number in (250, 3, 9, 70, 0)]
+    assert sharded.documents(some) == single.documents(some)
+    np.testing.assert_array_equal(sharded.vectors(some).values, single.vectors(some).values)
+    assert len(sharded.vectors([])) == 0
+    assert sharded.contains(["d1", "d5", "nobody"]).tolist() == [True, False, False]
+    with pytest.raises(UnknownIdError):
+        sharded.documents(["nobody"])
+    assert sharded.check() == []
+    assert sum(one["documents"] for one in sharded.info()) == len(single)
+    hits = sharded.search(CORPUS.queries[0], 3)
+    assert hits.stats["shards"] == 3
+    assert hits.stats["slowest_shard_s"] == max(hits.stats[f"shard_{place}_s"] for place in range(3))
+    why = single.explain(CORPUS.queries[0], hits[1].id)
+    for explanation in (hits[1].explain(), sharded.explain(CORPUS.queries[0], hits[1].id)):
+        np.testing.assert_array_equal(explanation.matrix, why.matrix)
+    assert repr(sharded).endswith("shards=3)")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"feedback": object()},
+        {"group_by": "n"},
+        {"k": 0},
+        {"gather": "magic"},
+        {"ids": [5]},
+        {"filter": {"n": {"zz": 1}}},
+    ],
+)
+def test_what_a_cluster_cannot_do(both: tuple[ShardedIndex, Index], options: dict[str, Any]) -> None:
+    from latewood import Feedback
+
+    if "feedback" in options:
+        options = {"feedback": Feedback()}
+    with pytest.raises(InvalidInputError):
+        both[0].search(CORPUS.queries[0], **options)
+    refused: list[dict[str, Any]] = [{"alpha": 0.1}, {"beta": 2}, {"group_by": "n"}, {"prune_to": 3}]
+    for one in refused:
+        with pytest.raises(LatewoodError):
+            both[0].rerank(CORPUS.queries[0], IDS[:3], [3.0, 2.0, 1.0], k=1, **one)
+
+
+@pytest.mark.parametrize("settings", [{"keep_vectors": "float16"}, {"bits": 8}], ids=str)
+def test_other_codecs_and_numbers_for_ids(tmp_path: Path, settings: dict[str, Any]) -> None:
+    numbers = [7 * number - 500 for number in range(len(IDS))]
+    root, single = fill(tmp_path, numbers, shards=5, **settings)
+    with ShardedIndex.open(root, replicas=0) as sharded:
+        assert_equal(sharded, single)
+        with pytest.raises(InvalidInputError):
+            sharded.documents(["7"])
+
+
+def test_texts_are_encoded_once(tmp_path: Path) -> None:
+    encoder = HashEncoder()
+    texts = [f"word{number % 17} word{number % 5} rings" for number in range(60)]
+    create(tmp_path / "cluster", shards=3, sample_texts=texts, encoder=encoder)
+    with ClusterWriter(tmp_path / "cluster", encoder=encoder) as writer:
+        writer.add(range(60), texts=texts)
+    with ShardedIndex.open(tmp_path / "cluster", replicas=0, encoder=encoder) as sharded:
+        calls = encoder.calls
+        hits = sharded.search("word3 rings", 5)
+        assert encoder.calls == calls + 1
+        assert "word3" in (hits[0].text or "")
+        why = hits[0].explain()
+        assert why.query_tokens == ("word3", "rings")
+        assert why.document_text == hits[0].text
+        assert sharded.rerank("word3", [0, 3, 20])[0].id in (3, 20)
+
+
+def test_commits_become_visible_in_all_shards_at_once(tmp_path: Path) -> None:
+    root, _ = fill(tmp_path)
+    with ShardedIndex.open(root, replicas=0) as sharded:
+        before = len(sharded)
+        with ClusterWriter(root) as writer:
+            writer.add([f"new{number}" for number in range(40)], vectors=DOCUMENTS[:40])
+        assert len(sharded) == before, "it stays at its commit"
+        assert sharded.refresh()
+        assert not sharded.refresh()
+        assert len(sharded) == before + 40
+        assert sharded.search(DOCUMENTS[0], 1, ids=["new0"])[0].id == "new0"
+        # A reader that has fallen far behind goes on at the newest.
+        for number in range(20):
+            with ClusterWriter(root) as writer:
+                writer.add([f"more{number}"], vectors=DOCUMENTS[:1])
+        assert sharded.refresh()
+        assert len(sharded) == before + 60
+
+
+def test_too_many_calls_at_once(both: tuple[ShardedIndex, Index], monkeypatch: pytest.MonkeyPatch) -> None:
+    sharded, _ = both
+    monkeypatch.setattr(sharded, "_waiting", sharded._most)
+    with pytest.raises(ServiceError) as told:
+        sharded.search(CORPUS.queries[0], 3)
+    assert told.value.status == 429
+
+
+# ── with Ray ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture(scope="module")
+def nodes() -> Iterator[Any]:
+    """Three nodes on this machine, which notice a lost one soon."""
+    pytest.importorskip("ray")
+    environment = {
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_health_check_initial_delay_ms": "500",
+        "RAY_health_check_period_ms": "500",
+        "RAY_health_check_timeout_ms": "500",
+        "RAY_health_check_failure_threshold": "2",
+    }
+    before = dict(os.environ)
+    os.environ.update(environment)
+    import ray
+    from ray.cluster_utils import Cluster
+
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    for _ in range(3):
+        cluster.add_node(num_cpus=4)
+    ray.init(address=cluster.address, log_to_driver=False, logging_level=logging.ERROR)
+    yield cluster
+    ray.shutdown()
+    cluster.shutdown()  # type: ignore[no-untyped-call]
+    os.environ.clear()
+    os.environ.update(before)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_lost_node_fails_no_query(nodes: Any, tmp_path: Path) -> None:
+    root, single = fill(tmp_path)
+    with ShardedIndex.open(root, replicas=2, cpus=0.5) as sharded:
+        assert_equal(sharded, single)
+        wanted = [single.search(query, 5, gather="exact") for query in CORPUS.queries[:4]]
+        wrong: list[object] = []
+        slowest = [0.0]
+        asked = [0]
+        end = threading.Event()
+
+        def ask() -> None:
+            while not end.is_set():
+                for query, hits in zip(CORPUS.queries[:4], wanted, strict=True):
+                    begun = time.monotonic()
+                    try:
+                        found = sharded.search(query, 5, gather="exact")
+                    except LatewoodError as error:
+                        wrong.append(error)
+                        continue
+                    slowest[0] = max(slowest[0], time.monotonic() - begun)
+                    asked[0] += 1
+                    if found != hits:
+                        wrong.append(found)
+
+        threads = [threading.Thread(target=ask) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        for _ in range(2):
+            time.sleep(1.5)
+            # A crash, not a farewell.
+            nodes.remove_node(nodes.worker_nodes.copy().pop(), allow_graceful=False)
+            time.sleep(1.5)
+            nodes.add_node(num_cpus=4)
+            time.sleep(3)
+        end.set()
+        for thread in threads:
+            thread.join()
+        assert not wrong
+        assert asked[0] > 50
+        assert slowest[0] < 10
+        assert_equal(sharded, single)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_lost_shard_is_told(nodes: Any, tmp_path: Path) -> None:
+    import ray
+
+    root, _single = fill(tmp_path)
+    with ShardedIndex.open(root, replicas=1, cpus=0.5, timeout=3, allow_partial=True) as sharded:
+        whole = sharded.search(CORPUS.queries[0], 1000, gather="exact")
+        assert not sharded.missing
+        ray.kill(sharded._shards._actors[1][0], no_restart=True)  # type: ignore[attr-defined]
+        found = sharded.search(CORPUS.queries[0], 1000, gather="exact")
+        assert sharded.missing == [1]
+        assert 0 < len(found) < len(whole)
+        assert [hit.id for hit in found] == [hit.id for hit in whole if hit.id in {one.id for one in found}]
+        sharded._partial = False
+        with pytest.raises(ServiceError, match="shard 1"):
+            sharded.search(CORPUS.queries[0], 3)
