@@ -528,6 +528,7 @@ def test_the_tokens_of_a_text_that_was_cut_are_named(tmp_path: Path) -> None:
     if not has_nano():
         pytest.skip("the model latewood/nano-en is not in this source tree yet")
     text = " ".join(f"word{n} in a row" for n in range(200))
+    count = 0
     for long in ("cut", "windows"):
         index = Index.create(tmp_path / long)
         index.add(["long"], texts=[text], long=long)
@@ -535,12 +536,13 @@ def test_the_tokens_of_a_text_that_was_cut_are_named(tmp_path: Path) -> None:
         tokens, spans = told.document_tokens, told.document_spans
         assert tokens is not None
         assert spans is not None
-        assert len(tokens) == len(spans) == told.matrix.shape[1]
+        count = told.matrix.shape[1]
+        assert len(tokens) == len(spans) == count
         for token, (first, last) in zip(tokens, spans, strict=True):
             assert text[first:last] == ("" if token.startswith("[") else token.removeprefix("##"))
     encoder = index.encoder
     assert isinstance(encoder, OnnxEncoder)
     # What is given is the caller's own.
     encoder.document_tokens(text).clear()
-    assert len(encoder.document_tokens(text)) == len(encoder.document_spans(text)) == len(tokens)
-    assert len(encoder.document_tokens(text, long="cut")) < len(tokens)
+    assert len(encoder.document_tokens(text)) == len(encoder.document_spans(text)) == count
+    assert len(encoder.document_tokens(text, long="cut")) < count
