@@ -332,9 +332,9 @@ def test_a_lost_shard_is_told(nodes: Any, tmp_path: Path) -> None:
             lambda: sharded.vectors([lost]),
             lambda: sharded.contains([lost]),
             lambda: sharded.explain(CORPUS.queries[0], lost),
-            lambda: sharded.count(),
-            lambda: sharded.check(),
-            lambda: sharded.info(),
+            sharded.count,
+            sharded.check,
+            sharded.info,
         ):
             with pytest.raises(ServiceError, match="shard 1"):
                 call()

@@ -57,7 +57,7 @@ class ShardedIndex:
         self._waiting = 0
         self._lock = threading.Lock()
         self.missing: list[int] = []
-        """Shards that the last search or rerank did without, where `allow_partial` lets it; hits tell it in their stats."""
+        """Shards that the last search or rerank did without, where `allow_partial` lets it; hits tell in their stats."""
 
     @classmethod
     def open(
@@ -91,8 +91,8 @@ class ShardedIndex:
         max_waiting : int
             Calls at once at most; the next is a `ServiceError` of status 429.
         allow_partial : bool
-            Let searches and reranks give what the other shards have found where no replica of one answers: `missing`, and
-            `missing_shards` of the hits' stats, then tell so. Otherwise, and in all other calls, that is a
+            Let searches and reranks give what the other shards have found where no replica of one answers: `missing`,
+            and `missing_shards` of the hits' stats, then tell so. Otherwise, and in all other calls, that is a
             `ServiceError`.
 
         Raises
