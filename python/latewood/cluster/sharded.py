@@ -57,7 +57,7 @@ class ShardedIndex:
         self._waiting = 0
         self._lock = threading.Lock()
         self.missing: list[int] = []
-        """Shards that the last search or rerank did without, where `allow_partial` lets it; hits tell in their stats."""
+        """Shards that the last search or rerank did without, where `allow_partial` lets it; hits tell it as well."""
 
     @classmethod
     def open(
