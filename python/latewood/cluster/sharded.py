@@ -302,7 +302,8 @@ class ShardedIndex:
             owned = self._owned(plain_ids(normalise_ids(ids)))
             only = {place: owned[place] for place in places if place in owned}
         wanted = chosen.k + chosen.offset
-        calls = {place: (queries, wanted, only[place], given) for place in only}
+        plain = replace(queries, texts=None)
+        calls = {place: (plain, wanted, only[place], given) for place in only}
         return self._merged(*self._ask_some("search", calls), queries, chosen.k, chosen, with_documents)
 
     def _rerank(
@@ -326,7 +327,8 @@ class ShardedIndex:
                 raise DuplicateIdError(message)
             for key, place in zip(own, owners[start:end], strict=True):
                 parts.setdefault(place, [[] for _ in range(count)])[query].append(key)
-        calls = {place: (queries, own, given) for place, own in parts.items()}
+        plain = replace(queries, texts=None)
+        calls = {place: (plain, own, given) for place, own in parts.items()}
         return self._merged(*self._ask_some("rerank", calls), queries, chosen.k, chosen, with_documents)
 
     def _options(self, chosen: Any, options: Mapping[str, Any]) -> dict[str, Any]:
