@@ -219,6 +219,26 @@ def test_workers_end_with_the_process_that_looks_after_them(texts: Index) -> Non
             assert again.port == service.port
 
 
+def test_an_index_in_object_storage(texts: Index, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("obstore")
+    monkeypatch.setenv("LATEWOOD_CACHE", str(tmp_path / "cache"))
+    url = (tmp_path / "store").as_uri()
+    texts.publish(url)
+    with TestClient(application({"texts": url}), base_url="http://localhost") as client:
+        asked = {"query": [[0.1] * 48] * 3, "k": 3}
+        first = client.post("/v1/indexes/texts/search", json=asked).json()
+        assert first["hits"] == texts.search(np.full((3, 48), 0.1, np.float32), 3).to_dicts()
+        refused = client.post("/v1/indexes/texts/documents/delete", json={"ids": ["owls"]})
+        assert refused.status_code == HTTPStatus.UNPROCESSABLE_ENTITY
+        assert "for reading" in refused.json()["detail"]
+        texts.delete(["owls"])
+        texts.publish(url)
+        # The store is not asked for each answer.
+        assert client.post("/v1/indexes/texts/search", json=asked).json()["generation"] == first["generation"]
+        monkeypatch.setattr("latewood.serve.served.time.monotonic", lambda: 1e9)
+        assert client.post("/v1/indexes/texts/search", json=asked).json()["generation"] == texts.generation
+
+
 def test_a_write_waits_for_another_process_to_end(texts: Index, client: TestClient) -> None:
     other = Index.open(texts.path, encoder=HashEncoder())
     writer = other.writer()

@@ -22,6 +22,7 @@ from uvicorn.supervisors import Multiprocess
 
 from latewood.errors import InvalidInputError, StorageError
 from latewood.forms.values import count_of, path_of
+from latewood.integrations.ranking import load
 from latewood.rerank.reranker import Reranker
 from latewood.serve.application import LOG, application, processors
 from latewood.serve.metrics import DIRECTORY
@@ -120,7 +121,10 @@ def run(
         "threads": max(1, processors() // workers),
     }
     # What is wrong with them is told here, and not by each worker.
-    application(paths, settings=chosen)
+    reranker = _reranker(encoder)
+    application(paths, reranker=reranker, settings=chosen)
+    if reranker is not None:
+        load(reranker)
     config = uvicorn.Config(
         f"{__name__}:made",
         factory=True,
@@ -168,7 +172,7 @@ def made() -> Starlette:
         LOG.propagate = False
     return application(
         asked["indexes"],
-        reranker=Reranker(asked["encoder"]) if asked["encoder"] else None,
+        reranker=_reranker(asked["encoder"]),
         settings=Settings(**asked["settings"]),
         threads=asked["threads"],
     )
@@ -180,6 +184,10 @@ def _end_with_parent() -> None:
     if parent is not None:
         parent.join()
         signal.raise_signal(signal.SIGTERM)
+
+
+def _reranker(encoder: str | None) -> Reranker | None:
+    return None if encoder is None else Reranker(encoder)
 
 
 def is_loopback(host: str) -> bool:
