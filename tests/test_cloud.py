@@ -4,6 +4,7 @@ import json
 import os
 import pickle
 import shutil
+import socket
 import subprocess
 import sys
 import threading
@@ -16,8 +17,15 @@ import pytest
 from latewood import Index
 from latewood.cloud import clean
 from latewood.cloud.generations import newest, numbers, signed
+from latewood.cloud.pulling import _remove_unused
 from latewood.cloud.store import Store, is_url
-from latewood.errors import CommitConflictError, CorruptIndexError, InvalidInputError, StorageError
+from latewood.errors import (
+    CommitConflictError,
+    CorruptIndexError,
+    IndexReplacedError,
+    InvalidInputError,
+    StorageError,
+)
 from strategies import make_corpus
 from trials.s3 import Faults, server_behind_faults
 
@@ -341,6 +349,161 @@ def test_the_commands(index: Index, url: str, cache: Path) -> None:
     assert runner.invoke(cli, ["pull", url + "/nothing"]).exit_code == 1
 
 
+def test_another_index_at_the_address(index: Index, url: str, tmp_path: Path, cache: Path) -> None:
+    """What was pulled from there earlier is not taken for it, neither at the same generation nor at an older one."""
+    index.publish(url)
+    copy = Index.open(url)
+    for number, commits in enumerate((1, 3, 1)):
+        shutil.rmtree(tmp_path / "store")
+        other = Index.create(tmp_path / f"other{number}", dim=16, train_after=0)
+        for commit in range(commits):
+            other.add([100 + commit], vectors=CORPUS.documents[30 + number + commit : 31 + number + commit])
+        other.publish(url)
+        assert same(Index.open(url), other)
+        with pytest.raises(IndexReplacedError):
+            copy.refresh()
+        assert same(copy, index), "what is open stays"
+
+
+def test_a_list_that_is_late(index: Index, url: str, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    index.publish(url)
+    first = index.generation
+    index.add(range(20, 25), vectors=CORPUS.documents[20:25])
+    index.publish(url)
+    copy = Index.open(url)
+    with monkeypatch.context() as late:
+        late.setattr("latewood.cloud.generations.numbers", lambda _: [first])
+        assert not copy.refresh()
+        assert len(Index.open(url)) == 20
+        assert not copy.refresh()
+        assert same(copy, index)
+    assert not copy.refresh()
+    index.add([30], vectors=CORPUS.documents[30:31])
+    index.publish(url)
+    assert copy.refresh()
+    assert same(copy, index)
+
+
+def test_a_description_that_is_cleaned_away_meanwhile(
+    index: Index, url: str, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index.publish(url)
+    lists = iter([[1], [1], numbers(Store(url))])
+    with monkeypatch.context() as meanwhile:
+        meanwhile.setattr("latewood.cloud.generations.numbers", lambda _: next(lists))
+        assert same(Index.open(url), index)
+    monkeypatch.setattr("latewood.cloud.generations.numbers", lambda _: [1])
+    with pytest.raises(StorageError, match="lists generation 1"):
+        Index.open(url)
+
+
+def test_a_changed_description(index: Index, url: str, cache: Path) -> None:
+    index.publish(url)
+    path = store_folder(url) / newest_of(url).object
+    told = json.loads(path.read_text())
+    told["lineage"][0] = told["lineage"][0][::-1]
+    path.write_text(json.dumps(told))
+    with pytest.raises(CorruptIndexError, match="checksum"):
+        Index.open(url)
+
+
+def test_publishing_again_repairs(index: Index, url: str, cache: Path) -> None:
+    index.publish(url)
+    for file in (store_folder(url) / "files").iterdir():
+        for damage in (file.unlink, lambda file=file: file.write_bytes(b"half")):
+            damage()
+            assert index.publish(url) == index.generation
+            shutil.rmtree(cache, ignore_errors=True)
+            assert same(Index.open(url), index)
+
+
+def test_what_an_interrupted_upload_left(index: Index, url: str, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is taken while it is young; what `clean` may be about to remove goes up again."""
+    create = Store.create
+    monkeypatch.setattr(Store, "create", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        index.publish(url)
+    monkeypatch.setattr(Store, "create", create)
+    sent: list[str] = []
+    upload = Store.upload
+
+    def noted(self: Store, name: str, parts: Iterator[bytes], size: int) -> None:
+        sent.append(name)
+        upload(self, name, parts, size)
+
+    monkeypatch.setattr(Store, "upload", noted)
+    left = sorted((store_folder(url) / "files").iterdir())
+    assert len(left) > 2
+    old = left[0].stat().st_mtime - 100_000
+    for file in left[1:]:
+        os.utime(file, (old, old))
+    os.utime(left[0])
+    index.publish(url)
+    manifest = newest_of(url).files[-1].object
+    assert sorted(sent) == sorted({manifest, *(f"files/{file.name}" for file in left[1:])})
+    assert clean(url) == 0
+    assert same(Index.open(url), index)
+
+
+def test_a_content_that_a_publisher_may_need_stays(index: Index, url: str, cache: Path) -> None:
+    index.publish(url)
+    files = store_folder(url) / "files"
+    old, young = files / ("a" * 64), files / ("b" * 64)
+    now = max(file.stat().st_mtime for file in files.iterdir())
+    for file, age in ((old, 90_000), (young, 80_000)):
+        file.write_bytes(b"nobody's")
+        os.utime(file, (now - age, now - age))
+    assert clean(url) == 1
+    assert not old.exists()
+    assert young.exists()
+    assert Index.open(url).check() == []
+
+
+def test_a_folder_of_the_cache_that_is_removed_while_somebody_waits_for_it(
+    index: Index, url: str, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fcntl = pytest.importorskip("fcntl")
+    index.publish(url)
+    first = Index.open(url)
+    folder = Path(first.path)
+    first.close()
+    flock = fcntl.flock
+    removed: list[bool] = []
+
+    def meanwhile(lease: Any, how: int) -> None:
+        if how == fcntl.LOCK_SH and not removed:
+            removed.append(_remove_unused(folder))
+        flock(lease, how)
+
+    monkeypatch.setattr(fcntl, "flock", meanwhile)
+    second = Index.open(url)
+    assert removed == [True]
+    assert same(second, index)
+    assert not _remove_unused(Path(second.path))
+
+
+def test_a_process_that_was_forked(index: Index, url: str, cache: Path) -> None:
+    index.publish(url)
+    code = """
+import os, sys, latewood
+index = latewood.Index.open(sys.argv[1])
+child = os.fork()
+if child == 0:
+    assert len(index) == 20
+    for call in (index.refresh, lambda: latewood.Index.open(sys.argv[1])):
+        try:
+            call()
+        except latewood.errors.StorageError as error:
+            assert "fork" in str(error)
+        else:
+            os._exit(1)
+    os._exit(0)
+sys.exit(os.waitpid(child, 0)[1] or index.refresh())
+"""
+    done = subprocess.run([sys.executable, "-c", code, url], check=False, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+
+
 # ── a server that speaks as S3 does, behind a line that fails ────────────────────────────────────────────────────────
 
 
@@ -396,3 +559,53 @@ def test_no_secret_is_told(index: Index, bucket: str, cache: Path, monkeypatch: 
     assert "very-secret" not in str(told.value)
     assert bucket in str(told.value)
     assert "\n" not in str(told.value)
+
+
+@pytest.fixture
+def silence(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Give a server that takes requests and never answers."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.getsockname()[1]}")
+        yield
+
+
+@pytest.mark.parametrize("work", ["latewood.Index.open('s3://bucket/news')", "index.publish('s3://bucket/news')"])
+def test_ctrl_c_is_heard_while_a_store_is_silent(
+    index: Index, bucket: str, silence: None, cache: Path, work: str
+) -> None:
+    code = f"""
+import os, signal, sys, threading, time, latewood
+index = latewood.Index.open(sys.argv[1])
+begun = time.monotonic()
+threading.Timer(1, os.kill, (os.getpid(), signal.SIGINT)).start()
+try:
+    {work}
+except KeyboardInterrupt:
+    sys.exit(time.monotonic() - begun > 3)
+sys.exit(2)
+"""
+    done = subprocess.run([sys.executable, "-c", code, index.path], check=False, capture_output=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+
+
+def test_an_upload_that_is_interrupted_leaves_nothing(bucket: str, url: str) -> None:
+    for address in (bucket, url):
+        store = Store(address)
+
+        def parts() -> Iterator[bytes]:
+            yield bytes(6 << 20)
+            yield bytes(6 << 20)
+            raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            store.upload("files/one", parts(), 20 << 20)
+        assert store.names("files") == {}
+
+
+def test_large_objects_go_in_parts(bucket: str, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = bytes(range(256)) * (80 << 10)
+    for address in (bucket, url):
+        store = Store(address)
+        store.upload("files/large", iter([whole[:5], whole[5 : 9 << 20], whole[9 << 20 :]]), len(whole))
+        assert b"".join(store.parts("files/large", 0)) == whole
+        assert b"".join(store.parts("files/large", 7 << 20)) == whole[7 << 20 :]

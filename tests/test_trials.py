@@ -24,7 +24,7 @@ SHORT: dict[str, tuple[int, dict[str, Any]]] = {
     "soak": (2, {}),
     "outages": (4, {}),
     "clusters": (8, {}),
-    "storage": (30, {}),
+    "storage": (20, {}),
 }
 PACKAGES = {
     "requests": ("starlette", "onnxruntime", "schemathesis"),

@@ -73,7 +73,7 @@ def server_behind_faults() -> Iterator[tuple[str, Faults]]:
     try:
         _wait_for_bucket(port)
         faults = Faults()
-        line = ThreadingHTTPServer(("127.0.0.1", 0), _line(port, faults))
+        line = ThreadingHTTPServer(("127.0.0.1", 0), type("Line", (_Line,), {"port": port, "faults": faults}))
         line.daemon_threads = True
         threading.Thread(target=line.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{line.server_address[1]}", faults
@@ -100,68 +100,69 @@ def _wait_for_bucket(port: int, seconds: float = 60) -> None:
     raise TimeoutError(message)
 
 
-def _line(port: int, faults: Faults) -> type[BaseHTTPRequestHandler]:
-    class Line(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
+class _Line(BaseHTTPRequestHandler):
+    """Hands requests on to the server at a port, and fails."""
 
-        def log_message(self, *_: Any) -> None:
-            pass
+    port: int
+    faults: Faults
+    protocol_version = "HTTP/1.1"
 
-        def pass_on(self) -> None:
-            body = self.rfile.read(int(self.headers.get("content-length") or 0))
-            kind = faults.draw(self.command, self.path)
-            if kind in ("503", "500", "429"):
-                self.answer(int(kind), {}, b"")
-                return
-            if kind == "reset":
-                self.break_off()
-                return
-            time.sleep(WAITS.get(kind or "", 0.0))
-            status, headers, content = self.asked(body)
-            if kind == "lost":
-                self.break_off()
-                return
-            length = int(headers.pop("content-length", len(content))) if self.command == "HEAD" else len(content)
-            content = self.damaged(content, kind)
-            self.close_connection = self.close_connection or kind in ("cut", "empty")
-            self.answer(status, headers, content, length)
+    def log_message(self, *_: Any) -> None:
+        pass
 
-        def asked(self, body: bytes) -> tuple[int, dict[str, str], bytes]:
-            connection = HTTPConnection("127.0.0.1", port, timeout=30)
-            headers = {name: value for name, value in self.headers.items() if name.lower() != "host"}
-            connection.request(self.command, self.path, body, {**headers, "Host": self.headers["host"]})
-            answer = connection.getresponse()
-            content = answer.read()
-            connection.close()
-            drop = ("transfer-encoding", "connection", "server", "date")
-            kept = {name.lower(): value for name, value in answer.getheaders() if name.lower() not in drop}
-            return answer.status, kept, content
+    def pass_on(self) -> None:
+        body = self.rfile.read(int(self.headers.get("content-length") or 0))
+        kind = self.faults.draw(self.command, self.path)
+        if kind in ("503", "500", "429"):
+            self.answer(int(kind), {}, b"")
+            return
+        if kind == "reset":
+            self.break_off()
+            return
+        time.sleep(WAITS.get(kind or "", 0.0))
+        status, headers, content = self.asked(body)
+        if kind == "lost":
+            self.break_off()
+            return
+        length = int(headers.pop("content-length", len(content))) if self.command == "HEAD" else len(content)
+        content = self.damaged(content, kind)
+        self.close_connection = self.close_connection or kind in ("cut", "empty")
+        self.answer(status, headers, content, length)
 
-        def damaged(self, content: bytes, kind: str | None) -> bytes:
-            if "list-type" in self.path:
-                content = faults.list_of(self.path, content, late=kind == "late")
-            if kind == "flip" and content:
-                at = faults.choices.randrange(len(content))
-                return content[:at] + bytes([content[at] ^ 4]) + content[at + 1 :]
-            return content[: {"cut": len(content) // 2, "empty": 0}.get(kind or "", len(content))]
+    def asked(self, body: bytes) -> tuple[int, dict[str, str], bytes]:
+        connection = HTTPConnection("127.0.0.1", self.port, timeout=30)
+        headers = {name: value for name, value in self.headers.items() if name.lower() != "host"}
+        connection.request(self.command, self.path, body, {**headers, "Host": self.headers["host"]})
+        answer = connection.getresponse()
+        content = answer.read()
+        connection.close()
+        drop = ("transfer-encoding", "connection", "server", "date")
+        kept = {name.lower(): value for name, value in answer.getheaders() if name.lower() not in drop}
+        return answer.status, kept, content
 
-        def answer(self, status: int, headers: dict[str, str], content: bytes, length: int = 0) -> None:
-            try:
-                self.send_response(status)
-                for name, value in headers.items():
-                    if name != "content-length":
-                        self.send_header(name, value)
-                self.send_header("content-length", str(length))
-                self.end_headers()
-                self.wfile.write(content)
-            except OSError:
-                # Who asked waits no longer.
-                self.close_connection = True
+    def damaged(self, content: bytes, kind: str | None) -> bytes:
+        if "list-type" in self.path:
+            content = self.faults.list_of(self.path, content, late=kind == "late")
+        if kind == "flip" and content:
+            at = self.faults.choices.randrange(len(content))
+            return content[:at] + bytes([content[at] ^ 4]) + content[at + 1 :]
+        return content[: {"cut": len(content) // 2, "empty": 0}.get(kind or "", len(content))]
 
-        def break_off(self) -> None:
+    def answer(self, status: int, headers: dict[str, str], content: bytes, length: int = 0) -> None:
+        try:
+            self.send_response(status)
+            for name, value in headers.items():
+                if name != "content-length":
+                    self.send_header(name, value)
+            self.send_header("content-length", str(length))
+            self.end_headers()
+            self.wfile.write(content)
+        except OSError:
+            # Who asked waits no longer.
             self.close_connection = True
-            self.connection.shutdown(socket.SHUT_RDWR)
 
-        do_GET = do_PUT = do_HEAD = do_POST = do_DELETE = pass_on  # noqa: N815  names of http.server
+    def break_off(self) -> None:
+        self.close_connection = True
+        self.connection.shutdown(socket.SHUT_RDWR)
 
-    return Line
+    do_GET = do_PUT = do_HEAD = do_POST = do_DELETE = pass_on  # noqa: N815  names of http.server
