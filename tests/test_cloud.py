@@ -504,6 +504,61 @@ sys.exit(os.waitpid(child, 0)[1] or index.refresh())
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.parametrize("end", ["os.kill(os.getpid(), 9)", "resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))"])
+def test_a_pull_that_is_killed_or_finds_no_room(index: Index, url: str, cache: Path, end: str) -> None:
+    """What came is kept, nothing of it is used, and the next one goes on from there."""
+    pytest.importorskip("resource")
+    index.publish(url)
+    code = f"""
+import os, resource, sys, latewood
+from latewood.cloud.store import Store
+parts = Store.parts
+
+def broken(self, name, start):
+    whole = b"".join(parts(self, name, start))
+    yield whole[:2000]
+    if len(whole) > 8000:
+        {end}
+    yield whole[2000:]
+
+Store.parts = broken
+try:
+    latewood.Index.open(sys.argv[1])
+except latewood.errors.StorageError as error:
+    sys.exit(0 if "cannot be written to" in str(error) else 1)
+"""
+    done = subprocess.run([sys.executable, "-c", code, url], check=False, capture_output=True, text=True, timeout=60)
+    assert done.returncode == (-9 if "kill" in end else 0), done.stderr
+    assert list(cache.rglob(".*.part"))
+    assert same(Index.open(url), index)
+    assert not list(cache.rglob(".*.part"))
+
+
+def test_many_processes_in_a_cache_that_is_too_small(
+    index: Index, tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    urls = [(tmp_path / "store").as_uri() + f"/{name}" for name in "abc"]
+    for one in urls:
+        index.publish(one)
+    monkeypatch.setenv("LATEWOOD_CACHE_BYTES", "1")
+    code = """
+import random, sys, latewood
+choices = random.Random(sys.argv[1])
+for _ in range(40):
+    index = latewood.Index.open(choices.choice(sys.argv[2:]))
+    assert len(index) == 20 and index.check() == []
+    if choices.random() < 0.5:
+        index.refresh()
+    index.close()
+"""
+    users = [
+        subprocess.Popen([sys.executable, "-c", code, str(seed), *urls], stderr=subprocess.PIPE, text=True)
+        for seed in range(4)
+    ]
+    told = [one.communicate(timeout=120)[1] for one in users]
+    assert [one.returncode for one in users] == [0] * 4, told
+
+
 # ── a server that speaks as S3 does, behind a line that fails ────────────────────────────────────────────────────────
 
 

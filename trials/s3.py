@@ -63,25 +63,34 @@ class Faults:
 
 
 @contextmanager
-def server_behind_faults() -> Iterator[tuple[str, Faults]]:
-    """Run moto's server with an empty bucket named `bucket`; give the line's address and its faults."""
+def server() -> Iterator[int]:
+    """Run moto's server with an empty bucket named `bucket`; give its port."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     command = [sys.executable, "-c", "from moto.server import main; main()", "-H", "127.0.0.1", "-p", str(port)]
-    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         _wait_for_bucket(port)
+        yield port
+    finally:
+        process.kill()
+        process.wait()
+
+
+@contextmanager
+def server_behind_faults() -> Iterator[tuple[str, Faults]]:
+    """Run the server; give the address of the line to it, and the line's faults."""
+    with server() as port:
         faults = Faults()
         line = ThreadingHTTPServer(("127.0.0.1", 0), type("Line", (_Line,), {"port": port, "faults": faults}))
         line.daemon_threads = True
         threading.Thread(target=line.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{line.server_address[1]}", faults
-        line.shutdown()
-        line.server_close()
-    finally:
-        server.kill()
-        server.wait()
+        try:
+            yield f"http://127.0.0.1:{line.server_address[1]}", faults
+        finally:
+            line.shutdown()
+            line.server_close()
 
 
 def _wait_for_bucket(port: int, seconds: float = 60) -> None:
