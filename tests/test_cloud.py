@@ -353,7 +353,7 @@ def test_another_index_at_the_address(index: Index, url: str, tmp_path: Path, ca
     """What was pulled from there earlier is not taken for it, neither at the same generation nor at an older one."""
     index.publish(url)
     copy = Index.open(url)
-    for number, commits in enumerate((1, 3, 1)):
+    for number, commits in enumerate((3, 3, 1, 1)):
         shutil.rmtree(tmp_path / "store")
         other = Index.create(tmp_path / f"other{number}", dim=16, train_after=0)
         for commit in range(commits):
