@@ -39,7 +39,11 @@ def demo() -> Iterator[str]:
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
         try:
             assert process.stdout is not None
-            yield json.loads(process.stdout.readline())["address"]
+            told = process.stdout.readline()
+            if not told:
+                message = f"the demo did not start; {' '.join(command[1:])} says why"
+                raise RuntimeError(message)
+            yield json.loads(told)["address"]
         finally:
             process.terminate()
 

@@ -163,8 +163,10 @@ OPEN = {
     "check_encoder": kinds.FLAG,
     "generation": Kind([None], kinds.OPTIONAL_COUNT.bad).also(bad=[10**12]),
     "mmap": kinds.FLAG,
+    "cache_dir": Kind([None, "cache"], [5, "", True, Hostile(), ["a"]]),
 }
 
+EXPLAINED = kinds.SIZE.also(good=[0])
 SCORING = {
     "prompt_name": kinds.OPTIONAL_TEXT.also(bad=["x"]),
     "prompt": kinds.OPTIONAL_TEXT.also(bad=["x"]),
@@ -330,6 +332,16 @@ TABLE: dict[str, dict[str, Kind]] = {
     "Writer.commit": {},
     "Writer.close": {},
     "Explanation.rows": {},
+    "Explanation.to_html": {"with_query": kinds.FLAG},
+    "Explanation.to_text": {"colour": kinds.FLAG},
+    # Whatever matplotlib draws on.
+    "Explanation.plot": {"axes": Kind([None], [])},
+    "Hits.to_html": {"explained": EXPLAINED},
+    "Hits.to_html_parts": {"explained": EXPLAINED},
+    "Index.publish": {
+        "url": Kind([], [None, 5, "", "news", "s3://", "ftp://a/b", "s3://a?b", Hostile(), ["s3://a"]]),
+        "show_progress": kinds.OPTIONAL_FLAG,
+    },
     "SearchArrays.to_run": {
         "query_ids": Kind(
             [["a"], ("a",), [1], np.array(["a"])], [None, 5, "a", [], ["a", "b"], [None], Hostile(), {"a"}]
@@ -388,7 +400,8 @@ TABLE: dict[str, dict[str, Kind]] = {
         for side in ("query", "document")
     },
     **{
-        f"SentenceTransformersEncoder.{side}_tokens": {"text": Kind([], [*ONE_TEXT.bad, "a"])}
+        f"SentenceTransformersEncoder.{side}_{what}": {"text": Kind([], [*ONE_TEXT.bad, "a"])}
+        for what in ("tokens", "spans")
         for side in ("query", "document")
     },
     "SentenceTransformersEncoder.run": {"method": Kind(), "inputs": Kind([], ["a", None, 5])},
@@ -541,6 +554,7 @@ class Place:
             "Index.explain": {"query": "a quick fox", "id": "fox"},
             "Index.measure_recall": {"queries": ["a quick fox"]},
             "Index.tune": {"queries": ["a quick fox"]},
+            "Index.publish": {"url": (self.folder / "store").as_uri()},
         }
         if method in ("add", "upsert"):
             arguments: dict[str, Any] = {"ids": ["x", "y"], "vectors": kinds.VECTORS}
@@ -556,6 +570,9 @@ class Place:
             index = self.new() if method in ("delete", "update_metadata", "writer") else self.index
         if owner in ("Index", "Writer"):
             return getattr(index if owner == "Index" else index.writer(), method), arguments
+        if owner in ("Explanation", "Hits"):
+            hits = self.index.search("a quick fox")
+            return getattr(hits if owner == "Hits" else hits[0].explain(), method), arguments
         if owner == "SearchArrays":
             return SearchArrays(["fox"], np.ones(1, np.float32), np.array([0, 1])).to_run, arguments
         named: dict[str, Any]

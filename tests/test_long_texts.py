@@ -522,3 +522,27 @@ def test_a_beir_folder_with_empty_documents(folder: Path, tmp_path: Path) -> Non
     index = Index.create(tmp_path / "index", encoder=folder)
     index.add(list(collection.corpus), texts=collection.texts())
     assert (len(index), index.search("dog", 1)[0].id) == (4, "a")
+
+
+def test_the_tokens_of_a_text_that_was_cut_are_named(tmp_path: Path) -> None:
+    if not has_nano():
+        pytest.skip("the model latewood/nano-en is not in this source tree yet")
+    text = " ".join(f"word{n} in a row" for n in range(200))
+    count = 0
+    for long in ("cut", "windows"):
+        index = Index.create(tmp_path / long)
+        index.add(["long"], texts=[text], long=long)
+        told = index.search("word7", k=1)[0].explain()
+        tokens, spans = told.document_tokens, told.document_spans
+        assert tokens is not None
+        assert spans is not None
+        count = told.matrix.shape[1]
+        assert len(tokens) == len(spans) == count
+        for token, (first, last) in zip(tokens, spans, strict=True):
+            assert text[first:last] == ("" if token.startswith("[") else token.removeprefix("##"))
+    encoder = index.encoder
+    assert isinstance(encoder, OnnxEncoder)
+    # What is given is the caller's own.
+    encoder.document_tokens(text).clear()
+    assert len(encoder.document_tokens(text)) == len(encoder.document_spans(text)) == count
+    assert len(encoder.document_tokens(text, long="cut")) < count

@@ -325,6 +325,19 @@ def test_a_lost_shard_is_told(nodes: Any, tmp_path: Path) -> None:
         assert sharded.missing == [1]
         assert 0 < len(found) < len(whole)
         assert [hit.id for hit in found] == [hit.id for hit in whole if hit.id in {one.id for one in found}]
+        assert found.stats["missing_shards"] == found.stats["missing_shard_1"] == 1
+        lost = next(hit.id for hit in whole if hit.id not in {one.id for one in found})
+        for call in (
+            lambda: sharded.documents([lost]),
+            lambda: sharded.vectors([lost]),
+            lambda: sharded.contains([lost]),
+            lambda: sharded.explain(CORPUS.queries[0], lost),
+            sharded.count,
+            sharded.check,
+            sharded.info,
+        ):
+            with pytest.raises(ServiceError, match="shard 1"):
+                call()
         sharded._partial = False
         with pytest.raises(ServiceError, match="shard 1"):
             sharded.search(CORPUS.queries[0], 3)

@@ -22,6 +22,7 @@ NOT_CALLED = {
     "FirstStage": "a protocol",
     "RerankOptions": "made by the calls",
     "inference_free": "needs a model",
+    "publish": "needs a store",
     "push_to_hub": "needs the Hub",
     "SearchOptions": "made by the calls",
     "SeismicFirstStage": "needs a package that not every platform has",

@@ -10,7 +10,9 @@ from latewood.cli.inputs import ids_of_index
 from latewood.cli.outcome import command, tell
 from latewood.cli.parameters import COUNT, INDEX, OUTPUT, encoder_option, filter_option
 from latewood.index.index import Index
+from latewood.index.results import finite
 from latewood.show import html
+from latewood.show.terminal import printable
 
 
 @command("explain")
@@ -46,7 +48,7 @@ def explain(
         rows = [
             {
                 **hit.to_dict(),
-                "rows": [{"query_token": q, "document_token": d, "adds": adds} for q, d, adds in one.rows()],
+                "rows": [{"query_token": q, "document_token": d, "adds": finite(adds)} for q, d, adds in one.rows()],
             }
             for hit, one in zip(hits, explanations, strict=True)
         ]
@@ -54,6 +56,6 @@ def explain(
         return
     colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
     for hit, one in zip(hits, explanations, strict=True):
-        click.echo(f"{hit.rank:>3}  {hit.score:9.4f}  {hit.id}")
-        click.echo(one.to_text(colour=colour) if one.document_text is not None else str(one))
+        click.echo(f"{hit.rank:>3}  {hit.score:9.4f}  {printable(str(hit.id))}")
+        click.echo(one.to_text(colour=colour) if one.document_text is not None else printable(str(one)))
         click.echo()

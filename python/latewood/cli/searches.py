@@ -29,7 +29,7 @@ from latewood.index.feedback import Feedback, Mode
 from latewood.index.index import Index
 from latewood.index.options import RerankKeywords, RerankOptions, SearchKeywords, SearchOptions
 from latewood.index.results import Hits
-from latewood.show.plots import measures
+from latewood.show.plots import check_format, measures
 
 
 @command("search")
@@ -141,18 +141,25 @@ def evaluate(
     if compare and (per_query or len(run_paths) < 2):
         message = "--compare takes two runs or more, and prints a table of its own, without --per-query"
         raise click.UsageError(message)
+    if plot_path is not None:
+        check_format(plot_path)
     judgements = _judgements(qrels)
     runs = {name: read_run(path) for name, path in _named(run_paths).items()}
     measured, ignored = metrics or DEFAULT_METRICS, False if keep_identical_ids else None
+
+    def draw(means: Mapping[str, Mapping[str, float]]) -> None:
+        if plot_path is not None:
+            measures(means).figure.savefig(plot_path, dpi=150)
+
     if compare:
         comparison = compare_runs(runs, judgements, measured, ignore_identical_ids=ignored)
+        draw(comparison.means)
         value = asdict(comparison)
         del value["per_query"]
         tell(value, as_json, lambda: str(comparison))
         return
     found = {name: evaluated(run, judgements, measured, ignored) for name, run in runs.items()}
-    if plot_path is not None:
-        measures({name: values.means for name, values in found.items()}).figure.savefig(plot_path, dpi=150)
+    draw({name: values.means for name, values in found.items()})
     if per_query:
         rows = rows_of({name: values.per_query for name, values in found.items()})
         tell(rows, as_json, lambda: "\n".join("\t".join(map(str, row)) for row in [rows[0], *map(dict.values, rows)]))

@@ -11,8 +11,11 @@ from typing import Any, Protocol
 
 from latewood.cluster.reading import ShardReader
 from latewood.common.packages import import_optional
-from latewood.errors import LatewoodError, ServiceError
+from latewood.errors import CorruptIndexError, LatewoodError, ServiceError
+from latewood.index.queries import Queries
 
+Kind = tuple[str, int]
+"""A call, and how many binary digits the number of its queries has."""
 Calls = Mapping[int, tuple[Any, ...]]
 """Shard → the arguments of what it is asked."""
 HEDGED_AFTER = 0.95
@@ -56,19 +59,24 @@ class LocalShards:
 
     def __init__(self, root: str | os.PathLike[str], count: int) -> None:
         self._readers = [ShardReader(root, place) for place in range(count)]
-        self._pool = ThreadPoolExecutor(min(count, 32), thread_name_prefix="latewood-shard")
+        self._threads: tuple[int, ThreadPoolExecutor] | None = None
 
     def ask(self, method: str, calls: Calls, *, timeout: float) -> dict[int, Any]:
         """See `Shards.ask`."""
+        # A forked child has none of its parent's threads.
+        if self._threads is None or self._threads[0] != os.getpid():
+            pool = ThreadPoolExecutor(min(len(self._readers), 32), thread_name_prefix="latewood-shard")
+            self._threads = (os.getpid(), pool)
         futures = {
-            place: self._pool.submit(getattr(self._readers[place], method), *arguments)
+            place: self._threads[1].submit(getattr(self._readers[place], method), *arguments)
             for place, arguments in calls.items()
         }
         return {place: future.result() for place, future in futures.items()}
 
     def close(self) -> None:
         """See `Shards.close`."""
-        self._pool.shutdown(wait=False)
+        if self._threads is not None:
+            self._threads[1].shutdown(wait=False)
 
 
 @dataclass(slots=True)
@@ -128,28 +136,28 @@ class RayShards:
             self._actors.append(own)
         self._remove_group: Any = placing.remove_placement_group
         self._lock = Lock()
-        self._seconds: list[float] = []
+        self._seconds: dict[Kind, list[float]] = {}
         self._resting: dict[tuple[int, int], float] = {}
 
     def ask(self, method: str, calls: Calls, *, timeout: float) -> dict[int, Any]:
         """See `Shards.ask`; a shard that is slow is asked once more, from another replica."""
-        end = time.monotonic() + timeout
+        end, kind = time.monotonic() + timeout, kind_of(method, calls)
         waiting = {place: _Waiting(arguments, self._order(place)) for place, arguments in calls.items()}
         answers: dict[int, Any] = {}
         lost: list[int] = []
         for place, one in waiting.items():
-            self._send(place, one, method)
+            self._send(place, one, method, kind)
         while waiting:
             now = time.monotonic()
             for place, one in waiting.items():
                 if one.again_at <= now and one.untried:
-                    self._send(place, one, method)
+                    self._send(place, one, method, kind)
             pending = {reference: place for place, one in waiting.items() for reference in one.asked}
             wake = min([end, *(one.again_at for one in waiting.values() if one.untried)])
             done, _ = self._ray.wait(list(pending), timeout=max(wake - now, 0.001)) if pending else ([], [])
             for reference in done:
                 place = pending[reference]
-                if place in waiting and self._take(place, waiting[place], reference, answers):
+                if place in waiting and self._take(place, waiting[place], reference, answers, kind):
                     # What another replica still does for it ends by itself.
                     del waiting[place]
             for place in [place for place, one in waiting.items() if not one.asked and not one.untried]:
@@ -182,14 +190,14 @@ class RayShards:
         replicas.sort(key=lambda replica: self._resting.get((place, replica), 0.0) <= now)
         return replicas
 
-    def _send(self, place: int, one: _Waiting, method: str) -> None:
+    def _send(self, place: int, one: _Waiting, method: str, kind: Kind) -> None:
         replica = one.untried.pop()
         reference = getattr(self._actors[place][replica], method).remote(*one.arguments)
         now = time.monotonic()
         one.asked[reference] = (replica, now)
-        one.again_at = now + self._patience()
+        one.again_at = now + self._patience(kind)
 
-    def _take(self, place: int, one: _Waiting, reference: Any, answers: dict[int, Any]) -> bool:
+    def _take(self, place: int, one: _Waiting, reference: Any, answers: dict[int, Any], kind: Kind) -> bool:
         """Take an answer; whether it is one."""
         replica, begun = one.asked.pop(reference)
         try:
@@ -197,21 +205,33 @@ class RayShards:
         except self._ray.exceptions.RayTaskError as error:
             # What the reader itself has raised is the answer.
             cause = error.cause if isinstance(error.cause, LatewoodError) else error
+            # The files of another replica may be whole.
+            if isinstance(cause, CorruptIndexError) and (one.untried or one.asked):
+                one.again_at = 0.0
+                return False
             raise cause from None
         except self._ray.exceptions.RayError:
             self._resting[place, replica] = time.monotonic() + REST
             one.again_at = 0.0
             return False
         with self._lock:
-            self._seconds.append(time.monotonic() - begun)
-            del self._seconds[:-REMEMBERED]
+            known = self._seconds.setdefault(kind, [])
+            known.append(time.monotonic() - begun)
+            del known[:-REMEMBERED]
         return True
 
-    def _patience(self) -> float:
-        known = sorted(self._seconds)
+    def _patience(self, kind: Kind) -> float:
+        with self._lock:
+            known = sorted(self._seconds.get(kind, ()))
         if len(known) < 20:
             return FIRST_PATIENCE
         return max(known[int(HEDGED_AFTER * (len(known) - 1))], LEAST_PATIENCE)
+
+
+def kind_of(method: str, calls: Calls) -> Kind:
+    """Give what takes about as long: the same call, for about as many queries."""
+    sizes = [len(one.vectors) for arguments in calls.values() for one in arguments if isinstance(one, Queries)]
+    return method, max(sizes, default=1).bit_length()
 
 
 def busy(waiting: int) -> ServiceError:

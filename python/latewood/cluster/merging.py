@@ -51,6 +51,7 @@ def merged(
     with_documents: bool,
     source: Source | None = None,
     query: int = 0,
+    missing: Sequence[int] = (),
 ) -> Hits:
     """Put together what shards have found for one query.
 
@@ -68,6 +69,8 @@ def merged(
         Whether hits carry text and metadata.
     source, query
         What the hits explain themselves by.
+    missing : sequence of int
+        Shards that have not answered: `stats` tells how many, and which by `missing_shard_…`.
     """
     rows = [
         (-score, order_of(metadata), key, text, metadata)
@@ -88,7 +91,9 @@ def merged(
         )
         for rank, (negative, _, key, text, metadata) in enumerate(rows[offset:end], offset + 1)
     ]
-    return Hits(hits, report=(_stats(found), _plan([one.plan for one in found.values()])))
+    stats = {**_stats(found), **({"missing_shards": float(len(missing))} if missing else {})}
+    stats |= {f"missing_shard_{place}": 1.0 for place in missing}
+    return Hits(hits, report=(stats, _plan([one.plan for one in found.values()])))
 
 
 def _stats(found: Mapping[int, Found]) -> Stats:

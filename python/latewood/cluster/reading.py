@@ -3,6 +3,7 @@
 import os
 import time
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 from latewood.cluster.manifest import LARGEST, ClusterManifest, name_of
@@ -31,6 +32,7 @@ class ShardReader:
         self._root = Path(root)
         self._place = place
         self._open: dict[int, Index] = {}
+        self._lock = Lock()
 
     def prepare(self, generation: int) -> int:
         """Open the shard as a generation of the cluster has it; how many documents it holds."""
@@ -89,6 +91,10 @@ class ShardReader:
         known = self._open.get(generation)
         if known is not None:
             return known
+        with self._lock:
+            return self._open.get(generation) or self._opened(generation)
+
+    def _opened(self, generation: int) -> Index:
         path = self._root / name_of(generation)
         try:
             with path.open("rb") as file:
@@ -97,9 +103,9 @@ class ShardReader:
             message = f"{path} is gone: newer commits have come; refresh"
             raise CorruptIndexError(message) from error
         index = manifest.shards[self._place].open(self._root)
-        self._open[generation] = index
-        for old in sorted(self._open)[:-KEPT]:
-            self._open.pop(old, None)
+        # Others read the mapping meanwhile: it is never changed.
+        kept = sorted({*self._open, generation})[-KEPT:]
+        self._open = {number: one for number, one in {**self._open, generation: index}.items() if number in kept}
         return index
 
 

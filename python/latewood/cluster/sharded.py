@@ -57,7 +57,7 @@ class ShardedIndex:
         self._waiting = 0
         self._lock = threading.Lock()
         self.missing: list[int] = []
-        """Shards that the last call did without, where `allow_partial` lets it."""
+        """Shards that the last search or rerank did without, where `allow_partial` lets it; hits tell it as well."""
 
     @classmethod
     def open(
@@ -91,8 +91,9 @@ class ShardedIndex:
         max_waiting : int
             Calls at once at most; the next is a `ServiceError` of status 429.
         allow_partial : bool
-            Give what the other shards have found where no replica of one answers; `missing` then tells which. Otherwise
-            that is a `ServiceError`.
+            Let searches and reranks give what the other shards have found where no replica of one answers: `missing`,
+            and `missing_shards` of the hits' stats, then tell so. Otherwise, and in all other calls, that is a
+            `ServiceError`.
 
         Raises
         ------
@@ -155,7 +156,10 @@ class ShardedIndex:
             raise InvalidInputError(message)
         # Where a replica is away, another one has it ready.
         calls = dict.fromkeys(range(len(newest.shards)), (newest.generation,))
-        self._told("prepare", calls)
+        try:
+            self._shards.ask("prepare", calls, timeout=self._timeout)
+        except MissingShardsError as error:
+            raise self._incomplete(error.shards) from error
         self._manifest = newest
         return True
 
@@ -298,8 +302,9 @@ class ShardedIndex:
             owned = self._owned(plain_ids(normalise_ids(ids)))
             only = {place: owned[place] for place in places if place in owned}
         wanted = chosen.k + chosen.offset
-        calls = {place: (queries, wanted, only[place], given) for place in only}
-        return self._merged(self._ask("search", calls), queries, chosen.k, chosen, with_documents)
+        plain = replace(queries, texts=None)
+        calls = {place: (plain, wanted, only[place], given) for place in only}
+        return self._merged(*self._ask_some("search", calls), queries, chosen.k, chosen, with_documents)
 
     def _rerank(
         self, queries: Queries, candidates: Any, scores: Any, k: Any, with_documents: Any, options: Mapping[str, Any]
@@ -322,8 +327,9 @@ class ShardedIndex:
                 raise DuplicateIdError(message)
             for key, place in zip(own, owners[start:end], strict=True):
                 parts.setdefault(place, [[] for _ in range(count)])[query].append(key)
-        calls = {place: (queries, own, given) for place, own in parts.items()}
-        return self._merged(self._ask("rerank", calls), queries, chosen.k, chosen, with_documents)
+        plain = replace(queries, texts=None)
+        calls = {place: (plain, own, given) for place, own in parts.items()}
+        return self._merged(*self._ask_some("rerank", calls), queries, chosen.k, chosen, with_documents)
 
     def _options(self, chosen: Any, options: Mapping[str, Any]) -> dict[str, Any]:
         for name in _WHOLE:
@@ -335,7 +341,13 @@ class ShardedIndex:
         return {name: value for name, value in options.items() if value is not None and name != "offset"}
 
     def _merged(
-        self, found: Mapping[int, Any], queries: Queries, k: int | None, chosen: Any, with_documents: bool
+        self,
+        found: Mapping[int, Any],
+        missing: list[int],
+        queries: Queries,
+        k: int | None,
+        chosen: Any,
+        with_documents: bool,
     ) -> list[Hits]:
         common = {"length_normalize": chosen.length_normalize, "rescore": chosen.rescore}
         source = Origin(lambda query, key: self._explain(queries, query, key, common))
@@ -347,6 +359,7 @@ class ShardedIndex:
                 with_documents=with_documents,
                 source=source,
                 query=query,
+                missing=missing,
             )
             for query in range(len(queries.vectors))
         ]
@@ -384,31 +397,43 @@ class ShardedIndex:
         return self._ask(method, dict.fromkeys(range(len(self._manifest.shards)), arguments))
 
     def _ask(self, method: str, calls: Mapping[int, tuple[Any, ...]]) -> dict[int, Any]:
+        """Ask shards, all of which must answer."""
+        answers, missing = self._answers(method, calls)
+        if missing:
+            raise self._incomplete(missing)
+        return answers
+
+    def _ask_some(self, method: str, calls: Mapping[int, tuple[Any, ...]]) -> tuple[dict[int, Any], list[int]]:
+        """Ask shards, of which some may be missing where that is allowed; the answers, and the missing ones."""
+        answers, missing = self._answers(method, calls)
+        if missing and not self._partial:
+            raise self._incomplete(missing)
+        self.missing = missing
+        return answers, missing
+
+    def _answers(self, method: str, calls: Mapping[int, tuple[Any, ...]]) -> tuple[dict[int, Any], list[int]]:
         """Ask shards at the commit that is read now; if it is gone by then, once more at the newest."""
         with self._counted():
             for last in (False, True):
                 generation = self._manifest.generation
                 pinned = {place: (generation, *arguments) for place, arguments in calls.items()}
                 try:
-                    return self._told(method, pinned)
+                    return self._shards.ask(method, pinned, timeout=self._timeout), []
+                except MissingShardsError as error:
+                    return error.answers, error.shards
                 except CorruptIndexError:
                     # A replica that was placed anew finds the newest commits only.
                     if last or not self.refresh():
                         raise
         raise AssertionError
 
-    def _told(self, method: str, calls: Mapping[int, tuple[Any, ...]]) -> dict[int, Any]:
-        self.missing = []
-        try:
-            return self._shards.ask(method, calls, timeout=self._timeout)
-        except MissingShardsError as error:
-            if self._partial:
-                self.missing = error.shards
-                return error.answers
-            message = (
-                f"{error} of {self!r}; see that its node lives, open with more replicas, or with allow_partial=True"
-            )
-            raise ServiceError(message, 503) from error
+    def _incomplete(self, missing: list[int]) -> ServiceError:
+        names = ", ".join(f"shard {place}" for place in missing)
+        message = (
+            f"no replica of {names} answers of {self!r}; see that its node lives, open with more replicas, or search "
+            "with allow_partial=True"
+        )
+        return ServiceError(message, 503)
 
     @contextmanager
     def _counted(self) -> Iterator[None]:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from latewood.common.types import FloatArray, Id
 from latewood.errors import InvalidInputError
+from latewood.forms.values import flag_of
 from latewood.show import html, plots, terminal
 from latewood.show.matches import Span
 
@@ -67,6 +68,7 @@ class Explanation:
 
     def to_html(self, *, with_query: bool = True) -> str:
         """Give a fragment of HTML: the text shaded by what each part adds (docs/explaining.md)."""
+        with_query = flag_of(with_query, "with_query")
         return html.explained(
             self.matrix,
             text=self.document_text,
@@ -85,7 +87,8 @@ class Explanation:
         if self.document_text is None:
             message = f"the text of document {self.id!r} is not stored; the table of its tokens is str(explanation)"
             raise InvalidInputError(message)
-        return terminal.shaded(self.matrix, self.document_text, self.document_spans, colour=colour)
+        coloured = flag_of(colour, "colour")
+        return terminal.shaded(self.matrix, self.document_text, self.document_spans, colour=coloured)
 
     def plot(self, axes: Any = None) -> Any:
         """Draw query tokens against document tokens.

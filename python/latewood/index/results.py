@@ -10,6 +10,7 @@ from latewood.common.types import FloatArray, Id, OffsetArray, ResultIds, Run, S
 from latewood.errors import InvalidInputError, LatewoodError
 from latewood.forms.ids import normalise_ids
 from latewood.forms.ragged import listed, position_of
+from latewood.forms.values import count_of
 from latewood.index.explanation import Explanation
 from latewood.show import html
 
@@ -113,11 +114,11 @@ class Hit:
         stages = self.stage_scores
         return {
             "id": self.id,
-            "score": _finite(self.score),
+            "score": finite(self.score),
             "rank": self.rank,
             "text": self.text,
             "metadata": self.metadata,
-            "stage_scores": None if stages is None else {name: _finite(score) for name, score in stages.items()},
+            "stage_scores": None if stages is None else {name: finite(score) for name, score in stages.items()},
         }
 
     def scored(self, score: float, rank: int, stage_scores: Mapping[str, float] | None) -> "Hit":
@@ -141,7 +142,8 @@ class Hit:
         return (Hit, (*values, None, 0, 0, self.stage_scores))
 
 
-def _finite(score: float) -> float | None:
+def finite(score: float) -> float | None:
+    """Give a score as JSON can hold it."""
     return score if isfinite(score) else None
 
 
@@ -229,6 +231,7 @@ class Hits(list[Hit]):
 
     def to_html_parts(self, *, explained: int = EXPLAINED) -> tuple[str, str]:
         """Give the same in two fragments: the query's tokens, and the hits."""
+        explained = count_of(explained, "explained", least=0)
         rows = []
         first: Explanation | None = None
         for place, hit in enumerate(self):

@@ -19,6 +19,7 @@ from uvicorn.supervisors import Multiprocess
 
 from latewood.errors import InvalidInputError, StorageError
 from latewood.forms.values import count_of, path_of
+from latewood.integrations.ranking import load
 from latewood.rerank.reranker import Reranker
 from latewood.serve.application import LOG, application, processors
 from latewood.serve.metrics import DIRECTORY
@@ -117,7 +118,10 @@ def run(
         "threads": max(1, processors() // workers),
     }
     # What is wrong with them is told here, and not by each worker.
-    application(paths, settings=chosen)
+    reranker = _reranker(encoder)
+    application(paths, reranker=reranker, settings=chosen)
+    if reranker is not None:
+        load(reranker)
     config = uvicorn.Config(
         f"{__name__}:made",
         factory=True,
@@ -164,10 +168,14 @@ def made() -> Starlette:
         LOG.propagate = False
     return application(
         asked["indexes"],
-        reranker=Reranker(asked["encoder"]) if asked["encoder"] else None,
+        reranker=_reranker(asked["encoder"]),
         settings=Settings(**asked["settings"]),
         threads=asked["threads"],
     )
+
+
+def _reranker(encoder: str | None) -> Reranker | None:
+    return None if encoder is None else Reranker(encoder)
 
 
 def is_loopback(host: str) -> bool:

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
+from latewood.cloud.store import is_url
 from latewood.errors import IndexLockedError, LatewoodError
 from latewood.index.index import Index
 from latewood.index.results import Hits
@@ -12,6 +13,8 @@ from latewood.index.results import Hits
 PAUSE = 0.02
 """Seconds between two looks at whether another process has finished writing."""
 
+STORE_PAUSE = 10.0
+"""Seconds between two looks at what is published in object storage, which takes its time."""
 R = TypeVar("R")
 
 
@@ -27,16 +30,24 @@ class ServedIndex:
     def __init__(self, name: str, index: Index | str | os.PathLike[str]) -> None:
         self.name = name
         self.index = index if isinstance(index, Index) else Index.open(index)
+        self._pause = STORE_PAUSE if is_url(index) else 0.0
+        self._looked = 0.0
 
     def read(self, ask: Callable[[Index], R]) -> tuple[R, int]:
         """Ask the newest commit; the answer, and the generation that it is of."""
         while True:
-            self.index.refresh()
+            self._refresh()
             generation = self.index.generation
             answer = ask(self.index)
             # Another thread may have moved the index meanwhile.
             if generation == self.index.generation:
                 return answer, generation
+
+    def _refresh(self) -> None:
+        now = time.monotonic()
+        if now - self._looked >= self._pause:
+            self._looked = now
+            self.index.refresh()
 
     def read_each(
         self, items: Sequence[Any], ask: Callable[[Index, Sequence[Any]], Sequence[R]]

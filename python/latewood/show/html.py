@@ -149,7 +149,7 @@ def _part(part: Part, shown: str, found: Matches, queries: Sequence[str]) -> str
     if not part.tokens or not part.queries:
         return shown
     level = ceil(LEVELS * min(1.0, part.adds / found.most)) if found.most > 0 and part.adds > 0 else 0
-    title = "; ".join(f"{queries[query]} +{found.adds[query]:.3f}" for query in part.queries)
+    title = "; ".join(f"{queries[query]} {found.adds[query]:+.3f}" for query in part.queries)
     places = " ".join(map(str, part.queries))
     hue = max(part.queries, key=lambda query: float(found.adds[query])) % HUES
     return f'<mark class="w{level} h{hue}" data-q="{places}" title="{_words(title)}">{shown}</mark>'

@@ -2,12 +2,16 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from unicodedata import category
 
 import numpy as np
 
 from latewood.common.types import FloatArray
 
 Span = tuple[int, int]
+JOINER = "\N{ZERO WIDTH JOINER}"
+MOST_MARKS = 30
+"""Of one letter, in what Unicode calls stream-safe text (UAX 15)."""
 
 
 @dataclass(slots=True)
@@ -45,7 +49,7 @@ class Matches:
         Of each token that stands for no characters, such as special ones, and answers something; of all tokens where
         there is no text. `first` and `last` are 0.
     adds : float array [query tokens]
-        What each query token adds.
+        What each query token adds; `-inf` in a document without tokens.
     best : int array [query tokens]
         The document token that answers it best.
     """
@@ -70,11 +74,12 @@ def matches_of(matrix: FloatArray, text: str | None, spans: Sequence[Span] | Non
     text : str or None
         Without one, no part has characters.
     spans : sequence of (first, last), one for each document token, or None
-        Characters that a token stands for; those of tokens that share some become one part, and (0, 0) is none.
+        Characters that a token stands for; those of tokens that share some become one part, and (0, 0) is none. A part
+        is as long as what a reader sees as one: accents and vowel signs stay with their letter.
     """
     count = matrix.shape[1]
     best = matrix.argmax(axis=1).tolist() if count else []
-    adds = matrix.max(axis=1) if count else np.zeros(len(matrix), dtype=np.float32)
+    adds = matrix.max(axis=1, initial=-np.inf)
     of_token: dict[int, list[int]] = {}
     for query, token in enumerate(best):
         of_token.setdefault(token, []).append(query)
@@ -85,7 +90,7 @@ def matches_of(matrix: FloatArray, text: str | None, spans: Sequence[Span] | Non
     end = 0
     # Where there is a text, what answers nothing is only a part of it.
     for token in sorted(range(count) if text is None else of_token, key=lambda one: known[one]):
-        first, last = (min(max(edge, 0), length) for edge in known[token])
+        first, last = _seen(text or "", *(min(max(edge, 0), length) for edge in known[token]))
         if first >= last:
             part = Part(0, 0)
             without.append(part)
@@ -104,3 +109,19 @@ def matches_of(matrix: FloatArray, text: str | None, spans: Sequence[Span] | Non
     if end < length:
         parts.append(Part(end, length))
     return Matches(parts, without, adds, best)
+
+
+def _seen(text: str, first: int, last: int) -> Span:
+    """Widen a span that ends or begins within what a reader sees as one character."""
+    if first < last:
+        lowest, highest = max(first - MOST_MARKS, 0), min(last + MOST_MARKS, len(text))
+        while first > lowest and _joined(text, first):
+            first -= 1
+        while last < highest and _joined(text, last):
+            last += 1
+    return first, last
+
+
+def _joined(text: str, place: int) -> bool:
+    """Whether the character here is drawn together with the one before it."""
+    return text[place] == JOINER or text[place - 1] == JOINER or category(text[place]).startswith("M")

@@ -9,6 +9,8 @@ from latewood.show.matches import matches_of
 SHADES = (230, 229, 222, 221, 214)
 """Of the terminal's 256 colours, from pale to strong; all of them bear black letters."""
 RESET = "\x1b[0m"
+KEPT = "\n\N{ZERO WIDTH JOINER}"
+"""What is not printable and does no harm; emoji of several people are one by the joiner."""
 
 
 def shaded(matrix: Any, text: str, spans: Sequence[tuple[int, int]] | None, *, colour: bool) -> str:
@@ -24,9 +26,7 @@ def shaded(matrix: Any, text: str, spans: Sequence[tuple[int, int]] | None, *, c
     found = matches_of(matrix, text, spans)
     pieces = []
     for part in found.parts:
-        # What is not printable could be a command for the terminal.
-        own = text[part.first : part.last]
-        shown = "".join(letter if letter.isprintable() or letter == "\n" else " " for letter in own)
+        shown = printable(text[part.first : part.last])
         level = ceil(len(SHADES) * part.adds / found.most) if found.most > 0 and part.adds > 0 else 0
         if level and colour:
             shown = f"\x1b[30;48;5;{SHADES[min(level, len(SHADES)) - 1]}m{shown}{RESET}"
@@ -34,3 +34,8 @@ def shaded(matrix: Any, text: str, spans: Sequence[tuple[int, int]] | None, *, c
             shown = f"[{shown}]"
         pieces.append(shown)
     return "".join(pieces)
+
+
+def printable(text: str) -> str:
+    """Put a space for what could be a command for the terminal, or turn the direction of what follows."""
+    return "".join(letter if letter.isprintable() or letter in KEPT else " " for letter in text)

@@ -26,6 +26,9 @@ use crate::writer::PyWriter;
 /// Stored vectors: flat values `[tokens, dim]` and offsets `[documents + 1]`.
 type Vectors<'py> = (Bound<'py, PyArray2<f32>>, Bound<'py, PyArray1<i64>>);
 
+/// Generation, names of files, signatures of the commit and its ancestors, identity of the index.
+type Commit = (u64, Vec<String>, Vec<String>, Option<String>);
+
 /// An index on disk, at the newest commit that was read.
 #[pyclass(frozen, name = "Index", module = "latewood._core")]
 pub(crate) struct PyIndex {
@@ -162,7 +165,7 @@ impl PyIndex {
 
     /// The commit that is read: its generation, the names of its files, its signature with those of its ancestors, and what
     /// tells the index from others.
-    fn commit(&self, py: Python<'_>) -> PyResult<(u64, Vec<String>, Vec<String>, Option<String>)> {
+    fn commit(&self, py: Python<'_>) -> PyResult<Commit> {
         self.run(py, |snapshot, _| {
             let identity = snapshot.identity().map(str::to_owned);
             Ok((snapshot.generation, snapshot.file_names(), snapshot.lineage(), identity))
