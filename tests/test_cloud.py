@@ -3,28 +3,31 @@
 import json
 import os
 import pickle
-import random
 import shutil
 import socket
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
-from http.client import HTTPConnection
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from latewood import Index
 from latewood.cloud import clean
-from latewood.cloud.generations import described, newest, numbers
+from latewood.cloud.generations import newest, numbers, signed
+from latewood.cloud.pulling import _remove_unused
 from latewood.cloud.store import Store, is_url
-from latewood.errors import CommitConflictError, CorruptIndexError, InvalidInputError, StorageError
+from latewood.errors import (
+    CommitConflictError,
+    CorruptIndexError,
+    IndexReplacedError,
+    InvalidInputError,
+    StorageError,
+)
 from strategies import make_corpus
+from trials.s3 import Faults, server_behind_faults
 
 pytest.importorskip("obstore")
 
@@ -102,15 +105,17 @@ def test_only_what_is_new_goes_up(index: Index, url: str, cache: Path, monkeypat
     sent: list[str] = []
     upload = Store.upload
 
-    def noted(self: Store, name: str, path: Path) -> None:
-        sent.append(path.name)
-        upload(self, name, path)
+    def noted(self: Store, name: str, parts: Iterator[bytes], size: int) -> None:
+        sent.append(name)
+        upload(self, name, parts, size)
 
     monkeypatch.setattr(Store, "upload", noted)
-    before = set(index._core.commit()[1])
+    before = {file.object for file in newest_of(url).files}
     index.add(range(20, 25), vectors=CORPUS.documents[20:25])
     index.publish(url)
-    assert sorted(sent) == sorted(set(index._core.commit()[1]) - before)
+    new = {file.object for file in newest_of(url).files} - before
+    assert sorted(sent) == sorted(new)
+    assert 0 < len(new) < len(newest_of(url).files)
 
 
 def test_generations(index: Index, url: str, cache: Path) -> None:
@@ -225,8 +230,9 @@ def test_a_description_cannot_lead_out_of_the_folder(index: Index, url: str, cac
     path = store_folder(url) / newest_of(url).object
     told = json.loads(path.read_text())
     told["files"][0]["name"] = name
-    path.write_text(json.dumps(told))
-    with pytest.raises(CorruptIndexError, match="describes no generation"):
+    del told["checksum"]
+    path.write_bytes(signed(told))
+    with pytest.raises(CorruptIndexError, match=r"describes no generation: (ValueError: File|TypeError)"):
         Index.open(url)
     assert not list(cache.rglob("evil*"))
 
@@ -343,107 +349,224 @@ def test_the_commands(index: Index, url: str, cache: Path) -> None:
     assert runner.invoke(cli, ["pull", url + "/nothing"]).exit_code == 1
 
 
+def test_another_index_at_the_address(index: Index, url: str, tmp_path: Path, cache: Path) -> None:
+    """What was pulled from there earlier is not taken for it, neither at the same generation nor at an older one."""
+    index.publish(url)
+    copy = Index.open(url)
+    for number, commits in enumerate((3, 3, 1, 1)):
+        shutil.rmtree(tmp_path / "store")
+        other = Index.create(tmp_path / f"other{number}", dim=16, train_after=0)
+        for commit in range(commits):
+            other.add([100 + commit], vectors=CORPUS.documents[30 + number + commit : 31 + number + commit])
+        other.publish(url)
+        assert same(Index.open(url), other)
+        with pytest.raises(IndexReplacedError):
+            copy.refresh()
+        assert same(copy, index), "what is open stays"
+
+
+def test_a_list_that_is_late(index: Index, url: str, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    index.publish(url)
+    first = index.generation
+    index.add(range(20, 25), vectors=CORPUS.documents[20:25])
+    index.publish(url)
+    copy = Index.open(url)
+    with monkeypatch.context() as late:
+        late.setattr("latewood.cloud.generations.numbers", lambda _: [first])
+        assert not copy.refresh()
+        assert len(Index.open(url)) == 20
+        assert not copy.refresh()
+        assert same(copy, index)
+    assert not copy.refresh()
+    index.add([30], vectors=CORPUS.documents[30:31])
+    index.publish(url)
+    assert copy.refresh()
+    assert same(copy, index)
+
+
+def test_a_description_that_is_cleaned_away_meanwhile(
+    index: Index, url: str, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index.publish(url)
+    lists = iter([[1], [1], numbers(Store(url))])
+    with monkeypatch.context() as meanwhile:
+        meanwhile.setattr("latewood.cloud.generations.numbers", lambda _: next(lists))
+        assert same(Index.open(url), index)
+    monkeypatch.setattr("latewood.cloud.generations.numbers", lambda _: [1])
+    with pytest.raises(StorageError, match="lists generation 1"):
+        Index.open(url)
+
+
+def test_a_changed_description(index: Index, url: str, cache: Path) -> None:
+    index.publish(url)
+    path = store_folder(url) / newest_of(url).object
+    told = json.loads(path.read_text())
+    told["lineage"][0] = told["lineage"][0][::-1]
+    path.write_text(json.dumps(told))
+    with pytest.raises(CorruptIndexError, match="checksum"):
+        Index.open(url)
+
+
+def test_publishing_again_repairs(index: Index, url: str, cache: Path) -> None:
+    index.publish(url)
+    for file in (store_folder(url) / "files").iterdir():
+        for damage in (file.unlink, lambda file=file: file.write_bytes(b"half")):
+            damage()
+            assert index.publish(url) == index.generation
+            shutil.rmtree(cache, ignore_errors=True)
+            assert same(Index.open(url), index)
+
+
+def test_what_an_interrupted_upload_left(index: Index, url: str, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is taken while it is young; what `clean` may be about to remove goes up again."""
+    create = Store.create
+    monkeypatch.setattr(Store, "create", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        index.publish(url)
+    monkeypatch.setattr(Store, "create", create)
+    sent: list[str] = []
+    upload = Store.upload
+
+    def noted(self: Store, name: str, parts: Iterator[bytes], size: int) -> None:
+        sent.append(name)
+        upload(self, name, parts, size)
+
+    monkeypatch.setattr(Store, "upload", noted)
+    left = sorted((store_folder(url) / "files").iterdir())
+    assert len(left) > 2
+    old = left[0].stat().st_mtime - 100_000
+    for file in left[1:]:
+        os.utime(file, (old, old))
+    os.utime(left[0])
+    index.publish(url)
+    manifest = newest_of(url).files[-1].object
+    assert sorted(sent) == sorted({manifest, *(f"files/{file.name}" for file in left[1:])})
+    assert clean(url) == 0
+    assert same(Index.open(url), index)
+
+
+def test_a_content_that_a_publisher_may_need_stays(index: Index, url: str, cache: Path) -> None:
+    index.publish(url)
+    files = store_folder(url) / "files"
+    old, young = files / ("a" * 64), files / ("b" * 64)
+    now = max(file.stat().st_mtime for file in files.iterdir())
+    for file, age in ((old, 90_000), (young, 80_000)):
+        file.write_bytes(b"nobody's")
+        os.utime(file, (now - age, now - age))
+    assert clean(url) == 1
+    assert not old.exists()
+    assert young.exists()
+    assert Index.open(url).check() == []
+
+
+def test_a_folder_of_the_cache_that_is_removed_while_somebody_waits_for_it(
+    index: Index, url: str, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fcntl = pytest.importorskip("fcntl")
+    index.publish(url)
+    first = Index.open(url)
+    folder = Path(first.path)
+    first.close()
+    flock = fcntl.flock
+    removed: list[bool] = []
+
+    def meanwhile(lease: Any, how: int) -> None:
+        if how == fcntl.LOCK_SH and not removed:
+            removed.append(_remove_unused(folder))
+        flock(lease, how)
+
+    monkeypatch.setattr(fcntl, "flock", meanwhile)
+    second = Index.open(url)
+    assert removed == [True]
+    assert same(second, index)
+    assert not _remove_unused(Path(second.path))
+
+
+def test_a_process_that_was_forked(index: Index, url: str, cache: Path) -> None:
+    index.publish(url)
+    code = """
+import os, sys, latewood
+index = latewood.Index.open(sys.argv[1])
+child = os.fork()
+if child == 0:
+    assert len(index) == 20
+    for call in (index.refresh, lambda: latewood.Index.open(sys.argv[1])):
+        try:
+            call()
+        except latewood.errors.StorageError as error:
+            assert "fork" in str(error)
+        else:
+            os._exit(1)
+    os._exit(0)
+sys.exit(os.waitpid(child, 0)[1] or index.refresh())
+"""
+    done = subprocess.run([sys.executable, "-c", code, url], check=False, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("end", ["os.kill(os.getpid(), 9)", "resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))"])
+def test_a_pull_that_is_killed_or_finds_no_room(index: Index, url: str, cache: Path, end: str) -> None:
+    """What came is kept, nothing of it is used, and the next one goes on from there."""
+    pytest.importorskip("resource")
+    index.publish(url)
+    code = f"""
+import os, resource, sys, latewood
+from latewood.cloud.store import Store
+parts = Store.parts
+
+def broken(self, name, start):
+    whole = b"".join(parts(self, name, start))
+    yield whole[:2000]
+    if len(whole) > 8000:
+        {end}
+    yield whole[2000:]
+
+Store.parts = broken
+try:
+    latewood.Index.open(sys.argv[1])
+except latewood.errors.StorageError as error:
+    sys.exit(0 if "cannot be written to" in str(error) else 1)
+"""
+    done = subprocess.run([sys.executable, "-c", code, url], check=False, capture_output=True, text=True, timeout=60)
+    assert done.returncode == (-9 if "kill" in end else 0), done.stderr
+    assert list(cache.rglob(".*.part"))
+    assert same(Index.open(url), index)
+    assert not list(cache.rglob(".*.part"))
+
+
+def test_many_processes_in_a_cache_that_is_too_small(
+    index: Index, tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    urls = [(tmp_path / "store").as_uri() + f"/{name}" for name in "abc"]
+    for one in urls:
+        index.publish(one)
+    monkeypatch.setenv("LATEWOOD_CACHE_BYTES", "1")
+    code = """
+import random, sys, latewood
+choices = random.Random(sys.argv[1])
+for _ in range(40):
+    index = latewood.Index.open(choices.choice(sys.argv[2:]))
+    assert len(index) == 20 and index.check() == []
+    if choices.random() < 0.5:
+        index.refresh()
+    index.close()
+"""
+    users = [
+        subprocess.Popen([sys.executable, "-c", code, str(seed), *urls], stderr=subprocess.PIPE, text=True)
+        for seed in range(4)
+    ]
+    told = [one.communicate(timeout=120)[1] for one in users]
+    assert [one.returncode for one in users] == [0] * 4, told
+
+
 # ── a server that speaks as S3 does, behind a line that fails ────────────────────────────────────────────────────────
-
-
-class Faults:
-    """What the line does to the next answers."""
-
-    def __init__(self) -> None:
-        self.rate = 0.0
-        self.rng = random.Random(5)
-        self.done = 0
-        self.kinds = ["503", "500", "cut", "flip", "reset", "slow", "empty"]
 
 
 @pytest.fixture(scope="module")
 def s3() -> Iterator[tuple[str, Faults]]:
-    """Give the address of a bucket, and the faults on the way to it."""
     pytest.importorskip("moto")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [sys.executable, "-c", "from moto.server import main; main()", "-H", "127.0.0.1", "-p", str(port)]
-    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        wait_for(lambda: ask(port, "PUT", "/bucket") == 200)
-        faults = Faults()
-        proxy = ThreadingHTTPServer(("127.0.0.1", 0), handler(port, faults))
-        proxy.daemon_threads = True
-        threading.Thread(target=proxy.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{proxy.server_address[1]}", faults
-        proxy.shutdown()
-        proxy.server_close()
-    finally:
-        server.kill()
-        server.wait()
-
-
-def ask(port: int, method: str, path: str) -> int | None:
-    try:
-        connection = HTTPConnection("127.0.0.1", port, timeout=5)
-        connection.request(method, path)
-        return connection.getresponse().status
-    except OSError:
-        return None
-    finally:
-        connection.close()
-
-
-def wait_for(condition: Callable[[], bool], seconds: float = 60) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.2)
-
-
-def handler(port: int, faults: Faults) -> Any:
-    class Line(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def log_message(self, *_: Any) -> None:
-            pass
-
-        def pass_on(self) -> None:
-            body = self.rfile.read(int(self.headers.get("content-length") or 0))
-            kind = faults.rng.choice(faults.kinds) if faults.rng.random() < faults.rate else None
-            faults.done += kind is not None
-            if kind in ("503", "500"):
-                self.send_response(int(kind))
-                self.send_header("content-length", "0")
-                self.end_headers()
-                return
-            connection = HTTPConnection("127.0.0.1", port, timeout=30)
-            headers = {name: value for name, value in self.headers.items() if name.lower() != "host"}
-            connection.request(self.command, self.path, body, {**headers, "Host": self.headers["host"]})
-            answer = connection.getresponse()
-            content = answer.read()
-            connection.close()
-            if kind == "reset":
-                self.close_connection = True
-                self.connection.shutdown(socket.SHUT_RDWR)
-                return
-            if kind == "slow":
-                time.sleep(0.2)
-            if kind == "flip" and content and self.command == "GET" and "/files/" in self.path:
-                at = faults.rng.randrange(len(content))
-                content = content[:at] + bytes([content[at] ^ 4]) + content[at + 1 :]
-            self.send_response(answer.status)
-            for name, value in answer.getheaders():
-                if name.lower() not in ("content-length", "transfer-encoding", "connection", "server", "date"):
-                    self.send_header(name, value)
-            length = int(answer.getheader("content-length") or len(content)) if self.command == "HEAD" else len(content)
-            self.send_header("content-length", str(length))
-            self.end_headers()
-            if kind in ("cut", "empty") and self.command == "GET" and content:
-                self.wfile.write(content[: 0 if kind == "empty" else len(content) // 2])
-                self.close_connection = True
-                return
-            self.wfile.write(content)
-
-        do_GET = do_PUT = do_HEAD = do_POST = do_DELETE = pass_on  # noqa: N815  names of http.server
-
-    return Line
+    with server_behind_faults() as served:
+        yield served
 
 
 @pytest.fixture
@@ -455,7 +578,6 @@ def bucket(s3: tuple[str, Faults], monkeypatch: pytest.MonkeyPatch, request: pyt
         ("AWS_ENDPOINT_URL", s3[0]),
     ):
         monkeypatch.setenv(name, value)
-    s3[1].rate = 0.0
     return f"s3://bucket/{request.node.name}"
 
 
@@ -494,41 +616,51 @@ def test_no_secret_is_told(index: Index, bucket: str, cache: Path, monkeypatch: 
     assert "\n" not in str(told.value)
 
 
-@pytest.mark.slow
-def test_a_line_that_fails(
-    index: Index, bucket: str, s3: tuple[str, Faults], cache: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.fixture
+def silence(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Give a server that takes requests and never answers."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.getsockname()[1]}")
+        yield
+
+
+@pytest.mark.parametrize("work", ["latewood.Index.open('s3://bucket/news')", "index.publish('s3://bucket/news')"])
+def test_ctrl_c_is_heard_while_a_store_is_silent(
+    index: Index, bucket: str, silence: None, cache: Path, work: str
 ) -> None:
-    """Every pull and publish ends whole or in an error of the library."""
-    monkeypatch.setattr("latewood.cloud.store.RETRIES", 1)
-    index.publish(bucket)
-    versions = {index.generation: list(index.ids())}
-    faults = s3[1]
-    faults.done = 0
-    told = whole = 0
-    rounds = int(os.environ.get("LATEWOOD_CLOUD_ROUNDS", "25"))
-    for number in range(rounds):
-        faults.rate = 0.0
-        index.add([1000 + number], vectors=CORPUS.documents[:1])
-        versions[index.generation] = list(index.ids())
-        faults.rate = 0.3
-        try:
-            index.publish(bucket)
-        except StorageError:
-            told += 1
-        shutil.rmtree(cache, ignore_errors=True)
-        for _ in range(3):
-            try:
-                copy = Index.open(bucket)
-            except (StorageError, CorruptIndexError):
-                told += 1
-                continue
-            assert list(copy.ids()) == versions[copy.generation]
-            assert copy.check() == []
-            whole += 1
-    faults.rate = 0.0
-    index.publish(bucket)
-    assert list(Index.open(bucket).ids()) == list(index.ids())
-    assert faults.done >= 4 * rounds
-    assert whole
-    assert told
-    np.testing.assert_array_equal(described(Store(bucket), index.generation).generation, index.generation)
+    code = f"""
+import os, signal, sys, threading, time, latewood
+index = latewood.Index.open(sys.argv[1])
+begun = time.monotonic()
+threading.Timer(1, os.kill, (os.getpid(), signal.SIGINT)).start()
+try:
+    {work}
+except KeyboardInterrupt:
+    sys.exit(time.monotonic() - begun > 3)
+sys.exit(2)
+"""
+    done = subprocess.run([sys.executable, "-c", code, index.path], check=False, capture_output=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+
+
+def test_an_upload_that_is_interrupted_leaves_nothing(bucket: str, url: str) -> None:
+    for address in (bucket, url):
+        store = Store(address)
+
+        def parts() -> Iterator[bytes]:
+            yield bytes(6 << 20)
+            yield bytes(6 << 20)
+            raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            store.upload("files/one", parts(), 20 << 20)
+        assert store.names("files") == {}
+
+
+def test_large_objects_go_in_parts(bucket: str, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = bytes(range(256)) * (80 << 10)
+    for address in (bucket, url):
+        store = Store(address)
+        store.upload("files/large", iter([whole[:5], whole[5 : 9 << 20], whole[9 << 20 :]]), len(whole))
+        assert b"".join(store.parts("files/large", 0)) == whole
+        assert b"".join(store.parts("files/large", 7 << 20)) == whole[7 << 20 :]

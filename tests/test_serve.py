@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import json
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -22,9 +23,11 @@ from latewood.serve import Settings, application
 from latewood.serve.operations import OPERATIONS
 from latewood.serve.problems import STATUS, Problem, problem_of
 from latewood.serve.process import is_loopback, run
+from latewood.serve.served import ServedIndex
 from latewood.serve.work import Desk
 from strategies import Corpus, make_corpus
 from support import HashEncoder, build_index
+from trials.serving import Service
 
 TEXTS = {
     "rings": "a tree grows one ring each year",
@@ -164,6 +167,56 @@ def test_answers_follow_other_writers(texts: Index, client: TestClient) -> None:
     answer = client.post("/v1/indexes/texts/search", json={"query": "moss green", "k": 1}).json()
     assert answer["hits"][0]["id"] == "moss"
     assert answer["generation"] == other.generation > before
+
+
+def test_an_answer_comes_however_fast_others_commit(texts: Index) -> None:
+    """Each question takes longer than the time between two commits; the answer is of one commit all the same."""
+    index = ServedIndex("texts", texts)
+    other = Index.open(texts.path, encoder=HashEncoder())
+
+    def ask(asked: Index) -> tuple[str, int]:
+        before = asked.count(filter={"moved": True})
+        other.update_metadata(["owls"], {"moved": before == 0})
+        # Another thread's question moves the index that they share.
+        texts.refresh()
+        return ("steady" if asked.count(filter={"moved": True}) == before else "moved"), asked.generation
+
+    (state, within), generation = index.read(ask)
+    assert (state, within) == ("steady", generation)
+    assert generation == other.generation - 1
+
+
+def test_a_list_of_indexes_is_of_the_newest_commits(texts: Index, client: TestClient) -> None:
+    other = Index.open(texts.path, encoder=HashEncoder())
+    other.delete(["owls"])
+    (told,) = client.get("/v1/indexes").json()["indexes"]
+    assert told == {"name": "texts", "documents": 2, "dim": texts.dim, "generation": other.generation}
+
+
+def test_problems_name_indexes_and_no_folders(texts: Index) -> None:
+    with TestClient(application({"news": texts.path}), base_url="http://localhost") as client:
+        answer = client.post("/v1/indexes/news/search", json={"query": "owls"})
+        assert answer.status_code == HTTPStatus.UNPROCESSABLE_ENTITY
+        assert "'news'" in answer.json()["detail"]
+        assert str(Path(texts.path).parent) not in answer.text
+
+
+def test_workers_end_with_the_process_that_looks_after_them(texts: Index) -> None:
+    with Service({"texts": texts.path}, "--workers", "2") as service:
+        # The process alone, as the system does that runs out of memory; its workers see to themselves.
+        service.process.kill()
+        service.process.wait()
+        latest = time.monotonic() + 20
+        while time.monotonic() < latest:
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", service.port)) != 0:
+                    break
+            time.sleep(0.05)
+        else:
+            service.kill()
+            pytest.fail("workers still answer")
+        with Service({"texts": texts.path}, port=service.port) as again:
+            assert again.port == service.port
 
 
 def test_an_index_in_object_storage(texts: Index, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -391,7 +444,8 @@ def test_another_name_is_refused(client: TestClient, texts: Index, host: str) ->
         assert client.get(path, headers={"host": host}).status_code == HTTPStatus.MISDIRECTED_REQUEST
     for own in ("localhost:1234", "127.0.0.1", "LOCALHOST", "[::1]:80"):
         assert client.get("/healthz", headers={"host": own}).status_code == HTTPStatus.OK
-    with served(texts=texts, settings=Settings(hosts=("search.example",))) as named:
+    with served(texts=texts, settings=Settings(hosts=("Search.Example", "[2001:DB8::1]"))) as named:
+        assert named.get("/healthz", headers={"host": "[2001:db8::1]:80"}).status_code == HTTPStatus.OK
         assert named.get("/healthz", headers={"host": "search.example:80"}).status_code == HTTPStatus.OK
         assert named.get("/healthz", headers={"host": "localhost"}).status_code == HTTPStatus.MISDIRECTED_REQUEST
 
@@ -426,6 +480,7 @@ def test_bad_settings_and_names(texts: Index) -> None:
         {"write_tokens": ("with a space in it",)},
         {"read_tokens": "not a list"},
         {"hosts": [5]},
+        {"hosts": ["search.example:8000"]},
         {"read_only": "yes"},
     ):
         with pytest.raises(InvalidInputError):

@@ -24,18 +24,20 @@ SHORT: dict[str, tuple[int, dict[str, Any]]] = {
     "soak": (2, {}),
     "outages": (4, {}),
     "clusters": (8, {}),
+    "storage": (20, {}),
 }
-OF_A_SERVICE = {
+PACKAGES = {
     "requests": ("starlette", "onnxruntime", "schemathesis"),
     "soak": ("starlette", "httpx"),
     "outages": ("starlette", "httpx"),
+    "storage": ("obstore", "moto"),
 }
 """What these need beside the library."""
 
 
 @pytest.mark.parametrize("name", SHORT)
 def test_a_short_trial_finds_nothing(name: str) -> None:
-    for package in OF_A_SERVICE.get(name, ()):
+    for package in PACKAGES.get(name, ()):
         pytest.importorskip(package)
     attempts, options = SHORT[name]
     counts = Counts()

@@ -22,6 +22,7 @@ FULL = {
     "soak": 600,
     "outages": 120,
     "clusters": 600,
+    "storage": 1_000,
 }
 """Trials, and the attempts that a release must stand.
 

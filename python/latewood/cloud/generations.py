@@ -6,13 +6,15 @@ generations/<20 digits>.json      names, sizes and checksums of a generation's f
 ```
 """
 
+import hashlib
 import json
 import re
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from latewood.cloud.store import Store
-from latewood.errors import CorruptIndexError, InvalidInputError
+from latewood.errors import CorruptIndexError, InvalidInputError, StorageError
 
 GENERATIONS = "generations"
 FILES = "files"
@@ -23,6 +25,8 @@ CHECKSUM = re.compile(r"[0-9a-f]{64}")
 DESCRIPTION = re.compile(r"(\d{20})\.json")
 MOST_BYTES = 64 << 20
 """Of a description."""
+TRIES = 3
+"""How often a list is asked for again that names a description which is not there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +70,22 @@ class Generation:
 
     def to_json(self) -> bytes:
         """Write its description."""
-        return json.dumps({"format": FORMAT, **asdict(self)}, indent=1).encode()
+        return signed({"format": FORMAT, **asdict(self)})
+
+
+def signed(told: dict[str, Any]) -> bytes:
+    """Write a description with the checksum of its content, as nothing else would show a changed number in it."""
+    return json.dumps({**told, "checksum": _checksum_of(told)}, indent=1).encode()
+
+
+def _checksum_of(told: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+
+
+def checksum(path: Path) -> str:
+    """Give the SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def numbers(store: Store) -> list[int]:
@@ -77,8 +96,16 @@ def numbers(store: Store) -> list[int]:
 
 def newest(store: Store) -> Generation | None:
     """Read the newest generation of a store, if there is one."""
-    known = numbers(store)
-    return described(store, known[-1]) if known else None
+    for _ in range(TRIES):
+        known = numbers(store)
+        if not known:
+            return None
+        found = _described(store, known[-1])
+        # Between the two requests, a newer one may have come and this one been cleaned away.
+        if found is not None:
+            return found
+    message = f"{store.url} lists generation {known[-1]}, and does not have it; try again"
+    raise StorageError(message)
 
 
 def described(store: Store, number: int) -> Generation:
@@ -91,11 +118,18 @@ def described(store: Store, number: int) -> Generation:
     CorruptIndexError
         It is no description.
     """
+    found = _described(store, number)
+    if found is None:
+        message = f"{store.url} has no generation {number}; it has {', '.join(map(str, numbers(store))) or 'none'}"
+        raise InvalidInputError(message)
+    return found
+
+
+def _described(store: Store, number: int) -> Generation | None:
     where = f"{store.url}/{GENERATIONS}/{number:020}.json"
     written = store.read(f"{GENERATIONS}/{number:020}.json", MOST_BYTES)
     if written is None:
-        message = f"{store.url} has no generation {number}; it has {', '.join(map(str, numbers(store))) or 'none'}"
-        raise InvalidInputError(message)
+        return None
     try:
         told = json.loads(written)
         if told["format"] != FORMAT:
@@ -104,12 +138,15 @@ def described(store: Store, number: int) -> Generation:
         return _checked(told, number)
     except InvalidInputError:
         raise
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         message = f"{where} describes no generation: {type(error).__name__}: {error}; publish it again elsewhere"
         raise CorruptIndexError(message) from error
 
 
 def _checked(told: Any, number: int) -> Generation:
+    if told.pop("checksum") != _checksum_of(told):
+        message = "its checksum is another"
+        raise ValueError(message)
     files = tuple(File(one["name"], one["bytes"], one["sha256"]) for one in told["files"])
     for file in files:
         if not (

@@ -1,15 +1,19 @@
 """A commit of a folder → a generation in object storage."""
 
-import hashlib
+from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 
-from latewood.cloud.generations import File, Generation, newest
-from latewood.cloud.store import CHUNK_BYTES, Store
+from latewood.cloud.generations import FILES, File, Generation, checksum, described, newest
+from latewood.cloud.store import Store
 from latewood.common.progress import progress_bar
 from latewood.errors import CommitConflictError, InvalidInputError
 
 Commit = tuple[int, list[str], list[str], str | None]
 """Generation, names of its files, its lineage, and what tells the index from others."""
+LEFT_OVER = timedelta(hours=12)
+"""Contents that an interrupted upload has left are taken if they are younger, since `clean` leaves those alone."""
+READ_BYTES = 1 << 20
 
 
 def publish(folder: Path, commit: Commit, url: str, *, show_progress: bool | None) -> int:
@@ -19,35 +23,43 @@ def publish(folder: Path, commit: Commit, url: str, *, show_progress: bool | Non
     before = newest(store)
     if before is not None:
         _check(before, number, lineage, identity, store)
-        if before.lineage[:1] == tuple(lineage[:1]):
-            return number
-    known = {} if before is None else {file.name: file for file in before.files}
-    files: list[File] = []
-    sizes = [(folder / name).stat().st_size for name in names]
-    with progress_bar(sum(sizes), "Publishing", show_progress=show_progress) as bar:
-        for name, size in zip(names, sizes, strict=True):
-            # A name of an index is of one content for ever.
-            file = known.get(name) or File(name, size, checksum(folder / name))
-            if name not in known and store.size(file.object) != size:
-                store.upload(file.object, folder / name)
-            files.append(file)
-            bar.update(size)
+    known = {} if before is None else {file.name: file for file in before.files if not _is_manifest(file.name)}
+    sizes = {name: (folder / name).stat().st_size for name in names}
+    with progress_bar(sum(sizes.values()), "Publishing", show_progress=show_progress, unit="B") as bar:
+
+        def send(file: File) -> None:
+            store.upload(file.object, _parts(folder / file.name, bar.update), file.bytes)
+
+        # A name of an index is of one content for ever, but for its manifest's.
+        files = [known.get(name) or File(name, size, checksum(folder / name)) for name, size in sizes.items()]
+        # The manifest goes up in any case: it shows what time the store has now.
+        send(files[-1])
+        there = store.names(FILES)
+        now = max((time for _, time in there.values()), default=None)
+        for file in files[:-1]:
+            size, time = there.get(file.sha256, (None, None))
+            # What no generation names may be cleaned away meanwhile, unless it is young.
+            lasts = file.name in known or (now is not None and time is not None and now - time < LEFT_OVER)
+            if size == file.bytes and lasts:
+                bar.update(file.bytes)
+            else:
+                send(file)
     made = Generation(identity, number, tuple(lineage), tuple(files))
-    if store.create(made.object, made.to_json()):
-        return number
-    again = newest(store)
-    if again is not None and again.lineage[:1] == tuple(lineage[:1]):
+    # It may also be there by a request of this call whose answer was lost.
+    if store.create(made.object, made.to_json()) or described(store, number).lineage[:1] == tuple(lineage[:1]):
         return number
     raise _conflict(store, number)
 
 
-def checksum(path: Path) -> str:
-    """Give the SHA-256 of a file."""
-    found = hashlib.sha256()
+def _is_manifest(name: str) -> bool:
+    return name.startswith("MANIFEST")
+
+
+def _parts(path: Path, tell: Callable[[int], object]) -> Iterator[bytes]:
     with path.open("rb") as file:
-        while part := file.read(CHUNK_BYTES):
-            found.update(part)
-    return found.hexdigest()
+        while part := file.read(READ_BYTES):
+            yield part
+            tell(len(part))
 
 
 def _check(before: Generation, number: int, lineage: list[str], identity: str | None, store: Store) -> None:

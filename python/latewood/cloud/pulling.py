@@ -2,15 +2,17 @@
 
 import hashlib
 import os
+import re
 import shutil
 import sys
+import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
 from weakref import finalize
 
-from latewood.cloud.generations import NAME, File, Generation, described, newest
+from latewood.cloud.generations import NAME, File, Generation, checksum, described, newest
 from latewood.cloud.store import Store
 from latewood.common.progress import progress_bar
 from latewood.errors import CorruptIndexError, InvalidInputError, LatewoodError, StorageError
@@ -23,6 +25,8 @@ CACHE, CACHE_BYTES = "LATEWOOD_CACHE", "LATEWOOD_CACHE_BYTES"
 DEFAULT_BYTES = 50 << 30
 IN_USE, PULLING = ".in-use", ".pulling"
 """Locked by who reads an index of the cache, and by who pulls into it."""
+KEY, REMOVED = re.compile(r"[0-9a-f]{32}"), ".removed-"
+"""Names in the cache: of an index, and of one that is being removed."""
 R = TypeVar("R")
 TRIES = 3
 """How often a file is asked for again that did not come as it should."""
@@ -46,15 +50,13 @@ class Pulled:
         given = cache or os.environ.get(CACHE)
         self.root = Path(given).expanduser() if given else Path.home() / ".cache" / "latewood"
         self.folder = self.root / hashlib.sha256(self.store.url.encode()).hexdigest()[:32]
+        self._here: Generation | None = None
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            lease = os.open(self.folder / IN_USE, os.O_RDWR | os.O_CREAT, 0o644)
+            # As long as this object lives, nobody removes the folder.
+            self._let_go = finalize(self, os.close, _lease(self.folder))
         except OSError as error:
             message = f"{self.folder} cannot keep what is pulled: {error.strerror}; set {CACHE} to a folder"
             raise StorageError(message) from error
-        # As long as this object lives, nobody removes the folder.
-        fcntl.flock(lease, fcntl.LOCK_SH)
-        self._let_go = finalize(self, os.close, lease)
 
     def close(self) -> None:
         """Let the folder go: it may be removed when there is need of room."""
@@ -65,7 +67,7 @@ class Pulled:
 
         Files that are there already are not fetched again, and those that came in part go on where they ended. Each is
         compared with its checksum before it gets its name, and the manifest comes last. What no longer belongs to the
-        newest generation is removed, and until `then` has returned, nobody else removes anything.
+        newest generation is removed before `then`, and until that has returned, nobody else removes anything.
 
         Raises
         ------
@@ -76,21 +78,36 @@ class Pulled:
         StorageError
             It cannot be fetched, or not be written here.
         """
+        return self._pull(self._wanted(number), then, forget=number is None, show_progress=show_progress)
+
+    def follow(self, then: Callable[[], bool]) -> bool:
+        """Do as `pull`, unless the store's list is late, and tells of a generation before the one that is here."""
+        wanted, here = self._wanted(None), self._here
+        if here is not None and wanted.index == here.index and wanted.generation < here.generation:
+            return False
+        return self._pull(wanted, then, forget=True, show_progress=False)
+
+    def _wanted(self, number: int | None) -> Generation:
         wanted = newest(self.store) if number is None else described(self.store, number)
         if wanted is None:
             message = f"nothing is published at {self.store.url}; Index.publish puts an index there"
             raise InvalidInputError(message)
+        return wanted
+
+    def _pull(self, wanted: Generation, then: Callable[[], R], *, forget: bool, show_progress: bool | None) -> R:
         with self._locked():
             missing = [file for file in wanted.files if not self._is_here(file)]
             if missing:
                 self._make_room(sum(file.bytes for file in missing))
-            with progress_bar(sum(file.bytes for file in missing), "Pulling", show_progress=show_progress) as bar:
+            with progress_bar(
+                sum(file.bytes for file in missing), "Pulling", show_progress=show_progress, unit="B"
+            ) as bar:
                 for file in missing:
-                    self._fetch(file)
-                    bar.update(file.bytes)
-            made = then()
-            if number is None:
+                    self._fetch(file, bar.update)
+            if forget:
                 self._forget(wanted)
+            made = then()
+        self._here = wanted
         return made
 
     @contextmanager
@@ -109,13 +126,16 @@ class Pulled:
 
     def _is_here(self, file: File) -> bool:
         path = self.folder / file.name
-        return path.is_file() and path.stat().st_size == file.bytes
+        if not path.is_file() or path.stat().st_size != file.bytes:
+            return False
+        # Whoever makes another index at this address gives no other file a name that has been.
+        return not file.name.startswith("MANIFEST") or checksum(path) == file.sha256
 
-    def _fetch(self, file: File) -> None:
+    def _fetch(self, file: File, tell: Callable[[int], object]) -> None:
         for tries in range(TRIES):
             part = self.folder / f".{file.sha256}.part"
             try:
-                if self._came(file, part):
+                if self._came(file, part, tell):
                     part.rename(self.folder / file.name)
                     return
             except FileNotFoundError as error:
@@ -130,7 +150,7 @@ class Pulled:
         message = f"{self.store.url}/{file.object} is not what its name says, {TRIES} times; publish the index again"
         raise CorruptIndexError(message)
 
-    def _came(self, file: File, part: Path) -> bool:
+    def _came(self, file: File, part: Path, tell: Callable[[int], object]) -> bool:
         """Fetch what is missing of a part; whether the whole is right then."""
         found = hashlib.sha256()
         with part.open("a+b") as target:
@@ -147,6 +167,7 @@ class Pulled:
                         return False
                     found.update(piece)
                     target.write(piece)
+                    tell(len(piece))
             target.flush()
             os.fsync(target.fileno())
         if size < file.bytes:
@@ -164,14 +185,51 @@ class Pulled:
     def _make_room(self, wanted: int) -> None:
         """Remove indexes that nobody uses, the one that was pulled longest ago first, until there is room."""
         bound = _bound()
-        others = [one for one in self.root.iterdir() if one != self.folder and (one / IN_USE).exists()]
-        others.sort(key=lambda one: (one / IN_USE).stat().st_mtime)
-        sizes = {one: sum(file.stat().st_size for file in one.iterdir()) for one in [*others, self.folder]}
+        for one in self.root.glob(f"{REMOVED}*"):
+            shutil.rmtree(one, ignore_errors=True)
+        others = [one for one in self.root.iterdir() if KEY.fullmatch(one.name) and one != self.folder]
+        others.sort(key=_pulled_at)
+        sizes = {one: _size(one) for one in [*others, self.folder]}
         for one in others:
             if sum(sizes.values()) + wanted <= bound:
                 return
             if _remove_unused(one):
                 del sizes[one]
+
+
+def _lease(folder: Path) -> int:
+    """Make a folder and hold it in use."""
+    while True:
+        folder.mkdir(parents=True, exist_ok=True)
+        with suppress(FileNotFoundError):
+            lease = os.open(folder / IN_USE, os.O_RDWR | os.O_CREAT, 0o644)
+            try:
+                fcntl.flock(lease, fcntl.LOCK_SH)
+                # The folder may have been removed while this waited for the lock.
+                if os.path.samestat(os.fstat(lease), (folder / IN_USE).stat()):
+                    return lease
+            except BaseException:
+                os.close(lease)
+                raise
+            os.close(lease)
+
+
+def _pulled_at(folder: Path) -> float:
+    """When somebody has pulled into a folder; 0 if nobody ever has."""
+    try:
+        return (folder / IN_USE).stat().st_mtime
+    except FileNotFoundError:
+        return 0.0
+
+
+def _size(folder: Path) -> int:
+    """Bytes of a folder that others may be changing."""
+    size = 0
+    with suppress(FileNotFoundError):
+        for file in folder.iterdir():
+            with suppress(FileNotFoundError):
+                size += file.stat().st_size
+    return size
 
 
 def _bound() -> int:
@@ -185,11 +243,15 @@ def _bound() -> int:
 
 
 def _remove_unused(folder: Path) -> bool:
-    """Remove a folder of the cache unless somebody uses it."""
-    with (folder / IN_USE).open("ab") as lease:
-        try:
+    """Remove a folder of the cache unless somebody uses it; whether it is gone."""
+    try:
+        with (folder / IN_USE).open("ab") as lease:
             fcntl.flock(lease, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            return False
-        shutil.rmtree(folder, ignore_errors=True)
+            # First it loses its name, so that nobody finds half of it.
+            removed = folder.rename(folder.with_name(f"{REMOVED}{uuid.uuid4().hex}"))
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+    shutil.rmtree(removed, ignore_errors=True)
     return True

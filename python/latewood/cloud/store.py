@@ -3,10 +3,11 @@
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future
 from contextlib import suppress
 from datetime import datetime, timedelta
 from functools import partial
-from pathlib import Path
+from threading import Event, Thread
 from typing import Any, TypeVar
 
 from latewood.common.packages import import_optional
@@ -15,11 +16,15 @@ from latewood.forms.values import shown, text_of
 
 SCHEMES = ("s3://", "s3a://", "gs://", "az://", "abfs://", "abfss://", "file://")
 CHUNK_BYTES = 4 << 20
+PART_BYTES, MOST_PARTS = 8 << 20, 9_000
+"""Of an upload in parts: S3 takes parts of 5 MiB at least, and 10,000 of them."""
 TIMEOUT = timedelta(seconds=60)
 """For one request, and for a part of an answer."""
 RETRIES = 5
 ENDPOINTS = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT", "AZURE_STORAGE_ENDPOINT", "GOOGLE_BASE_URL")
 R = TypeVar("R")
+_USERS: set[int] = set()
+"""Processes that have used object storage: this one, and after a fork the one that it came from."""
 
 
 def is_url(path: object) -> bool:
@@ -113,9 +118,25 @@ class Store:
 
         return self._do(put, name, "written")
 
-    def upload(self, name: str, path: Path) -> None:
-        """Put a file; it is there as a whole or not at all."""
-        self._do(lambda: self._obstore.put(self._store, name, path), name, "written")
+    def upload(self, name: str, parts: Iterator[bytes], size: int) -> None:
+        """Put a large object of so many bytes; it is there as a whole or not at all."""
+        stopped = Event()
+
+        def going() -> Iterator[bytes]:
+            for part in parts:
+                # An upload whose caller was interrupted ends too, and leaves nothing.
+                if stopped.is_set():
+                    raise InterruptedError
+                yield part
+
+        large = size > PART_BYTES
+        each = max(PART_BYTES, size // MOST_PARTS)
+        put = partial(self._obstore.put, self._store, name, use_multipart=large, chunk_size=each)
+        try:
+            self._do(lambda: put(going()), name, "written")
+        except BaseException:
+            stopped.set()
+            raise
 
     def parts(self, name: str, start: int) -> Iterator[bytes]:
         """Give the bytes of an object from `start` on, part by part."""
@@ -138,14 +159,38 @@ class Store:
     def _do(self, work: Callable[[], R], name: str, done: str) -> R:
         """Do work on the network and tell in one line what went wrong."""
         try:
-            return work()
+            return _heard(work)
         except (self._obstore.exceptions.NotFoundError, FileNotFoundError) as error:
             message = f"{self.url}/{name} is not there"
             raise FileNotFoundError(message) from error
+        except StorageError:
+            raise
         # Stores fail in many ways; obstore's errors are exceptions of its own, of Python or of a layer below.
         except Exception as error:
             message = f"{self.url}/{name} cannot be {done}: {_told(error)}; try again, or see that the store is there"
             raise StorageError(message) from error
+
+
+def _heard(work: Callable[[], R]) -> R:
+    """Do work in a thread of its own, since obstore does not hear Ctrl-C while it waits for an answer."""
+    _USERS.add(os.getpid())
+    if len(_USERS) > 1:
+        message = (
+            "obstore cannot go on in a process that was forked from one that has used it; spawn processes, or use "
+            "object storage only after the fork"
+        )
+        raise StorageError(message)
+    done: Future[R] = Future()
+
+    def run() -> None:
+        try:
+            done.set_result(work())
+        # Whatever it is, it is the caller's.
+        except BaseException as error:  # noqa: BLE001
+            done.set_exception(error)
+
+    Thread(target=run, daemon=True).start()
+    return done.result()
 
 
 def _told(error: Exception) -> str:

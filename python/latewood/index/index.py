@@ -587,7 +587,7 @@ class Index:
             The newest commit is damaged; this object stays where it is.
         """
         if self._pulled is not None and self._generation is None:
-            return self._pulled.pull(self._core.refresh)
+            return self._pulled.follow(self._core.refresh)
         return self._core.refresh()
 
     def __repr__(self) -> str:

@@ -137,10 +137,10 @@ async def _unknown(request: Request, error: Exception) -> Response:
     return _told(Problem(status, message, **(getattr(error, "headers", None) or {})))
 
 
-def _told(problem: Problem) -> Response:
-    return Response(
-        msgspec.json.encode(problem.to_dict()), int(problem.status), headers=problem.headers, media_type=CONTENT_TYPE
-    )
+def _told(problem: Problem, words: Callable[[str], str] = str) -> Response:
+    told = problem.to_dict()
+    body = msgspec.json.encode({**told, "detail": words(told["detail"])})
+    return Response(body, int(problem.status), headers=problem.headers, media_type=CONTENT_TYPE)
 
 
 async def _answer(service: Service, operation: Operation, request: Request) -> Response:
@@ -160,7 +160,7 @@ async def _answer(service: Service, operation: Operation, request: Request) -> R
     except Exception as error:  # noqa: BLE001
         problem = problem_of(error)
         fault = error if problem.status >= HTTPStatus.INTERNAL_SERVER_ERROR else None
-        response, status = _told(problem), int(problem.status)
+        response, status = _told(problem, service.without_folders), int(problem.status)
     seconds = time.perf_counter() - begun
     service.metrics.answered(operation.path, status, seconds)
     _log(service, operation, request, body, status, seconds, fault)

@@ -47,6 +47,12 @@ class Service:
         self.writing = {name: Desk(1, settings.max_waiting) for name in indexes}
         self.ready = True
 
+    def without_folders(self, message: str) -> str:
+        """Give a message in which indexes have the names under which they are asked for, and not their folders."""
+        for name, served in sorted(self.indexes.items(), key=lambda one: -len(one[1].index.path)):
+            message = message.replace(served.index.path, name)
+        return message
+
     def of(self, name: str) -> ServedIndex:
         """Give the index that a path names."""
         found = self.indexes.get(name)
@@ -292,13 +298,7 @@ async def check(service: Service, name: str, _: Any) -> Any:
     """Read every byte of an index."""
     served = service.of(name)
     problems, generation = await read(service, lambda: served.read(lambda index: index.check()))
-    folder = os_path(served.index)
-    return {"problems": [problem.replace(folder, name) for problem in problems], "generation": generation}
-
-
-def os_path(index: Index) -> str:
-    """Give the folder that messages name."""
-    return index.path
+    return {"problems": list(map(service.without_folders, problems)), "generation": generation}
 
 
 async def refresh(service: Service, name: str, _: Any) -> Any:
@@ -328,17 +328,12 @@ async def tune(service: Service, name: str, body: shapes.Tune) -> Any:
 
 async def names(service: Service, _: str, __: Any) -> Any:
     """Tell which indexes there are."""
-    return {
-        "indexes": [
-            {
-                "name": name,
-                "documents": len(served.index),
-                "dim": served.index.dim,
-                "generation": served.index.generation,
-            }
-            for name, served in sorted(service.indexes.items())
-        ]
-    }
+
+    def ask(name: str, served: ServedIndex) -> dict[str, Any]:
+        documents, generation = served.read(len)
+        return {"name": name, "documents": documents, "dim": served.index.dim, "generation": generation}
+
+    return {"indexes": await read(service, lambda: [ask(*one) for one in sorted(service.indexes.items())])}
 
 
 async def rerank_texts(service: Service, _: str, body: shapes.RerankTexts) -> Any:

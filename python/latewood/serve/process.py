@@ -4,10 +4,13 @@ import asyncio
 import ipaddress
 import json
 import logging
+import multiprocessing
 import os
 import shutil
+import signal
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any
@@ -160,6 +163,7 @@ def made() -> Starlette:
     """Make the application in a worker."""
     asked = json.loads(os.environ[ASKED])
     sys.setswitchinterval(SWITCH_SECONDS)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     if not LOG.handlers:
         handler = logging.StreamHandler()
         handler.setFormatter(logging.Formatter("%(message)s"))
@@ -172,6 +176,14 @@ def made() -> Starlette:
         settings=Settings(**asked["settings"]),
         threads=asked["threads"],
     )
+
+
+def _end_with_parent() -> None:
+    """End this worker when the process that looks after it is gone: it would hold the port, and nobody could end it."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        signal.raise_signal(signal.SIGTERM)
 
 
 def _reranker(encoder: str | None) -> Reranker | None:

@@ -35,13 +35,15 @@ class ServedIndex:
 
     def read(self, ask: Callable[[Index], R]) -> tuple[R, int]:
         """Ask the newest commit; the answer, and the generation that it is of."""
-        while True:
-            self._refresh()
-            generation = self.index.generation
-            answer = ask(self.index)
-            # Another thread may have moved the index meanwhile.
-            if generation == self.index.generation:
-                return answer, generation
+        self._refresh()
+        generation = self.index.generation
+        answer = ask(self.index)
+        if generation == self.index.generation:
+            return answer, generation
+        # Another thread has moved the index meanwhile. What is opened here moves for nobody, so that the second answer
+        # is of one commit, however fast others come.
+        own = Index.open(self.index.path, encoder=self.index.encoder, check_encoder=False)
+        return ask(own), own.generation
 
     def _refresh(self) -> None:
         now = time.monotonic()

@@ -67,6 +67,11 @@ class Settings:
         for field in fields(self):
             check = checks.get(field.type, _words)
             object.__setattr__(self, field.name, check(getattr(self, field.name), field.name))
+        for host in self.hosts:
+            if ":" in host and not host.endswith("]"):
+                message = f"hosts are names without a port, and IPv6 addresses in brackets; {shown(host)} is given"
+                raise InvalidInputError(message)
+        object.__setattr__(self, "hosts", tuple(host.lower() for host in self.hosts))
         for token in self.read_tokens + self.write_tokens:
             if len(token) < LEAST_TOKEN or not token.isascii() or not token.isprintable() or " " in token:
                 message = f"a token has {len(token)} characters; it needs {LEAST_TOKEN} or more, ASCII without spaces"
