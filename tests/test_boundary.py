@@ -31,11 +31,11 @@ RENAMED = {
 SEARCHES = ("search", "search_batch", "search_arrays", "measure_recall")
 RERANKS = ("rerank", "rerank_batch", "rerank_arrays", "rerank_run")
 
-INSIDE = {
+INSIDE = {(_core.Index, "commit")} | {
     (_core.Writer, name)
     for name in ("changes", "check_ids", "check_usable", "delete_matching", "generation", "update_metadata_matching")
 }
-"""What the writer's wrapper asks: what can be added, what matches a filter, what a call that raised has changed, and
+"""What publishing asks of an index, and the writer's wrapper of its writer: what can be added, what matches a filter, what a call that raised has changed, and
 whether it committed."""
 
 

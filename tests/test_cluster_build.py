@@ -266,7 +266,9 @@ def test_a_lost_worker_costs_its_shard_alone_and_ray_hears_no_text(ray: Any, tmp
     deaths = tmp_path / "deaths"
     deaths.mkdir()
     (deaths / "one").touch()
-    ray.cloudpickle.register_pickle_by_value(__import__(__name__))
+    # Workers do not have the folder of the tests on their path.
+    for module in (__name__, "support"):
+        ray.cloudpickle.register_pickle_by_value(__import__(module))
     # The codec is trained in this process, and must not meet the text that ends it.
     (tmp_path / "ray/building").mkdir(parents=True)
     train(new_codec(tmp_path / "ray", dim=None, encoder=Deadly("none")), sample_texts=texts(300))
@@ -306,7 +308,9 @@ def test_an_error_of_a_worker_is_the_librarys_own(ray: Any, tmp_path: Path) -> N
 def test_a_worker_that_is_lost_again_and_again_is_an_error(
     ray: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ray.cloudpickle.register_pickle_by_value(__import__(__name__))
+    # Workers do not have the folder of the tests on their path.
+    for module in (__name__, "support"):
+        ray.cloudpickle.register_pickle_by_value(__import__(module))
     monkeypatch.setattr(steps, "TRIES", 2)
     with monkeypatch.context() as broken:
         broken.setattr(steps, "_Builder", Lost)
