@@ -35,7 +35,7 @@ INSIDE = {(_core.Index, "commit")} | {
     (_core.Writer, name)
     for name in ("changes", "check_ids", "check_usable", "delete_matching", "generation", "update_metadata_matching")
 }
-"""What publishing asks of an index, and the writer's wrapper of its writer: what can be added, what matches a filter, what
+"""What publishing asks of an index, and the wrapper of a writer of it: what can be added, what matches a filter, what
 a call that raised has changed, and whether it committed."""
 
 
