@@ -338,6 +338,10 @@ def test_the_command_with_what_is_odd(tmp_path: Path) -> None:
     assert shown.exit_code == 0, shown.output
     assert "red [31m" in shown.output
     assert not {"\x1b", "\u202e"} & set(shown.output)
+    searched = runner.invoke(cli, ["search", index.path, "a tree ring"])
+    assert searched.exit_code == 0
+    assert "red" in searched.output
+    assert not {"\x1b", "\u202e"} & set(searched.output)
     told = runner.invoke(cli, ["explain", index.path, "ring", "--id", "empty", "--json"])
     assert told.exit_code == 0, told.output
     (row,) = json.loads(told.output, parse_constant=pytest.fail)

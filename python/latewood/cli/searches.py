@@ -30,6 +30,7 @@ from latewood.index.index import Index
 from latewood.index.options import RerankKeywords, RerankOptions, SearchKeywords, SearchOptions
 from latewood.index.results import Hits
 from latewood.show.plots import check_format, measures
+from latewood.show.terminal import printable
 
 
 @command("search")
@@ -205,7 +206,8 @@ def _output(found: Mapping[str, Hits], run_path: Path | None, as_json: bool, *, 
         if not single:
             click.echo(f"# {query}")
         for hit in hits:
-            click.echo(f"{hit.rank:>3}  {hit.score:9.4f}  {hit.id}  {_line(hit.text)}".rstrip())
+            line = f"{hit.rank:>3}  {hit.score:9.4f}  {hit.id}  {_line(hit.text)}"
+            click.echo(printable(line).rstrip())
 
 
 def _tell_what_was_idle(found: Iterable[Hits]) -> None:
