@@ -78,8 +78,11 @@ def test_there_and_back(index: Index, url: str, cache: Path) -> None:
     assert same(copy, index)
     names = {path.name for path in Path(copy.path).iterdir() if not path.name.startswith(".")}
     assert names == set(index._core.commit()[1]), "what no commit needs is removed"
-    again = pickle.loads(pickle.dumps(copy))
-    assert same(again, index)
+    elsewhere = Index.open(url, cache_dir=cache.with_name("elsewhere"))
+    for one in (copy, elsewhere):
+        again = pickle.loads(pickle.dumps(one))
+        assert same(again, index)
+        assert again.path == one.path, "the cache is kept"
     with pytest.raises(InvalidInputError, match="for reading"):
         again.refresh() or again.add([99], vectors=CORPUS.documents[:1])
 

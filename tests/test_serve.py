@@ -258,6 +258,7 @@ def test_a_write_waits_for_another_process_to_end(texts: Index, client: TestClie
             "/v1/indexes/texts/documents", json={"documents": [{"id": "late", "text": "late"}], "timeout": 0.2}
         )
         assert late.status_code == HTTPStatus.GATEWAY_TIMEOUT
+        assert "look before you repeat it" in late.json()["detail"]
     time.sleep(0.3)
     assert "late" not in other.ids()
 
@@ -275,9 +276,8 @@ def test_reranking_texts(client: TestClient, path: str) -> None:
     texts = ["owls", "dense wood", {"text": "a ring"}, "", "dense wood"]
     asked = {"query": "dense wood", "documents": texts, "top_n": 3, "return_documents": True, "max_chunks_per_doc": 10}
     answer = client.post(path, json=asked).json()
-    assert [one["index"] for one in answer["results"]] == [1, 4, 0] or [
-        one["index"] for one in answer["results"][:2]
-    ] == [1, 4], "ties go by position"
+    assert [one["index"] for one in answer["results"]][:2] == [1, 4], "ties go by position"
+    assert len(answer["results"]) == 3
     assert answer["results"][0]["document"] == {"text": "dense wood"}
     every = client.post(path, json={"query": "dense wood", "documents": texts}).json()["results"]
     assert len(every) == len(texts)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from latewood import Index
-from latewood.cluster import ClusterWriter, ShardedIndex, create
+from latewood.cluster import ClusterWriter, Shard, ShardedIndex, create
 from latewood.errors import DuplicateIdError, InvalidInputError, LatewoodError, ServiceError, UnknownIdError
 from strategies import make_corpus
 from support import HashEncoder
@@ -226,6 +226,27 @@ def test_commits_become_visible_in_all_shards_at_once(tmp_path: Path) -> None:
                 writer.add([f"more{number}"], vectors=DOCUMENTS[:1])
         assert sharded.refresh()
         assert len(sharded) == before + 60
+
+
+def test_shards_without_a_document(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    create(tmp_path / "cluster", shards=16, sample=CORPUS.documents[:50], dim=CORPUS.dim)
+    opened: list[object] = []
+    real = Shard.open
+
+    def noted(shard: Shard, root: Any, **options: Any) -> Index:
+        opened.append(shard)
+        return real(shard, root, **options)
+
+    monkeypatch.setattr(Shard, "open", noted)
+    with ShardedIndex.open(tmp_path / "cluster", replicas=0) as empty:
+        assert empty.search(CORPUS.queries[0], 3) == []
+        assert empty.rerank(CORPUS.queries[0], []) == []
+        assert len(empty) == 0
+        assert len(opened) == 16, "each is opened once"
+    with ClusterWriter(tmp_path / "cluster") as writer:
+        writer.add(["one"], vectors=CORPUS.documents[:1])
+    with ShardedIndex.open(tmp_path / "cluster", replicas=0) as one:
+        assert [hit.id for hit in one.search(CORPUS.queries[0], 3)] == ["one"]
 
 
 def test_too_many_calls_at_once(both: tuple[ShardedIndex, Index], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,6 @@
 """What shards have found → what one index would have found."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -28,72 +28,76 @@ class Found:
 
 
 class Origin(Source):
-    """What hits of a cluster come from: the shard that owns a document explains it."""
+    """What the hits of a batch come from: the shard that owns a document explains it.
 
-    def __init__(self, explain: Any) -> None:
+    Parameters
+    ----------
+    found : sequence of mappings of shard to Found
+        For each query.
+    missing : sequence of int
+        Shards that have not answered: stats tell how many, and which by `missing_shard_…`.
+    explain : callable
+        Takes a query's place in the batch and an id.
+    """
+
+    def __init__(
+        self,
+        found: Sequence[Mapping[int, Found]],
+        missing: Sequence[int],
+        explain: Callable[[int, Id], Explanation],
+    ) -> None:
+        self._found = found
+        self._missing = missing
         self._explain = explain
 
     def explain(self, query: int, place: int, key: Id) -> Explanation:
         """See `Source.explain`."""
-        explanation: Explanation = self._explain(query, key)
-        return explanation
+        return self._explain(query, key)
 
     def report(self, query: int) -> tuple[Stats, Plan]:
         """See `Source.report`."""
-        raise NotImplementedError
+        found = self._found[query]
+        told = {f"missing_shard_{place}": 1.0 for place in self._missing}
+        if told:
+            told["missing_shards"] = float(len(told))
+        return {**_stats(found), **told}, _plan([one.plan for one in found.values()])
 
+    def hits(self, query: int, count: int | None, offset: int, *, with_documents: bool) -> Hits:
+        """Put together what shards have found for one query.
 
-def merged(
-    found: Mapping[int, Found],
-    *,
-    count: int | None,
-    offset: int,
-    with_documents: bool,
-    source: Source | None = None,
-    query: int = 0,
-    missing: Sequence[int] = (),
-) -> Hits:
-    """Put together what shards have found for one query.
+        Hits come by falling score, those of one score in the order in which the cluster's documents were added, as in a
+        single index.
 
-    Hits come by falling score, those of one score in the order in which the cluster's documents were added, as in a
-    single index.
-
-    Parameters
-    ----------
-    found : mapping of shard to Found
-    count : int or None
-        Hits at most.
-    offset : int
-        How many of the best are left out.
-    with_documents : bool
-        Whether hits carry text and metadata.
-    source, query
-        What the hits explain themselves by.
-    missing : sequence of int
-        Shards that have not answered: `stats` tells how many, and which by `missing_shard_…`.
-    """
-    rows = [
-        (-score, order_of(metadata), key, text, metadata)
-        for one in found.values()
-        for key, score, text, metadata in one.hits
-    ]
-    rows.sort(key=lambda row: row[:2])
-    end = None if count is None else offset + count
-    hits = [
-        Hit(
-            key,
-            -negative,
-            rank,
-            text if with_documents else None,
-            without_order(metadata) if with_documents else None,
-            source,
-            query,
-        )
-        for rank, (negative, _, key, text, metadata) in enumerate(rows[offset:end], offset + 1)
-    ]
-    stats = {**_stats(found), **({"missing_shards": float(len(missing))} if missing else {})}
-    stats |= {f"missing_shard_{place}": 1.0 for place in missing}
-    return Hits(hits, report=(stats, _plan([one.plan for one in found.values()])))
+        Parameters
+        ----------
+        query : int
+        count : int or None
+            Hits at most.
+        offset : int
+            How many of the best are left out.
+        with_documents : bool
+            Whether hits carry text and metadata.
+        """
+        rows = [
+            (-score, order_of(metadata), key, text, metadata)
+            for one in self._found[query].values()
+            for key, score, text, metadata in one.hits
+        ]
+        rows.sort(key=lambda row: row[:2])
+        end = None if count is None else offset + count
+        hits = [
+            Hit(
+                key,
+                -negative,
+                rank,
+                text if with_documents else None,
+                without_order(metadata) if with_documents else None,
+                self,
+                query,
+            )
+            for rank, (negative, _, key, text, metadata) in enumerate(rows[offset:end], offset + 1)
+        ]
+        return Hits(hits, source=self, query=query)
 
 
 def _stats(found: Mapping[int, Found]) -> Stats:

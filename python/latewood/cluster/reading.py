@@ -9,7 +9,6 @@ from typing import Any
 from latewood.cluster.manifest import LARGEST, ClusterManifest, name_of
 from latewood.cluster.merging import Found
 from latewood.errors import CorruptIndexError
-from latewood.forms.ragged import Ragged
 from latewood.index.index import Index
 from latewood.index.queries import Queries
 
@@ -42,7 +41,7 @@ class ShardReader:
         """Search for each query."""
         begun = time.perf_counter()
         index = self._at(generation)
-        found = index.search_batch(_plain(queries), k, ids=only, weights=queries.weights, **options)
+        found = index.search_batch(queries.vectors, k, ids=only, weights=queries.weights, **options)
         seconds = (time.perf_counter() - begun) / max(len(found), 1)
         return [Found.of(hits, seconds) for hits in found]
 
@@ -52,7 +51,7 @@ class ShardReader:
         """Score each query's candidates."""
         begun = time.perf_counter()
         index = self._at(generation)
-        found = index.rerank_batch(_plain(queries), candidates, weights=queries.weights, **options)
+        found = index.rerank_batch(queries.vectors, candidates, weights=queries.weights, **options)
         seconds = (time.perf_counter() - begun) / max(len(found), 1)
         return [Found.of(hits, seconds) for hits in found]
 
@@ -88,11 +87,13 @@ class ShardReader:
         return self._at(generation).check()
 
     def _at(self, generation: int) -> Index:
+        # One that holds no document is false.
         known = self._open.get(generation)
         if known is not None:
             return known
         with self._lock:
-            return self._open.get(generation) or self._opened(generation)
+            known = self._open.get(generation)
+            return self._opened(generation) if known is None else known
 
     def _opened(self, generation: int) -> Index:
         path = self._root / name_of(generation)
@@ -107,7 +108,3 @@ class ShardReader:
         kept = sorted({*self._open, generation})[-KEPT:]
         self._open = {number: one for number, one in {**self._open, generation: index}.items() if number in kept}
         return index
-
-
-def _plain(queries: Queries) -> Ragged:
-    return queries.vectors

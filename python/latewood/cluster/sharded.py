@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from latewood.cluster.asking import LocalShards, MissingShardsError, RayShards, Shards, busy
 from latewood.cluster.locked import root_of
 from latewood.cluster.manifest import CODEC, ClusterManifest
-from latewood.cluster.merging import Origin, merged
+from latewood.cluster.merging import Origin
 from latewood.cluster.order import without_order
 from latewood.common.signatures import shows
 from latewood.common.types import Filter, Id, Rescore, VectorInput
@@ -113,7 +113,11 @@ class ShardedIndex:
         number = len(manifest.shards)
         shards: Shards = RayShards(root, number, count, cpus) if count else LocalShards(root, number)
         made = cls(root, manifest, shards, codec, limits)
-        made._ask("prepare", dict.fromkeys(range(number), ()))
+        try:
+            made._ask("prepare", dict.fromkeys(range(number), ()))
+        except BaseException:
+            made.close()
+            raise
         return made
 
     def close(self) -> None:
@@ -350,19 +354,10 @@ class ShardedIndex:
         with_documents: bool,
     ) -> list[Hits]:
         common = {"length_normalize": chosen.length_normalize, "rescore": chosen.rescore}
-        source = Origin(lambda query, key: self._explain(queries, query, key, common))
-        return [
-            merged(
-                {place: own[query] for place, own in found.items()},
-                count=k,
-                offset=chosen.offset,
-                with_documents=with_documents,
-                source=source,
-                query=query,
-                missing=missing,
-            )
-            for query in range(len(queries.vectors))
-        ]
+        count = len(queries.vectors)
+        of_queries = [{place: own[query] for place, own in found.items()} for query in range(count)]
+        origin = Origin(of_queries, missing, lambda query, key: self._explain(queries, query, key, common))
+        return [origin.hits(query, k, chosen.offset, with_documents=with_documents) for query in range(count)]
 
     def _explain(self, queries: Queries, query: int, key: Id, options: dict[str, Any]) -> Explanation:
         vectors = queries.vectors[query]

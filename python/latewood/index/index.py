@@ -433,8 +433,10 @@ class Index:
             pickle.dumps(encoder)
         except Exception:  # noqa: BLE001  a foreign encoder may raise anything
             encoder = None
-        path = self.path if self._pulled is None else self._pulled.store.url
-        return (_reopen, (path, self._mmap, self._generation, encoder, self._encoding.checked))
+        path, cache = self.path, None
+        if self._pulled is not None:
+            path, cache = self._pulled.store.url, str(self._pulled.root)
+        return (_reopen, (path, self._mmap, self._generation, encoder, self._encoding.checked, cache))
 
     @property
     def _core(self) -> _core.Index:
@@ -1139,6 +1141,15 @@ def _folder(path: Any) -> str:
     return os.path.expanduser(path_of(path))  # noqa: PTH111  pathlib raises where the user is unknown
 
 
-def _reopen(path: str, mmap: bool, generation: int | None, encoder: Encoder | None, check_encoder: bool) -> Index:
+def _reopen(
+    path: str,
+    mmap: bool,
+    generation: int | None,
+    encoder: Encoder | None,
+    check_encoder: bool,
+    cache_dir: str | None,
+) -> Index:
     # The folder may hold another index by now, with another encoder.
-    return Index.open(path, mmap=mmap, generation=generation, encoder=encoder, check_encoder=check_encoder)
+    return Index.open(
+        path, mmap=mmap, generation=generation, encoder=encoder, check_encoder=check_encoder, cache_dir=cache_dir
+    )

@@ -171,7 +171,7 @@ async def _done(service: Service, operation: Operation, request: Request, body: 
     seconds = service.settings.timeout
     if body is not None and getattr(body, "timeout", None) is not None:
         seconds = min(seconds, body.timeout)
-    async with wanted(seconds, _gone(request)):
+    async with wanted(seconds, _gone(request), changes=operation.scope == "write"):
         answer = await operation.run(service, request.path_params.get("name", ""), body)
     return msgspec.json.encode(answer)
 

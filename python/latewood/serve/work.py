@@ -138,7 +138,7 @@ class Desk:
 
 
 @asynccontextmanager
-async def wanted(seconds: float, gone: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+async def wanted(seconds: float, gone: Coroutine[Any, Any, None], *, changes: bool) -> AsyncIterator[None]:
     """Cancel what is awaited in the block when the time is over, or nobody waits for it any more.
 
     Parameters
@@ -146,6 +146,8 @@ async def wanted(seconds: float, gone: Coroutine[Any, Any, None]) -> AsyncIterat
     seconds : float
     gone : coroutine
         Ends when the client has gone.
+    changes : bool
+        Whether it may change something: a commit that stands already when the time is over stays.
 
     Raises
     ------
@@ -162,6 +164,8 @@ async def wanted(seconds: float, gone: Coroutine[Any, Any, None]) -> AsyncIterat
             yield
     except TimeoutError:
         message = f"not done in {seconds:g} seconds, and stopped"
-        raise Problem(HTTPStatus.GATEWAY_TIMEOUT, message, error="StoppedError") from None
+        if changes:
+            message += "; whether the change was made before, the index tells: look before you repeat it"
+        raise Problem(HTTPStatus.GATEWAY_TIMEOUT, message, error=None if changes else "StoppedError") from None
     finally:
         leaving.cancel()

@@ -32,11 +32,12 @@ async def _ask(service: Service, name: str, ask: Callable[[Index], dict[str, Any
 async def hits(service: Service, name: str, body: Any) -> Any:
     """Answer one query, and explain each hit."""
     limit(body.k, min(service.settings.max_k, MOST_HITS), "hits of the page")
-    options = {**shapes.options_of(body, "exact"), "threads": service.threads()}
+    given = shapes.options_of(body, "exact")
     query = shapes.query_of(body.query)
     with_pictures = service.settings.images is not None
 
     def find(index: Index) -> dict[str, Any]:
+        options = {**given, "threads": service.threads()}
         begun = time.perf_counter()
         found = index.search(query, **options)
         searched = time.perf_counter()

@@ -1,0 +1,176 @@
+"""A cluster beside one index of the same documents: are exact rankings equal, what does the usual search find and cost.
+
+    python benches/cluster.py               four shards: in this process, then two replicas of each on four nodes
+    python benches/cluster.py --kills 10    and so many crashes of a node under load
+
+The documents are SciFact's as real token vectors (benches/vectors.py). The nodes are Ray's, processes of this machine
+that share its cores: what is measured is what asking costs, and not what more machines would gain.
+"""
+
+import argparse
+import logging
+import os
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from common import machine, write_record
+from latewood import Index
+from latewood.cluster import ClusterWriter, ShardedIndex, create
+from latewood.errors import LatewoodError
+from vectors import load
+
+SHARDS, REPLICAS, NODES = 4, 2, 4
+K = 10
+NEVER = 2**62
+"""Token vectors before centroids are added: the single index keeps the cluster's codec."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--queries", type=int, default=300)
+    parser.add_argument("--kills", type=int, default=0)
+    parser.add_argument("--no-record", action="store_true", help="print only")
+    options = parser.parse_args()
+    vectors = load()
+    used = machine()
+    print(f"{used['processor']}, {used['cores']} cores, level {used['simd']}")
+    documents = [vectors.documents[place] for place in range(len(vectors.documents))]
+    queries = [vectors.queries[place] for place in range(min(options.queries, len(vectors.queries)))]
+    with tempfile.TemporaryDirectory() as scratch:
+        root = Path(scratch) / "cluster"
+        create(root, shards=SHARDS, sample=documents[::2])
+        with ClusterWriter(root) as writer:
+            writer.add(range(len(documents)), vectors=documents)
+        single = Index.create(Path(scratch) / "single", codec_from=root / "codec", train_after=NEVER)
+        single.add(range(len(documents)), vectors=documents)
+        found = {}
+        with ShardedIndex.open(root, replicas=0) as sharded:
+            found["in_one_process"] = measured(single, sharded, queries)
+            print("in one process", found["in_one_process"])
+        with nodes() as cluster, ShardedIndex.open(root, replicas=REPLICAS, cpus=0.5) as sharded:
+            found["by_ray"] = measured(single, sharded, queries)
+            print("by Ray", found["by_ray"])
+            if options.kills:
+                found["kills"] = killed(single, sharded, queries, cluster, options.kills)
+                print("kills", found["kills"])
+    if not options.no_record:
+        shape = {"shards": SHARDS, "replicas": REPLICAS, "nodes": NODES, "queries": len(queries), "k": K}
+        print(write_record("cluster", {"vectors": vectors.describe(), **shape, **found}))
+
+
+def measured(single: Index, sharded: ShardedIndex, queries: list[NDArray[np.float32]]) -> dict[str, Any]:
+    """Compare the answers, then time those of one thread for each shard."""
+    exact = single.search_batch(queries, K, gather="exact")
+    candidates = [[hit.id for hit in hits] for hits in exact]
+    best = [{hit.id for hit in hits} for hits in exact]
+
+    def recall(index: Index | ShardedIndex) -> float:
+        found = index.search_batch(queries, K)
+        return float(np.mean([len(own & {hit.id for hit in hits}) / K for own, hits in zip(best, found, strict=True)]))
+
+    values = {
+        "exact_equal": sharded.search_batch(queries, K, gather="exact") == exact,
+        "reranks_equal": sharded.rerank_batch(queries, candidates) == single.rerank_batch(queries, candidates),
+        "recall_single": recall(single),
+        "recall_sharded": recall(sharded),
+    }
+    seconds, slowest = [], []
+    for query in queries:
+        begun = time.perf_counter()
+        hits = sharded.search(query, K, threads=1)
+        seconds.append(time.perf_counter() - begun)
+        slowest.append(hits.stats["slowest_shard_s"])
+    begun = time.perf_counter()
+    batch = sharded.search_batch(queries, K, threads=1)
+    batch_s = (time.perf_counter() - begun) / len(queries)
+    batch_slowest = float(np.mean([hits.stats["slowest_shard_s"] for hits in batch]))
+    times = {
+        "query_ms": np.median(seconds),
+        "overhead_ms": np.median(np.subtract(seconds, slowest)),
+        "batch_query_ms": batch_s,
+        "batch_overhead_ms": batch_s - batch_slowest,
+    }
+    return {**values, **{name: round(1e3 * float(value), 3) for name, value in times.items()}}
+
+
+def killed(
+    single: Index, sharded: ShardedIndex, queries: list[NDArray[np.float32]], cluster: Any, kills: int
+) -> dict[str, Any]:
+    """Crash nodes under the load of two threads, and add one for each; what was answered, and how late."""
+    wanted = single.search_batch(queries, K, gather="exact")
+    failed, wrong, seconds = [], [], []
+    end = threading.Event()
+
+    def ask() -> None:
+        while not end.is_set():
+            for query, hits in zip(queries, wanted, strict=True):
+                begun = time.perf_counter()
+                try:
+                    found = sharded.search(query, K, gather="exact")
+                except LatewoodError as error:
+                    failed.append(str(error))
+                    continue
+                seconds.append(time.perf_counter() - begun)
+                if found != hits:
+                    wrong.append(found)
+                if end.is_set():
+                    return
+
+    threads = [threading.Thread(target=ask) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for _ in range(kills):
+        time.sleep(1)
+        cluster.remove_node(next(iter(cluster.worker_nodes)), allow_graceful=False)
+        time.sleep(1)
+        cluster.add_node(num_cpus=4)
+        # Until each shard has two replicas again, another crash could take the last one.
+        time.sleep(4)
+    end.set()
+    for thread in threads:
+        thread.join()
+    return {
+        "kills": kills,
+        "answered": len(seconds),
+        "failed": len(failed),
+        "wrong": len(wrong),
+        "p50_ms": round(1e3 * float(np.percentile(seconds, 50)), 2),
+        "p99_ms": round(1e3 * float(np.percentile(seconds, 99)), 2),
+        "max_ms": round(1e3 * max(seconds), 1),
+    }
+
+
+@contextmanager
+def nodes() -> Iterator[Any]:
+    """Give nodes of Ray on this machine, which notice within a second that one is lost."""
+    os.environ |= {
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_health_check_initial_delay_ms": "500",
+        "RAY_health_check_period_ms": "500",
+        "RAY_health_check_timeout_ms": "500",
+        "RAY_health_check_failure_threshold": "2",
+    }
+    import ray
+    from ray.cluster_utils import Cluster
+
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    try:
+        for _ in range(NODES):
+            cluster.add_node(num_cpus=4)
+        ray.init(address=cluster.address, log_to_driver=False, logging_level=logging.ERROR)
+        yield cluster
+    finally:
+        ray.shutdown()
+        cluster.shutdown()  # type: ignore[no-untyped-call]
+
+
+if __name__ == "__main__":
+    main()
