@@ -46,7 +46,7 @@ def main() -> None:
     queries = [vectors.queries[place] for place in range(min(options.queries, len(vectors.queries)))]
     with tempfile.TemporaryDirectory() as scratch:
         root = Path(scratch) / "cluster"
-        create(root, shards=SHARDS, sample=documents[::2])
+        create(root, shards=SHARDS, sample=documents[::2], dim=vectors.documents.dim)
         with ClusterWriter(root) as writer:
             writer.add(range(len(documents)), vectors=documents)
         single = Index.create(Path(scratch) / "single", codec_from=root / "codec", train_after=NEVER)
