@@ -15,9 +15,10 @@ import numpy as np
 import pytest
 
 pytest.importorskip("starlette")
+import httpx
 from starlette.testclient import TestClient
 
-from latewood import Index, Reranker, errors
+from latewood import Index, Reranker, errors, maxsim
 from latewood.errors import InvalidInputError, StoppedError
 from latewood.serve import Settings, application
 from latewood.serve.operations import OPERATIONS
@@ -217,6 +218,40 @@ def test_workers_end_with_the_process_that_looks_after_them(texts: Index) -> Non
             pytest.fail("workers still answer")
         with Service({"texts": texts.path}, port=service.port) as again:
             assert again.port == service.port
+
+
+def test_worker_processes_count_together(texts: Index) -> None:
+    """Whichever of them is asked, it tells what all of them have done."""
+    with Service({"texts": texts.path}, "--workers", "2") as service:
+        for _ in range(40):
+            with httpx.Client() as client:
+                assert client.get(f"{service.url}/v1/indexes/texts").status_code == HTTPStatus.OK
+        counted = {httpx.get(f"{service.url}/metrics").text for _ in range(10)}
+    (told,) = {text[text.index("latewood_requests_total{") :].splitlines()[0] for text in counted}
+    assert told == 'latewood_requests_total{path="/v1/indexes/{name}",status="200"} 40.0'
+
+
+def test_what_fails_beside_the_operations_is_a_problem_too(texts: Index, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_: Any) -> bytes:
+        raise OSError(28, "No space left on device", "/secret/counts")
+
+    monkeypatch.setattr("latewood.serve.metrics.Metrics.text", fail)
+    with served(texts=texts) as client:
+        answer = client.get("/metrics")
+    assert answer.status_code == HTTPStatus.INTERNAL_SERVER_ERROR
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert "secret" not in answer.text
+
+
+def test_who_is_turned_away_is_not_read_to_the_end(texts: Index) -> None:
+    """A body that is announced and does not come; and afterwards the connection goes on."""
+    with served(texts=texts, settings=Settings(max_waiting=1)) as client:
+        desk = client.app.state.service.reading  # type: ignore[attr-defined]
+        desk._waiting = 1
+        refused = client.post("/v1/indexes/texts/search", content=b"{no JSON", headers={"content-type": "text/html"})
+        assert refused.status_code == HTTPStatus.TOO_MANY_REQUESTS
+        desk._waiting = 0
+        assert client.post("/v1/indexes/texts/search", json={"query": "owls"}).status_code == HTTPStatus.OK
 
 
 def test_an_index_in_object_storage(texts: Index, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -562,6 +597,33 @@ def test_too_many_are_told_at_once() -> None:
     assert seconds < 1
 
 
+def test_who_joins_those_that_gave_up_is_answered() -> None:
+    go = threading.Event()
+
+    def work(items: list[Any]) -> list[Any]:
+        maxsim(np.eye(4, dtype=np.float32), [np.eye(4, dtype=np.float32)])
+        return items
+
+    async def ask() -> Any:
+        desk = Desk(1, 2)
+        first = desk.submit(lambda items: [go.wait(5)] * len(items), 0)
+        await asyncio.sleep(0.05)
+        for _ in range(5):
+            gave_up = desk.submit(work, 1, "alike")
+            gave_up.cancel()
+            await asyncio.sleep(0)
+        joined = [desk.submit(work, item, "alike") for item in (2, 3)]
+        with pytest.raises(Problem):
+            desk.submit(work, 4, "alike")
+        go.set()
+        await first
+        answers = await asyncio.gather(*joined)
+        await desk.close()
+        return answers
+
+    assert asyncio.run(ask()) == [2, 3]
+
+
 def test_what_nobody_waits_for_is_stopped() -> None:
     ended: list[str] = []
     begun = threading.Event()
@@ -570,8 +632,6 @@ def test_what_nobody_waits_for_is_stopped() -> None:
         begun.set()
         rng = np.random.default_rng(0).standard_normal((2000, 128)).astype(np.float32)
         try:
-            from latewood import maxsim
-
             maxsim(rng, [rng] * 3000, threads=1)
         except StoppedError:
             ended.append("stopped")

@@ -61,6 +61,10 @@ class Service:
             raise Problem(HTTPStatus.NOT_FOUND, f"there is no index {name[:100]!r} here; there are: {known}")
         return found
 
+    def desk(self, scope: Scope, name: str) -> Desk:
+        """Give the desk at which a request is worked at."""
+        return self.writing.get(name, self.reading) if scope == "write" else self.reading
+
     def threads(self) -> int | None:
         """Threads for a call: all, unless others are at work."""
         return None if self.reading.running <= 1 else 1

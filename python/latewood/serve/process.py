@@ -136,6 +136,8 @@ def run(
         log_config=None,
         access_log=False,
         server_header=False,
+        # Nothing here asks for a client's address.
+        proxy_headers=False,
         timeout_graceful_shutdown=int(chosen.timeout) + 5,
     )
     counts = tempfile.mkdtemp(prefix="latewood-counts-") if workers > 1 else None
