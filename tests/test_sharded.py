@@ -1,7 +1,12 @@
 """A cluster is read as one index is: to the bit where all is scored, whatever happens to its processes."""
 
 import logging
+import math
 import os
+import pickle
+import subprocess
+import sys
+import textwrap
 import threading
 import time
 from collections.abc import Iterator
@@ -13,7 +18,9 @@ import pytest
 
 from latewood import Index
 from latewood.cluster import ClusterWriter, Shard, ShardedIndex, create
+from latewood.cluster.merging import Batch, Found
 from latewood.errors import DuplicateIdError, InvalidInputError, LatewoodError, ServiceError, UnknownIdError
+from latewood.index.results import Hit, Hits
 from strategies import make_corpus
 from support import HashEncoder
 
@@ -257,6 +264,16 @@ def test_too_many_calls_at_once(both: tuple[ShardedIndex, Index], monkeypatch: p
     assert told.value.status == 429
 
 
+def test_what_shards_have_found_travels_whole(both: tuple[ShardedIndex, Index]) -> None:
+    _, single = both
+    found = single.search_batch(CORPUS.queries[:4], 9, gather="exact")
+    nothing = single.search(CORPUS.queries[0], filter={"n": "none"})
+    lowest = Hits([Hit("x", -math.inf, 1, "text", {"a": [1, None]})], report=(found[0].stats, found[0].plan))
+    for batch in (found, [nothing], [*found, lowest], []):
+        own = Batch(Found.of(hits, 0.25) for hits in batch)
+        assert pickle.loads(pickle.dumps(own)) == own
+
+
 # ── with Ray ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -289,10 +306,29 @@ def nodes() -> Iterator[Any]:
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
+def test_another_ray_on_this_machine_is_left_alone(nodes: Any, tmp_path: Path) -> None:
+    root, single = fill(tmp_path)
+    program = f"""
+        import sys
+        from latewood.cluster import ShardedIndex
+        with ShardedIndex.open({os.fspath(root)!r}, replicas=1, cpus=0.1) as sharded:
+            import ray
+            print(len(sharded), ray.get_runtime_context().gcs_address)
+    """
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, "-c", textwrap.dedent(program)]
+    told = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout.split()
+    assert int(told[0]) == len(single)
+    assert told[1] != nodes.address
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_lost_node_fails_no_query(nodes: Any, tmp_path: Path) -> None:
     root, single = fill(tmp_path)
     with ShardedIndex.open(root, replicas=2, cpus=0.5) as sharded:
-        assert_equal(sharded, single)
+        for options in SEARCHES:
+            assert_equal(sharded, single, **options)
         wanted = [single.search(query, 5, gather="exact") for query in CORPUS.queries[:4]]
         wrong: list[object] = []
         slowest = [0.0]

@@ -20,7 +20,8 @@ def ray_session() -> Iterator[Any]:
     if ray.is_initialized():
         yield ray
         return
-    ray.init(include_dashboard=False, log_to_driver=False, logging_level="ERROR", _node_ip_address="127.0.0.1")
+    # Not another user's, or another program's, which may run on this machine.
+    ray.init("local", include_dashboard=False, log_to_driver=False, logging_level="ERROR", _node_ip_address="127.0.0.1")
     try:
         yield ray
     finally:

@@ -37,6 +37,10 @@ _WHOLE = ("feedback", "group_by", "alpha", "beta", "prune_to")
 """Options that need all documents, or all candidates, in one place."""
 
 
+STARTING = 60.0
+"""Seconds that processes may take to start, on a machine that has much to do."""
+
+
 class ShardedIndex:
     """A cluster for reading, with the calls of an `Index`; make one with `ShardedIndex.open`.
 
@@ -114,7 +118,7 @@ class ShardedIndex:
         shards: Shards = RayShards(root, number, count, cpus) if count else LocalShards(root, number)
         made = cls(root, manifest, shards, codec, limits)
         try:
-            made._ask("prepare", dict.fromkeys(range(number), ()))
+            made._ask("prepare", dict.fromkeys(range(number), ()), least=STARTING)
         except BaseException:
             made.close()
             raise
@@ -391,9 +395,9 @@ class ShardedIndex:
     def _everywhere(self, method: str, *arguments: Any) -> dict[int, Any]:
         return self._ask(method, dict.fromkeys(range(len(self._manifest.shards)), arguments))
 
-    def _ask(self, method: str, calls: Mapping[int, tuple[Any, ...]]) -> dict[int, Any]:
-        """Ask shards, all of which must answer."""
-        answers, missing = self._answers(method, calls)
+    def _ask(self, method: str, calls: Mapping[int, tuple[Any, ...]], *, least: float = 0.0) -> dict[int, Any]:
+        """Ask shards, all of which must answer, and wait for them so many seconds at least."""
+        answers, missing = self._answers(method, calls, least)
         if missing:
             raise self._incomplete(missing)
         return answers
@@ -406,14 +410,16 @@ class ShardedIndex:
         self.missing = missing
         return answers, missing
 
-    def _answers(self, method: str, calls: Mapping[int, tuple[Any, ...]]) -> tuple[dict[int, Any], list[int]]:
+    def _answers(
+        self, method: str, calls: Mapping[int, tuple[Any, ...]], least: float = 0.0
+    ) -> tuple[dict[int, Any], list[int]]:
         """Ask shards at the commit that is read now; if it is gone by then, once more at the newest."""
         with self._counted():
             for last in (False, True):
                 generation = self._manifest.generation
                 pinned = {place: (generation, *arguments) for place, arguments in calls.items()}
                 try:
-                    return self._shards.ask(method, pinned, timeout=self._timeout), []
+                    return self._shards.ask(method, pinned, timeout=max(self._timeout, least)), []
                 except MissingShardsError as error:
                     return error.answers, error.shards
                 except CorruptIndexError:
