@@ -406,6 +406,32 @@ def test_bm25_of_texts_without_words() -> None:
     stage = Bm25FirstStage.from_texts(["a", "b", "c"], ["", "the", "owls"])
     assert stage.search_batch(["owls", "the", ""], 3)[1:] == [([], []), ([], [])]
     assert stage.search("owls", 3)[0] == ["c"]
+    for texts in ([""], ["the", "of and"], [" "]):
+        with pytest.raises(InvalidInputError, match="no words"):
+            Bm25FirstStage.from_texts(range(len(texts)), texts)
+
+
+def test_bm25_options_are_checked_when_they_are_given() -> None:
+    pytest.importorskip("bm25s")
+    stage = Bm25FirstStage.from_texts(["a", "b"], ["the owl", "a fox"], stopwords=None)
+    assert stage.search("the", 2)[0] == ["a"]
+    wrong: list[dict[str, Any]] = [{"stopword": "en"}, {"token_pattern": "("}, {"stopwords": "klingon"}]
+    for options in wrong:
+        with pytest.raises(InvalidInputError, match="no such options"):
+            Bm25FirstStage.from_texts(["a"], ["owl"], **options)
+        with pytest.raises(InvalidInputError, match="no such options"):
+            Bm25FirstStage(stage.retriever, ["a", "b"], **options)
+
+
+@pytest.mark.parametrize("method", ["lucene", "robertson", "atire", "bm25l", "bm25+"])
+def test_bm25_of_every_variant(method: str) -> None:
+    bm25s = pytest.importorskip("bm25s")
+    retriever = bm25s.BM25(method=method)
+    retriever.index([["owl", "night"], ["fox"], ["owl", "owl"], ["elm"], ["ash"]], show_progress=False)
+    found, scores = Bm25FirstStage(retriever, list("abcde")).search("owl", 9)
+    assert found[:2] == ["c", "a"]
+    assert found[2:] == (["b", "d", "e"] if method in ("bm25l", "bm25+") else [])
+    assert scores == sorted(scores, reverse=True)
 
 
 # ── Seismic ──────────────────────────────────────────────────────────────────────────────────────────────────────────

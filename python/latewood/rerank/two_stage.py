@@ -190,6 +190,9 @@ class TwoStage(Stages):
         full = {**self._defaults, "alpha": None, "beta": None, "threads": threads}
         options = TwoStageOptions.of(k=k, **full)
         asked = self._asked(texts, query_vectors, None, None)
+        if not texts:
+            message = "there is no query to tune by; pass some"
+            raise InvalidInputError(message)
         if asked.vectors is None:
             asked = replace(asked, vectors=encode_queries(self.index.require_encoder("a text query"), texts))
         pools = list(chain.from_iterable(self._find(part, options)[1] for part in asked.parts()))
@@ -202,7 +205,8 @@ class TwoStage(Stages):
         )
         measured = measure(ranked, worth, options.asked, options.k)
         chosen = best_of(measured, target)
-        self._defaults |= {"depth": chosen.depth, "alpha": chosen.alpha, "beta": chosen.beta}
+        # A new mapping: copies of this engine have the old one.
+        self._defaults = self._defaults | {"depth": chosen.depth, "alpha": chosen.alpha, "beta": chosen.beta}
         return TwoStageTuning(options.k, target, len(texts), measured[0], chosen, tuple(measured))
 
     def _shown(self) -> Iterator[str]:
