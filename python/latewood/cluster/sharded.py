@@ -13,8 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from latewood.cluster.asking import LocalShards, MissingShardsError, RayShards, Shards, busy
-from latewood.cluster.locked import root_of
-from latewood.cluster.manifest import CODEC, ClusterManifest
+from latewood.cluster.manifest import CODEC, ClusterManifest, root_of
 from latewood.cluster.merging import Origin
 from latewood.cluster.order import without_order
 from latewood.common.signatures import shows
