@@ -10,6 +10,7 @@ from threading import Lock
 from typing import Any, Protocol
 
 from latewood.cluster.reading import ShardReader
+from latewood.cluster.sessions import started
 from latewood.common.packages import import_optional
 from latewood.errors import CorruptIndexError, LatewoodError, ServiceError
 from latewood.index.queries import Queries
@@ -105,18 +106,8 @@ class RayShards:
     """
 
     def __init__(self, root: str | os.PathLike[str], count: int, replicas: int, cpus: float) -> None:
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        self._ray: Any = import_optional("ray", extra="ray", purpose="shards in processes of their own")
-        self._began = not self._ray.is_initialized()
-        if self._began:
-            # Nothing that has ids or texts in it goes through logs, and nobody else reaches this session.
-            self._ray.init(
-                include_dashboard=False,
-                log_to_driver=False,
-                logging_level="ERROR",
-                _node_ip_address="127.0.0.1",
-                num_cpus=max(os.cpu_count() or 1, int(count * replicas * cpus) + 1),
-            )
+        enough = max(os.cpu_count() or 1, int(count * replicas * cpus) + 1)
+        self._ray, self._began = started("shards in processes of their own", cpus=enough)
         placing: Any = import_optional("ray.util.placement_group", extra="ray", purpose="placing replicas")
         scheduling: Any = import_optional("ray.util.scheduling_strategies", extra="ray", purpose="placing replicas")
         nodes = sum(bool(node["Alive"]) for node in self._ray.nodes())

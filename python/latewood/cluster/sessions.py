@@ -15,13 +15,27 @@ def ray_session() -> Iterator[Any]:
     Connect first, with `ray.init(address=...)`, to use more than this machine. Pass `log_to_driver=False` then: what a
     worker prints may have ids and texts in it.
     """
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    ray = import_optional("ray", extra="ray", purpose="building shards in several processes")
-    if ray.is_initialized():
-        yield ray
-        return
-    ray.init(include_dashboard=False, log_to_driver=False, logging_level="ERROR", _node_ip_address="127.0.0.1")
+    ray, began = started("building shards in several processes")
     try:
         yield ray
     finally:
-        ray.shutdown()
+        if began:
+            ray.shutdown()
+
+
+def started(purpose: str, *, cpus: int | None = None) -> tuple[Any, bool]:
+    """Give the module `ray`, connected, and whether a session was started for that, of so many CPUs."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    ray: Any = import_optional("ray", extra="ray", purpose=purpose)
+    if ray.is_initialized():
+        return ray, False
+    ray.init(
+        # Otherwise Ray joins the session that somebody else on this machine has begun last.
+        "local",
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level="ERROR",
+        _node_ip_address="127.0.0.1",
+        num_cpus=cpus,
+    )
+    return ray, True
