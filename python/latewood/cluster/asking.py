@@ -3,10 +3,11 @@
 import os
 import random
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from threading import Lock
+from threading import Lock, Semaphore
 from typing import Any, Protocol
 
 from latewood.cluster.reading import ShardReader
@@ -64,20 +65,19 @@ class LocalShards:
 
     def ask(self, method: str, calls: Calls, *, timeout: float) -> dict[int, Any]:
         """See `Shards.ask`."""
+        pid, pool = self._threads or (None, None)
         # A forked child has none of its parent's threads.
-        if self._threads is None or self._threads[0] != os.getpid():
+        if pool is None or pid != os.getpid():
             pool = ThreadPoolExecutor(min(len(self._readers), 32), thread_name_prefix="latewood-shard")
             self._threads = (os.getpid(), pool)
         futures = {
-            place: self._threads[1].submit(getattr(self._readers[place], method), *arguments)
-            for place, arguments in calls.items()
+            place: pool.submit(getattr(self._readers[place], method), *arguments) for place, arguments in calls.items()
         }
         return {place: future.result() for place, future in futures.items()}
 
     def close(self) -> None:
-        """See `Shards.close`."""
-        if self._threads is not None:
-            self._threads[1].shutdown(wait=False)
+        """See `Shards.close`; the threads end with the last call that is under way."""
+        self._threads = None
 
 
 @dataclass(slots=True)
@@ -225,6 +225,24 @@ def kind_of(method: str, calls: Calls) -> Kind:
     return method, max(sizes, default=1).bit_length()
 
 
-def busy(waiting: int) -> ServiceError:
-    """Give the error of a cluster that is asked too much."""
-    return ServiceError(f"{waiting} calls wait for this cluster's shards already; ask again in a moment", 429)
+class Room:
+    """Room for so many calls at once; those of a process are not counted in one that was forked from it."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._free = (os.getpid(), Semaphore(most))
+
+    @contextmanager
+    def place(self) -> Iterator[None]:
+        """Take a place as long as a call lasts; where there is none, that is a `ServiceError`."""
+        pid, free = self._free
+        if pid != os.getpid():
+            free = Semaphore(self._most)
+            self._free = (os.getpid(), free)
+        if not free.acquire(blocking=False):
+            message = f"{self._most} calls wait for this cluster's shards already; ask again in a moment"
+            raise ServiceError(message, 429)
+        try:
+            yield
+        finally:
+            free.release()
