@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from latewood.cluster import ClusterManifest, ClusterWriter, ShardedIndex, build
 from latewood.cluster import building as steps
 from latewood.cluster.creating import train
 from latewood.cluster.order import ORDER, order_of, without_order
-from latewood.cluster.sessions import ray_session
+from latewood.cluster.sessions import Session
 from latewood.encode.nano import has_nano
 from latewood.errors import (
     DuplicateIdError,
@@ -473,8 +474,8 @@ def ray() -> Iterator[Any]:
     with pytest.MonkeyPatch.context() as patch:
         # What somebody else has begun on this machine is left alone.
         patch.setenv("RAY_ADDRESS", "127.0.0.1:1")
-        with ray_session() as module:
-            yield module
+        with closing(Session("tests")) as session:
+            yield session.ray
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -6,6 +6,7 @@ import logging
 import os
 import pickle
 import shutil
+import sys
 import threading
 import time
 import warnings
@@ -28,7 +29,7 @@ from latewood.errors import (
     UnknownIdError,
 )
 from strategies import make_corpus
-from support import HashEncoder
+from support import HashEncoder, run_python
 
 CORPUS = make_corpus(7, dim=32, documents=300)
 DOCUMENTS = [*CORPUS.documents, *CORPUS.documents[:60]]
@@ -472,6 +473,46 @@ def test_a_lost_node_fails_no_query(nodes: Any, tmp_path: Path) -> None:
         assert asked[0] > 50
         assert slowest[0] < 10
         assert_equal(sharded, single)
+
+
+@pytest.mark.slow
+def test_a_session_of_ray_ends_with_its_last_user_and_nobody_begins_another(tmp_path: Path) -> None:
+    pytest.importorskip("ray")
+    root, _ = fill(tmp_path)
+    code = """
+import os, pickle, sys
+import numpy, ray
+from latewood.cluster import ShardedIndex
+from latewood.errors import ServiceError
+
+query = numpy.ones((2, 32), "float32")
+one, other = (ShardedIndex.open(sys.argv[1], replicas=1, cpus=0.1) for _ in range(2))
+wanted = one.search(query, 3)
+with pickle.loads(pickle.dumps(one)) as copy:
+    assert copy.search(query, 3) == wanted
+child = os.fork()
+if child == 0:
+    try:
+        one.search(query, 3)
+    except ServiceError:
+        os._exit(0)
+    os._exit(1)
+assert os.waitpid(child, 0)[1] == 0
+one.close()
+assert other.search(query, 3) == wanted
+other.close()
+assert not ray.is_initialized()
+last = ShardedIndex.open(sys.argv[1], replicas=1, cpus=0.1)
+ray.shutdown()
+for _ in range(2):
+    try:
+        last.search(query, 3)
+    except ServiceError as error:
+        assert "Ray" in str(error)
+    assert not ray.is_initialized()
+last.close()
+"""
+    run_python(code, root, environment={"PYTHONPATH": os.pathsep.join(sys.path), "PYTHONWARNINGS": "ignore"})
 
 
 @pytest.mark.slow

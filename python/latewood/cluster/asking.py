@@ -11,7 +11,7 @@ from threading import Lock, Semaphore
 from typing import Any, Protocol
 
 from latewood.cluster.reading import ShardReader
-from latewood.cluster.sessions import started
+from latewood.cluster.sessions import Session
 from latewood.common.packages import import_optional
 from latewood.errors import CorruptIndexError, LatewoodError, ServiceError
 from latewood.index.queries import Queries
@@ -107,7 +107,8 @@ class RayShards:
 
     def __init__(self, root: str | os.PathLike[str], count: int, replicas: int, cpus: float) -> None:
         enough = max(os.cpu_count() or 1, int(count * replicas * cpus) + 1)
-        self._ray, self._began = started("shards in processes of their own", cpus=enough)
+        self._session = Session("shards in processes of their own", cpus=enough)
+        self._ray = self._session.ray
         placing: Any = import_optional("ray.util.placement_group", extra="ray", purpose="placing replicas")
         scheduling: Any = import_optional("ray.util.scheduling_strategies", extra="ray", purpose="placing replicas")
         nodes = sum(bool(node["Alive"]) for node in self._ray.nodes())
@@ -132,6 +133,8 @@ class RayShards:
 
     def ask(self, method: str, calls: Calls, *, timeout: float) -> dict[int, Any]:
         """See `Shards.ask`; a shard that is slow is asked once more, from another replica."""
+        if not self._session.lives():
+            raise MissingShardsError(sorted(calls), {})
         end, kind = time.monotonic() + timeout, kind_of(method, calls)
         waiting = {place: _Waiting(arguments, self._order(place)) for place, arguments in calls.items()}
         answers: dict[int, Any] = {}
@@ -163,15 +166,13 @@ class RayShards:
 
     def close(self) -> None:
         """See `Shards.close`."""
-        if not self._ray.is_initialized():
-            return
-        for actors in self._actors:
-            for actor in actors:
-                self._ray.kill(actor)
-        for group in self._groups:
-            self._remove_group(group)
-        if self._began:
-            self._ray.shutdown()
+        if self._session.lives():
+            for actors in self._actors:
+                for actor in actors:
+                    self._ray.kill(actor)
+            for group in self._groups:
+                self._remove_group(group)
+        self._session.close()
 
     def _order(self, place: int) -> list[int]:
         """Give a shard's replicas, the last one to be asked first: those that have just failed come at the end."""

@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,7 +13,7 @@ from latewood.cluster.creating import BUILDING, NOTE, alone, create_shard, new_c
 from latewood.cluster.manifest import CODEC, SHARDS, ClusterManifest, root_of, shard_of
 from latewood.cluster.order import ORDER, refuse_order
 from latewood.cluster.routing import SLOTS, divided, slots_of
-from latewood.cluster.sessions import ray_session
+from latewood.cluster.sessions import Session
 from latewood.cluster.source import Rows, count_rows, parquet_files, read_rows
 from latewood.common.progress import ProgressBar, progress_bar
 from latewood.common.types import KeepVectors
@@ -288,7 +288,8 @@ class _Builder:
 
 def _in_parallel(jobs: dict[str, tuple[Any, ...]], workers: int, bar: ProgressBar) -> None:
     """Build shards by actors, so many at a time; a shard whose actor is lost goes to another from its beginning."""
-    with ray_session() as ray:
+    with closing(Session("building shards in several processes")) as session:
+        ray = session.ray
         actor = ray.remote(num_cpus=1, max_concurrency=2)(_Builder)
         waiting, tries = list(jobs), dict.fromkeys(jobs, 0)
         running: dict[Any, tuple[str, Any]] = {}

@@ -490,7 +490,7 @@ class ShardedIndex:
     def _incomplete(self, missing: list[int]) -> ServiceError:
         names = ", ".join(f"shard {place}" for place in missing)
         message = (
-            f"no replica of {names} answers of {self!r}; see that its node lives, open with more replicas, or search "
-            "with allow_partial=True"
+            f"no replica of {names} answers of {self!r}; see that Ray runs, and that it has a node and CPUs for each, "
+            "open with more replicas, or search with allow_partial=True"
         )
         return ServiceError(message, 503)
