@@ -1,9 +1,9 @@
 """A simulation of a cluster that answers queries: what comes when, who works on it, and how long it takes.
 
-Queries come at random (Poisson) and go in turn to processes that ask. As `latewood.cluster.asking` does, each asks a replica
-of every shard, drawn at random, asks another one where an answer takes longer than 95 % of the last did, refuses more
-than so many calls at once, and does not stop what it needs no more. A replica works on a few calls at once and keeps the
-others in the order in which they came. What runs on a node shares its cores evenly.
+Queries come at random (Poisson) and go in turn to processes that ask. Each does as `latewood.cluster.asking`: it asks a
+replica of every shard, drawn at random, asks another one where an answer takes longer than 95 % of the last did, does
+not stop what it needs no more, and refuses more than so many calls at once. A replica works on a few calls at once and
+keeps the others in their order. What runs on a node shares its cores evenly.
 """
 
 import heapq
@@ -117,8 +117,8 @@ def simulate(
     cluster : Cluster
     costs : Costs
     services : array [shards measured, queries measured, rounds] of float64
-        Seconds that a core took to search. All shards search for the same query, drawn from those measured; each draws its
-        round, and shards beyond those measured begin again with the first.
+        Seconds that a core took to search. All shards search for the same query, drawn from those measured; each draws
+        its round, and shards beyond those measured begin again with the first.
     rate : float
         Queries that come in a second.
     queries : int
