@@ -26,7 +26,8 @@ HEDGED_AFTER = 0.95
 LEAST_PATIENCE = 0.02
 """Seconds; below, a second question costs more than it gains."""
 FIRST_PATIENCE = 0.25
-"""Before it is known how long answers take."""
+"""Before it is known how long answers take, from so many of them."""
+LEAST_KNOWN = 20
 REMEMBERED = 256
 REST = 1.0
 """Seconds for which a replica that has failed is asked last."""
@@ -228,7 +229,7 @@ class RayShards:
     def _patience(self, kind: Kind) -> float:
         with self._lock:
             known = sorted(self._seconds.get(kind, ()))
-        if len(known) < 20:
+        if len(known) < LEAST_KNOWN:
             return FIRST_PATIENCE
         return max(known[int(HEDGED_AFTER * (len(known) - 1))], LEAST_PATIENCE)
 
