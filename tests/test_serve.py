@@ -20,9 +20,10 @@ from starlette.testclient import TestClient
 from latewood import Index, Reranker, errors
 from latewood.errors import InvalidInputError, StoppedError
 from latewood.serve import Settings, application
+from latewood.serve.access import is_loopback
 from latewood.serve.operations import OPERATIONS
 from latewood.serve.problems import STATUS, Problem, problem_of
-from latewood.serve.process import is_loopback, run
+from latewood.serve.process import run
 from latewood.serve.served import ServedIndex
 from latewood.serve.work import Desk
 from strategies import Corpus, make_corpus
