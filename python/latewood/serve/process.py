@@ -22,8 +22,10 @@ from starlette.applications import Starlette
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.supervisors import Multiprocess
 
+from latewood.encode.protocol import as_encoder
 from latewood.errors import InvalidInputError, StorageError
 from latewood.forms.values import count_of, path_of
+from latewood.index.encoding import RECORDED
 from latewood.integrations.ranking import load
 from latewood.rerank.reranker import Reranker
 from latewood.serve.access import is_loopback
@@ -132,7 +134,8 @@ def run(
     workers : int
         Processes, which share the mapped files. Any of them may write; the index's lock lets one at a time.
     encoder : str, optional
-        Of texts to be reranked: a model's name or folder; by default the one inside the wheel.
+        A model's name or folder: of texts to be reranked, and of indexes but for those that were made with the one
+        inside the wheel, which is the default. "recorded" loads for each index the one that it was made with.
     settings : Settings, optional
     ready : callable, optional
         Is given the address when requests are taken in.
@@ -143,6 +146,8 @@ def run(
         An address that anybody can reach, without tokens.
     IndexNotFoundError, CorruptIndexError
         As for `Index.open`.
+    EncoderError, EncoderMismatchError
+        The encoder cannot be loaded, or is not the one that an index was made with.
     StorageError
         The address is taken, or is none of this machine's.
     """
@@ -162,10 +167,9 @@ def run(
         "threads": max(1, processors() // workers),
     }
     # What is wrong with them is told here, and not by each worker.
-    reranker = _reranker(encoder)
-    application(paths, reranker=reranker, settings=chosen)
-    if reranker is not None:
-        load(reranker)
+    service = _application(asked).state.service
+    if encoder not in (None, RECORDED):
+        load(service.reranker)
     config = uvicorn.Config(
         f"{__name__}:made",
         factory=True,
@@ -232,9 +236,17 @@ def made() -> Starlette:
     sys.setswitchinterval(SWITCH_SECONDS)
     threading.Thread(target=_end_with_parent, args=[asked["counts"]], daemon=True).start()
     log_lines()
+    return _application(asked)
+
+
+def _application(asked: Mapping[str, Any]) -> Starlette:
+    named = asked["encoder"]
+    # Loaded once, for texts and for indexes.
+    encoder = named if named in (None, RECORDED) else as_encoder(named)
     return application(
         asked["indexes"],
-        reranker=_reranker(asked["encoder"]),
+        encoder=encoder,
+        reranker=Reranker(None if named == RECORDED else encoder),
         settings=Settings(**asked["settings"]),
         threads=asked["threads"],
     )
@@ -249,10 +261,6 @@ def _end_with_parent(counts: str | None) -> None:
         if counts is not None:
             shutil.rmtree(counts, ignore_errors=True)
         signal.raise_signal(signal.SIGTERM)
-
-
-def _reranker(encoder: str | None) -> Reranker | None:
-    return None if encoder is None else Reranker(encoder)
 
 
 def _socket(host: str, port: int, backlog: int) -> socket.socket:
