@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import json
+import shutil
 import socket
 import threading
 import time
@@ -21,11 +22,13 @@ from starlette.testclient import TestClient
 from latewood import Index, Reranker, errors, maxsim
 from latewood.errors import InvalidInputError, StoppedError
 from latewood.serve import Settings, application
+from latewood.serve.access import is_loopback
 from latewood.serve.operations import OPERATIONS
 from latewood.serve.problems import STATUS, Problem, problem_of
-from latewood.serve.process import is_loopback, run
+from latewood.serve.process import run
 from latewood.serve.served import ServedIndex
 from latewood.serve.work import Desk
+from onnx_models import save_bytes_model
 from strategies import Corpus, make_corpus
 from support import HashEncoder, build_index
 from trials.serving import Service
@@ -185,6 +188,91 @@ def test_an_answer_comes_however_fast_others_commit(texts: Index) -> None:
     (state, within), generation = index.read(ask)
     assert (state, within) == ("steady", generation)
     assert generation == other.generation - 1
+
+
+def test_a_question_that_fails_between_two_commits_is_asked_again(texts: Index) -> None:
+    index = ServedIndex("texts", texts)
+    other = Index.open(texts.path, encoder=HashEncoder())
+
+    def ask(asked: Index) -> list[Any]:
+        ids = asked.ids()
+        if "owls" in ids:
+            other.delete(["owls"])
+            # Another thread's question moves the index that they share.
+            texts.refresh()
+        return [one.id for one in asked.documents(ids)]
+
+    assert index.read(ask) == (["rings", "wood"], other.generation)
+
+
+@pytest.mark.parametrize("by_path", [False, True])
+@pytest.mark.parametrize("how", ["written over", "removed and created", "a backup"])
+def test_what_is_put_in_the_place_of_an_index_is_served(texts: Index, tmp_path: Path, how: str, by_path: bool) -> None:
+    folder, backup = Path(texts.path), tmp_path / "backup"
+    shutil.copytree(folder, backup)
+    texts.add(["moss"], texts=["moss is green"])
+    indexes = {"texts": folder if by_path else texts}
+    with TestClient(application(indexes, encoder=HashEncoder()), base_url="http://localhost") as client:
+
+        def found(query: str) -> list[Any]:
+            answer = client.post("/v1/indexes/texts/search", json={"query": query, "k": 1})
+            return [hit["id"] for hit in answer.json()["hits"]]
+
+        assert found("moss is green") == ["moss"]
+        if how == "written over":
+            Index.create(folder, encoder=HashEncoder(), overwrite=True).add(["new"], texts=["all is new"])
+        else:
+            shutil.rmtree(folder)
+            gone = client.post("/v1/indexes/texts/search", json={"query": "owls"})
+            assert (gone.status_code, gone.json()["error"]) == (503, "IndexNotFoundError")
+            if how == "a backup":
+                shutil.copytree(backup, folder)
+            else:
+                Index.create(folder, encoder=HashEncoder()).add(["new"], texts=["all is new"])
+        expected = ("owls hunt at night", "owls") if how == "a backup" else ("all is new", "new")
+        assert found(expected[0]) == [expected[1]]
+        added = client.post("/v1/indexes/texts/documents", json={"documents": [{"id": "fern", "text": "ferns unroll"}]})
+        assert added.status_code == HTTPStatus.OK
+        assert found("ferns unroll") == ["fern"]
+        now = Index.open(folder)
+        assert "fern" in now
+        assert "moss" not in now
+        assert client.get("/v1/indexes").json()["indexes"][0]["documents"] == len(now)
+
+
+def test_an_index_that_is_gone_hides_no_other(texts: Index, tmp_path: Path) -> None:
+    other = Index.create(tmp_path / "other", dim=8)
+    with served(texts=texts, other=other) as client:
+        shutil.rmtree(other.path)
+        gone, here = client.get("/v1/indexes").json()["indexes"]
+    assert (here["name"], here["documents"]) == ("texts", len(TEXTS))
+    assert (gone["name"], set(gone)) == ("other", {"name", "problem"})
+    assert str(tmp_path) not in gone["problem"]
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_texts_are_encoded_by_the_encoder_of_their_index(tmp_path: Path, named: bool) -> None:
+    for package in ("onnx", "onnxruntime", "tokenizers"):
+        pytest.importorskip(package)
+    # A name that is a folder can be loaded again by what the index has recorded.
+    model = save_bytes_model(tmp_path / "model", name=str(tmp_path / "model"))
+    own = Index.create(tmp_path / "own", encoder=str(model))
+    own.add(["rings", "owls"], texts=["trees grow rings", "owls hunt"])
+    inside = Index.create(tmp_path / "inside")
+    inside.add(["rings", "owls"], texts=["trees grow rings", "owls hunt"])
+    Index.create(tmp_path / "vectors", dim=8)
+    folders = {name: tmp_path / name for name in ("own", "inside", "vectors")}
+    with TestClient(
+        application(folders, encoder=str(model) if named else "recorded"), base_url="http://localhost"
+    ) as client:
+        for index in (own, inside):
+            asked = {"query": "owls", "k": 2}
+            answer = client.post(f"/v1/indexes/{Path(index.path).name}/search", json=asked).json()
+            assert answer["hits"] == index.search("owls", 2).to_dicts()
+        told = client.post("/v1/rerank", json={"query": "owls", "index": "own", "ids": ["owls"]}).json()
+        assert told["model"] == str(model)
+        unrecorded = client.post("/v1/indexes/vectors/search", json={"query": "owls"})
+        assert unrecorded.status_code == (HTTPStatus.OK if named else HTTPStatus.UNPROCESSABLE_ENTITY)
 
 
 def test_a_list_of_indexes_is_of_the_newest_commits(texts: Index, client: TestClient) -> None:

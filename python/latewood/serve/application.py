@@ -42,6 +42,7 @@ CLIENT_LEFT = 499
 def application(
     indexes: Mapping[str, Index | str | os.PathLike[str]] | None = None,
     *,
+    encoder: Any = None,
     reranker: Reranker | None = None,
     settings: Settings | None = None,
     threads: int | None = None,
@@ -52,6 +53,9 @@ def application(
     ----------
     indexes : mapping of str to Index or path-like, optional
         By the names that their paths have; letters, digits and `-_.`.
+    encoder : Encoder or str, optional
+        Of indexes that are given by their paths, but for those that were made with the encoder inside the wheel;
+        "recorded" for the one that each was made with.
     reranker : Reranker, optional
         Of texts that come with a request; by default with the encoder inside the wheel, loaded when it is needed.
     settings : Settings, optional
@@ -64,9 +68,11 @@ def application(
         A name that a path cannot have.
     IndexNotFoundError, CorruptIndexError
         As for `Index.open`.
+    EncoderError, EncoderMismatchError
+        As for `Index.use_encoder`.
     """
     chosen = settings or Settings()
-    served = {_name(name): ServedIndex(name, index) for name, index in (indexes or {}).items()}
+    served = {_name(name): ServedIndex(name, index, encoder) for name, index in (indexes or {}).items()}
     service = Service(served, reranker or Reranker(), chosen, threads or processors())
     operations = OPERATIONS
 

@@ -205,7 +205,7 @@ window.addEventListener("hashchange", () => tellTrouble(read()));
 
 async function begin() {
   ({ indexes } = await ask("v1/indexes"));
-  byId("holds").textContent = indexes.map((one) => `${one.name}: ${number(one.documents)} documents`).join(" · ")
+  byId("holds").textContent = indexes.map((one) => `${one.name}: ${one.problem ?? `${number(one.documents)} documents`}`).join(" · ")
     || "This service has no index: it reranks texts at /v1/rerank.";
   byId("ask").hidden = byId("open-about").hidden = indexes.length === 0;
   if (!indexes.length) return;
