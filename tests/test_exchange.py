@@ -210,6 +210,24 @@ def test_what_tables_have_and_json_has_not(tmp_path: Path) -> None:
     assert index.count(filter={"day": {"gte": "2021-01-01", "lt": "2022"}}) == 1
 
 
+@pytest.mark.parametrize("empty", [range(300), range(256, 300), [299], range(4, 298)])
+def test_tables_of_lists_that_are_empty(tmp_path: Path, empty: Any) -> None:
+    """A batch of nothing but empty lists of any length does not tell how many dimensions the others have."""
+    vectors = [[] if number in empty else [[1.0, float(number)]] for number in range(300)]
+    kind = pyarrow.list_(pyarrow.list_(pyarrow.float32()))
+    parquet.write_table(pyarrow.table({"vectors": pyarrow.array(vectors, kind)}), tmp_path / "table.parquet")
+    if len(empty) == 300:
+        with pytest.raises(InvalidInputError, match="no document has a vector"):
+            import_index(tmp_path / "table.parquet", tmp_path / "index")
+    index = import_index(tmp_path / "table.parquet", tmp_path / "index", **({"dim": 2} if len(empty) == 300 else {}))
+    assert index.dim == 2
+    assert index.vectors(index.ids()).lengths.tolist() == [len(one) for one in vectors]
+    index.add([300, 301], vectors=pyarrow.array([[], []], kind))
+    assert len(index) == 302
+    with pytest.raises(DimensionError):
+        index.add([302], vectors=pyarrow.array([[]], pyarrow.list_(pyarrow.list_(pyarrow.float32(), 3))))
+
+
 @pytest.mark.parametrize("ending", FORMS)
 def test_an_ending_in_capitals(index: Index, tmp_path: Path, ending: str) -> None:
     if ending == ".lance":

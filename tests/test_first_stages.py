@@ -1,10 +1,13 @@
 """The ready-made first stages, with a real learned sparse model and real engines, beside brute force."""
 
 import copy
+import multiprocessing
+import os
 import pickle
 import re
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from importlib.metadata import PackageNotFoundError, files
 from pathlib import Path
 from typing import Any
@@ -518,6 +521,31 @@ print(json.dumps([one, threads() - before]))
     assert 0 < counts[0][1] < 3 <= counts[1][1]
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_seismic_in_a_forked_child(seismic_stage: SeismicFirstStage, numbered: tuple[list[str], list[str]]) -> None:
+    """Which has none of the threads that Seismic started."""
+    queries = numbered[1][:9]
+    wanted = [scores for _, scores in seismic_stage.search_batch(queries, 5)]
+    context = multiprocessing.get_context("fork")
+    results = context.SimpleQueue()
+    child = context.Process(target=lambda: results.put(seismic_stage.search_batch(queries, 5)))
+    child.start()
+    child.join(30)
+    ended = child.exitcode
+    child.kill()
+    assert ended == 0
+    assert [scores for _, scores in results.get()] == wanted
+
+
+def test_seismic_makes_room_for_no_more_than_there_is(
+    seismic_stage: SeismicFirstStage, numbered: tuple[list[str], list[str]]
+) -> None:
+    queries = numbered[1][:3]
+    for k in (601, 2**40, 2**62):
+        found, all_of_them = (seismic_stage.search_batch(queries, count) for count in (k, 600))
+        assert [scores for _, scores in found] == [scores for _, scores in all_of_them]
+
+
 def test_seismic_prunes_by_its_heap_factor() -> None:
     """0 leaves nothing out; the larger, the more."""
     pytest.importorskip("seismic")
@@ -731,6 +759,18 @@ def test_ids_given_twice(splade: Any) -> None:
                 make(ids)
 
 
+async def awaited(query: str, k: int) -> list[str]:
+    return ["fox"]
+
+
+class Awaited:
+    async def search(self, query: str, k: int) -> list[str]:
+        return ["fox"]
+
+    async def search_batch(self, queries: list[str], k: int) -> list[list[str]]:
+        return [["fox"] for _ in queries]
+
+
 def test_what_is_no_first_stage_is_told_when_it_is_given(text_index: Index, splade: Any) -> None:
     import json as module
 
@@ -744,6 +784,10 @@ def test_what_is_no_first_stage_is_told_when_it_is_given(text_index: Index, spla
         (lambda query, k, more: [], "more"),
         (lambda query, *, k: [], "takes"),
         (3, "no first stage"),
+        (awaited, "is async"),
+        (Awaited(), "is async"),
+        (Awaited().search, "is async"),
+        (partial(awaited), "is async"),
     ]
     for given, words in bad:
         with pytest.raises(InvalidInputError, match=words):

@@ -25,7 +25,7 @@ WITH_TEXT = (
 BESIDE = {"importing": {"old_index": REPOSITORY / "tests" / "golden" / "elsewhere" / "next-plaid"}}
 """Folders that the examples of a page find where they run."""
 ONCE = {"cloud", "cluster", "pyterrier", "safety", "vector_stores"}
-"""Pages whose examples leave behind what they do not replace: a bucket, shards, files known by their names."""
+"""Pages whose examples leave something behind that they do not replace: buckets, shards, files known by their names."""
 
 
 @pytest.mark.skipif(not README.exists(), reason="needs the repository")

@@ -80,16 +80,19 @@ def import_index(
         message = "id_field and text_field are fields of the metadata, and metadata=False leaves these out"
         raise InvalidInputError(message)
     parts, count = _opened(origin, metadata=metadata)
-    first = next(parts, None)
-    if first is None:
+    first, dim = _first_with_dimensions(parts)
+    if not first:
         message = f"{origin}: there is no document in it"
         raise InvalidInputError(message)
-    index = Index.create(path, **{"dim": first.vectors.dim, **settings})
+    if not dim and "dim" not in settings:
+        message = f"{origin}: no document has a vector, which would tell the dimensions; pass dim="
+        raise InvalidInputError(message)
+    index = Index.create(path, **{"dim": dim, **settings})
     with (
         index.writer(show_progress=False) as writer,
         progress_bar(count, "importing", show_progress=show_progress) as bar,
     ):
-        for part in chain([first], parts):
+        for part in chain(first, parts):
             writer.add(threads=threads, **_columns(part, names, metadata=metadata))
             bar.update(len(part.ids))
     return index
@@ -167,6 +170,16 @@ def _opened(origin: Path, *, metadata: bool) -> tuple[Iterator[Part], int]:
     if not metadata:
         found.database = None
     return found.parts(), len(found)
+
+
+def _first_with_dimensions(parts: Iterator[Part]) -> tuple[list[Part], int]:
+    """Give the first parts, to the one that tells the dimensions: lists of any length that are empty do not."""
+    first: list[Part] = []
+    for part in parts:
+        first.append(part)
+        if part.vectors.dim:
+            return first, part.vectors.dim
+    return first, 0
 
 
 def _check_ending(path: Path) -> None:

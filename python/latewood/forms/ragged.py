@@ -183,6 +183,9 @@ def to_ragged(
     if names is not None and len(names) != len(ragged):
         message = f"{len(names)} ids for vectors of {len(ragged)} {kind}s; give one id for each"
         raise InvalidInputError(message)
+    if dim is not None and not ragged.dim and not len(ragged.values):
+        # Lists of any length say nothing of their dimensions where all are empty.
+        ragged = Ragged(np.zeros((0, dim), dtype=np.float32), ragged.offsets)
     if dim is not None and len(ragged) and ragged.dim != dim:
         message = f"{naming.whole} {naming.have} {ragged.dim} dimensions, {dim} are expected"
         raise DimensionError(message)

@@ -18,7 +18,7 @@ from latewood.index.index import Index
 from latewood.index.results import Hits
 from latewood.rerank.first_stages.function import CallableFirstStage
 from latewood.rerank.first_stages.lexical import LexicalFirstStage
-from latewood.rerank.first_stages.protocol import FirstStage, candidates_of, name_of
+from latewood.rerank.first_stages.protocol import FirstStage, candidates_of, name_of, refuse_async
 from latewood.rerank.fusion import Fusion
 from latewood.rerank.options import HybridOptions, TwoStageKeywords, TwoStageOptions
 from latewood.rerank.stages import Asked, Pool, Stages
@@ -245,5 +245,6 @@ def as_first_stage(given: Any) -> FirstStage:
     """Give what finds candidates for a text, or refuse what does not."""
     # A class has the methods too, and none of them can be called.
     if isinstance(given, FirstStage) and not isinstance(given, type):
+        refuse_async(given.search_batch, name_of(given))
         return given
     return CallableFirstStage(given)
