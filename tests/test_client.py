@@ -5,6 +5,7 @@ import copy
 import inspect
 import os
 import pickle
+import shutil
 import subprocess
 import sys
 import threading
@@ -189,6 +190,8 @@ WRONG: dict[str, Callable[[Any], Any]] = {
     "weights of a text": lambda at: at.search("x", weights=[1.0]),
     "a weight": lambda at: at.search("x", weights=["a"]),
     "negative weights": lambda at: at.search(VECTORS[1], weights=[-1.0]),
+    "NaN weights": lambda at: at.search(VECTORS[0], weights=[float("nan"), 1.0, 1.0]),
+    "infinite weights of a text": lambda at: at.explain("x", "owls", weights=np.full(3, np.inf)),
     "alpha": lambda at: at.rerank("x", ["owls"], k=1, alpha=0.5),
     "no k": lambda at: at.rerank("x", ["owls"], beta=1),
     "a candidate": lambda at: at.rerank("x", ["owls", "nobody"]),
@@ -287,6 +290,25 @@ def test_refresh_tells_of_a_newer_commit(changing: tuple[Client, Index]) -> None
     assert client.refresh()
     assert not client.refresh()
     assert client.search("owls", filter=None, k=2)[0].id in ("new", "owls")
+
+
+def test_nothing_is_added_where_nothing_is_encoded(tmp_path: Path) -> None:
+    index = Index.create(tmp_path / "vectors", dim=DIM)
+    with Service({"vectors": index.path}) as service, Client(service.url, "vectors") as client:
+        for at in (client, index):
+            at.add([], vectors=[])
+            at.upsert([], vectors=[], metadata=[])
+            assert at.count() == 0
+
+
+def test_refresh_tells_of_an_index_that_was_built_anew(changing: tuple[Client, Index], tmp_path: Path) -> None:
+    client, _ = changing
+    generation = client.info()["generation"]
+    shutil.rmtree(tmp_path / "served")
+    Index.create(tmp_path / "served")
+    assert client.refresh()
+    assert client.generation < generation
+    assert not client.refresh()
 
 
 def test_a_hit_explains_itself(client: Client, index: Index) -> None:
@@ -660,6 +682,13 @@ def test_nobody_is_there() -> None:
 def test_an_answer_of_something_else_is_an_error(scripted: Any, answer: Any) -> None:
     scripted.script = [answer]
     with pytest.raises((ServiceError, InvalidInputError)):
+        counted(scripted)
+
+
+def test_where_an_answer_leads_is_told(scripted: Any) -> None:
+    # Who is not asked at that address is not given the token.
+    scripted.script = [(308, {"location": "https://search.example/"}, b"")]
+    with pytest.raises(ServiceError, match=r"status 308, and leads to https://search\.example/"):
         counted(scripted)
 
 

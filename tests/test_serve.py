@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import gzip
 import json
 import shutil
 import socket
@@ -457,6 +458,10 @@ def test_bodies_that_are_none(client: TestClient) -> None:
     assert client.post(path, content=deep, headers=kind).status_code in (400, 422)
     form = client.post(path, content=b'{"query": "x"}', headers={"content-type": "text/plain"})
     assert form.status_code == HTTPStatus.UNSUPPORTED_MEDIA_TYPE
+    packed = client.post(path, content=gzip.compress(b'{"query": "x"}'), headers={**kind, "content-encoding": "gzip"})
+    assert packed.status_code == HTTPStatus.UNSUPPORTED_MEDIA_TYPE
+    assert "gzip" in packed.json()["detail"]
+    assert client.post(path, json={"query": "x"}, headers={"content-encoding": "identity"}).status_code == HTTPStatus.OK
     assert client.get(path).status_code == HTTPStatus.METHOD_NOT_ALLOWED
     assert client.get("/nothing/here").status_code == HTTPStatus.NOT_FOUND
     assert client.get("/nothing/here").headers["content-type"] == "application/problem+json"

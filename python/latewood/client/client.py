@@ -212,7 +212,7 @@ class AsyncClient(Sender):
         return await self._send(calls.check())
 
     async def refresh(self) -> bool:
-        """Whether the index has a newer commit than this client was told of last; every answer is of the newest."""
+        """Whether the index has another commit than this client was told of last; every answer is of the newest."""
         return await self._send(calls.refresh(self.generation))
 
     async def compact(self, *, threads: int | None = None) -> None:

@@ -143,7 +143,8 @@ class Sender(ABC):
                 raise ServiceError(message, response.status_code) from error
             return answer
         told = told if isinstance(told, Mapping) else {}
-        detail = str(told.get("detail") or f"the answer of {self.url} has status {response.status_code}")
+        elsewhere = f", and leads to {response.headers['location']}" if "location" in response.headers else ""
+        detail = str(told.get("detail") or f"the answer of {self.url} has status {response.status_code}{elsewhere}")
         kind = getattr(errors, str(told.get("error", "")), None)
         if response.status_code == 422 and kind is None:
             kind = InvalidInputError
