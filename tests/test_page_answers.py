@@ -92,8 +92,7 @@ def test_every_field_can_be_filtered_by(index: Index, client: TestClient) -> Non
     }
     for field in told["fields"]:
         for value in field["values"]:
-            if field["name"]:
-                assert index.count(filter={field["name"]: value}) >= 1, field
+            assert index.count(filter={field["name"]: value}) >= 1, field
     by_name = {one["name"]: one for one in told["fields"]}
     assert by_name["year"] == {
         "name": "year",
@@ -108,6 +107,20 @@ def test_every_field_can_be_filtered_by(index: Index, client: TestClient) -> Non
     assert [one["documents"] for one in told["fields"]] == sorted(
         (one["documents"] for one in told["fields"]), reverse=True
     )
+
+
+def test_fields_of_any_name_and_at_any_place_can_be_filtered_by(tmp_path: Path) -> None:
+    metadata = [
+        {"and": 1, "or": {"not": 2}, "not": [3], "\\b": 4, "\\and": 5, "a.b": 6, "": {"": 7, "q": 8}},
+        {"authors": [{"name": "Ann"}, {"name": "Bo", "born": [1990, [1991]]}], "\u202e": True, "__proto__": "x"},
+    ]
+    index = Index.create(tmp_path / "odd", dim=8)
+    index.add([0, 1], vectors=[np.eye(8, dtype="float32")] * 2, metadata=metadata)
+    found = {(field["name"], value) for field in fields_of(metadata) for value in field["values"]}
+    assert len(found) == 14
+    for name, value in found:
+        assert len(index.ids(filter={name: value})) == 1, name
+    assert len(index.search(np.eye(8, dtype="float32"), group_by="\\and")) == 2
 
 
 def test_fields_are_bounded() -> None:

@@ -20,7 +20,8 @@ let round = 0;
 let counted = "";
 const filters = new Filters(byId("filters"), () => later());
 
-async function read() {
+// What the address keeps; but for the query, if one was typed already.
+async function read(typed = "") {
   const kept = new URLSearchParams(location.hash.slice(1));
   // An address may have been written by hand.
   const listed = (name) => {
@@ -31,7 +32,7 @@ async function read() {
       return [];
     }
   };
-  query.value = kept.get("q") ?? "";
+  query.value = typed || (kept.get("q") ?? "");
   count.value = kept.get("k") ?? 10;
   const settings = listed("settings").slice(0, 2);
   compare.checked = settings.length > 1;
@@ -87,9 +88,11 @@ function later() {
 
 async function search() {
   clearTimeout(waiting);
+  // The page has not come so far yet.
+  if (!panes.length) return;
   keep();
   const own = ++round;
-  if (!query.value.trim() || !count.validity.valid || !panes.length) {
+  if (!query.value.trim() || !count.validity.valid) {
     panes.forEach((pane) => pane.clear());
     status.textContent = count.validity.valid ? "" : "The number of hits must be from 1 to 100.";
     return;
@@ -195,11 +198,9 @@ byId("open-about").addEventListener("click", async () => {
   const body = byId("about-body");
   body.replaceChildren("Reading …");
   byId("about").showModal();
-  try {
-    body.replaceChildren(...await Promise.all(indexes.map((one) => aboutIndex(one.name))));
-  } catch (error) {
-    body.replaceChildren(make("p", { class: "problem" }, error.message));
-  }
+  // One that cannot be read hides no other.
+  body.replaceChildren(...await Promise.all(indexes.map((one) => aboutIndex(one.name).catch(
+    (error) => make("p", { class: "problem" }, `${one.name}: ${error.message}`)))));
 });
 window.addEventListener("hashchange", () => tellTrouble(read()));
 
@@ -209,7 +210,7 @@ async function begin() {
     || "This service has no index: it reranks texts at /v1/rerank.";
   byId("ask").hidden = byId("open-about").hidden = indexes.length === 0;
   if (!indexes.length) return;
-  await read();
+  await read(query.value);
   query.focus();
 }
 
