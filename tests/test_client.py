@@ -2,6 +2,7 @@
 
 import asyncio
 import copy
+import gc
 import inspect
 import os
 import pickle
@@ -10,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -399,6 +401,24 @@ def test_many_tasks_and_several_loops_use_one_client(service: Service, index: In
     expected = [plain(index.search(query))[0] for query in QUERIES] * 8
     for _ in range(3):
         assert [plain(hits)[0] for hits in asyncio.run(ask())] == expected
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="where the system tells of open files")
+def test_event_loops_that_have_ended_hold_no_connections(service: Service) -> None:
+    client = AsyncClient(service.url, "news")
+
+    def files(client: AsyncClient) -> int:
+        for _ in range(20):
+            assert asyncio.run(client.count()) == len(IDS)
+        gc.collect()
+        return len(list(Path("/proc/self/fd").iterdir()))
+
+    # Python tells of connections that nobody has closed.
+    with warnings.catch_warnings(action="ignore", category=ResourceWarning):
+        before = files(client)
+        assert files(client) <= before + 3
+        del client
+        gc.collect()
 
 
 def test_a_blocking_client_works_where_an_event_loop_runs(client: Client, index: Index) -> None:

@@ -39,7 +39,8 @@ class AsyncClient(Sender):
     Notes
     -----
     A hit cannot explain itself here, since `Hit.explain` is not awaited: ask `explain` of the client. Several tasks may
-    use one client, and so may several event loops, each by connections of its own.
+    use one client, and so may several event loops, each by connections of its own, which `async with` closes before a
+    loop ends.
     """
 
     _kind = "AsyncClient"
