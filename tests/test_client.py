@@ -4,6 +4,7 @@ import asyncio
 import copy
 import gc
 import inspect
+import json
 import os
 import pickle
 import shutil
@@ -340,6 +341,36 @@ def test_a_hit_that_was_awaited_says_whom_to_ask(service: Service, index: Index)
             return await client.explain("owls", hit.id)
 
     assert plain(asyncio.run(ask())) == plain(index.search("owls")[0].explain())
+
+
+def test_hits_that_nobody_can_explain_are_shown_as_they_are(changing: tuple[Client, Index]) -> None:
+    client, here = changing
+    hits = client.search("owls", 3)
+    explained = hits._repr_html_()
+    assert explained == here.search("owls", 3)._repr_html_()
+    client.delete([hits[0].id])
+    assert f'data-id="{hits[0].id}"' in hits.to_html()
+    # The others can be explained still.
+    assert hits.to_html().count("<svg") == len(hits) - 1
+
+    async def ask() -> latewood.Hits:
+        async with AsyncClient(client.url, client.name) as awaited:
+            return await awaited.search("owls", 3)
+
+    shown = asyncio.run(ask())._repr_html_()
+    assert "<svg" not in shown
+    assert shown.count("<li") == 3
+
+
+def test_hits_of_a_service_that_has_gone_are_shown_as_they_are(scripted: Any) -> None:
+    hit = {"id": "a", "score": 1.0, "rank": 1, "text": "a < b", "metadata": None, "stage_scores": None}
+    answer = {"hits": [hit] * 5, "stats": {}, "plan": {"gather": "exact"}, "generation": 1}
+    scripted.script = [(200, {}, json.dumps(answer).encode()), (500, {}, b"")]
+    with Client(scripted.url, "news", retries=0) as client:
+        shown = client.search("x", 5)._repr_html_()
+    assert shown.count("a &lt; b") == 5
+    # It was asked for the first, and then no more.
+    assert len(scripted.asked) == 2
 
 
 def test_texts_are_reranked_without_an_index(service: Service) -> None:

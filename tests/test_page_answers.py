@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 
 pytest.importorskip("starlette")
+from starlette.applications import Starlette
+from starlette.routing import Mount
 from starlette.testclient import TestClient
 
 from latewood import Index
@@ -71,6 +73,18 @@ def test_a_browser_that_has_a_file_is_not_sent_it_again(client: TestClient) -> N
     assert (again.status_code, again.content) == (304, b"")
     assert client.get("/page/page.js", headers={"if-none-match": '"other"'}).content == first.content
     assert client.head("/").status_code == 200
+
+
+def test_it_lies_inside_other_applications(index: Index) -> None:
+    inside = Starlette(routes=[Mount("/a/search", application({"own": index}))])
+    with TestClient(inside, base_url="http://localhost") as client:
+        for path in ("/a/search", "/a/search/"):
+            page = client.get(path)
+            assert page.status_code == 200
+            # What it asks for lies beside it.
+            for name in re.findall('(?:src|href)="(.*?)"', page.text):
+                assert client.get(str(page.url.join(name))).status_code == 200, name
+            assert client.post(str(page.url.join("page/own/hits")), json={"query": "text"}).status_code == 200
 
 
 def test_files_are_those_of_the_page_alone(client: TestClient) -> None:

@@ -468,7 +468,7 @@ def test_bodies_that_are_none(client: TestClient) -> None:
 
 
 def test_limits(texts: Index) -> None:
-    settings = Settings(max_body_bytes=500, max_queries=2, max_documents=2, max_k=5)
+    settings = Settings(max_body_bytes=500, max_queries=4, max_documents=2, max_k=5)
     with served(texts=texts, settings=settings) as client:
         path = "/v1/indexes/texts"
         large = client.post(f"{path}/search", json={"query": "x" * 1000})
@@ -482,7 +482,10 @@ def test_limits(texts: Index) -> None:
         streamed = client.post(f"{path}/search", content=parts(), headers={"content-type": "application/json"})
         assert streamed.status_code == HTTPStatus.REQUEST_ENTITY_TOO_LARGE
         for action, body in (
-            ("search_batch", {"queries": ["x"] * 3}),
+            ("search_batch", {"queries": ["x"] * 5}),
+            ("search_batch", {"queries": ["x"] * 4, "k": 5}),
+            ("search_batch", {"queries": ["x"] * 4, "k": 4, "offset": 1}),
+            ("rerank_batch", {"queries": ["x"] * 4, "candidates": [["a"] * 5] * 4}),
             ("search", {"query": "x", "k": 6}),
             ("search", {"query": "x", "k": 5, "offset": 1}),
             ("rerank", {"query": "x", "candidates": ["a", "b", "c"]}),
@@ -492,6 +495,8 @@ def test_limits(texts: Index) -> None:
             assert answer.status_code == HTTPStatus.UNPROCESSABLE_ENTITY
             assert "at most" in answer.json()["detail"]
         assert client.post(f"{path}/search", json={"query": "x", "k": 5}).status_code == HTTPStatus.OK
+        batch = {"queries": ["x"] * 4, "k": 4}
+        assert client.post(f"{path}/search_batch", json=batch).status_code == HTTPStatus.OK
 
 
 def test_tokens(texts: Index) -> None:

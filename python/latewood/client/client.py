@@ -11,7 +11,7 @@ from latewood.client import calls
 from latewood.client.sending import Sender
 from latewood.common.signatures import shows
 from latewood.common.types import Filter, Id, Metadata, MissingRule, Rescore, VectorInput
-from latewood.errors import LatewoodError
+from latewood.errors import ServiceError
 from latewood.forms.ragged import Ragged
 from latewood.index.additions import Additions, AddKeywords
 from latewood.index.explanation import Explanation
@@ -240,7 +240,7 @@ class AsyncClient(Sender):
 
     def _explain(self, body: dict[str, Any]) -> Explanation:
         message = f"hit {body['id']!r} was found by an AsyncClient: await its explain(query, {body['id']!r})"
-        raise LatewoodError(message)
+        raise ServiceError(message)
 
     async def _request(self, **request: Any) -> Any:
         return await self._connection(asyncio.get_running_loop()).request(**request)
