@@ -306,6 +306,28 @@ def test_a_number_that_is_being_typed_is_not_asked_for(reader: Reader, indexes: 
     wait_for_ids(reader, ids_of(indexes["coarse"].search(QUERY, 2)))
 
 
+def test_an_index_without_documents_and_one_of_one(browser: Any, tmp_path: Path) -> None:
+    one = Index.create(tmp_path / "one")
+    one.add(["only"], texts=["an old tree"])
+    with serving({"empty": Index.create(tmp_path / "empty"), "one": one}) as address:
+        reader = Reader(browser, address)
+        page = reader.open()
+        assert page.locator("#holds").inner_text() == "empty: 0 documents · one: 1 document"
+        assert page.locator("#status").inner_text() == "nothing found"
+        assert page.get_by_text("no hits").is_visible()
+        page.locator("[name=index]").select_option("one")
+        wait_for_ids(reader, ["only"])
+        assert page.locator("#status").inner_text() == "1 hit"
+        page.get_by_role("button", name="About the index").click()
+        sections = page.locator("#about section")
+        sections.nth(1).wait_for()
+        assert "codec" not in sections.nth(0).inner_text()
+        assert "codec" in sections.nth(1).inner_text()
+        assert not page.locator("#about .problem").count()
+        reader.context.close()
+        assert reader.faults == []
+
+
 def test_an_index_that_cannot_be_read_hides_no_other(browser: Any, indexes: dict[str, Index], tmp_path: Path) -> None:
     gone = Index.create(tmp_path / "gone", dim=8)
     with serving({"fine": indexes["fine"], "gone": gone}) as address:

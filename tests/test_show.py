@@ -237,6 +237,11 @@ def test_metadata_are_shown_as_the_json_that_they_are() -> None:
     }
 
 
+def test_no_hits_are_told(tmp_path: Path) -> None:
+    hits = Index.create(tmp_path / "empty", dim=8).search(np.eye(8, dtype="float32"))
+    assert "no hits" in hits._repr_html_()
+
+
 def test_hits_show_themselves(trees: Index) -> None:
     hits = trees.search("one ring each year", 5)
     shown = hits._repr_html_()

@@ -121,7 +121,7 @@ def listed(hits: Iterable[Mapping[str, Any]]) -> str:
             f'<span class="score">{_number(hit["score"])}</span>{told}</p>'
             f"{body or ''}{_metadata(hit['metadata'])}</li>"
         )
-    return f'<ol class="hits">{"".join(rows)}</ol>'
+    return f'<ol class="hits">{"".join(rows)}</ol>' if rows else '<p class="label">no hits</p>'
 
 
 def styled(fragment: str) -> str:

@@ -3,7 +3,7 @@
 import { ask } from "./ask.js";
 import { aboutIndex } from "./figures.js";
 import { Filters } from "./filters.js";
-import { make, number } from "./make.js";
+import { counts, make } from "./make.js";
 import { Pane } from "./pane.js";
 
 // Milliseconds without a key before the service is asked.
@@ -127,8 +127,8 @@ function tell(answers) {
 }
 
 function words(answers) {
-  const each = answers.map((answer) => (!answer || answer.error ? "no answer" : answer.ids.length === 1 ? "1 hit"
-    : answer.ids.length ? `${answer.ids.length} hits` : "nothing found"));
+  const each = answers.map((answer) => (!answer || answer.error ? "no answer" : answer.ids.length
+    ? counts(answer.ids.length, "hit") : "nothing found"));
   return each.length > 1 ? `Left: ${each[0]}. Right: ${each[1]}.` : each[0];
 }
 
@@ -206,7 +206,7 @@ window.addEventListener("hashchange", () => tellTrouble(read()));
 
 async function begin() {
   ({ indexes } = await ask("v1/indexes"));
-  byId("holds").textContent = indexes.map((one) => `${one.name}: ${one.problem ?? `${number(one.documents)} documents`}`).join(" · ")
+  byId("holds").textContent = indexes.map((one) => `${one.name}: ${one.problem ?? counts(one.documents, "document")}`).join(" · ")
     || "This service has no index: it reranks texts at /v1/rerank.";
   byId("ask").hidden = byId("open-about").hidden = indexes.length === 0;
   if (!indexes.length) return;
