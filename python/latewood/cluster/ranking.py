@@ -90,9 +90,6 @@ def search_twice(
     first = {**usual, "rescore": "off", "group_by": None}
     if feedback.mode == "reranker":
         count = max(feedback.rescored, count, wanted)
-        # All that will be scored again are hits here; many times as many need not be scored for that.
-        if options.gather != "exact" and options.max_scored is None:
-            first["max_scored"] = count
     found = _search(commit, queries, keys, count, first)
     begun = time.perf_counter()
     rows = [best(of_query)[:count] for of_query in found]
@@ -157,7 +154,8 @@ def _of_shards(options: RankingOptions, given: Mapping[str, Any]) -> dict[str, A
 
 
 def _search(commit: Commit, queries: Queries, keys: Sequence[Id] | None, k: int, options: Mapping[str, Any]) -> Answers:
-    only: Mapping[int, Any] = dict.fromkeys(commit.places) if keys is None else commit.owned(keys)
+    # Where there is nothing to look for, one shard says what is wrong with the options.
+    only: Mapping[int, Any] = dict.fromkeys(commit.places) if keys is None else commit.owned(keys) or {0: []}
     asked, group_by = _plain(queries), options.get("group_by")
     calls = {place: (asked, k, own, options, group_by) for place, own in only.items()}
     return _by_query(commit.ask_some("search", calls), queries)
@@ -191,7 +189,7 @@ def _by_owner(commit: Commit, lists: Sequence[Sequence[Id]]) -> Lists:
     for query, keys in enumerate(lists):
         for key, place in zip(keys, commit.owners(keys), strict=True):
             owned.setdefault(place, [[] for _ in lists])[query].append(key)
-    return owned
+    return owned or {0: [[] for _ in lists]}
 
 
 def _chosen(found: Mapping[int, Found], given: Sequence[Id], first: Any, options: RerankOptions) -> list[Id]:

@@ -294,8 +294,9 @@ class ShardedIndex:
             if chosen.feedback is None:
                 ranked = ranking.search(commit, queries, keys, chosen, options)
                 return self._hits(commit, ranked, queries, queries, None, chosen, with_documents)
-            known = {"codec": self._codec, "rarity": self._rarity(commit)}
-            ranked, expanded, added = ranking.search_twice(commit, queries, keys, chosen, options, **known)
+            ranked, expanded, added = ranking.search_twice(
+                commit, queries, keys, chosen, options, codec=self._codec, rarity=self._rarity(commit)
+            )
             return self._hits(commit, ranked, queries, expanded, added, chosen, with_documents)
 
         return self._read(work)

@@ -28,6 +28,9 @@ use crate::writer::PyWriter;
 /// Stored vectors: flat values `[tokens, dim]` and offsets `[documents + 1]`.
 type Vectors<'py> = (Bound<'py, PyArray2<f32>>, Bound<'py, PyArray1<i64>>);
 
+/// Vectors `[n, dim]` and a weight for each.
+type Weighted<'py> = (Bound<'py, PyArray2<f32>>, Bound<'py, PyArray1<f32>>);
+
 /// Generation, names of files, signatures of the commit and its ancestors, identity of the index.
 type Commit = (u64, Vec<String>, Vec<String>, Option<String>);
 
@@ -253,7 +256,10 @@ impl PyIndex {
             }
             Ok((values, offsets))
         })?;
-        Ok((values.into_pyarray(py).reshape([*offsets.last().unwrap_or(&0) as usize, depth])?, offsets.into_pyarray(py)))
+        Ok((
+            values.into_pyarray(py).reshape([*offsets.last().unwrap_or(&0) as usize, depth])?,
+            offsets.into_pyarray(py),
+        ))
     }
 
     /// How many live documents have a token in each cell.
@@ -274,7 +280,7 @@ impl PyIndex {
         hits: usize,
         documents: u64,
         frequencies: PyReadonlyArray1<'py, u64>,
-    ) -> PyResult<(Bound<'py, PyArray2<f32>>, Bound<'py, PyArray1<f32>>)> {
+    ) -> PyResult<Weighted<'py>> {
         let (tokens, dim) = (query_values.shape()[0], query_values.shape()[1]);
         let values = arrays::slice(&query_values, "query")?;
         let weights = weights.as_ref().map(|weights| arrays::slice(weights, "weights")).transpose()?;

@@ -77,7 +77,8 @@ impl<'a> TwoPasses<'a> {
             threshold: options.threshold,
             ..SearchOptions::default()
         };
-        let first = Plan::choose(snapshot, &allowed, first_count, &narrow);
+        let mut first = Plan::choose(snapshot, &allowed, first_count, &narrow);
+        first.without_effect.retain(|&name| name != "max_scored" || options.max_scored.is_some());
         let second = Plan::choose(snapshot, &allowed, wanted.count, options);
         Ok(Self { snapshot, allowed, feedback, first, first_count, second, wanted })
     }
