@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from latewood import Index
+from latewood import Feedback, Index
 from latewood.cluster import ClusterWriter, Shard, ShardedIndex, create
 from latewood.errors import DuplicateIdError, InvalidInputError, LatewoodError, ServiceError, UnknownIdError
 from strategies import make_corpus
@@ -160,7 +160,7 @@ def test_documents_and_what_is_told(both: tuple[ShardedIndex, Index]) -> None:
 
 @pytest.mark.parametrize(
     "options",
-    [{"feedback": object()}, {"group_by": 3}, {"k": 0}, {"gather": "magic"}, {"ids": [5]}, {"filter": {"n": {"zz": 1}}}],
+    [{"feedback": 1}, {"group_by": 3}, {"k": 0}, {"gather": "magic"}, {"ids": [5]}, {"filter": {"n": {"zz": 1}}}],
     ids=str,
 )
 def test_searches_that_cannot_be(both: tuple[ShardedIndex, Index], options: dict[str, Any]) -> None:
@@ -360,3 +360,29 @@ def test_a_lost_shard_is_told(nodes: Any, tmp_path: Path) -> None:
         sharded._partial = False
         with pytest.raises(ServiceError, match="shard 1"):
             sharded.search(CORPUS.queries[0], 3)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
+def test_what_takes_several_questions(nodes: Any, tmp_path: Path) -> None:
+    import ray
+
+    root, single = fill(tmp_path)
+    query, scores = CORPUS.queries[0], [float(number % 7) for number in range(60)]
+    searches: list[dict[str, Any]] = [
+        {"feedback": Feedback()},
+        {"feedback": Feedback(mode="reranker", rescored=40), "group_by": "n", "filter": {"n": {"gte": 1}}},
+        {"group_by": "n", "length_normalize": True},
+    ]
+    with ShardedIndex.open(root, replicas=1, cpus=0.5, timeout=3, allow_partial=True) as sharded:
+        for options in searches:
+            assert_equal(sharded, single, **options)
+        for more in ({"alpha": 0.4, "k": 4}, {"beta": 5, "k": 3, "group_by": "n"}):
+            found, wanted = (one.rerank(query, IDS[10:70], scores, **more) for one in (sharded, single))
+            assert found == wanted
+        ray.kill(sharded._shards._actors[1][0], no_restart=True)  # type: ignore[attr-defined]
+        for options in searches:
+            hits = sharded.search(query, 5, gather="exact", **options)
+            assert hits
+            assert sharded.missing == [1]
+            assert hits.stats["missing_shards"] == 1

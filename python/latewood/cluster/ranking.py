@@ -38,8 +38,8 @@ class Rarity:
 
     @classmethod
     def of(cls, commit: Commit) -> "Rarity":
-        """Ask for it; shards of a codec without cells refuse."""
-        told = commit.ask("frequencies", commit.everywhere())
+        """Ask for it."""
+        told = commit.ask_some("frequencies", commit.everywhere())
         frequencies = np.sum([part for part, _ in told.values()], axis=0, dtype=np.uint64)
         return cls(commit.generation, frequencies, sum(count for _, count in told.values()))
 

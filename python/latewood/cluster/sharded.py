@@ -364,7 +364,10 @@ class ShardedIndex:
     def _rarity(self, commit: Commit) -> ranking.Rarity:
         known = self._known_rarity
         if known is None or known.generation != commit.generation:
-            self._known_rarity = known = ranking.Rarity.of(commit)
+            known = ranking.Rarity.of(commit)
+            # What is told without some shards holds for this call alone.
+            if not commit.missing:
+                self._known_rarity = known
         return known
 
     def _owned(self, method: str, keys: Sequence[Id]) -> dict[Id, Any]:
@@ -388,8 +391,9 @@ class ShardedIndex:
                 try:
                     return work(commit)
                 except CorruptIndexError:
-                    # A replica that was placed anew finds the newest commits only.
-                    if last or not self.refresh():
+                    # A replica that was placed anew finds the newest commits only. Another call may be there already.
+                    moved = self._manifest.generation != commit.generation or self.refresh()
+                    if last or not moved:
                         raise
         raise AssertionError
 
