@@ -336,9 +336,10 @@ def test_a_lost_shard_is_told(nodes: Any, tmp_path: Path) -> None:
     import ray
 
     root, _single = fill(tmp_path)
-    with ShardedIndex.open(root, replicas=1, cpus=0.5, timeout=3, allow_partial=True) as sharded:
+    with ShardedIndex.open(root, replicas=1, cpus=0.5, allow_partial=True) as sharded:
         whole = sharded.search(CORPUS.queries[0], 1000, gather="exact")
         assert not sharded.missing
+        sharded._timeout = 3
         ray.kill(sharded._shards._actors[1][0], no_restart=True)  # type: ignore[attr-defined]
         found = sharded.search(CORPUS.queries[0], 1000, gather="exact")
         assert sharded.missing == [1]
@@ -374,12 +375,13 @@ def test_what_takes_several_questions(nodes: Any, tmp_path: Path) -> None:
         {"feedback": Feedback(mode="reranker", rescored=40), "group_by": "n", "filter": {"n": {"gte": 1}}},
         {"group_by": "n", "length_normalize": True},
     ]
-    with ShardedIndex.open(root, replicas=1, cpus=0.5, timeout=3, allow_partial=True) as sharded:
+    with ShardedIndex.open(root, replicas=1, cpus=0.5, allow_partial=True) as sharded:
         for options in searches:
             assert_equal(sharded, single, **options)
         for more in ({"alpha": 0.4, "k": 4}, {"beta": 5, "k": 3, "group_by": "n"}):
             found, wanted = (one.rerank(query, IDS[10:70], scores, **more) for one in (sharded, single))
             assert found == wanted
+        sharded._timeout = 3
         ray.kill(sharded._shards._actors[1][0], no_restart=True)  # type: ignore[attr-defined]
         for options in searches:
             hits = sharded.search(query, 5, gather="exact", **options)

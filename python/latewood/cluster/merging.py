@@ -10,7 +10,9 @@ import numpy as np
 from latewood.cluster.order import order_of, without_order
 from latewood.common.types import Id, Stats
 from latewood.index.explanation import Explanation
+from latewood.index.feedback import Added
 from latewood.index.options import RankingOptions, RerankOptions, SearchOptions
+from latewood.index.queries import Queries
 from latewood.index.results import Hit, Hits, Plan, Source
 
 
@@ -29,6 +31,16 @@ class Row(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
+class Told:
+    """What shards tell of documents beside ids and scores."""
+
+    group_by: str | None = None
+    """The field by which rows have a group."""
+    documents: bool = False
+    """Whether rows have texts and metadata."""
+
+
+@dataclass(frozen=True, slots=True)
 class Found:
     """What a shard has found for a query: plain values, which travel between processes."""
 
@@ -40,13 +52,14 @@ class Found:
     """What it took, in the shard's process."""
 
     @classmethod
-    def of(cls, hits: Hits, groups: Sequence[str | None], seconds: float) -> "Found":
+    def of(cls, hits: Hits, groups: Iterable[str | None], seconds: float, *, documents: bool) -> "Found":
         """Take them from hits of a shard."""
-        rows = [
-            Row(hit.id, hit.score, order_of(hit.metadata), group, hit.text, without_order(hit.metadata))
-            for hit, group in zip(hits, groups, strict=True)
-        ]
-        return cls(rows, hits.stats, hits.plan, seconds)
+
+        def row(hit: Hit, group: str | None) -> Row:
+            document = (hit.text, without_order(hit.metadata)) if documents else (None, None)
+            return Row(hit.id, hit.score, order_of(hit.metadata), group, *document)
+
+        return cls(list(map(row, hits, groups)), hits.stats, hits.plan, seconds)
 
 
 Answers = list[dict[int, Found]]
@@ -83,6 +96,10 @@ class Ranked:
     """For each query, what was counted here and not by a shard."""
     found_by: int = -1
     """The pass that has found the documents."""
+    expanded: Queries | None = None
+    """With feedback, the queries as they were asked in the end."""
+    added: Sequence[Added] = ()
+    """And what joined each."""
 
 
 class Origin(Source):
@@ -115,7 +132,7 @@ class Origin(Source):
         counted = self._ranked.counted[query] if self._ranked.counted else {}
         return {**_stats(passes), **counted, **told}, _plan(passes[self._ranked.found_by], passes[-1])
 
-    def hits(self, query: int, tokens: int, options: RankingOptions, *, with_documents: bool) -> Hits:
+    def hits(self, query: int, tokens: int, options: RankingOptions) -> Hits:
         """Choose among what shards have found for one query, as a single index does.
 
         Parameters
@@ -125,8 +142,6 @@ class Origin(Source):
             Token vectors of the query, as it was given.
         options : RankingOptions
             Those of the search or rerank.
-        with_documents : bool
-            Whether hits carry text and metadata.
         """
         rows = best(self._ranked.passes[-1][query])
         k = options.k if isinstance(options, (SearchOptions, RerankOptions)) else None
@@ -137,8 +152,7 @@ class Origin(Source):
             score = float(np.float32(row.score) / np.float32(tokens)) if options.length_normalize else row.score
             if options.min_score is not None and score < options.min_score:
                 break
-            text, metadata = (row.text, row.metadata) if with_documents else (None, None)
-            hits.append(Hit(row.id, score, rank, text, metadata, self, query))
+            hits.append(Hit(row.id, score, rank, row.text, row.metadata, self, query))
         return Hits(hits, source=self, query=query)
 
 

@@ -292,12 +292,20 @@ class ShardedIndex:
 
         def work(commit: Commit) -> list[Hits]:
             if chosen.feedback is None:
-                ranked = ranking.search(commit, queries, keys, chosen, options)
-                return self._hits(commit, ranked, queries, queries, None, chosen, with_documents)
-            ranked, expanded, added = ranking.search_twice(
-                commit, queries, keys, chosen, options, codec=self._codec, rarity=self._rarity(commit)
+                ranked = ranking.search(commit, queries, keys, chosen, options, with_documents=with_documents)
+                return self._hits(commit, ranked, queries, chosen)
+            ranked = ranking.search_twice(
+                commit,
+                queries,
+                keys,
+                chosen,
+                options,
+                chosen.feedback,
+                with_documents=with_documents,
+                codec=self._codec,
+                rarity=self._rarity(commit),
             )
-            return self._hits(commit, ranked, queries, expanded, added, chosen, with_documents)
+            return self._hits(commit, ranked, queries, chosen)
 
         return self._read(work)
 
@@ -310,35 +318,23 @@ class ShardedIndex:
         chosen.check_scores(lists)
 
         def work(commit: Commit) -> list[Hits]:
-            ranked = ranking.rerank(commit, queries, lists, chosen, options)
-            return self._hits(commit, ranked, queries, queries, None, chosen, with_documents)
+            ranked = ranking.rerank(commit, queries, lists, chosen, options, with_documents=with_documents)
+            return self._hits(commit, ranked, queries, chosen)
 
         return self._read(work)
 
-    def _hits(
-        self,
-        commit: Commit,
-        ranked: Ranked,
-        queries: Queries,
-        asked: Queries,
-        added: Sequence[Added] | None,
-        options: RankingOptions,
-        with_documents: bool,
-    ) -> list[Hits]:
-        """Make hits of what came of queries, which were `asked` in the end with what was `added`."""
+    def _hits(self, commit: Commit, ranked: Ranked, queries: Queries, options: RankingOptions) -> list[Hits]:
         # Whoever asked may fill the arrays again before a hit explains itself.
-        asked = asked.copy()
+        asked = ranked.expanded or queries.copy()
 
         def explain(query: int, key: Id) -> Explanation:
-            own = NOTHING if added is None else added[query]
-            return self._explain(asked, query, key, own, options.rescore, options.length_normalize)
+            added = ranked.added[query] if ranked.added else NOTHING
+            return self._explain(asked, query, key, added, options.rescore, options.length_normalize)
 
         self.missing = sorted(commit.missing)
         origin = Origin(ranked, commit.missing, explain)
         lengths = queries.vectors.lengths.tolist()
-        return [
-            origin.hits(query, tokens, options, with_documents=with_documents) for query, tokens in enumerate(lengths)
-        ]
+        return [origin.hits(query, tokens, options) for query, tokens in enumerate(lengths)]
 
     def _explain(
         self, queries: Queries, query: int, key: Id, added: Added, rescore: Rescore | None, length_normalize: bool
