@@ -20,6 +20,7 @@ import pytest
 
 from latewood import Index
 from latewood.cluster import ClusterWriter, Shard, ShardedIndex, create
+from latewood.cluster.asking import LocalShards
 from latewood.errors import (
     DuplicateIdError,
     IndexReplacedError,
@@ -342,6 +343,66 @@ def test_threads_and_coroutines(both: tuple[ShardedIndex, Index]) -> None:
         )
 
     assert asyncio.run(ask()) == wanted[:30]
+
+
+def test_many_threads_follow_somebody_who_commits(tmp_path: Path) -> None:
+    root, _ = fill(tmp_path)
+    failed: list[object] = []
+    ended = threading.Event()
+    with ShardedIndex.open(root, replicas=0) as sharded:
+        least = len(sharded)
+
+        def follow() -> None:
+            seen = least
+            try:
+                while not ended.is_set():
+                    sharded.refresh()
+                    count = len(sharded)
+                    assert count >= seen, "never back"
+                    assert (count - least) % 9 == 0, "all of a commit or nothing"
+                    seen = count
+            except BaseException as error:
+                failed.append(error)
+                raise
+
+        threads = [threading.Thread(target=follow) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        with ClusterWriter(root) as writer:
+            for commit in range(20):
+                writer.add([f"{commit} {number}" for number in range(9)], vectors=DOCUMENTS[:9])
+                writer.commit()
+        ended.set()
+        for thread in threads:
+            thread.join()
+        assert not failed
+        sharded.refresh()
+        assert len(sharded) == least + 180
+
+
+def test_a_refresh_between_whose_steps_others_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root, _ = fill(tmp_path)
+    names = iter("abcdef")
+
+    def commit() -> None:
+        with ClusterWriter(root) as writer:
+            name = next(names)
+            writer.upsert([f"{name}{number}" for number in range(30)], vectors=DOCUMENTS[:30])
+
+    with ShardedIndex.open(root, replicas=0) as sharded:
+        count = len(sharded)
+        commit()
+        prepare = LocalShards.ask
+
+        def meanwhile(shards: LocalShards, method: str, calls: Any, **options: Any) -> dict[int, Any]:
+            monkeypatch.undo()
+            commit()
+            commit()
+            return prepare(shards, method, calls, **options)
+
+        monkeypatch.setattr(LocalShards, "ask", meanwhile)
+        assert sharded.refresh()
+        assert len(sharded) == count + 90
 
 
 @pytest.mark.parametrize("kind", [str, int])

@@ -181,13 +181,14 @@ class ShardedIndex:
         CorruptIndexError, ServiceError
             The newest commit is damaged, or a shard does not answer; this object stays where it is.
         """
-        shards = self._shards
+        # Another thread may move on meanwhile.
+        shards, before = self._shards, self._manifest
         newest = ClusterManifest.newest(self._root)
-        if newest == self._manifest:
+        if newest == before:
             return False
         try:
             self._codec.refresh()
-            replaced = newest.generation <= self._manifest.generation
+            replaced = newest.generation <= before.generation
         except IndexReplacedError:
             replaced = True
         if replaced:
@@ -196,10 +197,8 @@ class ShardedIndex:
                 "it; open it again with ShardedIndex.open"
             )
             raise IndexReplacedError(message)
-        if len(newest.shards) != len(self._manifest.shards):
-            message = (
-                f"the cluster has {len(newest.shards)} shards now, and had {len(self._manifest.shards)}; open it again"
-            )
+        if len(newest.shards) != len(before.shards):
+            message = f"the cluster has {len(newest.shards)} shards now, and had {len(before.shards)}; open it again"
             raise InvalidInputError(message)
         # Where a replica is away, another one has it ready.
         calls = dict.fromkeys(range(len(newest.shards)), (newest.generation,))
@@ -207,7 +206,12 @@ class ShardedIndex:
             shards.ask("prepare", calls, timeout=self._timeout)
         except MissingShardsError as error:
             raise self._incomplete(error.shards) from error
-        self._manifest = newest
+        except CorruptIndexError:
+            if ClusterManifest.newest(self._root) == newest:
+                raise
+            # Two commits came meanwhile, and have removed what this one names.
+            return self.refresh()
+        self._manifest = max(self._manifest, newest, key=lambda one: one.generation)
         return True
 
     @shows(SearchOptions)
