@@ -380,6 +380,22 @@ def test_many_threads_follow_somebody_who_commits(tmp_path: Path) -> None:
         assert len(sharded) == least + 180
 
 
+def test_hits_explain_themselves_on_what_was_searched(tmp_path: Path) -> None:
+    root, _ = fill(tmp_path)
+    query = CORPUS.queries[0]
+    with ShardedIndex.open(root, replicas=0) as sharded:
+        hits = sharded.search(query, 2)
+        wanted = [hit.explain().matrix for hit in hits]
+        with ClusterWriter(root) as writer:
+            writer.delete([hits[0].id])
+            writer.upsert([hits[1].id], vectors=DOCUMENTS[:1])
+        assert sharded.refresh()
+        with pytest.raises(UnknownIdError):
+            sharded.explain(query, hits[0].id)
+        for hit, matrix in zip(hits, wanted, strict=True):
+            np.testing.assert_array_equal(hit.explain().matrix, matrix)
+
+
 def test_a_refresh_between_whose_steps_others_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root, _ = fill(tmp_path)
     names = iter("abcdef")

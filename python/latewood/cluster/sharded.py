@@ -422,15 +422,19 @@ class ShardedIndex:
         common = {"length_normalize": chosen.length_normalize, "rescore": chosen.rescore}
         count = len(queries.vectors)
         of_queries = [{place: own[query] for place, own in found.items()} for query in range(count)]
-        origin = Origin(of_queries, missing, lambda query, key: self._explain(queries, query, key, common))
+        # Hits explain themselves on what was searched.
+        at = self._manifest.generation
+        origin = Origin(of_queries, missing, lambda query, key: self._explain(queries, query, key, common, at))
         return [origin.hits(query, k, chosen.offset, with_documents=with_documents) for query in range(count)]
 
-    def _explain(self, queries: Queries, query: int, key: Id, options: dict[str, Any]) -> Explanation:
+    def _explain(
+        self, queries: Queries, query: int, key: Id, options: dict[str, Any], at: int | None = None
+    ) -> Explanation:
         vectors = queries.vectors[query]
         start, end = int(queries.vectors.offsets[query]), int(queries.vectors.offsets[query + 1])
         given = {**options, "weights": None if queries.weights is None else queries.weights[start:end]}
         owned = self._owned([key])
-        (matrix, text) = next(iter(self._ask("explain", dict.fromkeys(owned, (vectors, key, given))).values()))
+        (matrix, text) = next(iter(self._ask("explain", dict.fromkeys(owned, (vectors, key, given)), at).values()))
         return explanation(
             key,
             matrix,
@@ -460,9 +464,9 @@ class ShardedIndex:
     def _everywhere(self, method: str, *arguments: Any) -> dict[int, Any]:
         return self._ask(method, dict.fromkeys(range(len(self._manifest.shards)), arguments))
 
-    def _ask(self, method: str, calls: Mapping[int, tuple[Any, ...]]) -> dict[int, Any]:
+    def _ask(self, method: str, calls: Mapping[int, tuple[Any, ...]], at: int | None = None) -> dict[int, Any]:
         """Ask shards, all of which must answer."""
-        answers, missing = self._answers(method, calls)
+        answers, missing = self._answers(method, calls, at)
         if missing:
             raise self._incomplete(missing)
         return answers
@@ -475,11 +479,13 @@ class ShardedIndex:
         self.missing = missing
         return answers, missing
 
-    def _answers(self, method: str, calls: Mapping[int, tuple[Any, ...]]) -> tuple[dict[int, Any], list[int]]:
-        """Ask shards at the commit that is read now; if it is gone by then, once more at the newest."""
+    def _answers(
+        self, method: str, calls: Mapping[int, tuple[Any, ...]], at: int | None = None
+    ) -> tuple[dict[int, Any], list[int]]:
+        """Ask shards at a commit, or at the one that is read now; if that is gone by then, once more at the newest."""
         with self._room.place():
             for last in (False, True):
-                generation = self._manifest.generation
+                generation = self._manifest.generation if at is None else at
                 pinned = {place: (generation, *arguments) for place, arguments in calls.items()}
                 try:
                     return self._shards.ask(method, pinned, timeout=self._timeout), []
@@ -487,7 +493,7 @@ class ShardedIndex:
                     return error.answers, error.shards
                 except CorruptIndexError:
                     # A replica that was placed anew finds the newest commits only.
-                    if last or not self.refresh():
+                    if last or at is not None or not self.refresh():
                         raise
         raise AssertionError
 
