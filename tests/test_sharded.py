@@ -6,6 +6,7 @@ import logging
 import os
 import pickle
 import shutil
+import signal
 import sys
 import threading
 import time
@@ -18,7 +19,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from latewood import Index
+from latewood import Index, Stop
 from latewood.cluster import ClusterWriter, Shard, ShardedIndex, create
 from latewood.cluster.asking import LocalShards
 from latewood.errors import (
@@ -27,6 +28,7 @@ from latewood.errors import (
     InvalidInputError,
     LatewoodError,
     ServiceError,
+    StoppedError,
     UnknownIdError,
 )
 from strategies import make_corpus
@@ -378,6 +380,35 @@ def test_many_threads_follow_somebody_who_commits(tmp_path: Path) -> None:
         assert not failed
         sharded.refresh()
         assert len(sharded) == least + 180
+
+
+def test_a_stop_and_ctrl_c_are_heard_by_all_shards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = np.random.default_rng(0)
+    vectors = [generator.standard_normal((60, 32)).astype(np.float32) for _ in range(2000)]
+    create(tmp_path / "cluster", shards=3, sample=vectors[:100], dim=32)
+    with ClusterWriter(tmp_path / "cluster") as writer:
+        writer.add(range(2000), vectors=vectors)
+    queries = vectors[:1500]
+    with ShardedIndex.open(tmp_path / "cluster", replicas=0) as sharded:
+
+        def is_idle() -> bool:
+            begun = time.monotonic()
+            sharded.search_batch(queries[:20], gather="exact")
+            return time.monotonic() - begun < 2
+
+        begun = time.monotonic()
+        with Stop(seconds=0.2), pytest.raises(StoppedError):
+            sharded.search_batch(queries, gather="exact")
+        assert time.monotonic() - begun < 2
+        assert is_idle()
+        begun = time.monotonic()
+        threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT)).start()
+        with pytest.raises(KeyboardInterrupt):
+            sharded.search_batch(queries, gather="exact")
+        assert time.monotonic() - begun < 2
+        assert is_idle()
+        with pytest.raises(InvalidInputError):
+            sharded.search(queries[0], filter={"n": {"no": 1}})
 
 
 def test_hits_explain_themselves_on_what_was_searched(tmp_path: Path) -> None:

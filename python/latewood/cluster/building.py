@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from latewood.cluster.creating import BUILDING, NOTE, alone, create_shard, new_codec, remove, train
+from latewood.cluster.creating import BUILDING, NOTE, alone, create_shard, new_codec, train
 from latewood.cluster.manifest import CODEC, SHARDS, ClusterManifest, root_of, shard_of
 from latewood.cluster.order import ORDER, refuse_order
 from latewood.cluster.routing import SLOTS, divided, slots_of
@@ -155,7 +155,6 @@ def build(
         except (InvalidInputError, DuplicateIdError, DimensionError, EncoderRequiredError):
             # Another source is needed, and nothing that was made of this one may go into what is built of that.
             (building / NOTE).unlink()
-            remove(codec, root / SHARDS)
             raise
         manifest.publish(root)
     return manifest
