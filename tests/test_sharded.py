@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from latewood import Index, Stop
+from latewood import Feedback, Index, Stop
 from latewood.cluster import ClusterWriter, Shard, ShardedIndex, create
 from latewood.cluster.asking import LocalShards
 from latewood.errors import (
@@ -177,26 +177,24 @@ def test_documents_and_what_is_told(both: tuple[ShardedIndex, Index]) -> None:
 
 @pytest.mark.parametrize(
     "options",
-    [
-        {"feedback": object()},
-        {"group_by": "n"},
-        {"k": 0},
-        {"gather": "magic"},
-        {"ids": [5]},
-        {"filter": {"n": {"zz": 1}}},
-    ],
+    [{"feedback": 1}, {"group_by": 3}, {"k": 0}, {"gather": "magic"}, {"ids": [5]}, {"filter": {"n": {"zz": 1}}}],
+    ids=str,
 )
-def test_what_a_cluster_cannot_do(both: tuple[ShardedIndex, Index], options: dict[str, Any]) -> None:
-    from latewood import Feedback
+def test_searches_that_cannot_be(both: tuple[ShardedIndex, Index], options: dict[str, Any]) -> None:
+    for index in both:
+        with pytest.raises(InvalidInputError):
+            index.search(CORPUS.queries[0], **options)
 
-    if "feedback" in options:
-        options = {"feedback": Feedback()}
-    with pytest.raises(InvalidInputError):
-        both[0].search(CORPUS.queries[0], **options)
-    refused: list[dict[str, Any]] = [{"alpha": 0.1}, {"beta": 2}, {"group_by": "n"}, {"prune_to": 3}]
-    for one in refused:
-        with pytest.raises(LatewoodError):
-            both[0].rerank(CORPUS.queries[0], IDS[:3], [3.0, 2.0, 1.0], k=1, **one)
+
+@pytest.mark.parametrize(
+    "options",
+    [{"alpha": 0.1, "k": 1}, {"beta": 2}, {"prune_to": 0}, {"alpha": -1.0, "k": 1, "scores": [3.0, 2.0, 1.0]}],
+    ids=str,
+)
+def test_reranks_that_cannot_be(both: tuple[ShardedIndex, Index], options: dict[str, Any]) -> None:
+    for index in both:
+        with pytest.raises(InvalidInputError):
+            index.rerank(CORPUS.queries[0], IDS[:3], **options)
 
 
 @pytest.mark.parametrize("settings", [{"keep_vectors": "float16"}, {"bits": 8}], ids=str)
@@ -287,7 +285,6 @@ def test_what_is_closed_answers_nothing(both: tuple[ShardedIndex, Index]) -> Non
         lambda: sharded.rerank(query, []),
         lambda: sharded.documents([]),
         lambda: sharded.explain(query, IDS[0]),
-        hits[0].explain,
         lambda: len(sharded),
         lambda: sharded.dim,
         sharded.refresh,
@@ -653,3 +650,29 @@ def test_a_lost_shard_is_told(nodes: Any, tmp_path: Path) -> None:
         sharded._partial = False
         with pytest.raises(ServiceError, match="shard 1"):
             sharded.search(CORPUS.queries[0], 3)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
+def test_what_takes_several_questions(nodes: Any, tmp_path: Path) -> None:
+    import ray
+
+    root, single = fill(tmp_path)
+    query, scores = CORPUS.queries[0], [float(number % 7) for number in range(60)]
+    searches: list[dict[str, Any]] = [
+        {"feedback": Feedback()},
+        {"feedback": Feedback(mode="reranker", rescored=40), "group_by": "n", "filter": {"n": {"gte": 1}}},
+        {"group_by": "n", "length_normalize": True},
+    ]
+    with ShardedIndex.open(root, replicas=1, cpus=0.5, timeout=3, allow_partial=True) as sharded:
+        for options in searches:
+            assert_equal(sharded, single, **options)
+        for more in ({"alpha": 0.4, "k": 4}, {"beta": 5, "k": 3, "group_by": "n"}):
+            found, wanted = (one.rerank(query, IDS[10:70], scores, **more) for one in (sharded, single))
+            assert found == wanted
+        ray.kill(sharded._shards._actors[1][0], no_restart=True)  # type: ignore[attr-defined]
+        for options in searches:
+            hits = sharded.search(query, 5, gather="exact", **options)
+            assert hits
+            assert sharded.missing == [1]
+            assert hits.stats["missing_shards"] == 1

@@ -852,9 +852,7 @@ class Index:
         return dict(zip(keys, hits, strict=True))
 
     def _rerank(self, queries: Queries, candidates: Candidates, options: RerankOptions) -> Found:
-        if options.alpha is not None and candidates.scores is None and len(candidates.ids):
-            message = "alpha prunes by first-stage scores, and there are none; pass scores=, or leave alpha out"
-            raise InvalidInputError(message)
+        options.check_scores(candidates)
         vectors = queries.vectors
         options.check_count(len(vectors))
         results = self._core.rerank(

@@ -16,7 +16,7 @@ use super::score;
 use super::top_k::{Hit, TopK, Wanted};
 use crate::error::{Error, Result};
 use crate::ids::{IdRef, Missing};
-use crate::index::{Location, Snapshot};
+use crate::index::{Groups, Location, Snapshot};
 use crate::parallel::Execution;
 use crate::tokens::TokenMatrix;
 
@@ -29,6 +29,19 @@ pub struct Candidates<'a> {
     pub offsets: &'a [i64],
     /// First-stage scores, higher is better; without them the given order is the first stage's.
     pub scores: Option<&'a [f64]>,
+}
+
+/// One query's candidates that several snapshots have scored, in the order of all their documents.
+#[derive(Clone, Copy, Debug)]
+pub struct Scored<'a> {
+    /// MaxSim on codes, one for each.
+    pub scores: &'a [f32],
+    /// The group of each, as [`Snapshot::group_names`] has it, where hits are grouped.
+    pub groups: Option<&'a [Option<String>]>,
+    /// Places in `scores`, in the order in which the first stage gave the candidates.
+    pub given: &'a [i64],
+    /// First-stage scores in that order, higher is better.
+    pub first: Option<&'a [f64]>,
 }
 
 /// What a rerank may choose.
@@ -49,6 +62,37 @@ pub struct RerankOptions {
 }
 
 impl RerankOptions {
+    /// The places of those candidates that a rerank of all in one snapshot would score, which are the ones that it ranks.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for lists of different lengths.
+    pub fn choose(&self, candidates: &Scored<'_>) -> Result<Vec<usize>> {
+        let Scored { scores, groups, given, first } = *candidates;
+        let lengths = [groups.map(<[_]>::len), Some(given.len()), first.map(<[_]>::len)];
+        if lengths.into_iter().flatten().any(|length| length != scores.len())
+            || given.iter().any(|&place| place < 0 || place >= scores.len() as i64)
+        {
+            return Err(Error::invalid("each candidate needs a score, a group and a place"));
+        }
+        let groups = groups.map(Groups::named);
+        let count = self.prune_to.unwrap_or(self.selection.count());
+        let towards = Wanted { count, groups: groups.as_ref(), rescore: None };
+        let order = first_stage_order(given.len(), first);
+        let found = Given {
+            locations: order.iter().map(|&at| Location { segment: 0, ordinal: given[at] as u32 }).collect(),
+            scores: first.map_or_else(Vec::new, |first| order.iter().map(|&at| first[at]).collect()),
+        };
+        let score = |documents: &[Location]| {
+            Ok(documents.iter().map(|&at| Hit { at, score: scores[at.ordinal as usize] }).collect())
+        };
+        let kept = prune_candidates(&found, self.alpha, towards);
+        let chosen = match self.beta {
+            Some(beta) => score_until_exit(kept, towards, beta, score)?,
+            None => score(kept)?,
+        };
+        Ok(chosen.into_iter().map(|hit| hit.at.ordinal as usize).collect())
+    }
+
     fn validate(&self, candidates: &Candidates<'_>, queries: usize) -> Result<()> {
         let prunes = self.alpha.is_some() || self.beta.is_some();
         let problem = if prunes && self.selection.k.is_none() && self.prune_to.is_none() {
@@ -171,13 +215,8 @@ impl Rerank<'_> {
         let range = self.candidates.offsets[item] as usize..self.candidates.offsets[item + 1] as usize;
         let ids = &self.candidates.ids[range.clone()];
         let scores = self.candidates.scores.map(|scores| &scores[range]);
-        let mut order: Vec<usize> = (0..ids.len()).collect();
-        if let Some(scores) = scores {
-            // None is NaN; 0.0 and -0.0 are equal and stay as given.
-            order.sort_by(|&a, &b| scores[b].partial_cmp(&scores[a]).unwrap_or(Ordering::Equal));
-        }
         let mut found: Vec<(Location, usize)> = Vec::with_capacity(ids.len());
-        for position in order {
+        for position in first_stage_order(ids.len(), scores) {
             match self.snapshot.look_up(ids[position])? {
                 Some(at) => found.push((at, position)),
                 None if self.options.missing == Missing::Skip => {}
@@ -202,6 +241,16 @@ impl Rerank<'_> {
                 .map_or_else(Vec::new, |scores| found.iter().map(|&(_, position)| scores[position]).collect()),
         })
     }
+}
+
+/// Positions of `count` candidates, the best of the first stage first.
+fn first_stage_order(count: usize, scores: Option<&[f64]>) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..count).collect();
+    if let Some(scores) = scores {
+        // None is NaN; 0.0 and -0.0 are equal and stay as given.
+        order.sort_by(|&a, &b| scores[b].partial_cmp(&scores[a]).unwrap_or(Ordering::Equal));
+    }
+    order
 }
 
 /// Candidates in first-stage order.

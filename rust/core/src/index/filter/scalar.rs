@@ -4,6 +4,7 @@
 //! of digits; one with a fraction or an exponent is the double nearest to it, as JSON readers have it.
 
 use std::cmp::Ordering;
+use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::mem;
 
@@ -36,6 +37,20 @@ impl Hash for Scalar {
             // Equal ones have equal bits: zero is a whole number.
             Self::Fraction(value) => value.to_bits().hash(state),
             Self::Huge(text) | Self::Text(text) => text.hash(state),
+        }
+    }
+}
+
+/// As JSON has it: equal values, and no others, are the same text.
+impl fmt::Display for Scalar {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Null => formatter.write_str("null"),
+            Self::Bool(value) => value.fmt(formatter),
+            Self::Whole(value) => value.fmt(formatter),
+            Self::Huge(digits) => formatter.write_str(digits),
+            Self::Fraction(value) => value.fmt(formatter),
+            Self::Text(text) => write!(formatter, "\"{text}\""),
         }
     }
 }
