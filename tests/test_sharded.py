@@ -1,21 +1,38 @@
 """A cluster is read as one index is: to the bit where all is scored, whatever happens to its processes."""
 
+import asyncio
+import copy
 import logging
 import os
+import pickle
+import shutil
+import signal
+import sys
 import threading
 import time
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from latewood import Feedback, Index
+from latewood import Feedback, Index, Stop
 from latewood.cluster import ClusterWriter, Shard, ShardedIndex, create
-from latewood.errors import DuplicateIdError, InvalidInputError, LatewoodError, ServiceError, UnknownIdError
+from latewood.cluster.asking import LocalShards
+from latewood.errors import (
+    DuplicateIdError,
+    IndexReplacedError,
+    InvalidInputError,
+    LatewoodError,
+    ServiceError,
+    StoppedError,
+    UnknownIdError,
+)
 from strategies import make_corpus
-from support import HashEncoder
+from support import HashEncoder, run_python
 
 CORPUS = make_corpus(7, dim=32, documents=300)
 DOCUMENTS = [*CORPUS.documents, *CORPUS.documents[:60]]
@@ -247,12 +264,245 @@ def test_shards_without_a_document(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         assert [hit.id for hit in one.search(CORPUS.queries[0], 3)] == ["one"]
 
 
-def test_too_many_calls_at_once(both: tuple[ShardedIndex, Index], monkeypatch: pytest.MonkeyPatch) -> None:
-    sharded, _ = both
-    monkeypatch.setattr(sharded, "_waiting", sharded._most)
-    with pytest.raises(ServiceError) as told:
-        sharded.search(CORPUS.queries[0], 3)
-    assert told.value.status == 429
+def test_too_many_calls_at_once(both: tuple[ShardedIndex, Index]) -> None:
+    with ShardedIndex.open(both[0]._root, replicas=0, max_waiting=2) as sharded:
+        with sharded._room.place(), sharded._room.place():
+            with pytest.raises(ServiceError) as told:
+                sharded.search(CORPUS.queries[0], 3)
+            assert told.value.status == 429
+        assert len(sharded.search(CORPUS.queries[0], 3)) == 3
+
+
+def test_what_is_closed_answers_nothing(both: tuple[ShardedIndex, Index]) -> None:
+    sharded = ShardedIndex.open(both[0]._root, replicas=0)
+    query = CORPUS.queries[0]
+    with sharded as same:
+        assert same is sharded
+        hits = sharded.search(query, 3)
+    sharded.close()
+    calls: list[Callable[[], object]] = [
+        lambda: sharded.search(query, 3),
+        lambda: sharded.rerank(query, []),
+        lambda: sharded.documents([]),
+        lambda: sharded.explain(query, IDS[0]),
+        lambda: len(sharded),
+        lambda: sharded.dim,
+        sharded.refresh,
+        lambda: pickle.loads(pickle.dumps(sharded)),
+    ]
+    for call in calls:
+        with pytest.raises(LatewoodError, match="closed; open it again"):
+            call()
+    assert hits[0].text == both[1].documents([hits[0].id])[0].text, "what was found stays"
+    with ShardedIndex.open(both[0]._root, replicas=0) as closing:
+        ends = threading.Thread(target=closing.close)
+
+        def ask_until_the_end() -> None:
+            closing.search(query, 3)
+            ends.start()
+            while True:
+                closing.search(query, 3)
+
+        with pytest.raises(LatewoodError, match="closed"):
+            ask_until_the_end()
+        ends.join()
+
+
+def test_copies_and_other_processes(tmp_path: Path) -> None:
+    encoder = HashEncoder()
+    create(tmp_path / "cluster", shards=3, sample_texts=["word one", "word two"], encoder=encoder)
+    with ClusterWriter(tmp_path / "cluster", encoder=encoder) as writer:
+        writer.add(range(9), texts=[f"word {number}" for number in range(9)])
+    with ShardedIndex.open(tmp_path / "cluster", replicas=0, encoder=encoder, max_waiting=1) as sharded:
+        wanted = sharded.search("word 7", 3)
+        for made in (pickle.loads(pickle.dumps(sharded)), copy.deepcopy(sharded)):
+            assert made.search("word 7", 3) == wanted
+            made.close()
+        assert sharded.search("word 7", 3) == wanted, "a copy's end is its own"
+        if hasattr(os, "fork"):
+            # All room is taken in the parent, which is of no account in the child.
+            with sharded._room.place(), warnings.catch_warnings():
+                warnings.simplefilter("ignore", DeprecationWarning)
+                child = os.fork()
+                if child == 0:
+                    os._exit(sharded.search("word 7", 3) != wanted)
+            assert os.waitpid(child, 0)[1] == 0
+
+
+def test_threads_and_coroutines(both: tuple[ShardedIndex, Index]) -> None:
+    sharded, single = both
+    queries = CORPUS.queries * 5
+    wanted = [single.search(query, 5, gather="exact") for query in queries]
+    with ThreadPoolExecutor(16) as pool:
+        assert list(pool.map(lambda query: sharded.search(query, 5, gather="exact"), queries)) == wanted
+
+    async def ask() -> list[Any]:
+        return await asyncio.gather(
+            *(asyncio.to_thread(sharded.search, query, 5, gather="exact") for query in queries[:30])
+        )
+
+    assert asyncio.run(ask()) == wanted[:30]
+
+
+def test_many_threads_follow_somebody_who_commits(tmp_path: Path) -> None:
+    root, _ = fill(tmp_path)
+    failed: list[object] = []
+    ended = threading.Event()
+    with ShardedIndex.open(root, replicas=0) as sharded:
+        least = len(sharded)
+
+        def follow() -> None:
+            seen = least
+            try:
+                while not ended.is_set():
+                    sharded.refresh()
+                    count = len(sharded)
+                    assert count >= seen, "never back"
+                    assert (count - least) % 9 == 0, "all of a commit or nothing"
+                    seen = count
+            except BaseException as error:
+                failed.append(error)
+                raise
+
+        threads = [threading.Thread(target=follow) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        with ClusterWriter(root) as writer:
+            for commit in range(20):
+                writer.add([f"{commit} {number}" for number in range(9)], vectors=DOCUMENTS[:9])
+                writer.commit()
+        ended.set()
+        for thread in threads:
+            thread.join()
+        assert not failed
+        sharded.refresh()
+        assert len(sharded) == least + 180
+
+
+def test_a_stop_and_ctrl_c_are_heard_by_all_shards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = np.random.default_rng(0)
+    vectors = [generator.standard_normal((60, 32)).astype(np.float32) for _ in range(2000)]
+    create(tmp_path / "cluster", shards=3, sample=vectors[:100], dim=32)
+    with ClusterWriter(tmp_path / "cluster") as writer:
+        writer.add(range(2000), vectors=vectors)
+    queries = vectors[:1500]
+    with ShardedIndex.open(tmp_path / "cluster", replicas=0) as sharded:
+
+        def is_idle() -> bool:
+            begun = time.monotonic()
+            sharded.search_batch(queries[:20], gather="exact")
+            return time.monotonic() - begun < 2
+
+        begun = time.monotonic()
+        with Stop(seconds=0.2), pytest.raises(StoppedError):
+            sharded.search_batch(queries, gather="exact")
+        assert time.monotonic() - begun < 2
+        assert is_idle()
+        begun = time.monotonic()
+        threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT)).start()
+        with pytest.raises(KeyboardInterrupt):
+            sharded.search_batch(queries, gather="exact")
+        assert time.monotonic() - begun < 2
+        assert is_idle()
+        with pytest.raises(InvalidInputError):
+            sharded.search(queries[0], filter={"n": {"no": 1}})
+
+
+def test_hits_explain_themselves_on_what_was_searched(tmp_path: Path) -> None:
+    root, _ = fill(tmp_path)
+    query = CORPUS.queries[0]
+    with ShardedIndex.open(root, replicas=0) as sharded:
+        hits = sharded.search(query, 2)
+        wanted = [hit.explain().matrix for hit in hits]
+        with ClusterWriter(root) as writer:
+            writer.delete([hits[0].id])
+            writer.upsert([hits[1].id], vectors=DOCUMENTS[:1])
+        assert sharded.refresh()
+        with pytest.raises(UnknownIdError):
+            sharded.explain(query, hits[0].id)
+        for hit, matrix in zip(hits, wanted, strict=True):
+            np.testing.assert_array_equal(hit.explain().matrix, matrix)
+
+
+def test_a_refresh_between_whose_steps_others_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root, _ = fill(tmp_path)
+    names = iter("abcdef")
+
+    def commit() -> None:
+        with ClusterWriter(root) as writer:
+            name = next(names)
+            writer.upsert([f"{name}{number}" for number in range(30)], vectors=DOCUMENTS[:30])
+
+    with ShardedIndex.open(root, replicas=0) as sharded:
+        count = len(sharded)
+        commit()
+        prepare = LocalShards.ask
+
+        def meanwhile(shards: LocalShards, method: str, calls: Any, **options: Any) -> dict[int, Any]:
+            monkeypatch.undo()
+            commit()
+            commit()
+            return prepare(shards, method, calls, **options)
+
+        monkeypatch.setattr(LocalShards, "ask", meanwhile)
+        assert sharded.refresh()
+        assert len(sharded) == count + 90
+
+
+@pytest.mark.parametrize("kind", [str, int])
+def test_ids_are_told_as_one_index_tells_them(tmp_path: Path, kind: Any) -> None:
+    own = [kind(number) for number in range(len(DOCUMENTS))]
+    other = [5 if kind is str else "5"]
+    unknown = kind(10**6)
+    root, single = fill(tmp_path, own)
+    query = CORPUS.queries[0]
+    with ShardedIndex.open(root, replicas=0) as sharded:
+        for ids in (own[:9], [own[0], unknown, own[5]], other, [], np.array(own[:3]), [own[0], own[0]]):
+            assert sharded.contains(ids).tolist() == single.contains(ids).tolist()
+        for key in (own[0], own[5], unknown, *other, None, 1.5, [own[0]], 2**70):
+            assert (key in sharded) == (key in single)
+        for ids in (other, [*own[:2], *other]):
+            for index in (sharded, single):
+                for call in (index.documents, index.vectors, lambda ids: index.search(query, ids=ids)):  # noqa: B023
+                    with pytest.raises(InvalidInputError):
+                        call(ids)
+        places = [(0, 7), (2, 0), (1, 3)]
+        for query_place, place in places:
+            lists = [own[100:120] for _ in range(3)]
+            lists[query_place][place] = unknown
+            words = rf"{unknown}.* \(candidate {place} of query {query_place}\)"
+            for index in (sharded, single):
+                with pytest.raises(UnknownIdError, match=words):
+                    index.rerank_batch(CORPUS.queries[:3], lists)
+        assert sharded.search(query, 2**62, offset=2**62) == single.search(query, 2**62, offset=2**62) == []
+
+
+def test_a_cluster_that_was_replaced_is_not_followed(tmp_path: Path) -> None:
+    def made(count: int, commits: int) -> Path:
+        root = tmp_path / "cluster"
+        shutil.rmtree(root, ignore_errors=True)
+        create(root, shards=3, sample=CORPUS.documents[:50], dim=CORPUS.dim)
+        for commit in range(commits):
+            with ClusterWriter(root) as writer:
+                writer.add([f"{commit} {number}" for number in range(count)], vectors=DOCUMENTS[:count])
+        return root
+
+    with ShardedIndex.open(made(20, 1), replicas=0) as sharded:
+        wanted = sharded.search(CORPUS.queries[0], 50)
+        shutil.copytree(tmp_path / "cluster", tmp_path / "backup")
+        with ClusterWriter(tmp_path / "cluster") as writer:
+            writer.add(["more"], vectors=DOCUMENTS[:1])
+        assert sharded.refresh()
+        shutil.rmtree(tmp_path / "cluster")
+        shutil.copytree(tmp_path / "backup", tmp_path / "cluster")
+        with pytest.raises(IndexReplacedError, match="older state"):
+            sharded.refresh()
+        for commits in (1, 2, 5):
+            made(7, commits)
+            with pytest.raises(IndexReplacedError, match="another cluster"):
+                sharded.refresh()
+        assert len(sharded) == 21, "what is open stays as it was"
+        assert sharded.search(CORPUS.queries[0], 50, ids=[hit.id for hit in wanted]) == wanted
 
 
 # ── with Ray ─────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -328,6 +578,46 @@ def test_a_lost_node_fails_no_query(nodes: Any, tmp_path: Path) -> None:
         assert asked[0] > 50
         assert slowest[0] < 10
         assert_equal(sharded, single)
+
+
+@pytest.mark.slow
+def test_a_session_of_ray_ends_with_its_last_user_and_nobody_begins_another(tmp_path: Path) -> None:
+    pytest.importorskip("ray")
+    root, _ = fill(tmp_path)
+    code = """
+import os, pickle, sys
+import numpy, ray
+from latewood.cluster import ShardedIndex
+from latewood.errors import ServiceError
+
+query = numpy.ones((2, 32), "float32")
+one, other = (ShardedIndex.open(sys.argv[1], replicas=1, cpus=0.1) for _ in range(2))
+wanted = one.search(query, 3)
+with pickle.loads(pickle.dumps(one)) as copy:
+    assert copy.search(query, 3) == wanted
+child = os.fork()
+if child == 0:
+    try:
+        one.search(query, 3)
+    except ServiceError:
+        os._exit(0)
+    os._exit(1)
+assert os.waitpid(child, 0)[1] == 0
+one.close()
+assert other.search(query, 3) == wanted
+other.close()
+assert not ray.is_initialized()
+last = ShardedIndex.open(sys.argv[1], replicas=1, cpus=0.1)
+ray.shutdown()
+for _ in range(2):
+    try:
+        last.search(query, 3)
+    except ServiceError as error:
+        assert "Ray" in str(error)
+    assert not ray.is_initialized()
+last.close()
+"""
+    run_python(code, root, environment={"PYTHONPATH": os.pathsep.join(sys.path), "PYTHONWARNINGS": "ignore"})
 
 
 @pytest.mark.slow

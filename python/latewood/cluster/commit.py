@@ -56,9 +56,8 @@ class Commit:
 
     def owners(self, keys: Sequence[Id]) -> list[int]:
         """Give the shard that owns each id."""
-        kinds = {"int" if isinstance(key, int) else "str" for key in keys}
-        if kinds and self._manifest.id_kind is not None and kinds != {self._manifest.id_kind}:
-            wrong = next(key for key in keys if ("int" if isinstance(key, int) else "str") != self._manifest.id_kind)
+        wrong = next(filter(self._manifest.excludes, keys), None)
+        if wrong is not None:
             message = f"the id {wrong!r} is no {self._manifest.id_kind}, as the ids of this cluster are"
             raise InvalidInputError(message)
         return self._manifest.shards_of(keys).tolist() if keys else []
@@ -79,7 +78,7 @@ def incomplete(missing: Sequence[int]) -> ServiceError:
     """Give the error of a cluster of which some shards do not answer."""
     names = ", ".join(f"shard {place}" for place in missing)
     message = (
-        f"no replica of {names} answers; see that its node lives, open with more replicas, or search with "
-        "allow_partial=True"
+        f"no replica of {names} answers; see that Ray runs, and that it has a node and CPUs for each, open with more "
+        "replicas, or search with allow_partial=True"
     )
     return ServiceError(message, 503)

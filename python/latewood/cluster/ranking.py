@@ -12,10 +12,11 @@ import numpy as np
 from latewood.cluster.commit import Commit
 from latewood.cluster.merging import Answers, Found, Ranked, Row, Told, best
 from latewood.common.types import Id
-from latewood.errors import DuplicateIdError
+from latewood.errors import DuplicateIdError, UnknownIdError
 from latewood.forms.candidates import Candidates
 from latewood.forms.ids import plain_ids
 from latewood.forms.ragged import Ragged, to_ragged
+from latewood.forms.values import LARGEST
 from latewood.index.feedback import NOTHING, Added, Feedback
 from latewood.index.index import Index
 from latewood.index.options import RerankOptions, SearchOptions
@@ -146,19 +147,49 @@ def rerank(
             twice = next(key for place, key in enumerate(ids) if key in ids[:place])
             message = f"the candidate {twice!r} of query {query} is given twice"
             raise DuplicateIdError(message)
+    try:
+        return _reranked(commit, queries, own, lists.scores, options, given, Told(options.group_by, with_documents))
+    except UnknownIdError as error:
+        # A shard knows no more than the places among its own candidates.
+        raise _unknown(commit, own) from error
+
+
+def _reranked(
+    commit: Commit,
+    queries: Queries,
+    own: list[list[Id]],
+    scores: Any,
+    options: RerankOptions,
+    given: Mapping[str, Any],
+    told: Told,
+) -> Ranked:
     usual = _of_shards(options, given)
     passes: list[Answers] = []
     if options.alpha is not None or options.beta is not None:
         every = {**usual, "k": None, **_BY_CODES}
         scored = _rerank(commit, queries, _by_owner(commit, own), every, Told(options.group_by))
         passes.append(scored)
-        first = None if lists.scores is None else np.split(lists.scores, offsets[1:-1])
+        first = None if scores is None else np.split(scores, np.cumsum([len(ids) for ids in own])[:-1])
         own = [
             _chosen(found, own[query], None if first is None else first[query], options)
             for query, found in enumerate(scored)
         ]
-    passes.append(_rerank(commit, queries, _by_owner(commit, own), usual, Told(options.group_by, with_documents)))
+    passes.append(_rerank(commit, queries, _by_owner(commit, own), usual, told))
     return Ranked(passes)
+
+
+def _unknown(commit: Commit, lists: Sequence[Sequence[Id]]) -> UnknownIdError:
+    owned = commit.owned(list(dict.fromkeys(key for own in lists for key in own)))
+    answers = commit.ask("contains", {place: (own,) for place, own in owned.items()})
+    held = {key for place, own in owned.items() for key, there in zip(own, answers[place], strict=True) if there}
+    message = next(
+        f"id {key!r} is not in the cluster (candidate {place} of query {query}); "
+        'pass missing="skip" to leave such ids out'
+        for query, own in enumerate(lists)
+        for place, key in enumerate(own)
+        if key not in held
+    )
+    return UnknownIdError(message)
 
 
 def _of_shards(options: SearchOptions | RerankOptions, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -167,7 +198,7 @@ def _of_shards(options: SearchOptions | RerankOptions, given: Mapping[str, Any])
     if options.filter is not None:
         texts = options.filter
         own["filter"] = json.loads(texts) if isinstance(texts, str) else [json.loads(text) for text in texts]
-    return {**own, "k": None if options.k is None else options.k + options.offset}
+    return {**own, "k": None if options.k is None else min(options.k + options.offset, LARGEST)}
 
 
 def _search(

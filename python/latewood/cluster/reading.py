@@ -4,7 +4,6 @@ import os
 import time
 from itertools import islice
 from pathlib import Path
-from threading import Lock
 from typing import Any
 
 from latewood.cluster.manifest import LARGEST, ClusterManifest, name_of
@@ -35,7 +34,6 @@ class ShardReader:
         self._root = Path(root)
         self._place = place
         self._open: dict[int, Index] = {}
-        self._lock = Lock()
 
     def prepare(self, generation: int) -> int:
         """Open the shard as a generation of the cluster has it; how many documents it holds."""
@@ -98,11 +96,7 @@ class ShardReader:
     def _at(self, generation: int) -> Index:
         # One that holds no document is false.
         known = self._open.get(generation)
-        if known is not None:
-            return known
-        with self._lock:
-            known = self._open.get(generation)
-            return self._opened(generation) if known is None else known
+        return self._opened(generation) if known is None else known
 
     def _opened(self, generation: int) -> Index:
         path = self._root / name_of(generation)

@@ -1,9 +1,7 @@
 """A cluster that is read as an index is."""
 
 import os
-import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -13,15 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from latewood.cluster import ranking
-from latewood.cluster.asking import LocalShards, RayShards, Shards, busy
+from latewood.cluster.asking import LocalShards, RayShards, Room, Shards
 from latewood.cluster.commit import Commit
-from latewood.cluster.locked import root_of
-from latewood.cluster.manifest import CODEC, ClusterManifest
+from latewood.cluster.manifest import CODEC, ClusterManifest, root_of
 from latewood.cluster.merging import Origin, Ranked
 from latewood.cluster.order import without_order
 from latewood.common.signatures import shows
 from latewood.common.types import Filter, Id, Rescore, VectorInput
-from latewood.errors import CorruptIndexError, InvalidInputError
+from latewood.errors import CorruptIndexError, IndexReplacedError, InvalidInputError, LatewoodError
 from latewood.forms.candidates import many_lists
 from latewood.forms.ids import normalise_ids, one_id, plain_ids
 from latewood.forms.ragged import Ragged, to_ragged
@@ -44,21 +41,26 @@ class ShardedIndex:
     same codec and documents would give, to the bit, ties included; others find what each shard finds by itself.
     """
 
-    def __init__(
-        self, root: Path, manifest: ClusterManifest, shards: Shards, codec: Index, limits: Mapping[str, Any]
-    ) -> None:
+    def __init__(self, root: Path, codec: Index, replicas: int, cpus: float, limits: Mapping[str, Any]) -> None:
         self._root = root
-        self._manifest = manifest
-        self._shards = shards
         self._codec = codec
+        self._given = (replicas, cpus, limits)
         self._timeout: float = limits["timeout"]
-        self._most: int = limits["max_waiting"]
         self._partial: bool = limits["allow_partial"]
-        self._waiting = 0
+        self._room = Room(limits["max_waiting"])
         self._known_rarity: ranking.Rarity | None = None
-        self._lock = threading.Lock()
         self.missing: list[int] = []
         """Shards that the last search or rerank did without, where `allow_partial` lets it; hits tell it as well."""
+        self._manifest = ClusterManifest.newest(root)
+        number = len(self._manifest.shards)
+        self._shards_or_none: Shards | None = (
+            RayShards(root, number, replicas, cpus) if replicas else LocalShards(root, number)
+        )
+        try:
+            self._everywhere("prepare")
+        except BaseException:
+            self.close()
+            raise
 
     @classmethod
     def open(
@@ -109,21 +111,31 @@ class ShardedIndex:
             "allow_partial": flag_of(allow_partial, "allow_partial"),
         }
         cpus = number_of(cpus, "cpus", least=0.001, most=1e4)
-        manifest = ClusterManifest.newest(root)
+        # Where there is no cluster, this says so.
+        ClusterManifest.newest(root)
         codec = Index.open(root / CODEC, encoder=encoder, check_encoder=check_encoder)
-        number = len(manifest.shards)
-        shards: Shards = RayShards(root, number, count, cpus) if count else LocalShards(root, number)
-        made = cls(root, manifest, shards, codec, limits)
-        try:
-            made._everywhere("prepare")
-        except BaseException:
-            made.close()
-            raise
-        return made
+        return cls(root, codec, count, cpus, limits)
 
     def close(self) -> None:
-        """Let go of the shards, and of Ray if it was started here."""
-        self._shards.close()
+        """Let go of the shards, and of Ray if it was started here. Any further use is an error."""
+        shards, self._shards_or_none = self._shards_or_none, None
+        if shards is not None:
+            shards.close()
+        self._codec.close()
+
+    @property
+    def _shards(self) -> Shards:
+        if self._shards_or_none is None:
+            message = "the cluster is closed; open it again with ShardedIndex.open(path)"
+            raise LatewoodError(message)
+        return self._shards_or_none
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle the path, how it was opened, and the encoder if it can be pickled.
+
+        What is unpickled reads the newest commit, by replicas of its own.
+        """
+        return type(self), (self._root, self._codec, *self._given)
 
     def __enter__(self) -> Self:
         """Return the index itself."""
@@ -150,19 +162,47 @@ class ShardedIndex:
         return self._codec.dim
 
     def refresh(self) -> bool:
-        """Move to the newest commit of the cluster, in all shards at once; True if there was a newer one."""
+        """Move to the newest commit of the cluster, in all shards at once; True if there was a newer one.
+
+        Raises
+        ------
+        IndexReplacedError
+            The folder holds another cluster than it did, or an older state of this one, such as a backup that was put
+            back: open it again.
+        InvalidInputError
+            The cluster has grown: open it again.
+        CorruptIndexError, ServiceError
+            The newest commit is damaged, or a shard does not answer; this object stays where it is.
+        """
+        # Another thread may move on meanwhile.
+        shards, before = self._shards, self._manifest
         newest = ClusterManifest.newest(self._root)
-        if newest.generation == self._manifest.generation:
+        if newest == before:
             return False
-        if len(newest.shards) != len(self._manifest.shards):
+        try:
+            self._codec.refresh()
+            replaced = newest.generation <= before.generation
+        except IndexReplacedError:
+            replaced = True
+        if replaced:
             message = (
-                f"the cluster has {len(newest.shards)} shards now, and had {len(self._manifest.shards)}; open it again"
+                f"{os.fspath(self._root)!r} holds another cluster than the one that was opened, or an older state of "
+                "it; open it again with ShardedIndex.open"
             )
+            raise IndexReplacedError(message)
+        if len(newest.shards) != len(before.shards):
+            message = f"the cluster has {len(newest.shards)} shards now, and had {len(before.shards)}; open it again"
             raise InvalidInputError(message)
         # Where a replica is away, another one has it ready.
-        commit = Commit(newest, self._shards, timeout=self._timeout, partial=False)
-        commit.ask("prepare", commit.everywhere())
-        self._manifest = newest
+        commit = Commit(newest, shards, timeout=self._timeout, partial=False)
+        try:
+            commit.ask("prepare", commit.everywhere())
+        except CorruptIndexError:
+            if ClusterManifest.newest(self._root) == newest:
+                raise
+            # Two commits came meanwhile, and have removed what this one names.
+            return self.refresh()
+        self._manifest = max(self._manifest, newest, key=lambda one: one.generation)
         return True
 
     @shows(SearchOptions)
@@ -243,7 +283,9 @@ class ShardedIndex:
         """Show how a document's score comes about; parameters are those of `Index.explain`."""
         asked = one_query(query, weights, self._codec._encoding)  # noqa: SLF001
         length_normalize = flag_of(length_normalize, "length_normalize")
-        return self._explain(asked, 0, one_id(id), NOTHING, rescore, length_normalize)
+        return self._read(
+            lambda commit: self._explain(commit, asked, 0, one_id(id), NOTHING, rescore, length_normalize)
+        )
 
     def documents(self, ids: Iterable[Id]) -> list[Document]:
         """Give stored documents without vectors, in the order of `ids`."""
@@ -267,11 +309,19 @@ class ShardedIndex:
         """Count documents."""
         return self.count()
 
+    def __contains__(self, key: object) -> bool:
+        """Say whether the cluster holds a document with this id."""
+        try:
+            return bool(self.contains([one_id(key)])[0])
+        except InvalidInputError:
+            # What cannot be an id is not among them.
+            return False
+
     def contains(self, ids: Iterable[Id]) -> NDArray[np.bool_]:
         """Say of each id whether the cluster holds it."""
         keys = plain_ids(ids)
-        known = self._owned("contains", keys)
-        return np.array([known[key] for key in keys], dtype=np.bool_)
+        known = self._owned("contains", [key for key in keys if not self._manifest.excludes(key)])
+        return np.array([known.get(key, False) for key in keys], dtype=np.bool_)
 
     def info(self) -> list[dict[str, Any]]:
         """Tell what each shard is and has, as `Index.info` does."""
@@ -329,7 +379,8 @@ class ShardedIndex:
 
         def explain(query: int, key: Id) -> Explanation:
             added = ranked.added[query] if ranked.added else NOTHING
-            return self._explain(asked, query, key, added, options.rescore, options.length_normalize)
+            # On what was searched, whatever has been committed since.
+            return self._explain(commit, asked, query, key, added, options.rescore, options.length_normalize)
 
         self.missing = sorted(commit.missing)
         origin = Origin(ranked, commit.missing, explain)
@@ -337,16 +388,20 @@ class ShardedIndex:
         return [origin.hits(query, tokens, options) for query, tokens in enumerate(lengths)]
 
     def _explain(
-        self, queries: Queries, query: int, key: Id, added: Added, rescore: Rescore | None, length_normalize: bool
+        self,
+        commit: Commit,
+        queries: Queries,
+        query: int,
+        key: Id,
+        added: Added,
+        rescore: Rescore | None,
+        length_normalize: bool,
     ) -> Explanation:
         vectors = queries.vectors[query]
         start, end = int(queries.vectors.offsets[query]), int(queries.vectors.offsets[query + 1])
         given = {"rescore": rescore, "weights": None if queries.weights is None else queries.weights[start:end]}
-
-        def work(commit: Commit) -> Any:
-            return commit.ask("explain", dict.fromkeys(commit.owners([key]), (vectors, key, given)))
-
-        (matrix, text) = next(iter(self._read(work).values()))
+        answers = commit.ask("explain", dict.fromkeys(commit.owners([key]), (vectors, key, given)))
+        (matrix, text) = next(iter(answers.values()))
         return explanation(
             key,
             matrix,
@@ -381,7 +436,7 @@ class ShardedIndex:
 
     def _read(self, work: Callable[[Commit], R]) -> R:
         """Do something at the commit that is read now; if that is gone by then, once more at the newest."""
-        with self._counted():
+        with self._room.place():
             for last in (False, True):
                 commit = Commit(self._manifest, self._shards, timeout=self._timeout, partial=self._partial)
                 try:
@@ -392,15 +447,3 @@ class ShardedIndex:
                     if last or not moved:
                         raise
         raise AssertionError
-
-    @contextmanager
-    def _counted(self) -> Iterator[None]:
-        with self._lock:
-            if self._waiting >= self._most:
-                raise busy(self._waiting)
-            self._waiting += 1
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._waiting -= 1

@@ -126,11 +126,11 @@ def describe(table: Any, first: int, path: Path) -> tuple[list[Any], list[Any] |
     if None in ids:
         message = f"{path}: the id of row {first + ids.index(None)} is null; fill the column, or give it another name"
         raise InvalidInputError(message)
-    fields = [_fields(row, path) for row in table.drop_columns([*columns]).to_pylist()]
+    fields = [fields_of(row, str(path)) for row in table.drop_columns([*columns]).to_pylist()]
     return ids, columns.get("text"), fields or [{} for _ in ids]
 
 
-def _fields(row: dict[str, Any], path: Path) -> dict[str, Any]:
+def fields_of(row: dict[str, Any], where: str) -> dict[str, Any]:
     """Give the fields of a row that have a value, those inside of `metadata` among them."""
     fields = {name: value for name, value in row.items() if value is not None}
     inner = fields.pop("metadata", None)
@@ -138,10 +138,10 @@ def _fields(row: dict[str, Any], path: Path) -> dict[str, Any]:
         try:
             inner = json.loads(inner)
         except (ValueError, RecursionError) as error:
-            message = f"{path}: the column 'metadata' holds no JSON: {error}"
+            message = f"{where}: the column 'metadata' holds no JSON: {error}"
             raise InvalidInputError(message) from error
     if inner is not None and not isinstance(inner, Mapping):
-        message = f"{path}: the column 'metadata' holds a {type(inner).__name__}, not an object"
+        message = f"{where}: the column 'metadata' holds a {type(inner).__name__}, not an object"
         raise InvalidInputError(message)
     return {**(inner or {}), **fields}
 
