@@ -50,6 +50,10 @@ class Found:
         results = self._results
         return SearchArrays(results.ids, results.scores, results.offsets, results.stats(), self.plan)
 
+    def groups(self, field: str | None) -> list[str | None]:
+        """Name the group of each hit of the batch by a metadata field; None for one that stands for itself."""
+        return [None] * len(self._results.scores) if field is None else self._results.groups(field)
+
     @property
     def plan(self) -> Plan:
         """How candidates were found."""

@@ -100,6 +100,12 @@ impl PyResults {
         Ok((self.hits.iter().map(row).collect::<PyResult<_>>()?, self.offsets.clone()))
     }
 
+    /// The group of each hit by a field of its metadata, as a text; None for one that is its own group.
+    fn groups(&self, py: Python<'_>, field: &str) -> PyResult<Vec<Option<String>>> {
+        let documents = self.hits.iter().map(|hit| hit.at);
+        detached(py, None, |execution| self.snapshot.group_names(field, documents, execution))
+    }
+
     /// Text of one hit.
     fn text(&self, py: Python<'_>, hit: usize) -> PyResult<Option<String>> {
         text(py, &self.snapshot, self.at(py, hit)?)
