@@ -41,7 +41,7 @@ def temporary(tmp_path: Path) -> Path:
     return folder
 
 
-def until(true: Callable[[], object], seconds: float = 20.0) -> None:
+def until(true: Callable[[], object], seconds: float = 60.0) -> None:
     end = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < end
@@ -141,7 +141,7 @@ def test_a_head_without_an_end_is_refused(service: Service) -> None:
     status, _, told = talk(service, b"GET /healthz HTTP/1.1\r\nhost: localhost\r\nx: " + b"a" * (1 << 24))
     # Who goes on writing may not see the answer.
     assert status in (0, 431)
-    assert time.monotonic() - begun < 5
+    assert time.monotonic() - begun < 15
     status, headers, told = talk(service, b"GET /healthz HTTP/1.1\r\nhost: localhost\r\nx: " + b"a" * (1 << 16))
     assert (status, headers["content-type"]) == (431, "application/problem+json")
     assert "65536" in told["detail"]
