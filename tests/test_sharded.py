@@ -33,7 +33,7 @@ from latewood.errors import (
     StoppedError,
     UnknownIdError,
 )
-from latewood.forms.ragged import to_ragged
+from latewood.forms.ragged import Ragged, to_ragged
 from latewood.index.queries import Queries
 from strategies import make_corpus
 from support import HashEncoder, run_python
@@ -513,7 +513,7 @@ def test_what_shards_have_found_travels_whole(both: tuple[ShardedIndex, Index]) 
     sharded, _ = both
     reader = ShardReader(sharded._root, 1)
     queries = Queries(to_ragged(CORPUS.queries[:4], dim=CORPUS.dim, kind="query"))
-    none = Queries(queries.vectors[:0])
+    none = Queries(Ragged(np.zeros((0, CORPUS.dim), np.float32), np.zeros(1, np.int64)))
     for asked in (queries, none):
         for options in ({"k": 9, "gather": "exact"}, {"k": 9}, {"k": 3, "filter": {"n": "none"}}):
             for told in (Told(documents=True), Told(group_by="n")):
