@@ -253,10 +253,10 @@ class Results:
         """Of one query, or of all: counts (`queries`, `gathered`, `pruned`, `refined`, `scored`, `scored_tokens`,
         `rescored`, `feedback_vectors`) and seconds by stage."""
 
-    @property
-    def plan(self) -> dict[str, Any]:
-        """How candidates were found: `gather`, `probes`, `threshold`, `max_scored`, `deviations`, `expected_recall`,
-        `tuned_documents`, `stale_tuning`, `rescore`, and `without_effect`, a list."""
+    def plan(self, query: int | None = None) -> dict[str, Any]:
+        """How candidates were found, for one query or for the first that has any: `gather`, `probes`, `threshold`,
+        `max_scored`, `deviations`, `expected_recall`, `tuned_documents`, `stale_tuning`, `rescore`, and
+        `without_effect`, a list."""
 
     @property
     def added(self) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int64]]:

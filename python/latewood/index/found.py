@@ -56,12 +56,12 @@ class Found:
 
     @property
     def plan(self) -> Plan:
-        """How candidates were found."""
-        return _plan(self._results.plan)
+        """How candidates were found: where filters differ, for the first query that has any."""
+        return _plan(self._results.plan())
 
     def report(self, query: int) -> tuple[Stats, Plan]:
         """See `Source.report`."""
-        return self._results.stats(query), self.plan
+        return self._results.stats(query), _plan(self._results.plan(query))
 
     def explain(self, query: int, place: int, key: Id) -> Explanation:
         """See `Source.explain`: what was searched explains its hits, whatever the index has become since."""
