@@ -142,7 +142,7 @@ def reader(browser: Any, address: str) -> Iterator[Reader]:
 
 def wait(page: Any, expression: str, arg: Any = None) -> None:
     """Wait until an expression is true. Playwright's own way evaluates text in the page, whose policy forbids it."""
-    for _ in range(250):
+    for _ in range(1000):
         if page.evaluate(expression, arg):
             return
         page.wait_for_timeout(20)
@@ -406,6 +406,8 @@ def test_what_the_index_holds(reader: Reader, indexes: dict[str, Index]) -> None
         section = dialog.locator("section", has=page.get_by_role("heading", name=name, exact=True)).inner_text()
         for value in (info["documents"], info["tokens"], info["segments"], info["codec"]["centroid_count"]):
             assert f"{value:,}" in section
+        for held in info["by_segment"]:
+            assert f"{held['documents']:,} documents" in section
     dialog.get_by_role("button", name="Check every byte").first.click()
     wait(page, "document.querySelector('#about [role=status]').textContent === 'All files are whole.'")
     page.keyboard.press("Escape")
@@ -452,6 +454,20 @@ def test_it_fits_a_narrow_window(browser: Any, address: str) -> None:
     page.wait_for_selector("#about h3")
     assert page.evaluate("document.getElementById('about').scrollWidth") <= 320
     reader.context.close()
+
+
+def test_what_is_typed_while_the_page_comes_up_is_kept(reader: Reader, indexes: dict[str, Index]) -> None:
+    page = reader.page
+    held: list[Any] = []
+    page.route("**/v1/indexes", lambda route: held.append(route))  # noqa: PLW0108  it cannot be marked as builtins are
+    page.goto(f"{reader.address}/#q=another")
+    wait(page, "document.activeElement.id === 'query'")
+    page.keyboard.type(QUERY)
+    while not held:
+        page.wait_for_timeout(20)
+    held[0].continue_()
+    wait_for_ids(reader, ids_of(indexes["coarse"].search(QUERY, 10)))
+    assert page.locator("#query").input_value() == QUERY
 
 
 def test_everything_by_keyboard(reader: Reader, indexes: dict[str, Index]) -> None:

@@ -3,11 +3,14 @@
 import asyncio
 import copy
 import logging
+import math
 import os
 import pickle
 import shutil
 import signal
+import subprocess
 import sys
+import textwrap
 import threading
 import time
 import warnings
@@ -22,6 +25,7 @@ import pytest
 from latewood import Feedback, Index, Stop
 from latewood.cluster import ClusterWriter, Shard, ShardedIndex, create
 from latewood.cluster.asking import LocalShards
+from latewood.cluster.merging import Batch, Found, Row
 from latewood.errors import (
     DuplicateIdError,
     IndexReplacedError,
@@ -31,6 +35,7 @@ from latewood.errors import (
     StoppedError,
     UnknownIdError,
 )
+from latewood.index.results import Hit, Hits
 from strategies import make_corpus
 from support import HashEncoder, run_python
 
@@ -505,6 +510,23 @@ def test_a_cluster_that_was_replaced_is_not_followed(tmp_path: Path) -> None:
         assert sharded.search(CORPUS.queries[0], 50, ids=[hit.id for hit in wanted]) == wanted
 
 
+def test_what_shards_have_found_travels_whole(both: tuple[ShardedIndex, Index]) -> None:
+    _, single = both
+    found = single.search_batch(CORPUS.queries[:4], 9, gather="exact")
+    nothing = single.search(CORPUS.queries[0], filter={"n": "none"})
+    lowest = Hits([Hit("x", -math.inf, 1, "text", {"a": [1, None]})], report=(found[0].stats, found[0].plan))
+    for batch in (found, [nothing], [*found, lowest], []):
+        rows = [
+            [
+                Row(hit.id, hit.score, 7 * place, "a" if place % 2 else None, hit.text, hit.metadata)  # type: ignore[arg-type]
+                for place, hit in enumerate(hits)
+            ]
+            for hits in batch
+        ]
+        own = Batch(Found(part, *hits._told(), 0.25) for part, hits in zip(rows, batch, strict=True))
+        assert pickle.loads(pickle.dumps(own)) == own
+
+
 # ── with Ray ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -537,10 +559,29 @@ def nodes() -> Iterator[Any]:
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
+def test_another_ray_on_this_machine_is_left_alone(nodes: Any, tmp_path: Path) -> None:
+    root, single = fill(tmp_path)
+    program = f"""
+        import sys
+        from latewood.cluster import ShardedIndex
+        with ShardedIndex.open({os.fspath(root)!r}, replicas=1, cpus=0.1) as sharded:
+            import ray
+            print(len(sharded), ray.get_runtime_context().gcs_address)
+    """
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, "-c", textwrap.dedent(program)]
+    told = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout.split()
+    assert int(told[0]) == len(single)
+    assert told[1] != nodes.address
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_lost_node_fails_no_query(nodes: Any, tmp_path: Path) -> None:
     root, single = fill(tmp_path)
     with ShardedIndex.open(root, replicas=2, cpus=0.5) as sharded:
-        assert_equal(sharded, single)
+        for options in SEARCHES:
+            assert_equal(sharded, single, **options)
         wanted = [single.search(query, 5, gather="exact") for query in CORPUS.queries[:4]]
         wrong: list[object] = []
         slowest = [0.0]

@@ -2,10 +2,12 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice, starmap
 from math import copysign
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from latewood.cluster.order import order_of, without_order
 from latewood.common.types import Id, Stats
@@ -60,6 +62,51 @@ class Found:
             return Row(hit.id, hit.score, order_of(hit.metadata), group, *document)
 
         return cls(list(map(row, hits, groups)), hits.stats, hits.plan, seconds)
+
+
+class Batch(list[Found]):
+    """What a shard has found for a batch of queries, in columns where it is pickled: as objects that takes its time."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Give the columns."""
+        rows = [row for one in self for row in one.rows]
+        plans: dict[Plan, Plan] = {}
+        return _batch, (
+            [len(one.rows) for one in self],
+            [row.id for row in rows],
+            np.array([row.score for row in rows], np.float64),
+            np.array([row.order for row in rows], np.int64),
+            [row.group for row in rows],
+            [row.text for row in rows],
+            [row.metadata for row in rows],
+            # One call has told all of them, by the same names.
+            list(self[0].stats) if self else [],
+            np.array([list(one.stats.values()) for one in self], np.float64),
+            # Most queries have one plan, which is pickled once.
+            [plans.setdefault(one.plan, one.plan) for one in self],
+            [one.seconds for one in self],
+        )
+
+
+def _batch(
+    counts: list[int],
+    ids: list[Id],
+    scores: NDArray[np.float64],
+    order: NDArray[np.int64],
+    groups: list[str | None],
+    texts: list[str | None],
+    metadata: list[dict[str, Any] | None],
+    names: list[str],
+    stats: NDArray[np.float64],
+    plans: list[Plan],
+    seconds: list[float],
+) -> Batch:
+    rows = starmap(Row, zip(ids, scores.tolist(), order.tolist(), groups, texts, metadata, strict=True))
+    told = zip(counts, stats.tolist(), plans, seconds, strict=True)
+    return Batch(
+        Found(list(islice(rows, count)), dict(zip(names, values, strict=True)), plan, took)
+        for count, values, plan, took in told
+    )
 
 
 Answers = list[dict[int, Found]]

@@ -32,6 +32,8 @@ from latewood.index.queries import Queries, many_queries, one_query
 from latewood.index.results import Document, Hits
 
 R = TypeVar("R")
+STARTING = 60.0
+"""Seconds that processes may take to start, on a machine that has much to do."""
 
 
 class ShardedIndex:
@@ -57,7 +59,7 @@ class ShardedIndex:
             RayShards(root, number, replicas, cpus) if replicas else LocalShards(root, number)
         )
         try:
-            self._everywhere("prepare")
+            self._read(lambda commit: commit.ask("prepare", commit.everywhere()), least=STARTING)
         except BaseException:
             self.close()
             raise
@@ -434,11 +436,15 @@ class ShardedIndex:
     def _everywhere(self, method: str, *arguments: Any) -> dict[int, Any]:
         return self._read(lambda commit: commit.ask(method, commit.everywhere(*arguments)))
 
-    def _read(self, work: Callable[[Commit], R]) -> R:
-        """Do something at the commit that is read now; if that is gone by then, once more at the newest."""
+    def _read(self, work: Callable[[Commit], R], *, least: float = 0.0) -> R:
+        """Do something at the commit that is read now; if that is gone by then, once more at the newest.
+
+        Shards are waited for so many seconds at least.
+        """
         with self._room.place():
             for last in (False, True):
-                commit = Commit(self._manifest, self._shards, timeout=self._timeout, partial=self._partial)
+                timeout = max(self._timeout, least)
+                commit = Commit(self._manifest, self._shards, timeout=timeout, partial=self._partial)
                 try:
                     return work(commit)
                 except CorruptIndexError:

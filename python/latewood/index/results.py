@@ -165,6 +165,9 @@ class Plan:
         else as it is usual; None with limits of one's own, which were not measured.
     tuned_documents : int or None
         How many documents the index had when that was measured; None where it was not.
+    stale_tuning : bool
+        Whether the index has less than half as many documents by now, or more than twice as many. What was measured
+        is then not relied on: the search looks as far as is usual for that recall, or farther.
     rescore : "float16" or None
         The kept vectors that the scores are MaxSim on; None where it is the codes.
     without_effect : tuple of str
@@ -178,6 +181,7 @@ class Plan:
     deviations: float | None = None
     expected_recall: float | None = None
     tuned_documents: int | None = None
+    stale_tuning: bool = False
     rescore: str | None = None
     without_effect: tuple[str, ...] = ()
 

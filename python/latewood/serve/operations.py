@@ -10,7 +10,7 @@ from uuid import uuid4
 import msgspec
 import numpy as np
 
-from latewood.errors import InvalidInputError
+from latewood.errors import InvalidInputError, LatewoodError
 from latewood.index.explanation import Explanation
 from latewood.index.index import Index
 from latewood.rerank.reranker import Reranker
@@ -60,6 +60,10 @@ class Service:
             known = ", ".join(sorted(self.indexes)) or "none"
             raise Problem(HTTPStatus.NOT_FOUND, f"there is no index {name[:100]!r} here; there are: {known}")
         return found
+
+    def desk(self, scope: Scope, name: str) -> Desk:
+        """Give the desk at which a request is worked at."""
+        return self.writing.get(name, self.reading) if scope == "write" else self.reading
 
     def threads(self) -> int | None:
         """Threads for a call: all, unless others are at work."""
@@ -330,7 +334,11 @@ async def names(service: Service, _: str, __: Any) -> Any:
     """Tell which indexes there are."""
 
     def ask(name: str, served: ServedIndex) -> dict[str, Any]:
-        documents, generation = served.read(len)
+        try:
+            documents, generation = served.read(len)
+        # One that cannot be read must not hide the others.
+        except LatewoodError as error:
+            return {"name": name, "problem": service.without_folders(str(error))}
         return {"name": name, "documents": documents, "dim": served.index.dim, "generation": generation}
 
     return {"indexes": await read(service, lambda: [ask(*one) for one in sorted(service.indexes.items())])}
