@@ -16,6 +16,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -557,6 +558,15 @@ def nodes() -> Iterator[Any]:
     os.environ.update(before)
 
 
+def kill(ray: Any, actor: Any) -> None:
+    """Kill an actor for good, and wait until it is dead."""
+    ray.kill(actor, no_restart=True)
+    with suppress(ray.exceptions.RayActorError):
+        for _ in range(300):
+            ray.get(actor.prepare.remote(3))
+            time.sleep(0.1)
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
 def test_another_ray_on_this_machine_is_left_alone(nodes: Any, tmp_path: Path) -> None:
@@ -605,16 +615,18 @@ def test_a_lost_node_fails_no_query(nodes: Any, tmp_path: Path) -> None:
         threads = [threading.Thread(target=ask) for _ in range(2)]
         for thread in threads:
             thread.start()
-        for _ in range(2):
-            time.sleep(1.5)
-            # A crash, not a farewell.
-            nodes.remove_node(nodes.worker_nodes.copy().pop(), allow_graceful=False)
-            time.sleep(1.5)
-            nodes.add_node(num_cpus=4)
-            time.sleep(3)
-        end.set()
-        for thread in threads:
-            thread.join()
+        try:
+            for _ in range(2):
+                time.sleep(1.5)
+                # A crash, not a farewell.
+                nodes.remove_node(nodes.worker_nodes.copy().pop(), allow_graceful=False)
+                time.sleep(1.5)
+                nodes.add_node(num_cpus=4)
+                time.sleep(3)
+        finally:
+            end.set()
+            for thread in threads:
+                thread.join()
         assert not wrong
         assert asked[0] > 50
         assert slowest[0] < 10
@@ -671,7 +683,7 @@ def test_a_lost_shard_is_told(nodes: Any, tmp_path: Path) -> None:
         whole = sharded.search(CORPUS.queries[0], 1000, gather="exact")
         assert not sharded.missing
         sharded._timeout = 3
-        ray.kill(sharded._shards._actors[1][0], no_restart=True)  # type: ignore[attr-defined]
+        kill(ray, sharded._shards._actors[1][0])  # type: ignore[attr-defined]
         found = sharded.search(CORPUS.queries[0], 1000, gather="exact")
         assert sharded.missing == [1]
         assert 0 < len(found) < len(whole)
@@ -713,7 +725,7 @@ def test_what_takes_several_questions(nodes: Any, tmp_path: Path) -> None:
             found, wanted = (one.rerank(query, IDS[10:70], scores, **more) for one in (sharded, single))
             assert found == wanted
         sharded._timeout = 3
-        ray.kill(sharded._shards._actors[1][0], no_restart=True)  # type: ignore[attr-defined]
+        kill(ray, sharded._shards._actors[1][0])  # type: ignore[attr-defined]
         for options in searches:
             hits = sharded.search(query, 5, gather="exact", **options)
             assert hits

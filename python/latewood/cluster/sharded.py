@@ -47,7 +47,8 @@ class ShardedIndex:
         self._root = root
         self._codec = codec
         self._given = (replicas, cpus, limits)
-        self._timeout: float = limits["timeout"]
+        # Processes that have yet to start take longer than calls.
+        self._timeout = max(limits["timeout"], STARTING)
         self._partial: bool = limits["allow_partial"]
         self._room = Room(limits["max_waiting"])
         self._known_rarity: ranking.Rarity | None = None
@@ -92,7 +93,7 @@ class ShardedIndex:
         cpus : float
             That Ray counts for each replica.
         timeout : float
-            Seconds after which a shard that does not answer is missing.
+            Seconds after which a shard that does not answer is missing. To begin, replicas have a minute.
         max_waiting : int
             Calls at once at most; the next is a `ServiceError` of status 429.
         allow_partial : bool
