@@ -174,15 +174,15 @@ def asking(vectors: TokenVectors, shards: int, seconds: float) -> dict[str, Any]
         asked = [Queries(to_ragged([query])) for query in queries]
         readers = [ShardReader(root, place) for place in range(shards)]
 
-        options, told = {"k": K, "threads": 1}, Told(documents=True)
-
         def search(reader: ShardReader, query: Queries) -> Callable[[], Any]:
-            return lambda: reader.search(generation, query, None, options, told)
+            return lambda: reader.search(generation, query, None, {"k": K, "threads": 1}, Told(documents=True))
 
         calls = [[search(reader, query) for query in asked] for reader in readers]
         found: dict[str, Any] = {
             "searches": times(calls).tolist(),
-            "question_bytes": len(pickle.dumps((generation, asked[0], None, options, told))),
+            "question_bytes": len(
+                pickle.dumps((generation, asked[0], None, {"k": K, "threads": 1}, Told(documents=True)))
+            ),
             "answer_bytes": round(float(np.mean([len(pickle.dumps(call())) for own in calls for call in own[:50]]))),
         }
         del calls, readers

@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import gzip
 import json
 import shutil
 import socket
@@ -492,13 +493,17 @@ def test_bodies_that_are_none(client: TestClient) -> None:
     assert client.post(path, content=deep, headers=kind).status_code in (400, 422)
     form = client.post(path, content=b'{"query": "x"}', headers={"content-type": "text/plain"})
     assert form.status_code == HTTPStatus.UNSUPPORTED_MEDIA_TYPE
+    packed = client.post(path, content=gzip.compress(b'{"query": "x"}'), headers={**kind, "content-encoding": "gzip"})
+    assert packed.status_code == HTTPStatus.UNSUPPORTED_MEDIA_TYPE
+    assert "gzip" in packed.json()["detail"]
+    assert client.post(path, json={"query": "x"}, headers={"content-encoding": "identity"}).status_code == HTTPStatus.OK
     assert client.get(path).status_code == HTTPStatus.METHOD_NOT_ALLOWED
     assert client.get("/nothing/here").status_code == HTTPStatus.NOT_FOUND
     assert client.get("/nothing/here").headers["content-type"] == "application/problem+json"
 
 
 def test_limits(texts: Index) -> None:
-    settings = Settings(max_body_bytes=500, max_queries=2, max_documents=2, max_k=5)
+    settings = Settings(max_body_bytes=500, max_queries=4, max_documents=2, max_k=5)
     with served(texts=texts, settings=settings) as client:
         path = "/v1/indexes/texts"
         large = client.post(f"{path}/search", json={"query": "x" * 1000})
@@ -512,7 +517,10 @@ def test_limits(texts: Index) -> None:
         streamed = client.post(f"{path}/search", content=parts(), headers={"content-type": "application/json"})
         assert streamed.status_code == HTTPStatus.REQUEST_ENTITY_TOO_LARGE
         for action, body in (
-            ("search_batch", {"queries": ["x"] * 3}),
+            ("search_batch", {"queries": ["x"] * 5}),
+            ("search_batch", {"queries": ["x"] * 4, "k": 5}),
+            ("search_batch", {"queries": ["x"] * 4, "k": 4, "offset": 1}),
+            ("rerank_batch", {"queries": ["x"] * 4, "candidates": [["a"] * 5] * 4}),
             ("search", {"query": "x", "k": 6}),
             ("search", {"query": "x", "k": 5, "offset": 1}),
             ("rerank", {"query": "x", "candidates": ["a", "b", "c"]}),
@@ -522,6 +530,8 @@ def test_limits(texts: Index) -> None:
             assert answer.status_code == HTTPStatus.UNPROCESSABLE_ENTITY
             assert "at most" in answer.json()["detail"]
         assert client.post(f"{path}/search", json={"query": "x", "k": 5}).status_code == HTTPStatus.OK
+        batch = {"queries": ["x"] * 4, "k": 4}
+        assert client.post(f"{path}/search_batch", json=batch).status_code == HTTPStatus.OK
 
 
 def test_tokens(texts: Index) -> None:

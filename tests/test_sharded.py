@@ -3,20 +3,16 @@
 import asyncio
 import copy
 import logging
-import math
 import os
 import pickle
 import shutil
 import signal
-import subprocess
 import sys
-import textwrap
 import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +22,8 @@ import pytest
 from latewood import Feedback, Index, Stop
 from latewood.cluster import ClusterWriter, Shard, ShardedIndex, create
 from latewood.cluster.asking import LocalShards
-from latewood.cluster.merging import Batch, Found, Row
+from latewood.cluster.merging import Told
+from latewood.cluster.reading import ShardReader
 from latewood.errors import (
     DuplicateIdError,
     IndexReplacedError,
@@ -36,7 +33,8 @@ from latewood.errors import (
     StoppedError,
     UnknownIdError,
 )
-from latewood.index.results import Hit, Hits
+from latewood.forms.ragged import Ragged, to_ragged
+from latewood.index.queries import Queries
 from strategies import make_corpus
 from support import HashEncoder, run_python
 
@@ -512,20 +510,16 @@ def test_a_cluster_that_was_replaced_is_not_followed(tmp_path: Path) -> None:
 
 
 def test_what_shards_have_found_travels_whole(both: tuple[ShardedIndex, Index]) -> None:
-    _, single = both
-    found = single.search_batch(CORPUS.queries[:4], 9, gather="exact")
-    nothing = single.search(CORPUS.queries[0], filter={"n": "none"})
-    lowest = Hits([Hit("x", -math.inf, 1, "text", {"a": [1, None]})], report=(found[0].stats, found[0].plan))
-    for batch in (found, [nothing], [*found, lowest], []):
-        rows = [
-            [
-                Row(hit.id, hit.score, 7 * place, "a" if place % 2 else None, hit.text, hit.metadata)  # type: ignore[arg-type]
-                for place, hit in enumerate(hits)
-            ]
-            for hits in batch
-        ]
-        own = Batch(Found(part, *hits._told(), 0.25) for part, hits in zip(rows, batch, strict=True))
-        assert pickle.loads(pickle.dumps(own)) == own
+    sharded, _ = both
+    reader = ShardReader(sharded._root, 1)
+    queries = Queries(to_ragged(CORPUS.queries[:4], dim=CORPUS.dim, kind="query"))
+    none = Queries(Ragged(np.zeros((0, CORPUS.dim), np.float32), np.zeros(1, np.int64)))
+    for asked in (queries, none):
+        for options in ({"k": 9, "gather": "exact"}, {"k": 9}, {"k": 3, "filter": {"n": "none"}}):
+            for told in (Told(documents=True), Told(group_by="n")):
+                found = reader.search(sharded.generation, asked, None, options, told)
+                assert len(found) == len(asked.vectors)
+                assert pickle.loads(pickle.dumps(found)) == found
 
 
 # ── with Ray ─────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -558,30 +552,19 @@ def nodes() -> Iterator[Any]:
     os.environ.update(before)
 
 
-def kill(ray: Any, actor: Any) -> None:
-    """Kill an actor for good, and wait until it is dead."""
-    ray.kill(actor, no_restart=True)
-    with suppress(ray.exceptions.RayActorError):
-        for _ in range(300):
-            ray.get(actor.prepare.remote(3))
-            time.sleep(0.1)
-
-
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
 def test_another_ray_on_this_machine_is_left_alone(nodes: Any, tmp_path: Path) -> None:
     root, single = fill(tmp_path)
-    program = f"""
-        import sys
-        from latewood.cluster import ShardedIndex
-        with ShardedIndex.open({os.fspath(root)!r}, replicas=1, cpus=0.1) as sharded:
-            import ray
-            print(len(sharded), ray.get_runtime_context().gcs_address)
-    """
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    command = [sys.executable, "-c", textwrap.dedent(program)]
-    told = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout.split()
-    assert int(told[0]) == len(single)
+    code = """
+import json, sys, ray
+from latewood.cluster import ShardedIndex
+with ShardedIndex.open(sys.argv[1], replicas=1, cpus=0.1) as sharded:
+    print(json.dumps([len(sharded), ray.get_runtime_context().gcs_address]))
+"""
+    environment = {"PYTHONPATH": os.pathsep.join(sys.path), "PYTHONWARNINGS": "ignore"}
+    told = run_python(code, root, environment=environment)
+    assert told[0] == len(single)
     assert told[1] != nodes.address
 
 
@@ -615,18 +598,16 @@ def test_a_lost_node_fails_no_query(nodes: Any, tmp_path: Path) -> None:
         threads = [threading.Thread(target=ask) for _ in range(2)]
         for thread in threads:
             thread.start()
-        try:
-            for _ in range(2):
-                time.sleep(1.5)
-                # A crash, not a farewell.
-                nodes.remove_node(nodes.worker_nodes.copy().pop(), allow_graceful=False)
-                time.sleep(1.5)
-                nodes.add_node(num_cpus=4)
-                time.sleep(3)
-        finally:
-            end.set()
-            for thread in threads:
-                thread.join()
+        for _ in range(2):
+            time.sleep(1.5)
+            # A crash, not a farewell.
+            nodes.remove_node(nodes.worker_nodes.copy().pop(), allow_graceful=False)
+            time.sleep(1.5)
+            nodes.add_node(num_cpus=4)
+            time.sleep(3)
+        end.set()
+        for thread in threads:
+            thread.join()
         assert not wrong
         assert asked[0] > 50
         assert slowest[0] < 10
@@ -683,7 +664,7 @@ def test_a_lost_shard_is_told(nodes: Any, tmp_path: Path) -> None:
         whole = sharded.search(CORPUS.queries[0], 1000, gather="exact")
         assert not sharded.missing
         sharded._timeout = 3
-        kill(ray, sharded._shards._actors[1][0])  # type: ignore[attr-defined]
+        ray.kill(sharded._shards._actors[1][0], no_restart=True)  # type: ignore[attr-defined]
         found = sharded.search(CORPUS.queries[0], 1000, gather="exact")
         assert sharded.missing == [1]
         assert 0 < len(found) < len(whole)
@@ -725,7 +706,7 @@ def test_what_takes_several_questions(nodes: Any, tmp_path: Path) -> None:
             found, wanted = (one.rerank(query, IDS[10:70], scores, **more) for one in (sharded, single))
             assert found == wanted
         sharded._timeout = 3
-        kill(ray, sharded._shards._actors[1][0])  # type: ignore[attr-defined]
+        ray.kill(sharded._shards._actors[1][0], no_restart=True)  # type: ignore[attr-defined]
         for options in searches:
             hits = sharded.search(query, 5, gather="exact", **options)
             assert hits

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice, starmap
+from itertools import islice
 from math import copysign
 from typing import Any, NamedTuple
 
@@ -69,16 +69,11 @@ class Batch(list[Found]):
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Give the columns."""
-        rows = [row for one in self for row in one.rows]
+        columns = list(zip(*(row for one in self for row in one.rows), strict=True))
         plans: dict[Plan, Plan] = {}
         return _batch, (
             [len(one.rows) for one in self],
-            [row.id for row in rows],
-            np.array([row.score for row in rows], np.float64),
-            np.array([row.order for row in rows], np.int64),
-            [row.group for row in rows],
-            [row.text for row in rows],
-            [row.metadata for row in rows],
+            columns,
             # One call has told all of them, by the same names.
             list(self[0].stats) if self else [],
             np.array([list(one.stats.values()) for one in self], np.float64),
@@ -90,18 +85,13 @@ class Batch(list[Found]):
 
 def _batch(
     counts: list[int],
-    ids: list[Id],
-    scores: NDArray[np.float64],
-    order: NDArray[np.int64],
-    groups: list[str | None],
-    texts: list[str | None],
-    metadata: list[dict[str, Any] | None],
+    columns: list[tuple[Any, ...]],
     names: list[str],
     stats: NDArray[np.float64],
     plans: list[Plan],
     seconds: list[float],
 ) -> Batch:
-    rows = starmap(Row, zip(ids, scores.tolist(), order.tolist(), groups, texts, metadata, strict=True))
+    rows = map(Row, *columns) if columns else iter(())
     told = zip(counts, stats.tolist(), plans, seconds, strict=True)
     return Batch(
         Found(list(islice(rows, count)), dict(zip(names, values, strict=True)), plan, took)

@@ -47,8 +47,7 @@ class ShardedIndex:
         self._root = root
         self._codec = codec
         self._given = (replicas, cpus, limits)
-        # Processes that have yet to start take longer than calls.
-        self._timeout = max(limits["timeout"], STARTING)
+        self._timeout: float = max(limits["timeout"], STARTING)
         self._partial: bool = limits["allow_partial"]
         self._room = Room(limits["max_waiting"])
         self._known_rarity: ranking.Rarity | None = None
@@ -60,7 +59,8 @@ class ShardedIndex:
             RayShards(root, number, replicas, cpus) if replicas else LocalShards(root, number)
         )
         try:
-            self._read(lambda commit: commit.ask("prepare", commit.everywhere()), least=STARTING)
+            self._everywhere("prepare")
+            self._timeout = limits["timeout"]
         except BaseException:
             self.close()
             raise
@@ -93,7 +93,7 @@ class ShardedIndex:
         cpus : float
             That Ray counts for each replica.
         timeout : float
-            Seconds after which a shard that does not answer is missing. To begin, replicas have a minute.
+            Seconds after which a shard that does not answer is missing.
         max_waiting : int
             Calls at once at most; the next is a `ServiceError` of status 429.
         allow_partial : bool
@@ -437,15 +437,11 @@ class ShardedIndex:
     def _everywhere(self, method: str, *arguments: Any) -> dict[int, Any]:
         return self._read(lambda commit: commit.ask(method, commit.everywhere(*arguments)))
 
-    def _read(self, work: Callable[[Commit], R], *, least: float = 0.0) -> R:
-        """Do something at the commit that is read now; if that is gone by then, once more at the newest.
-
-        Shards are waited for so many seconds at least.
-        """
+    def _read(self, work: Callable[[Commit], R]) -> R:
+        """Do something at the commit that is read now; if that is gone by then, once more at the newest."""
         with self._room.place():
             for last in (False, True):
-                timeout = max(self._timeout, least)
-                commit = Commit(self._manifest, self._shards, timeout=timeout, partial=self._partial)
+                commit = Commit(self._manifest, self._shards, timeout=self._timeout, partial=self._partial)
                 try:
                     return work(commit)
                 except CorruptIndexError:

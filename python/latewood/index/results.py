@@ -7,7 +7,7 @@ from math import isfinite
 from typing import Any, Protocol
 
 from latewood.common.types import FloatArray, Id, OffsetArray, ResultIds, Run, Stats
-from latewood.errors import InvalidInputError, LatewoodError
+from latewood.errors import InvalidInputError, LatewoodError, ServiceError, UnknownIdError
 from latewood.forms.ids import normalise_ids
 from latewood.forms.ragged import listed, position_of
 from latewood.forms.values import count_of
@@ -229,7 +229,8 @@ class Hits(list[Hit]):
         Parameters
         ----------
         explained : int
-            How many of the first hits are explained, which takes a millisecond or so for each.
+            How many of the first hits are explained, which takes a millisecond or so for each. Hits of a service that
+            cannot be explained now are shown as they are.
         """
         return "".join(self.to_html_parts(explained=explained))
 
@@ -239,7 +240,16 @@ class Hits(list[Hit]):
         rows = []
         first: Explanation | None = None
         for place, hit in enumerate(self):
-            explanation = hit.explain() if place < explained and hit.has_source else None
+            explanation = None
+            if place < explained and hit.has_source:
+                try:
+                    explanation = hit.explain()
+                # Only a service could say more, and has lost the document, or does not answer; then nothing else of it
+                # is asked for.
+                except UnknownIdError:
+                    pass
+                except ServiceError:
+                    explained = 0
             first = first or explanation
             told = None if explanation is None else explanation.to_html(with_query=False)
             rows.append({**hit.to_dict(), "explained": told})

@@ -22,6 +22,8 @@ from latewood.serve.settings import Settings
 from latewood.serve.work import Desk, Work
 
 Scope = Literal["nobody", "read", "write"]
+OF_A_BATCH = 8
+"""So many times the documents of one request may be all hits, or all candidates, of several queries."""
 
 
 class Service:
@@ -142,7 +144,9 @@ async def search_batch(service: Service, name: str, body: Any) -> Any:
     served = service.of(name)
     options = shapes.options_of(body)
     limit(len(body.queries), service.settings.max_queries, "queries")
-    limit(body.k + (body.offset or 0), service.settings.max_k, "hits")
+    wanted = body.k + (body.offset or 0)
+    limit(wanted, service.settings.max_k, "hits")
+    limit(wanted * len(body.queries), service.settings.max_documents * OF_A_BATCH, "hits")
 
     def find() -> Any:
         if not body.queries:
@@ -174,7 +178,7 @@ async def rerank_batch(service: Service, name: str, body: Any) -> Any:
     """Order the candidates of several queries."""
     served = service.of(name)
     limit(len(body.queries), service.settings.max_queries, "queries")
-    limit(sum(map(len, body.candidates)), service.settings.max_documents * 8, "candidates")
+    limit(sum(map(len, body.candidates)), service.settings.max_documents * OF_A_BATCH, "candidates")
 
     def order() -> Any:
         if not body.queries:

@@ -273,7 +273,8 @@ def additions_of(body: Additions) -> dict[str, Any]:
         "merge": body.merge,
     }
     with_vectors = [one.vectors is not None for one in documents]
-    if any(with_vectors):
+    # Nothing is no text that an encoder would have to read.
+    if any(with_vectors) or not documents:
         if not all(with_vectors):
             message = f"document {documents[with_vectors.index(False)].id!r} has no vectors, and others have; give all"
             raise InvalidInputError(message)
@@ -281,7 +282,7 @@ def additions_of(body: Additions) -> dict[str, Any]:
             vectors_of(one.vectors, f"document {one.id!r}") for one in documents if one.vectors is not None
         ]
     for name in ("texts", "metadata"):
-        if documents and all(value is None for value in columns[name]):
+        if all(value is None for value in columns[name]):
             columns[name] = None
     return columns
 

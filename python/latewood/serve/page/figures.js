@@ -64,8 +64,8 @@ export async function aboutIndex(name) {
       ["token vectors", `${number(info.tokens)} of ${info.dim} dimensions`],
       ["tokens a document", info.documents ? number(info.tokens / info.documents, 1) : null],
       ["cut documents", info.truncated_documents ? number(info.truncated_documents) : null],
-      ["codec", codec.centroid_count ? `${codec.kind}, ${codec.bits} bits, ${number(codec.centroid_count)} centroids`
-        : `${codec.kind}, ${codec.bits} bits`],
+      // An index that has held no vectors has none yet.
+      ["codec", codec && `${codec.kind}, ${codec.bits} bits${codec.centroid_count ? `, ${number(codec.centroid_count)} centroids` : ""}`],
       ["kept vectors", info.keep_vectors ?? "none"],
       ["encoder", encoder?.name ?? encoder?.class ?? "none recorded"],
       ["size", `${bytes(info.bytes)}, ${number(info.bytes_per_token, 1)} bytes a token`],
