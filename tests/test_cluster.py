@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import sys
 import threading
 from contextlib import suppress
@@ -14,7 +15,7 @@ import pytest
 from numpy.typing import NDArray
 
 from latewood import Index
-from latewood.cluster import ClusterManifest, ClusterWriter, Shard, create, grow, recover
+from latewood.cluster import ClusterManifest, ClusterWriter, Shard, ShardedIndex, create, grow, recover
 from latewood.cluster.manifest import KEPT, generations, name_of
 from latewood.cluster.order import ORDER, order_of, without_order
 from latewood.cluster.routing import SLOTS, divided, slot_of, slots_of
@@ -515,3 +516,47 @@ def test_kept_vectors_are_kept_in_every_shard(tmp_path: Path) -> None:
         index = shard.open(path)
         for key in np.asarray(index.ids()).tolist():
             np.testing.assert_array_equal(index.vectors([key]).values, vectors[key].astype(np.float16))
+
+
+# ── paths ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_paths_in_every_form(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", os.fspath(tmp_path))
+    new_cluster(Path("~/home/"))
+    (tmp_path / "link").symlink_to(tmp_path / "home")
+    for path in ("home", "home/", "./home", "~/home", b"home", "link", Path("home"), tmp_path / "home"):
+        manifest = ClusterManifest.newest(path)  # type: ignore[arg-type]
+        assert len(manifest.shards[0].open(path)) == 0  # type: ignore[arg-type]
+        ClusterWriter(path).close()  # type: ignore[arg-type]
+        assert recover(path) == manifest  # type: ignore[arg-type]
+        assert grow(path, 3) == manifest  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("address", ["s3://bucket/news", "gs://bucket/news", "file:///folder/news"])
+def test_an_address_is_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, address: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    for call in (
+        lambda: new_cluster(address),  # type: ignore[arg-type]
+        lambda: ClusterWriter(address),
+        lambda: grow(address, 3),
+        lambda: recover(address),
+        lambda: ClusterManifest.newest(address),
+        lambda: ShardedIndex.open(address, replicas=0),
+    ):
+        with pytest.raises(InvalidInputError, match="address"):
+            call()
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_the_system_does_not_give_is_told(tmp_path: Path) -> None:
+    path = new_cluster(tmp_path / "c")
+    shutil.rmtree(path / "shards")
+    for call in (lambda: ClusterWriter(path), lambda: recover(path), lambda: held(path)):
+        with pytest.raises(CorruptIndexError, match="shards"):
+            call()
+    (path / name_of(2)).mkdir()
+    for call in (lambda: ClusterWriter(path), lambda: recover(path), lambda: held(path)):
+        with pytest.raises(StorageError, match="cannot read the cluster manifest"):
+            call()

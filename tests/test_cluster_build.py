@@ -2,7 +2,9 @@
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +12,18 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from latewood.cluster import ClusterManifest, ClusterWriter, build, create
+from latewood import Index, to_ragged
+from latewood.cluster import ClusterManifest, ClusterWriter, ShardedIndex, build, create
 from latewood.cluster import building as steps
-from latewood.cluster.creating import new_codec, train
+from latewood.cluster.creating import train
 from latewood.cluster.order import ORDER, order_of, without_order
-from latewood.cluster.sessions import ray_session
+from latewood.cluster.sessions import Session
+from latewood.encode.nano import has_nano
 from latewood.errors import (
     DuplicateIdError,
     EncoderMismatchError,
     IndexExistsError,
+    IndexLockedError,
     InvalidInputError,
     LatewoodError,
     StorageError,
@@ -173,7 +178,7 @@ def test_what_a_creation_left_that_was_cut_off_goes_into_nothing(
     ("source", "error", "words"),
     [
         ([{"id": 1, "text": "a"}, {"id": 1, "text": "b"}], DuplicateIdError, "twice"),
-        ([{"id": None, "text": "a"}], InvalidInputError, "null"),
+        ([{"id": None, "text": "a"}], InvalidInputError, "NoneType"),
         ([{"id": 1, "text": "a", ORDER: 3}], InvalidInputError, "keeps for itself"),
         ([{"id": 1, "body": "a"}], InvalidInputError, "column text"),
         ([], InvalidInputError, "no document"),
@@ -227,18 +232,229 @@ def test_a_bad_argument_is_refused_before_the_source_is_read(tmp_path: Path, wro
     assert not read
 
 
+def cut_off_build(path: Path, source: Any, monkeypatch: pytest.MonkeyPatch, **arguments: Any) -> None:
+    """Begin a build, and interrupt it before its shards are made."""
+
+    def cut_off(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as cut:
+        cut.setattr(steps, "build_shard", cut_off)
+        with pytest.raises(KeyboardInterrupt):
+            build(source, path, **arguments)
+
+
+def test_a_build_does_not_go_on_with_another_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    arguments: dict[str, Any] = {"shards": 2, "encoder": HashEncoder(DIM), "workers": 0}
+    given = texts(300)
+    cut_off_build(tmp_path / "list", given, monkeypatch, **arguments)
+    with pytest.raises(InvalidInputError, match="another source"):
+        build([*given[:-1], "river river river river river"], tmp_path / "list", **arguments)
+    with pytest.raises(InvalidInputError, match="no Parquet file"):
+        build(tmp_path / "nothing", tmp_path / "list", **arguments)
+    build(given, tmp_path / "list", **arguments)
+    assert [text for _, _, text, _ in held(tmp_path / "list")] == given
+    file = tmp_path / "rows.parquet"
+    parquet.write_table(pyarrow.table({"text": given}), file)
+    cut_off_build(tmp_path / "file", file, monkeypatch, **arguments)
+    os.utime(file, ns=(1, 1))
+    with pytest.raises(InvalidInputError, match=r"files was .* and is"):
+        build(file, tmp_path / "file", **arguments)
+
+
+def test_one_builds_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    arguments: dict[str, Any] = {"shards": 2, "encoder": HashEncoder(DIM)}
+    fill = steps.build_shard
+
+    def meanwhile(*job: Any) -> None:
+        others: list[Callable[..., Any]] = [
+            partial(build, texts(9), workers=0),
+            partial(create, sample_texts=texts(9)),
+        ]
+        for other in others:
+            with pytest.raises(IndexLockedError, match="somebody else"):
+                other(path=tmp_path / "c", **arguments)
+        fill(*job)
+
+    monkeypatch.setattr(steps, "build_shard", meanwhile)
+    build(texts(20), tmp_path / "c", workers=0, **arguments)
+    assert len(held(tmp_path / "c")) == 20
+    monkeypatch.undo()
+    cut_off_build(tmp_path / "d", texts(20), monkeypatch, workers=0, **arguments)
+    with pytest.raises(InvalidInputError, match="finish it"):
+        create(tmp_path / "d", sample_texts=texts(9), **arguments)
+    build(texts(20), tmp_path / "d", workers=0, **arguments)
+    assert len(held(tmp_path / "d")) == 20
+
+
+@pytest.mark.parametrize(
+    "name", ["shards/0000.parquet", "codec/mine.txt", "building/rows/mine.txt", "shards/0/MANIFEST"]
+)
+def test_what_somebody_else_has_in_the_folder_stays(tmp_path: Path, name: str) -> None:
+    arguments: dict[str, Any] = {"shards": 2, "encoder": HashEncoder(DIM)}
+    (tmp_path / name).parent.mkdir(parents=True)
+    parquet.write_table(pyarrow.table({"text": texts(9)}), tmp_path / name)
+    before = sorted(tmp_path.rglob("*"))
+    makers: tuple[Callable[..., Any], ...] = (
+        partial(build, (tmp_path / name).parent, workers=0),
+        partial(create, sample_texts=texts(9)),
+    )
+    for make in makers:
+        with pytest.raises(InvalidInputError, match="no part of a cluster"):
+            make(path=tmp_path, **arguments)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_cluster_does_not_go_into_an_index(tmp_path: Path) -> None:
+    Index.create(tmp_path, dim=DIM)
+    before = sorted(tmp_path.iterdir())
+    with pytest.raises(IndexExistsError, match="there is an index"):
+        build(texts(9), tmp_path, shards=2, encoder=HashEncoder(DIM), workers=0)
+    with pytest.raises(IndexExistsError, match="there is an index"):
+        create(tmp_path, shards=2, sample_texts=texts(9), encoder=HashEncoder(DIM))
+    assert sorted(tmp_path.iterdir()) == before
+
+
+@pytest.mark.skipif(not has_nano(), reason="the model latewood/nano-en is not in this source tree yet")
+def test_texts_need_no_encoder_to_be_named(tmp_path: Path) -> None:
+    build(["a river", "a stone", "a bank"], tmp_path / "c", shards=2, workers=0)
+    with ShardedIndex.open(tmp_path / "c", replicas=0) as index:
+        assert index.search("rivers", 1)[0].text == "a river"
+
+
+def test_tables_of_any_library_and_a_home_are_sources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pandas = pytest.importorskip("pandas")
+    arguments: dict[str, Any] = {"shards": 2, "encoder": HashEncoder(DIM), "workers": 0}
+    columns = {"id": [f"d{row}" for row in range(20)], "text": texts(20), "n": list(range(20))}
+    expected = [(row, f"d{row}", text, {"n": row}) for row, text in enumerate(texts(20))]
+    table = pyarrow.table(columns)
+    monkeypatch.setenv("HOME", os.fspath(tmp_path))
+    parquet.write_table(table, tmp_path / "rows.parquet")
+    sources = [pandas.DataFrame(columns), table, table.to_pylist(), "~/rows.parquet", [Path("~/rows.parquet")]]
+    for number, source in enumerate(sources):
+        build(source, tmp_path / f"c{number}", **arguments)
+        assert held(tmp_path / f"c{number}") == expected
+
+
+def test_documents_keep_all_that_they_have(tmp_path: Path) -> None:
+    arguments: dict[str, Any] = {"shards": 1, "dim": DIM, "workers": 0}
+    vectors = [np.full((2, DIM), row % 7 + 1, np.float32) for row in range(300)]
+    fields = [
+        {"year": row, "metadata": {"lang": "en"} if row % 2 else '{"lang": "en"}', "no": None} for row in range(300)
+    ]
+    # The first ones have no texts.
+    documents = [
+        {"id": row, "vectors": vectors[row], "text": f"text {row}" if row >= 280 else None, **fields[row]}
+        for row in range(300)
+    ]
+    expected = [(row, row, f"text {row}" if row >= 280 else None, {"year": row, "lang": "en"}) for row in range(300)]
+    build(documents, tmp_path / "list", **arguments)
+    assert held(tmp_path / "list") == expected
+    column = to_ragged(vectors).to_arrow()
+    (tmp_path / "files").mkdir()
+    for name, rows in (("a", slice(0, 280)), ("b", slice(280, 300))):
+        table = pyarrow.table(
+            {"vectors": column[rows], "year": range(300)[rows], "lang": ["en"] * len(range(300)[rows])}
+        )
+        if name == "b":
+            table = table.append_column("text", pyarrow.array([f"text {row}" for row in range(280, 300)]))
+        parquet.write_table(table, tmp_path / f"files/{name}.parquet")
+    build(tmp_path / "files", tmp_path / "parquet", **arguments)
+    assert held(tmp_path / "parquet") == expected
+
+
+VECTORS = np.ones((2, DIM), np.float32)
+
+
+@pytest.mark.parametrize(
+    ("source", "error", "words"),
+    [
+        ([], InvalidInputError, "no document"),
+        (iter(()), InvalidInputError, "no document"),
+        (["", " "], InvalidInputError, "no token"),
+        (["a", None], InvalidInputError, "document 1 has no column text and no vectors"),
+        ([{"id": 2**63, "text": "a"}], InvalidInputError, "at most"),
+        ([{"id": 1, "text": "a"}, {"id": "b", "text": "a"}], InvalidInputError, "mixes"),
+        ([{"id": "x", "text": "a"}, {"text": "a"}], InvalidInputError, "mixes"),
+        ([{"id": 1, "text": b"a"}], InvalidInputError, "bytes, not a str"),
+        ([{"id": 1, "text": 5}], InvalidInputError, "int, not a str"),
+        ([{"id": 1, "text": "\ud800"}], InvalidInputError, "surrogates"),
+        ([{"id": 1, "text": "a", "metadata": [1]}], InvalidInputError, "document 1: the column 'metadata'"),
+        (({"id": row if row < 300 else "x", "text": "a"} for row in range(400)), InvalidInputError, "mixes"),
+        (
+            ({"id": row if row < 256 else f"{row}", "text": "a"} for row in range(400)),
+            InvalidInputError,
+            "one kind of ids",
+        ),
+        (
+            ({"text": "a", "vectors": VECTORS if row < 256 else None} for row in range(400)),
+            InvalidInputError,
+            "number 256 on have",
+        ),
+    ],
+    ids=str,
+)
+def test_a_source_that_is_none_is_told_and_leaves_nothing(
+    tmp_path: Path, source: Any, error: type[Exception], words: str
+) -> None:
+    with pytest.raises(error, match=words):
+        build(source, tmp_path / "c", shards=2, encoder=Words(DIM), workers=0)
+    assert not list((tmp_path / "c").iterdir())
+
+
+class Words(HashEncoder):
+    """Takes texts without a word, as encoders do."""
+
+    def _encode(self, texts: Any) -> list[NDArray[np.float32]]:
+        return [np.reshape([self._word(word) for word in text.split()], (-1, self.dim)) for text in texts]
+
+
+def test_files_that_cannot_be_read_are_told(tmp_path: Path) -> None:
+    arguments: dict[str, Any] = {"shards": 2, "encoder": HashEncoder(DIM), "workers": 0}
+    file = tmp_path / "rows.parquet"
+    parquet.write_table(pyarrow.table({"text": texts(2000)}), file)
+    whole = file.read_bytes()
+    for damaged in (b"", b"id,text", whole[:-100], whole[:10] + b"\xff" * 20 + whole[30:]):
+        file.write_bytes(damaged)
+        with pytest.raises((InvalidInputError, StorageError), match=r"rows\.parquet: cannot be read"):
+            build(file, tmp_path / "c", **arguments)
+    parquet.write_table(pyarrow.table({"text": pyarrow.array([], pyarrow.string())}), file)
+    with pytest.raises(InvalidInputError):
+        build(file, tmp_path / "c", **arguments)
+    (tmp_path / "two").mkdir()
+    parquet.write_table(pyarrow.table({"text": ["a"]}), tmp_path / "two/a.parquet")
+    parquet.write_table(pyarrow.table({"vectors": to_ragged([VECTORS]).to_arrow()}), tmp_path / "two/b.parquet")
+    with pytest.raises(InvalidInputError, match=r"b\.parquet: vectors, unlike the files before"):
+        build(tmp_path / "two", tmp_path / "d", **arguments)
+
+
+def test_a_build_that_finds_no_room_says_so_and_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    arguments: dict[str, Any] = {"shards": 2, "encoder": HashEncoder(DIM), "workers": 0}
+
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as small:
+        small.setattr(Path, "rename", full)
+        with pytest.raises(StorageError, match="No space left"):
+            build(texts(20), tmp_path / "c", **arguments)
+    build(texts(20), tmp_path / "c", **arguments)
+    assert len(held(tmp_path / "c")) == 20
+
+
 # ── Ray ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 class Deadly(HashEncoder):
-    """Ends the process that encodes one text, as often as there are files of a folder to be taken away."""
+    """Ends the worker that encodes one text, as often as there are files of a folder to be taken away."""
 
     def __init__(self, folder: str) -> None:
         super().__init__(DIM)
         self.folder = folder
+        self.at_home = os.getpid()
 
     def encode_document(self, inputs: list[str], /) -> list[NDArray[np.float32]]:
-        if any("fatal" in text for text in inputs):
+        if os.getpid() != self.at_home and any("fatal" in text for text in inputs):
             for file in Path(self.folder).iterdir():
                 file.unlink()
                 os._exit(1)
@@ -255,8 +471,11 @@ class Lost(steps._Builder):
 @pytest.fixture(scope="module")
 def ray() -> Iterator[Any]:
     pytest.importorskip("ray")
-    with ray_session() as module:
-        yield module
+    with pytest.MonkeyPatch.context() as patch:
+        # What somebody else has begun on this machine is left alone.
+        patch.setenv("RAY_ADDRESS", "127.0.0.1:1")
+        with closing(Session("tests")) as session:
+            yield session.ray
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -269,9 +488,6 @@ def test_a_lost_worker_costs_its_shard_alone_and_ray_hears_no_text(ray: Any, tmp
     # Workers do not have the folder of the tests on their path.
     for module in (__name__, "support"):
         ray.cloudpickle.register_pickle_by_value(__import__(module))
-    # The codec is trained in this process, and must not meet the text that ends it.
-    (tmp_path / "ray/building").mkdir(parents=True)
-    train(new_codec(tmp_path / "ray", dim=None, encoder=Deadly("none")), sample_texts=texts(300))
     documents[5]["text"] = "fatal"
     manifest = build(documents, tmp_path / "ray", shards=3, encoder=Deadly(os.fspath(deaths)), workers=2)
     assert not list(deaths.iterdir())

@@ -1,10 +1,20 @@
 """A cluster is read as one index is: to the bit where all is scored, whatever happens to its processes."""
 
+import asyncio
+import copy
 import logging
+import math
 import os
+import pickle
+import shutil
+import subprocess
+import sys
+import textwrap
 import threading
 import time
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +23,18 @@ import pytest
 
 from latewood import Index
 from latewood.cluster import ClusterWriter, Shard, ShardedIndex, create
-from latewood.errors import DuplicateIdError, InvalidInputError, LatewoodError, ServiceError, UnknownIdError
+from latewood.cluster.merging import Batch, Found
+from latewood.errors import (
+    DuplicateIdError,
+    IndexReplacedError,
+    InvalidInputError,
+    LatewoodError,
+    ServiceError,
+    UnknownIdError,
+)
+from latewood.index.results import Hit, Hits
 from strategies import make_corpus
-from support import HashEncoder
+from support import HashEncoder, run_python
 
 CORPUS = make_corpus(7, dim=32, documents=300)
 DOCUMENTS = [*CORPUS.documents, *CORPUS.documents[:60]]
@@ -249,12 +268,151 @@ def test_shards_without_a_document(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         assert [hit.id for hit in one.search(CORPUS.queries[0], 3)] == ["one"]
 
 
-def test_too_many_calls_at_once(both: tuple[ShardedIndex, Index], monkeypatch: pytest.MonkeyPatch) -> None:
-    sharded, _ = both
-    monkeypatch.setattr(sharded, "_waiting", sharded._most)
-    with pytest.raises(ServiceError) as told:
-        sharded.search(CORPUS.queries[0], 3)
-    assert told.value.status == 429
+def test_too_many_calls_at_once(both: tuple[ShardedIndex, Index]) -> None:
+    with ShardedIndex.open(both[0]._root, replicas=0, max_waiting=2) as sharded:
+        with sharded._room.place(), sharded._room.place():
+            with pytest.raises(ServiceError) as told:
+                sharded.search(CORPUS.queries[0], 3)
+            assert told.value.status == 429
+        assert len(sharded.search(CORPUS.queries[0], 3)) == 3
+
+
+def test_what_is_closed_answers_nothing(both: tuple[ShardedIndex, Index]) -> None:
+    sharded = ShardedIndex.open(both[0]._root, replicas=0)
+    query = CORPUS.queries[0]
+    with sharded as same:
+        assert same is sharded
+        hits = sharded.search(query, 3)
+    sharded.close()
+    calls: list[Callable[[], object]] = [
+        lambda: sharded.search(query, 3),
+        lambda: sharded.rerank(query, []),
+        lambda: sharded.documents([]),
+        lambda: sharded.explain(query, IDS[0]),
+        hits[0].explain,
+        lambda: len(sharded),
+        lambda: sharded.dim,
+        sharded.refresh,
+        lambda: pickle.loads(pickle.dumps(sharded)),
+    ]
+    for call in calls:
+        with pytest.raises(LatewoodError, match="closed; open it again"):
+            call()
+    assert hits[0].text == both[1].documents([hits[0].id])[0].text, "what was found stays"
+    with ShardedIndex.open(both[0]._root, replicas=0) as closing:
+        ends = threading.Thread(target=closing.close)
+
+        def ask_until_the_end() -> None:
+            closing.search(query, 3)
+            ends.start()
+            while True:
+                closing.search(query, 3)
+
+        with pytest.raises(LatewoodError, match="closed"):
+            ask_until_the_end()
+        ends.join()
+
+
+def test_copies_and_other_processes(tmp_path: Path) -> None:
+    encoder = HashEncoder()
+    create(tmp_path / "cluster", shards=3, sample_texts=["word one", "word two"], encoder=encoder)
+    with ClusterWriter(tmp_path / "cluster", encoder=encoder) as writer:
+        writer.add(range(9), texts=[f"word {number}" for number in range(9)])
+    with ShardedIndex.open(tmp_path / "cluster", replicas=0, encoder=encoder, max_waiting=1) as sharded:
+        wanted = sharded.search("word 7", 3)
+        for made in (pickle.loads(pickle.dumps(sharded)), copy.deepcopy(sharded)):
+            assert made.search("word 7", 3) == wanted
+            made.close()
+        assert sharded.search("word 7", 3) == wanted, "a copy's end is its own"
+        if hasattr(os, "fork"):
+            # All room is taken in the parent, which is of no account in the child.
+            with sharded._room.place(), warnings.catch_warnings():
+                warnings.simplefilter("ignore", DeprecationWarning)
+                child = os.fork()
+                if child == 0:
+                    os._exit(sharded.search("word 7", 3) != wanted)
+            assert os.waitpid(child, 0)[1] == 0
+
+
+def test_threads_and_coroutines(both: tuple[ShardedIndex, Index]) -> None:
+    sharded, single = both
+    queries = CORPUS.queries * 5
+    wanted = [single.search(query, 5, gather="exact") for query in queries]
+    with ThreadPoolExecutor(16) as pool:
+        assert list(pool.map(lambda query: sharded.search(query, 5, gather="exact"), queries)) == wanted
+
+    async def ask() -> list[Any]:
+        return await asyncio.gather(
+            *(asyncio.to_thread(sharded.search, query, 5, gather="exact") for query in queries[:30])
+        )
+
+    assert asyncio.run(ask()) == wanted[:30]
+
+
+@pytest.mark.parametrize("kind", [str, int])
+def test_ids_are_told_as_one_index_tells_them(tmp_path: Path, kind: Any) -> None:
+    own = [kind(number) for number in range(len(DOCUMENTS))]
+    other = [5 if kind is str else "5"]
+    unknown = kind(10**6)
+    root, single = fill(tmp_path, own)
+    query = CORPUS.queries[0]
+    with ShardedIndex.open(root, replicas=0) as sharded:
+        for ids in (own[:9], [own[0], unknown, own[5]], other, [], np.array(own[:3]), [own[0], own[0]]):
+            assert sharded.contains(ids).tolist() == single.contains(ids).tolist()
+        for key in (own[0], own[5], unknown, *other, None, 1.5, [own[0]], 2**70):
+            assert (key in sharded) == (key in single)
+        for ids in (other, [*own[:2], *other]):
+            for index in (sharded, single):
+                for call in (index.documents, index.vectors, lambda ids: index.search(query, ids=ids)):  # noqa: B023
+                    with pytest.raises(InvalidInputError):
+                        call(ids)
+        places = [(0, 7), (2, 0), (1, 3)]
+        for query_place, place in places:
+            lists = [own[100:120] for _ in range(3)]
+            lists[query_place][place] = unknown
+            words = rf"{unknown}.* \(candidate {place} of query {query_place}\)"
+            for index in (sharded, single):
+                with pytest.raises(UnknownIdError, match=words):
+                    index.rerank_batch(CORPUS.queries[:3], lists)
+        assert sharded.search(query, 2**62, offset=2**62) == single.search(query, 2**62, offset=2**62) == []
+
+
+def test_a_cluster_that_was_replaced_is_not_followed(tmp_path: Path) -> None:
+    def made(count: int, commits: int) -> Path:
+        root = tmp_path / "cluster"
+        shutil.rmtree(root, ignore_errors=True)
+        create(root, shards=3, sample=CORPUS.documents[:50], dim=CORPUS.dim)
+        for commit in range(commits):
+            with ClusterWriter(root) as writer:
+                writer.add([f"{commit} {number}" for number in range(count)], vectors=DOCUMENTS[:count])
+        return root
+
+    with ShardedIndex.open(made(20, 1), replicas=0) as sharded:
+        wanted = sharded.search(CORPUS.queries[0], 50)
+        shutil.copytree(tmp_path / "cluster", tmp_path / "backup")
+        with ClusterWriter(tmp_path / "cluster") as writer:
+            writer.add(["more"], vectors=DOCUMENTS[:1])
+        assert sharded.refresh()
+        shutil.rmtree(tmp_path / "cluster")
+        shutil.copytree(tmp_path / "backup", tmp_path / "cluster")
+        with pytest.raises(IndexReplacedError, match="older state"):
+            sharded.refresh()
+        for commits in (1, 2, 5):
+            made(7, commits)
+            with pytest.raises(IndexReplacedError, match="another cluster"):
+                sharded.refresh()
+        assert len(sharded) == 21, "what is open stays as it was"
+        assert sharded.search(CORPUS.queries[0], 50, ids=[hit.id for hit in wanted]) == wanted
+
+
+def test_what_shards_have_found_travels_whole(both: tuple[ShardedIndex, Index]) -> None:
+    _, single = both
+    found = single.search_batch(CORPUS.queries[:4], 9, gather="exact")
+    nothing = single.search(CORPUS.queries[0], filter={"n": "none"})
+    lowest = Hits([Hit("x", -math.inf, 1, "text", {"a": [1, None]})], report=(found[0].stats, found[0].plan))
+    for batch in (found, [nothing], [*found, lowest], []):
+        own = Batch(Found.of(hits, 0.25) for hits in batch)
+        assert pickle.loads(pickle.dumps(own)) == own
 
 
 # ── with Ray ─────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -289,10 +447,29 @@ def nodes() -> Iterator[Any]:
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
+def test_another_ray_on_this_machine_is_left_alone(nodes: Any, tmp_path: Path) -> None:
+    root, single = fill(tmp_path)
+    program = f"""
+        import sys
+        from latewood.cluster import ShardedIndex
+        with ShardedIndex.open({os.fspath(root)!r}, replicas=1, cpus=0.1) as sharded:
+            import ray
+            print(len(sharded), ray.get_runtime_context().gcs_address)
+    """
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, "-c", textwrap.dedent(program)]
+    told = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout.split()
+    assert int(told[0]) == len(single)
+    assert told[1] != nodes.address
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_lost_node_fails_no_query(nodes: Any, tmp_path: Path) -> None:
     root, single = fill(tmp_path)
     with ShardedIndex.open(root, replicas=2, cpus=0.5) as sharded:
-        assert_equal(sharded, single)
+        for options in SEARCHES:
+            assert_equal(sharded, single, **options)
         wanted = [single.search(query, 5, gather="exact") for query in CORPUS.queries[:4]]
         wrong: list[object] = []
         slowest = [0.0]
@@ -330,6 +507,46 @@ def test_a_lost_node_fails_no_query(nodes: Any, tmp_path: Path) -> None:
         assert asked[0] > 50
         assert slowest[0] < 10
         assert_equal(sharded, single)
+
+
+@pytest.mark.slow
+def test_a_session_of_ray_ends_with_its_last_user_and_nobody_begins_another(tmp_path: Path) -> None:
+    pytest.importorskip("ray")
+    root, _ = fill(tmp_path)
+    code = """
+import os, pickle, sys
+import numpy, ray
+from latewood.cluster import ShardedIndex
+from latewood.errors import ServiceError
+
+query = numpy.ones((2, 32), "float32")
+one, other = (ShardedIndex.open(sys.argv[1], replicas=1, cpus=0.1) for _ in range(2))
+wanted = one.search(query, 3)
+with pickle.loads(pickle.dumps(one)) as copy:
+    assert copy.search(query, 3) == wanted
+child = os.fork()
+if child == 0:
+    try:
+        one.search(query, 3)
+    except ServiceError:
+        os._exit(0)
+    os._exit(1)
+assert os.waitpid(child, 0)[1] == 0
+one.close()
+assert other.search(query, 3) == wanted
+other.close()
+assert not ray.is_initialized()
+last = ShardedIndex.open(sys.argv[1], replicas=1, cpus=0.1)
+ray.shutdown()
+for _ in range(2):
+    try:
+        last.search(query, 3)
+    except ServiceError as error:
+        assert "Ray" in str(error)
+    assert not ray.is_initialized()
+last.close()
+"""
+    run_python(code, root, environment={"PYTHONPATH": os.pathsep.join(sys.path), "PYTHONWARNINGS": "ignore"})
 
 
 @pytest.mark.slow

@@ -1,15 +1,18 @@
 """Who answers for the shards: this process itself, or actors of Ray, several for each shard."""
 
 import os
+import pickle
 import random
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from threading import Lock
+from threading import Lock, Semaphore
 from typing import Any, Protocol
 
 from latewood.cluster.reading import ShardReader
+from latewood.cluster.sessions import Session
 from latewood.common.packages import import_optional
 from latewood.errors import CorruptIndexError, LatewoodError, ServiceError
 from latewood.index.queries import Queries
@@ -69,31 +72,39 @@ class LocalShards:
 
     def ask(self, method: str, calls: Calls, *, timeout: float) -> dict[int, Any]:
         """See `Shards.ask`."""
+        pid, pool = self._threads or (None, None)
         # A forked child has none of its parent's threads.
-        if self._threads is None or self._threads[0] != os.getpid():
+        if pool is None or pid != os.getpid():
             pool = ThreadPoolExecutor(min(len(self._readers), 32), thread_name_prefix="latewood-shard")
             self._threads = (os.getpid(), pool)
         futures = {
-            place: self._threads[1].submit(getattr(self._readers[place], method), *arguments)
-            for place, arguments in calls.items()
+            place: pool.submit(getattr(self._readers[place], method), *arguments) for place, arguments in calls.items()
         }
         return {place: future.result() for place, future in futures.items()}
 
     def close(self) -> None:
-        """See `Shards.close`."""
-        if self._threads is not None:
-            self._threads[1].shutdown(wait=False)
+        """See `Shards.close`; the threads end with the last call that is under way."""
+        self._threads = None
 
 
 @dataclass(slots=True)
 class _Waiting:
     """A shard whose answer is not there yet."""
 
-    arguments: tuple[Any, ...]
+    arguments: bytes
     untried: list[int]
     asked: dict[Any, tuple[int, float]] = field(default_factory=dict)
     """Of what was asked, the replica and when."""
     again_at: float = 0.0
+
+
+class _Actor(ShardReader):
+    """A reader that is asked with pickled arguments: Ray's own way of packing a query takes longer than a search."""
+
+    def call(self, method: str, arguments: bytes) -> bytes:
+        """Give the pickled answer of one of the reader's methods."""
+        given = pickle.loads(arguments)  # noqa: S301  by the process that asks, and never from storage
+        return pickle.dumps(getattr(self, method)(*given), pickle.HIGHEST_PROTOCOL)
 
 
 class RayShards:
@@ -111,23 +122,14 @@ class RayShards:
     """
 
     def __init__(self, root: str | os.PathLike[str], count: int, replicas: int, cpus: float) -> None:
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        self._ray: Any = import_optional("ray", extra="ray", purpose="shards in processes of their own")
-        self._began = not self._ray.is_initialized()
-        if self._began:
-            # Nothing that has ids or texts in it goes through logs, and nobody else reaches this session.
-            self._ray.init(
-                include_dashboard=False,
-                log_to_driver=False,
-                logging_level="ERROR",
-                _node_ip_address="127.0.0.1",
-                num_cpus=max(os.cpu_count() or 1, int(count * replicas * cpus) + 1),
-            )
+        enough = max(os.cpu_count() or 1, int(count * replicas * cpus) + 1)
+        self._session = Session("shards in processes of their own", cpus=enough)
+        self._ray = self._session.ray
         placing: Any = import_optional("ray.util.placement_group", extra="ray", purpose="placing replicas")
         scheduling: Any = import_optional("ray.util.scheduling_strategies", extra="ray", purpose="placing replicas")
         nodes = sum(bool(node["Alive"]) for node in self._ray.nodes())
         strategy = "STRICT_SPREAD" if nodes >= replicas > 1 else "SPREAD"
-        actor = self._ray.remote(max_restarts=-1, max_concurrency=8, num_cpus=cpus)(ShardReader)
+        actor = self._ray.remote(max_restarts=-1, max_concurrency=8, num_cpus=cpus)(_Actor)
         self._groups = [placing.placement_group([{"CPU": cpus}] * replicas, strategy=strategy) for _ in range(count)]
         self._actors: list[list[Any]] = []
         for place, group in enumerate(self._groups):
@@ -147,8 +149,13 @@ class RayShards:
 
     def ask(self, method: str, calls: Calls, *, timeout: float) -> dict[int, Any]:
         """See `Shards.ask`; a shard that is slow is asked once more, from another replica."""
+        if not self._session.lives():
+            raise MissingShardsError(sorted(calls), {})
         end, kind = time.monotonic() + timeout, kind_of(method, calls)
-        waiting = {place: _Waiting(arguments, self._order(place)) for place, arguments in calls.items()}
+        waiting = {
+            place: _Waiting(pickle.dumps(arguments, pickle.HIGHEST_PROTOCOL), self._order(place))
+            for place, arguments in calls.items()
+        }
         answers: dict[int, Any] = {}
         lost: list[int] = []
         for place, one in waiting.items():
@@ -178,15 +185,13 @@ class RayShards:
 
     def close(self) -> None:
         """See `Shards.close`."""
-        if not self._ray.is_initialized():
-            return
-        for actors in self._actors:
-            for actor in actors:
-                self._ray.kill(actor)
-        for group in self._groups:
-            self._remove_group(group)
-        if self._began:
-            self._ray.shutdown()
+        if self._session.lives():
+            for actors in self._actors:
+                for actor in actors:
+                    self._ray.kill(actor)
+            for group in self._groups:
+                self._remove_group(group)
+        self._session.close()
 
     def _order(self, place: int) -> list[int]:
         """Give a shard's replicas, the last one to be asked first: those that have just failed come at the end."""
@@ -198,7 +203,7 @@ class RayShards:
 
     def _send(self, place: int, one: _Waiting, method: str, kind: Kind) -> None:
         replica = one.untried.pop()
-        reference = getattr(self._actors[place][replica], method).remote(*one.arguments)
+        reference = self._actors[place][replica].call.remote(method, one.arguments)
         now = time.monotonic()
         one.asked[reference] = (replica, now)
         one.again_at = now + self._patience(kind)
@@ -207,7 +212,7 @@ class RayShards:
         """Take an answer; whether it is one."""
         replica, begun = one.asked.pop(reference)
         try:
-            answers[place] = self._ray.get(reference)
+            answers[place] = pickle.loads(self._ray.get(reference))  # noqa: S301  by an actor of this session
         except self._ray.exceptions.RayTaskError as error:
             # What the reader itself has raised is the answer.
             cause = error.cause if isinstance(error.cause, LatewoodError) else error
@@ -240,6 +245,24 @@ def kind_of(method: str, calls: Calls) -> Kind:
     return method, max(sizes, default=1).bit_length()
 
 
-def busy(waiting: int) -> ServiceError:
-    """Give the error of a cluster that is asked too much."""
-    return ServiceError(f"{waiting} calls wait for this cluster's shards already; ask again in a moment", 429)
+class Room:
+    """Room for so many calls at once; those of a process are not counted in one that was forked from it."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._free = (os.getpid(), Semaphore(most))
+
+    @contextmanager
+    def place(self) -> Iterator[None]:
+        """Take a place as long as a call lasts; where there is none, that is a `ServiceError`."""
+        pid, free = self._free
+        if pid != os.getpid():
+            free = Semaphore(self._most)
+            self._free = (os.getpid(), free)
+        if not free.acquire(blocking=False):
+            message = f"{self._most} calls wait for this cluster's shards already; ask again in a moment"
+            raise ServiceError(message, 429)
+        try:
+            yield
+        finally:
+            free.release()

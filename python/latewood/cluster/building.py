@@ -2,31 +2,35 @@
 
 import json
 import os
-import shutil
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
-from latewood.cluster.creating import create_shard, new_codec, refuse_existing, train
-from latewood.cluster.locked import root_of
-from latewood.cluster.manifest import CODEC, ClusterManifest, shard_of
+from latewood.cluster.creating import BUILDING, NOTE, alone, create_shard, new_codec, remove, train
+from latewood.cluster.manifest import CODEC, SHARDS, ClusterManifest, root_of, shard_of
 from latewood.cluster.order import ORDER, refuse_order
 from latewood.cluster.routing import SLOTS, divided, slots_of
-from latewood.cluster.sessions import ray_session
+from latewood.cluster.sessions import Session
 from latewood.cluster.source import Rows, count_rows, parquet_files, read_rows
 from latewood.common.progress import ProgressBar, progress_bar
 from latewood.common.types import KeepVectors
+from latewood.encode.nano import NAME as NANO
 from latewood.encode.protocol import as_encoder
-from latewood.errors import DimensionError, DuplicateIdError, InvalidInputError, StorageError
-from latewood.forms.values import count_of, flag_of, optional
+from latewood.errors import (
+    DimensionError,
+    DuplicateIdError,
+    EncoderRequiredError,
+    InvalidInputError,
+    LatewoodError,
+    StorageError,
+)
+from latewood.forms.values import count_of, flag_of, optional, shown
 from latewood.index.index import Index
 from latewood.index.writer import Writer
 
-BUILDING = "building"
-"""The folder of what is not ready yet."""
 ADDED_DOCUMENTS, ADDED_VALUES = 1024, 2**22
 """Documents, and components of their vectors, that a builder hands on together."""
 COMMITTED_DOCUMENTS = 2**16
@@ -60,18 +64,19 @@ def build(
 
     Parameters
     ----------
-    source : path-like, sequence of `pathlib.Path`, Ray Dataset, or iterable of documents
+    source : path-like, sequence of `pathlib.Path`, Ray Dataset, Arrow table, data frame, or iterable of documents
         Parquet files, or a folder of them, with the columns `text`, or one `list<fixed_size_list<float>>` of token
         vectors, or both; `id`, without which a document's id is its row's number; `metadata` (a JSON object or a
         struct); all other columns are fields of the metadata. A document of an iterable is a text, an array of vectors
-        [tokens, dim], or a mapping of such columns. Datasets and iterables are written as Parquet files first, which
-        are removed at the end.
+        [tokens, dim], or a mapping of such columns. All but files are written as Parquet files first, which are removed
+        at the end; what can be read only once, as iterators and Datasets, a call that goes on does not read again.
     path : path-like
         A folder that all workers reach under this name.
     shards : int
         Each should fit a machine; `grow` makes more of them later.
     encoder : Encoder, MultiVectorEncoder or str, optional
-        For texts; each worker gets a copy. The name of a model is loaded by each.
+        For texts; each worker gets a copy. The name of a model is loaded by each. With neither `dim` nor `encoder` it
+        is "latewood/nano-en".
     dim : int, optional
         Dimensions of vectors, where no encoder tells them.
     sample : int
@@ -92,15 +97,18 @@ def build(
     Raises
     ------
     IndexExistsError
-        There is a cluster in the folder.
+        There is a cluster in the folder, or an index.
     DuplicateIdError
         Two documents have the same id.
     InvalidInputError
-        A source that cannot be read; another build, with other settings, was begun in the folder.
+        A source that cannot be read, or has no document; another build, with other settings, was begun in the folder;
+        it has files of another kind where a cluster keeps its own.
+    IndexLockedError
+        Somebody else is building there.
     EncoderMismatchError
         A build was begun with another encoder.
     StorageError
-        A shard's worker was lost again and again.
+        A shard's worker was lost again and again; the system refuses to read or write.
     MissingDependencyError
         pyarrow (extra `arrow`) or Ray (extra `ray`) is not installed.
     """
@@ -108,46 +116,57 @@ def build(
     sample = count_of(sample, "sample")
     workers = optional(count_of, workers, "workers", least=0)
     show_progress = optional(flag_of, show_progress, "show_progress")
-    refuse_existing(root)
+    if encoder is None and dim is None:
+        encoder = NANO
     encoder = encoder if encoder is None or isinstance(encoder, str) else as_encoder(encoder)
     building, codec = root / BUILDING, root / CODEC
     settings = {"bits": bits, "centroids": centroids, "seed": seed, "keep_vectors": keep_vectors}
-    if not building.exists():
-        # What a `create` that was cut off has left belongs to no build.
-        _remove(codec, root / "shards")
-    fresh = None if codec.exists() else new_codec(building, dim=dim, encoder=encoder, **settings)
-    if fresh is None and encoder is not None:
-        # Shards that are ready were made with the recorded one.
-        Index.open(codec, encoder=encoder)
-    files = parquet_files(source, building / "rows")
-    read = [[os.fspath(file), file.stat().st_size] for file in files]
-    _refuse_another(building, {"shards": count, "dim": dim, "sample": sample, "files": read, **settings})
-    total = count_rows(files)
     firsts = [*divided(0, SLOTS, count), SLOTS]
-    try:
-        if fresh is not None:
-            train(fresh, **_drawn(files, total, sample, seed=seed or 0))
-            (building / CODEC).rename(codec)
-        (root / "shards").mkdir(exist_ok=True)
-        jobs = {
-            f"shards/{place:04}": (root, files, f"shards/{place:04}", firsts[place], firsts[place + 1], encoder)
-            for place in range(count)
-            if not (root / f"shards/{place:04}").exists()
-        }
-        with progress_bar(total, "building", show_progress=show_progress) as bar:
-            if workers == 0:
-                for job in jobs.values():
-                    build_shard(*job, bar.update)
-            elif jobs:
-                _in_parallel(jobs, workers or count, bar)
-        manifest = _manifest(root, firsts, total)
-    except (InvalidInputError, DuplicateIdError, DimensionError):
-        # Another source is needed, and nothing that was made of this one may go into what is built of that.
-        _remove(building, codec, root / "shards")
-        raise
-    manifest.publish(root)
-    _remove(building)
+    with alone(root), _told(root):
+        fresh = None if codec.exists() else new_codec(building, dim=dim, encoder=encoder, **settings)
+        if fresh is None and encoder is not None:
+            # Shards that are ready were made with the recorded one.
+            Index.open(codec, encoder=encoder)
+        files = parquet_files(source, building / "rows")
+        total = count_rows(files)
+        read = [[os.fspath(file), file.stat().st_size, file.stat().st_mtime_ns] for file in files]
+        _refuse_another(building / NOTE, {"shards": count, "dim": dim, "sample": sample, "files": read, **settings})
+        try:
+            if fresh is not None:
+                train(fresh, **_drawn(files, total, sample, seed=seed or 0))
+                (building / CODEC).rename(codec)
+            (root / SHARDS).mkdir(exist_ok=True)
+            jobs = {
+                f"{SHARDS}/{place:04}": (root, files, f"{SHARDS}/{place:04}", firsts[place], firsts[place + 1], encoder)
+                for place in range(count)
+                if not (root / f"{SHARDS}/{place:04}").exists()
+            }
+            with progress_bar(total, "building", show_progress=show_progress) as bar:
+                if workers == 0:
+                    for job in jobs.values():
+                        build_shard(*job, bar.update)
+                elif jobs:
+                    _in_parallel(jobs, workers or count, bar)
+            manifest = _manifest(root, firsts, total)
+        except (InvalidInputError, DuplicateIdError, DimensionError, EncoderRequiredError):
+            # Another source is needed, and nothing that was made of this one may go into what is built of that.
+            (building / NOTE).unlink()
+            remove(codec, root / SHARDS)
+            raise
+        manifest.publish(root)
     return manifest
+
+
+@contextmanager
+def _told(root: Path) -> Iterator[None]:
+    """Tell what the system refuses as the library tells it."""
+    try:
+        yield
+    except OSError as error:
+        if isinstance(error, LatewoodError):
+            raise
+        message = f"cannot build in {os.fspath(root)!r}: {error}; see to that, and call again"
+        raise StorageError(message) from error
 
 
 def build_shard(
@@ -188,16 +207,17 @@ def build_shard(
 
 
 def _add(writer: Writer, parts: list[Rows]) -> None:
-    ids = [key for part in parts for key in part.ids]
-    if not ids:
+    parts = [part for part in parts if part.ids]
+    if not parts:
         return
+    ids = [key for part in parts for key in part.ids]
     for part in parts:
         for fields in part.fields:
             refuse_order(fields)
     orders = [order for part in parts for order in part.orders]
     given = [fields for part in parts for fields in part.fields]
     metadata = [{**own, ORDER: order} for own, order in zip(given, orders, strict=True)]
-    texts = None if parts[0].texts is None else [text for part in parts for text in part.texts or ()]
+    texts = [text for part in parts for text in part.texts or [None] * len(part.ids)]
     if parts[0].vectors is None:
         writer.add(ids, texts=texts, metadata=metadata)
     else:
@@ -221,36 +241,33 @@ def _drawn(files: list[Path], total: int, count: int, *, seed: int) -> dict[str,
 
 
 def _manifest(root: Path, firsts: list[int], total: int) -> ClusterManifest:
-    indexes = [Index.open(root / f"shards/{place:04}") for place in range(len(firsts) - 1)]
+    indexes = [Index.open(root / f"{SHARDS}/{place:04}") for place in range(len(firsts) - 1)]
     kinds = {index.info()["id_kind"] for index in indexes if len(index)}
     if len(kinds) > 1:
         message = "the ids of the source are str and int; use one kind"
         raise InvalidInputError(message)
     shards = [
-        shard_of(root, f"shards/{place:04}", index.generation, firsts[place]) for place, index in enumerate(indexes)
+        shard_of(root, f"{SHARDS}/{place:04}", index.generation, firsts[place]) for place, index in enumerate(indexes)
     ]
     return ClusterManifest(1, kinds.pop() if kinds else None, total, tuple(shards))
 
 
-def _refuse_another(building: Path, settings: dict[str, Any]) -> None:
+def _refuse_another(note: Path, settings: dict[str, Any]) -> None:
     """Note the settings of a build, or compare them with those of the one that is to go on."""
-    note = building / "settings.json"
     if not note.exists():
-        building.mkdir(parents=True, exist_ok=True)
         fresh = note.with_suffix(".partial")
         fresh.write_text(json.dumps(settings), encoding="utf-8")
         fresh.replace(note)
-    elif (begun := json.loads(note.read_text(encoding="utf-8"))) != settings:
-        message = (
-            f"a build with other settings, {begun}, was begun in {os.fspath(building.parent)!r}; call with these to go "
-            "on, or remove the folder to begin again"
-        )
-        raise InvalidInputError(message)
-
-
-def _remove(*folders: Path) -> None:
-    for folder in folders:
-        shutil.rmtree(folder, ignore_errors=True)
+        return
+    begun = json.loads(note.read_text(encoding="utf-8"))
+    for name, value in settings.items():
+        if begun.get(name) != value:
+            message = (
+                f"a build with other settings was begun in {os.fspath(note.parents[1])!r}: {name} was "
+                f"{shown(begun.get(name))} and is {shown(value)}; call with the same to go on, or remove the folder "
+                f"{BUILDING!r} in it to begin again"
+            )
+            raise InvalidInputError(message)
 
 
 class _Builder:
@@ -271,7 +288,8 @@ class _Builder:
 
 def _in_parallel(jobs: dict[str, tuple[Any, ...]], workers: int, bar: ProgressBar) -> None:
     """Build shards by actors, so many at a time; a shard whose actor is lost goes to another from its beginning."""
-    with ray_session() as ray:
+    with closing(Session("building shards in several processes")) as session:
+        ray = session.ray
         actor = ray.remote(num_cpus=1, max_concurrency=2)(_Builder)
         waiting, tries = list(jobs), dict.fromkeys(jobs, 0)
         running: dict[Any, tuple[str, Any]] = {}

@@ -1,20 +1,33 @@
 """A new cluster: its codec, and as many empty shards as are wanted."""
 
 import os
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
-from latewood.cluster.locked import root_of
-from latewood.cluster.manifest import CODEC, ClusterManifest, generations, shard_of
+from latewood.cluster.manifest import CODEC, SHARDS, ClusterManifest, generations, root_of, shard_of
 from latewood.cluster.routing import SLOTS, divided
 from latewood.common.types import KeepVectors
-from latewood.errors import IndexExistsError, InvalidInputError
+from latewood.errors import IndexExistsError, IndexLockedError, InvalidInputError
 from latewood.forms.ragged import listed
 from latewood.forms.values import count_of
 from latewood.index.index import Index
 
 NEVER = 2**62
 """Token vectors before centroids are added: one codec for all shards means that none of them adds its own."""
+BUILDING = "building"
+"""The folder of what is not ready yet."""
+NOTE = "settings.json"
+"""In it: what a build was begun with, which the same call takes up."""
+_FILE = r"(MANIFEST-\d{20}|NEWEST|LOCK|[^/]+\.(lwd|new))"
+_OWN = re.compile(
+    rf"({CODEC}|{SHARDS}/\d{{4,}}|{BUILDING}/({CODEC}|lock|\d{{4,}}))/{_FILE}"
+    rf"|{BUILDING}/(settings\.(json|partial)|rows(\.partial)?/[^/]+\.parquet)|(.*/)?\.[^/]*"
+)
+"""Files that a creation or a build makes, and those that systems hide."""
 
 
 def create(
@@ -54,31 +67,88 @@ def create(
     Raises
     ------
     IndexExistsError
-        There is a cluster in the folder.
+        There is a cluster in the folder, or an index.
+    IndexLockedError
+        Somebody else is creating or building one there.
     InvalidInputError
-        Neither or both of the samples, or a sample without a token.
+        Neither or both of the samples, or a sample without a token; a build was begun in the folder, or it has files of
+        another kind where a cluster keeps its own.
     """
     root, count = root_of(path), count_of(shards, "shards", most=SLOTS)
-    refuse_existing(root)
     if (sample is None) == (sample_texts is None):
         message = f"{'neither' if sample is None else 'both'} of sample and sample_texts given; pass one of the two"
         raise InvalidInputError(message)
     settings = {"bits": bits, "centroids": centroids, "seed": seed, "keep_vectors": keep_vectors}
-    train(new_codec(root, dim=dim, encoder=encoder, **settings), sample=sample, sample_texts=sample_texts)
-    made = []
-    for place, first in enumerate(divided(0, SLOTS, count)):
-        folder = f"shards/{place:04}"
-        made.append(shard_of(root, folder, create_shard(root, root / folder).generation, first))
-    manifest = ClusterManifest(1, None, 0, tuple(made))
-    manifest.publish(root)
+    with alone(root) as begun:
+        if begun:
+            message = f"a build was begun in {os.fspath(root)!r}; finish it, or remove the folder {BUILDING!r} in it"
+            raise InvalidInputError(message)
+        train(new_codec(root, dim=dim, encoder=encoder, **settings), sample=sample, sample_texts=sample_texts)
+        made = []
+        for place, first in enumerate(divided(0, SLOTS, count)):
+            folder = f"{SHARDS}/{place:04}"
+            made.append(shard_of(root, folder, create_shard(root, root / folder).generation, first))
+        manifest = ClusterManifest(1, None, 0, tuple(made))
+        manifest.publish(root)
     return manifest
 
 
-def refuse_existing(root: Path) -> None:
-    """Raise where a folder holds a cluster."""
+@contextmanager
+def alone(root: Path) -> Iterator[bool]:
+    """Keep others from making a cluster in a folder, and tell whether a build was begun there.
+
+    What an earlier call left that was no build is removed first, and at the end all but what the next call of a build
+    can take up.
+
+    Raises
+    ------
+    IndexExistsError, IndexLockedError, InvalidInputError
+        As `create`.
+    """
+    building = root / BUILDING
+    _refuse_foreign(root)
+    try:
+        # The lock of an index is let go of when its process dies, however that happens.
+        lock = Index.create(building / "lock", dim=1, exist_ok=True).writer()
+    except IndexLockedError as error:
+        message = f"somebody else is making a cluster in {os.fspath(root)!r}; wait until it is there"
+        raise IndexLockedError(message) from error
+    try:
+        with closing(lock):
+            _refuse_existing(root)
+            begun = (building / NOTE).exists()
+            if not begun:
+                remove(building / "rows", building / CODEC, root / CODEC, root / SHARDS)
+            yield begun
+    finally:
+        if generations(root) or not (building / NOTE).exists():
+            remove(building)
+
+
+def remove(*folders: Path) -> None:
+    """Remove folders with all that is in them, if they are there."""
+    for folder in folders:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _refuse_existing(root: Path) -> None:
     if generations(root):
         message = f"there is a cluster in {os.fspath(root)!r}; change it with a ClusterWriter, or take another folder"
         raise IndexExistsError(message)
+    if any(root.glob("MANIFEST-*")):
+        message = f"there is an index in {os.fspath(root)!r}; take another folder for a cluster"
+        raise IndexExistsError(message)
+
+
+def _refuse_foreign(root: Path) -> None:
+    """Raise where something lies in a cluster's folders that no cluster has made: it may be somebody's only copy."""
+    for name in (BUILDING, CODEC, SHARDS):
+        for path in (root / name).rglob("*"):
+            if not path.is_dir() and not _OWN.fullmatch(path.relative_to(root).as_posix()):
+                message = (
+                    f"{os.fspath(path)!r} is no part of a cluster, which keeps its own in {name!r}; take another folder"
+                )
+                raise InvalidInputError(message)
 
 
 def new_codec(root: Path, *, dim: int | None, encoder: Any, **settings: Any) -> Index:
@@ -94,7 +164,7 @@ def train(codec: Index, *, sample: Any = None, sample_texts: Any = None) -> None
         writer.add(range(len(given)), **dict.fromkeys(documents, given))
     codec.delete(codec.ids())
     codec.compact()
-    if not codec.info()["codec"].get("centroid_count"):
+    if not (codec.info()["codec"] or {}).get("centroid_count"):
         message = "the sample has no token to train the codec on; give documents like those that will come"
         raise InvalidInputError(message)
 

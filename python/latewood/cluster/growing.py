@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from latewood.cluster.locked import locked, root_of
-from latewood.cluster.manifest import ClusterManifest, Shard, shard_of
+from latewood.cluster.locked import locked
+from latewood.cluster.manifest import ClusterManifest, Shard, root_of, shard_of
 from latewood.cluster.routing import SLOTS, chosen, divided, slots_of
 from latewood.errors import InvalidInputError, StorageError
 from latewood.forms.values import count_of

@@ -6,15 +6,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from latewood.cluster.manifest import CODEC, ClusterManifest, shard_of
+from latewood.cluster.manifest import CODEC, SHARDS, ClusterManifest, root_of, shard_of
 from latewood.errors import IndexLockedError
-from latewood.forms.values import path_of
 from latewood.index.index import Index
-
-
-def root_of(path: str | os.PathLike[str]) -> Path:
-    """Give a cluster's folder as an absolute path; `~` stands for the user's home."""
-    return Path(path_of(path)).expanduser().absolute()
 
 
 @contextmanager
@@ -61,7 +55,7 @@ def recover(path: str | os.PathLike[str]) -> ClusterManifest:
 
 def _restored(root: Path, manifest: ClusterManifest) -> ClusterManifest:
     named = {Path(shard.folder).name for shard in manifest.shards}
-    for folder in (root / "shards").iterdir():
+    for folder in (root / SHARDS).glob("*"):
         if folder.name not in named:
             shutil.rmtree(folder, ignore_errors=True)
     shards = []

@@ -15,6 +15,7 @@ from typing import Any, Literal, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from latewood.cloud.store import is_url
 from latewood.cluster.routing import SLOTS, slots_of
 from latewood.common.types import Id
 from latewood.errors import (
@@ -22,12 +23,14 @@ from latewood.errors import (
     CorruptIndexError,
     FormatVersionError,
     IndexNotFoundError,
+    InvalidInputError,
     StorageError,
 )
+from latewood.forms.values import path_of
 from latewood.index.index import Index
 
 FORMAT = 1
-CODEC = "codec"
+CODEC, SHARDS = "codec", "shards"
 KEPT = 16
 """Manifests that are kept: a reader that has read one finds the shards' files for one commit more."""
 LARGEST = 64 * 2**20
@@ -35,6 +38,14 @@ LARGEST = 64 * 2**20
 
 _NAME = re.compile(r"cluster-(\d{10,20})\.json")
 _FOLDER = re.compile(r"shards/\d{4,}")
+
+
+def root_of(path: str | os.PathLike[str]) -> Path:
+    """Give a cluster's folder as an absolute path; `~` stands for the user's home."""
+    if is_url(path):
+        message = f"{path!r} is an address, and clusters lie in folders; give one that all machines reach"
+        raise InvalidInputError(message)
+    return Path(path_of(path)).expanduser().absolute()
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +77,7 @@ class Shard:
         CorruptIndexError
             The generation is not what the cluster committed, or a newer commit of the cluster has removed it.
         """
-        path = Path(root, self.folder)
+        path = root_of(root) / self.folder
         if checksum_of(path, self.generation) != self.checksum:
             message = (
                 f"generation {self.generation} of {os.fspath(path)!r} is not the one that the cluster committed; "
@@ -184,8 +195,10 @@ class ClusterManifest:
             There is no folder, or no cluster in it.
         CorruptIndexError
             The newest manifest is damaged.
+        StorageError
+            The system refuses to read it.
         """
-        folder = Path(root)
+        folder = root_of(root)
         while True:
             present = generations(folder)
             if not present:
@@ -198,6 +211,9 @@ class ClusterManifest:
             except FileNotFoundError:
                 # So many commits have come meanwhile that it was cleared away.
                 continue
+            except OSError as error:
+                message = f"cannot read the cluster manifest {os.fspath(path)!r}: {error}"
+                raise StorageError(message) from error
 
     def next(self, **changes: Any) -> Self:
         """Give the manifest of the next generation."""
@@ -231,6 +247,9 @@ def generations(root: str | os.PathLike[str]) -> list[int]:
         names = [entry.name for entry in Path(root).iterdir()]
     except (FileNotFoundError, NotADirectoryError):
         return []
+    except OSError as error:
+        message = f"cannot look into the folder {os.fspath(root)!r}: {error}"
+        raise StorageError(message) from error
     return sorted((int(match[1]) for name in names if (match := _NAME.fullmatch(name))), reverse=True)
 
 

@@ -2,7 +2,11 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from latewood.cluster.order import order_of, without_order
 from latewood.common.types import Id, Stats
@@ -25,6 +29,47 @@ class Found:
     def of(cls, hits: Hits, seconds: float) -> "Found":
         """Take them from hits of a shard."""
         return cls([(hit.id, hit.score, hit.text, hit.metadata) for hit in hits], hits.stats, hits.plan, seconds)
+
+
+class Batch(list[Found]):
+    """What a shard has found for a batch of queries, in columns where it is pickled: as objects that takes its time."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Give the columns."""
+        hits = [hit for one in self for hit in one.hits]
+        plans: dict[Plan, Plan] = {}
+        return _batch, (
+            [len(one.hits) for one in self],
+            [hit[0] for hit in hits],
+            np.array([hit[1] for hit in hits], np.float64),
+            [hit[2] for hit in hits],
+            [hit[3] for hit in hits],
+            # One call has told all of them, by the same names.
+            list(self[0].stats) if self else [],
+            np.array([list(one.stats.values()) for one in self], np.float64),
+            # Most queries have one plan, which is pickled once.
+            [plans.setdefault(one.plan, one.plan) for one in self],
+            [one.seconds for one in self],
+        )
+
+
+def _batch(
+    counts: list[int],
+    ids: list[Id],
+    scores: NDArray[np.float64],
+    texts: list[str | None],
+    metadata: list[Mapping[str, Any] | None],
+    names: list[str],
+    stats: NDArray[np.float64],
+    plans: list[Plan],
+    seconds: list[float],
+) -> Batch:
+    hits = zip(ids, scores.tolist(), texts, metadata, strict=True)
+    told = zip(counts, stats.tolist(), plans, seconds, strict=True)
+    return Batch(
+        Found(list(islice(hits, count)), dict(zip(names, values, strict=True)), plan, took)
+        for count, values, plan, took in told
+    )
 
 
 class Origin(Source):

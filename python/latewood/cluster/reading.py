@@ -3,11 +3,10 @@
 import os
 import time
 from pathlib import Path
-from threading import Lock
 from typing import Any
 
 from latewood.cluster.manifest import LARGEST, ClusterManifest, name_of
-from latewood.cluster.merging import Found
+from latewood.cluster.merging import Batch, Found
 from latewood.errors import CorruptIndexError
 from latewood.index.index import Index
 from latewood.index.queries import Queries
@@ -31,29 +30,26 @@ class ShardReader:
         self._root = Path(root)
         self._place = place
         self._open: dict[int, Index] = {}
-        self._lock = Lock()
 
     def prepare(self, generation: int) -> int:
         """Open the shard as a generation of the cluster has it; how many documents it holds."""
         return len(self._at(generation))
 
-    def search(self, generation: int, queries: Queries, k: int, only: Any, options: dict[str, Any]) -> list[Found]:
+    def search(self, generation: int, queries: Queries, k: int, only: Any, options: dict[str, Any]) -> Batch:
         """Search for each query."""
         begun = time.perf_counter()
         index = self._at(generation)
         found = index.search_batch(queries.vectors, k, ids=only, weights=queries.weights, **options)
         seconds = (time.perf_counter() - begun) / max(len(found), 1)
-        return [Found.of(hits, seconds) for hits in found]
+        return Batch(Found.of(hits, seconds) for hits in found)
 
-    def rerank(
-        self, generation: int, queries: Queries, candidates: list[list[Any]], options: dict[str, Any]
-    ) -> list[Found]:
+    def rerank(self, generation: int, queries: Queries, candidates: list[list[Any]], options: dict[str, Any]) -> Batch:
         """Score each query's candidates."""
         begun = time.perf_counter()
         index = self._at(generation)
         found = index.rerank_batch(queries.vectors, candidates, weights=queries.weights, **options)
         seconds = (time.perf_counter() - begun) / max(len(found), 1)
-        return [Found.of(hits, seconds) for hits in found]
+        return Batch(Found.of(hits, seconds) for hits in found)
 
     def explain(self, generation: int, query: Any, key: Any, options: dict[str, Any]) -> Any:
         """Give the matrix behind a score, and the document's text."""
@@ -89,11 +85,7 @@ class ShardReader:
     def _at(self, generation: int) -> Index:
         # One that holds no document is false.
         known = self._open.get(generation)
-        if known is not None:
-            return known
-        with self._lock:
-            known = self._open.get(generation)
-            return self._opened(generation) if known is None else known
+        return self._opened(generation) if known is None else known
 
     def _opened(self, generation: int) -> Index:
         path = self._root / name_of(generation)

@@ -1,9 +1,7 @@
 """A cluster that is read as an index is."""
 
 import os
-import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -12,18 +10,25 @@ from typing import Any, Self, TypeVar, Unpack
 import numpy as np
 from numpy.typing import NDArray
 
-from latewood.cluster.asking import LocalShards, MissingShardsError, RayShards, Shards, busy
-from latewood.cluster.locked import root_of
-from latewood.cluster.manifest import CODEC, ClusterManifest
+from latewood.cluster.asking import LocalShards, MissingShardsError, RayShards, Room, Shards
+from latewood.cluster.manifest import CODEC, ClusterManifest, root_of
 from latewood.cluster.merging import Origin
 from latewood.cluster.order import without_order
 from latewood.common.signatures import shows
 from latewood.common.types import Filter, Id, Rescore, VectorInput
-from latewood.errors import CorruptIndexError, DuplicateIdError, InvalidInputError, ServiceError
+from latewood.errors import (
+    CorruptIndexError,
+    DuplicateIdError,
+    IndexReplacedError,
+    InvalidInputError,
+    LatewoodError,
+    ServiceError,
+    UnknownIdError,
+)
 from latewood.forms.candidates import many_lists
 from latewood.forms.ids import normalise_ids, one_id, plain_ids
 from latewood.forms.ragged import Ragged, to_ragged
-from latewood.forms.values import count_of, flag_of, number_of
+from latewood.forms.values import LARGEST, count_of, flag_of, number_of
 from latewood.index.explanation import Explanation
 from latewood.index.feedback import NOTHING
 from latewood.index.found import explanation
@@ -37,6 +42,10 @@ _WHOLE = ("feedback", "group_by", "alpha", "beta", "prune_to")
 """Options that need all documents, or all candidates, in one place."""
 
 
+STARTING = 60.0
+"""Seconds that processes may take to start, on a machine that has much to do."""
+
+
 class ShardedIndex:
     """A cluster for reading, with the calls of an `Index`; make one with `ShardedIndex.open`.
 
@@ -44,20 +53,25 @@ class ShardedIndex:
     same codec and documents would give, to the bit, ties included; others find what each shard finds by itself.
     """
 
-    def __init__(
-        self, root: Path, manifest: ClusterManifest, shards: Shards, codec: Index, limits: Mapping[str, Any]
-    ) -> None:
+    def __init__(self, root: Path, codec: Index, replicas: int, cpus: float, limits: Mapping[str, Any]) -> None:
         self._root = root
-        self._manifest = manifest
-        self._shards = shards
         self._codec = codec
+        self._given = (replicas, cpus, limits)
         self._timeout: float = limits["timeout"]
-        self._most: int = limits["max_waiting"]
         self._partial: bool = limits["allow_partial"]
-        self._waiting = 0
-        self._lock = threading.Lock()
+        self._room = Room(limits["max_waiting"])
         self.missing: list[int] = []
         """Shards that the last search or rerank did without, where `allow_partial` lets it; hits tell it as well."""
+        self._manifest = ClusterManifest.newest(root)
+        number = len(self._manifest.shards)
+        self._shards_or_none: Shards | None = (
+            RayShards(root, number, replicas, cpus) if replicas else LocalShards(root, number)
+        )
+        try:
+            self._ask("prepare", dict.fromkeys(range(number), ()), least=STARTING)
+        except BaseException:
+            self.close()
+            raise
 
     @classmethod
     def open(
@@ -108,21 +122,31 @@ class ShardedIndex:
             "allow_partial": flag_of(allow_partial, "allow_partial"),
         }
         cpus = number_of(cpus, "cpus", least=0.001, most=1e4)
-        manifest = ClusterManifest.newest(root)
+        # Where there is no cluster, this says so.
+        ClusterManifest.newest(root)
         codec = Index.open(root / CODEC, encoder=encoder, check_encoder=check_encoder)
-        number = len(manifest.shards)
-        shards: Shards = RayShards(root, number, count, cpus) if count else LocalShards(root, number)
-        made = cls(root, manifest, shards, codec, limits)
-        try:
-            made._ask("prepare", dict.fromkeys(range(number), ()))
-        except BaseException:
-            made.close()
-            raise
-        return made
+        return cls(root, codec, count, cpus, limits)
 
     def close(self) -> None:
-        """Let go of the shards, and of Ray if it was started here."""
-        self._shards.close()
+        """Let go of the shards, and of Ray if it was started here. Any further use is an error."""
+        shards, self._shards_or_none = self._shards_or_none, None
+        if shards is not None:
+            shards.close()
+        self._codec.close()
+
+    @property
+    def _shards(self) -> Shards:
+        if self._shards_or_none is None:
+            message = "the cluster is closed; open it again with ShardedIndex.open(path)"
+            raise LatewoodError(message)
+        return self._shards_or_none
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle the path, how it was opened, and the encoder if it can be pickled.
+
+        What is unpickled reads the newest commit, by replicas of its own.
+        """
+        return type(self), (self._root, self._codec, *self._given)
 
     def __enter__(self) -> Self:
         """Return the index itself."""
@@ -149,10 +173,33 @@ class ShardedIndex:
         return self._codec.dim
 
     def refresh(self) -> bool:
-        """Move to the newest commit of the cluster, in all shards at once; True if there was a newer one."""
+        """Move to the newest commit of the cluster, in all shards at once; True if there was a newer one.
+
+        Raises
+        ------
+        IndexReplacedError
+            The folder holds another cluster than it did, or an older state of this one, such as a backup that was put
+            back: open it again.
+        InvalidInputError
+            The cluster has grown: open it again.
+        CorruptIndexError, ServiceError
+            The newest commit is damaged, or a shard does not answer; this object stays where it is.
+        """
+        shards = self._shards
         newest = ClusterManifest.newest(self._root)
-        if newest.generation == self._manifest.generation:
+        if newest == self._manifest:
             return False
+        try:
+            self._codec.refresh()
+            replaced = newest.generation <= self._manifest.generation
+        except IndexReplacedError:
+            replaced = True
+        if replaced:
+            message = (
+                f"{os.fspath(self._root)!r} holds another cluster than the one that was opened, or an older state of "
+                "it; open it again with ShardedIndex.open"
+            )
+            raise IndexReplacedError(message)
         if len(newest.shards) != len(self._manifest.shards):
             message = (
                 f"the cluster has {len(newest.shards)} shards now, and had {len(self._manifest.shards)}; open it again"
@@ -161,7 +208,7 @@ class ShardedIndex:
         # Where a replica is away, another one has it ready.
         calls = dict.fromkeys(range(len(newest.shards)), (newest.generation,))
         try:
-            self._shards.ask("prepare", calls, timeout=self._timeout)
+            shards.ask("prepare", calls, timeout=self._timeout)
         except MissingShardsError as error:
             raise self._incomplete(error.shards) from error
         self._manifest = newest
@@ -274,14 +321,22 @@ class ShardedIndex:
         """Count documents."""
         return self.count()
 
+    def __contains__(self, key: object) -> bool:
+        """Say whether the cluster holds a document with this id."""
+        try:
+            return bool(self.contains([one_id(key)])[0])
+        except InvalidInputError:
+            # What cannot be an id is not among them.
+            return False
+
     def contains(self, ids: Iterable[Id]) -> NDArray[np.bool_]:
         """Say of each id whether the cluster holds it."""
         keys = plain_ids(ids)
-        owned = self._owned(keys)
+        owned = self._owned([] if any(map(self._is_foreign, keys)) else keys)
         known: dict[Id, bool] = {}
         for place, part in self._ask("contains", {place: (own,) for place, own in owned.items()}).items():
             known |= dict(zip(owned[place], part.tolist(), strict=True))
-        return np.array([known[key] for key in keys], dtype=np.bool_)
+        return np.array([known.get(key, False) for key in keys], dtype=np.bool_)
 
     def info(self) -> list[dict[str, Any]]:
         """Tell what each shard is and has, as `Index.info` does."""
@@ -305,7 +360,7 @@ class ShardedIndex:
         if ids is not None:
             owned = self._owned(plain_ids(normalise_ids(ids)))
             only = {place: owned[place] for place in places if place in owned}
-        wanted = chosen.k + chosen.offset
+        wanted = min(chosen.k + chosen.offset, LARGEST)
         plain = replace(queries, texts=None)
         calls = {place: (plain, wanted, only[place], given) for place in only}
         return self._merged(*self._ask_some("search", calls), queries, chosen.k, chosen, with_documents)
@@ -333,7 +388,18 @@ class ShardedIndex:
                 parts.setdefault(place, [[] for _ in range(count)])[query].append(key)
         plain = replace(queries, texts=None)
         calls = {place: (plain, own, given) for place, own in parts.items()}
-        return self._merged(*self._ask_some("rerank", calls), queries, chosen.k, chosen, with_documents)
+        try:
+            found, missing = self._ask_some("rerank", calls)
+        except UnknownIdError as error:
+            # A shard knows no more than the places among its own candidates.
+            place = int(np.argmin(self.contains(keys)))
+            query = int(np.searchsorted(lists.offsets, place, side="right")) - 1
+            message = (
+                f"id {keys[place]!r} is not in the cluster (candidate {place - int(lists.offsets[query])} of query "
+                f'{query}); pass missing="skip" to leave such ids out'
+            )
+            raise UnknownIdError(message) from error
+        return self._merged(found, missing, queries, chosen.k, chosen, with_documents)
 
     def _options(self, chosen: Any, options: Mapping[str, Any]) -> dict[str, Any]:
         for name in _WHOLE:
@@ -378,22 +444,25 @@ class ShardedIndex:
 
     def _owned(self, keys: Sequence[Id]) -> dict[int, list[Id]]:
         """Give the ids that each shard owns."""
-        kinds = {"int" if isinstance(key, int) else "str" for key in keys}
-        if kinds and self._manifest.id_kind is not None and kinds != {self._manifest.id_kind}:
-            wrong = next(key for key in keys if ("int" if isinstance(key, int) else "str") != self._manifest.id_kind)
-            message = f"the id {wrong!r} is no {self._manifest.id_kind}, as the ids of this cluster are"
-            raise InvalidInputError(message)
+        for key in keys:
+            if self._is_foreign(key):
+                message = f"the id {key!r} is no {self._manifest.id_kind}, as the ids of this cluster are"
+                raise InvalidInputError(message)
         owned: dict[int, list[Id]] = {}
         for key, place in zip(keys, self._manifest.shards_of(keys).tolist() if keys else [], strict=True):
             owned.setdefault(place, []).append(key)
         return owned
 
+    def _is_foreign(self, key: Id) -> bool:
+        """Whether an id is of the other kind than those of the cluster."""
+        return self._manifest.id_kind == ("str" if isinstance(key, int) else "int")
+
     def _everywhere(self, method: str, *arguments: Any) -> dict[int, Any]:
         return self._ask(method, dict.fromkeys(range(len(self._manifest.shards)), arguments))
 
-    def _ask(self, method: str, calls: Mapping[int, tuple[Any, ...]]) -> dict[int, Any]:
-        """Ask shards, all of which must answer."""
-        answers, missing = self._answers(method, calls)
+    def _ask(self, method: str, calls: Mapping[int, tuple[Any, ...]], *, least: float = 0.0) -> dict[int, Any]:
+        """Ask shards, all of which must answer, and wait for them so many seconds at least."""
+        answers, missing = self._answers(method, calls, least)
         if missing:
             raise self._incomplete(missing)
         return answers
@@ -406,14 +475,16 @@ class ShardedIndex:
         self.missing = missing
         return answers, missing
 
-    def _answers(self, method: str, calls: Mapping[int, tuple[Any, ...]]) -> tuple[dict[int, Any], list[int]]:
+    def _answers(
+        self, method: str, calls: Mapping[int, tuple[Any, ...]], least: float = 0.0
+    ) -> tuple[dict[int, Any], list[int]]:
         """Ask shards at the commit that is read now; if it is gone by then, once more at the newest."""
-        with self._counted():
+        with self._room.place():
             for last in (False, True):
                 generation = self._manifest.generation
                 pinned = {place: (generation, *arguments) for place, arguments in calls.items()}
                 try:
-                    return self._shards.ask(method, pinned, timeout=self._timeout), []
+                    return self._shards.ask(method, pinned, timeout=max(self._timeout, least)), []
                 except MissingShardsError as error:
                     return error.answers, error.shards
                 except CorruptIndexError:
@@ -425,19 +496,7 @@ class ShardedIndex:
     def _incomplete(self, missing: list[int]) -> ServiceError:
         names = ", ".join(f"shard {place}" for place in missing)
         message = (
-            f"no replica of {names} answers of {self!r}; see that its node lives, open with more replicas, or search "
-            "with allow_partial=True"
+            f"no replica of {names} answers of {self!r}; see that Ray runs, and that it has a node and CPUs for each, "
+            "open with more replicas, or search with allow_partial=True"
         )
         return ServiceError(message, 503)
-
-    @contextmanager
-    def _counted(self) -> Iterator[None]:
-        with self._lock:
-            if self._waiting >= self._most:
-                raise busy(self._waiting)
-            self._waiting += 1
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._waiting -= 1

@@ -1,8 +1,10 @@
 """What a cluster is built from, in the forms that callers have → Parquet files, which every builder reads by itself."""
 
+import filecmp
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -13,11 +15,13 @@ from numpy.typing import NDArray
 
 from latewood.cluster.routing import some
 from latewood.common.packages import import_optional
-from latewood.errors import InvalidInputError
-from latewood.exchange.files import describe
+from latewood.errors import InvalidInputError, StorageError
+from latewood.exchange.files import describe, fields_of
 from latewood.forms.arrow import is_list_of_vectors
+from latewood.forms.ids import normalise_ids, plain_ids
 from latewood.forms.metadata import mapping_json
 from latewood.forms.ragged import Ragged, to_ragged
+from latewood.forms.values import shown, text_of
 from latewood.index.arrow import ROWS
 
 FILE_ROWS = 2**16
@@ -49,28 +53,63 @@ class Rows:
 def parquet_files(source: Any, staging: Path) -> list[Path]:
     """Give the Parquet files of a source, which are written to `staging` if there are none yet.
 
-    A source that was written before is not read again: a generator has nothing left to give.
+    What can be read only once, and was written before, is not read again: a generator has nothing left to give.
     """
     if isinstance(source, (str, os.PathLike)):
-        return _found([Path(source)])
+        return _found([source])
     if isinstance(source, (list, tuple)) and source and all(isinstance(item, os.PathLike) for item in source):
-        return _found([Path(path) for path in source])
+        return _found(source)
+    # Columns alone are iterables of their entries.
+    is_table = hasattr(source, "__arrow_c_stream__") and hasattr(source, "columns")
+    is_dataset = hasattr(source, "write_parquet")
+    if staging.exists() and (isinstance(source, Iterator) or (is_dataset and not is_table)):
+        return sorted(staging.iterdir())
+    partial = staging.with_suffix(".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    if is_table:
+        _write_table(source, partial)
+    elif is_dataset:
+        source.write_parquet(os.fspath(partial))
+    else:
+        _write(source, partial)
     if not staging.exists():
-        partial = staging.with_suffix(".partial")
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-        if hasattr(source, "write_parquet"):
-            source.write_parquet(os.fspath(partial))
-        else:
-            _write(source, partial)
         partial.rename(staging)
-    return _found([staging])
+    elif not _is_same(partial, staging):
+        message = f"a build of another source was begun; give that, or remove the folder {os.fspath(staging.parent)!r}"
+        raise InvalidInputError(message)
+    shutil.rmtree(partial, ignore_errors=True)
+    return sorted(staging.iterdir())
+
+
+def _is_same(folder: Path, other: Path) -> bool:
+    names, others = (sorted(file.name for file in one.iterdir()) for one in (folder, other))
+    return names == others and all(filecmp.cmp(folder / name, other / name, shallow=False) for name in names)
 
 
 def count_rows(files: Iterable[Path]) -> int:
-    """Count the documents, from the ends of the files alone."""
+    """Count the documents, from the ends of the files alone; none is an error."""
     parquet = import_optional("pyarrow.parquet", extra="arrow", purpose="reading .parquet files")
-    return sum(int(parquet.read_metadata(file).num_rows) for file in files)
+    rows = 0
+    for path in files:
+        with _reading(path):
+            rows += int(parquet.read_metadata(path).num_rows)
+    if not rows:
+        message = "the source has no document; a cluster is built of some, or made empty by latewood.cluster.create"
+        raise InvalidInputError(message)
+    return rows
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Tell what pyarrow and the system say of a file as the library tells it."""
+    pyarrow = import_optional("pyarrow", extra="arrow", purpose="reading .parquet files")
+    try:
+        yield
+    except (pyarrow.ArrowException, OSError) as error:
+        message = f"{path}: cannot be read ({' '.join(str(error).split())[:300]})"
+        # A file that cannot be reached now may be whole.
+        raise (StorageError if isinstance(error, OSError) else InvalidInputError)(message) from error
 
 
 def read_rows(files: Iterable[Path]) -> Iterator[Rows]:
@@ -79,20 +118,26 @@ def read_rows(files: Iterable[Path]) -> Iterator[Rows]:
     Raises
     ------
     InvalidInputError
-        A file that cannot be read, or that has neither a column `text` nor one of lists of vectors.
+        A file that is none, or that has neither a column `text` nor one of lists of vectors, or vectors where others
+        have none.
+    StorageError
+        A file that cannot be read.
     """
     pyarrow = import_optional("pyarrow", extra="arrow", purpose="reading .parquet files")
     parquet = import_optional("pyarrow.parquet", extra="arrow", purpose="reading .parquet files")
-    first = 0
+    first, has_vectors = 0, None
     for path in files:
-        try:
-            with parquet.ParquetFile(path) as file:
-                for batch in file.iter_batches(ROWS):
-                    yield _rows(pyarrow.table(batch), first, path)
-                    first += batch.num_rows
-        except pyarrow.ArrowException as error:
-            message = f"{path}: cannot be read ({' '.join(str(error).split())[:300]})"
-            raise InvalidInputError(message) from error
+        with _reading(path), parquet.ParquetFile(path) as file:
+            for batch in file.iter_batches(ROWS):
+                rows = _rows(pyarrow.table(batch), first, path)
+                if has_vectors not in (None, rows.vectors is not None):
+                    message = (
+                        f"{path}: {'no ' if has_vectors else ''}vectors, unlike the files before; give all of one kind"
+                    )
+                    raise InvalidInputError(message)
+                has_vectors = rows.vectors is not None
+                yield rows
+                first += batch.num_rows
 
 
 def _rows(table: Any, first: int, path: Path) -> Rows:
@@ -106,9 +151,9 @@ def _rows(table: Any, first: int, path: Path) -> Rows:
     return Rows(first + np.arange(len(ids)), ids, texts, fields, vectors)
 
 
-def _found(places: list[Path]) -> list[Path]:
+def _found(places: Iterable[str | os.PathLike[str]]) -> list[Path]:
     files: list[Path] = []
-    for place in places:
+    for place in (Path(one).expanduser() for one in places):
         found = sorted(place.rglob("*.parquet")) if place.is_dir() else [place]
         missing = not found or not all(file.is_file() for file in found)
         if missing:
@@ -125,40 +170,66 @@ def _write(source: Any, folder: Path) -> None:
         raise InvalidInputError(message)
     pyarrow = import_optional("pyarrow", extra="arrow", purpose="building a cluster")
     parquet = import_optional("pyarrow.parquet", extra="arrow", purpose="building a cluster")
-    documents, first = iter(source), 0
-    while group := list(islice(documents, ROWS)):
-        table = _table(pyarrow, [_document(item, first + row) for row, item in enumerate(group)])
-        if first % FILE_ROWS == 0:
-            file = parquet.ParquetWriter(folder / f"{first // FILE_ROWS:06}.parquet", table.schema)
-        file.write_table(table)
-        first += len(group)
-        if first % FILE_ROWS == 0 or len(group) < ROWS:
-            file.close()
-    if first == 0:
-        message = "the source has no document; a cluster is built of some, or made empty by latewood.cluster.create"
-        raise InvalidInputError(message)
-    file.close()
+    documents, first, schema = iter(source), 0, None
+    with ExitStack() as opened:
+        while group := list(islice(documents, ROWS)):
+            table = _table(pyarrow, [_document(item, first + row) for row, item in enumerate(group)])
+            if schema not in (None, table.schema):
+                message = (
+                    f"the documents from number {first} on have {_columns(table.schema)}, and those before them "
+                    f"{_columns(schema)}; give one kind of ids, and vectors of one size to all or to none"
+                )
+                raise InvalidInputError(message)
+            if first % FILE_ROWS == 0:
+                opened.close()
+                path = folder / f"{first // FILE_ROWS:06}.parquet"
+                file = opened.enter_context(parquet.ParquetWriter(path, table.schema))
+            file.write_table(table)
+            first, schema = first + len(group), table.schema
+
+
+def _columns(schema: Any) -> str:
+    return ", ".join(f"{field.name} ({field.type})" for field in schema)
+
+
+def _write_table(source: Any, folder: Path) -> None:
+    pyarrow = import_optional("pyarrow", extra="arrow", purpose="building a cluster")
+    parquet = import_optional("pyarrow.parquet", extra="arrow", purpose="building a cluster")
+    with (
+        pyarrow.RecordBatchReader.from_stream(source) as batches,
+        parquet.ParquetWriter(folder / "000000.parquet", batches.schema) as file,
+    ):
+        for batch in batches:
+            file.write_batch(batch)
 
 
 def _document(item: Any, row: int) -> dict[str, Any]:
     """Name the parts of a document: a text alone, vectors alone, or a mapping with `text` or `vectors`."""
-    if isinstance(item, Mapping):
-        return {"id": row, **item}
-    return {"id": row, "text": item} if isinstance(item, str) else {"id": row, "vectors": item}
+    if not isinstance(item, Mapping):
+        item = {"text": item} if isinstance(item, str) else {"vectors": item}
+    if item.get("text") is None and item.get("vectors") is None:
+        message = f"document {row} has no column text and no vectors"
+        raise InvalidInputError(message)
+    return {"id": row, **item}
 
 
 def _table(pyarrow: Any, documents: list[dict[str, Any]]) -> Any:
-    columns: dict[str, Any] = {"id": pyarrow.array([document["id"] for document in documents])}
-    for name in ("text", "vectors"):
-        given = [document.get(name) for document in documents]
-        if name == "vectors" and any(item is not None for item in given):
-            columns[name] = to_ragged(given, names=columns["id"].to_pylist(), allow_empty=True).to_arrow()
-        elif name == "text" and any(item is not None for item in given):
-            columns[name] = pyarrow.array(given, pyarrow.string())
-    rest = [{key: value for key, value in document.items() if key not in ("id", *columns)} for document in documents]
+    ids = normalise_ids([document.pop("id") for document in documents])
+    texts, vectors = ([document.pop(name, None) for document in documents] for name in ("text", "vectors"))
+    names = [f"document {shown(key)}" for key in plain_ids(ids)]
+    for name, text in zip(names, texts, strict=True):
+        if text is not None:
+            text_of(text, f"the text of {name}")
     # JSON, and not columns: documents may have fields of other kinds than the first ones.
-    columns["metadata"] = pyarrow.array(
-        [mapping_json(fields.pop("metadata", None) or fields, "the metadata", "{'lang': 'en'}") for fields in rest],
-        pyarrow.string(),
-    )
+    metadata = [
+        mapping_json(fields_of(fields, name), f"the metadata of {name}", "{'lang': 'en'}")
+        for name, fields in zip(names, documents, strict=True)
+    ]
+    columns = {
+        "id": pyarrow.array(ids),
+        "text": pyarrow.array(texts, pyarrow.string()),
+        "metadata": pyarrow.array(metadata, pyarrow.string()),
+    }
+    if any(item is not None for item in vectors):
+        columns["vectors"] = to_ragged(vectors, names=plain_ids(ids), allow_empty=True).to_arrow()
     return pyarrow.table(columns)

@@ -12,8 +12,8 @@ from typing import Any, Literal, Self, Unpack
 import numpy as np
 from numpy.typing import NDArray
 
-from latewood.cluster.locked import locked, root_of
-from latewood.cluster.manifest import CODEC, ClusterManifest, shard_of
+from latewood.cluster.locked import locked
+from latewood.cluster.manifest import CODEC, ClusterManifest, root_of, shard_of
 from latewood.cluster.order import ORDER, numbered, order_of, refuse_order
 from latewood.cluster.routing import chosen, some
 from latewood.common.signatures import shows
