@@ -184,6 +184,8 @@ def nodes() -> Iterator[Any]:
     """Give nodes of Ray on this machine, which notice within a second that one is lost."""
     os.environ |= {
         "RAY_USAGE_STATS_ENABLED": "0",
+        # Else what runs beside an actor here, asking it among that, would go before it.
+        "RAY_worker_niceness": "0",
         "RAY_health_check_initial_delay_ms": "500",
         "RAY_health_check_period_ms": "500",
         "RAY_health_check_timeout_ms": "500",

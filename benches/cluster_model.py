@@ -34,6 +34,7 @@ from common import folder_size, write_record
 from compare import gathered
 from latewood import Index
 from latewood.cluster import ClusterManifest, ClusterWriter, ShardedIndex, create
+from latewood.cluster.asking import PATIENCE
 from latewood.cluster.merging import Told
 from latewood.cluster.reading import ShardReader
 from latewood.errors import ServiceError
@@ -52,6 +53,8 @@ ASKED = (4, 16, 64)
 """Shards with which asking is measured."""
 LOADS = (0.2, 0.5, 0.7)
 """Share of all cores that searches and calls need."""
+PATIENCES = (math.inf, PATIENCE, 1)
+"""Never asked again, asked again as the library does, and as soon as an answer is later than 95 % were."""
 NODE = 16
 """Cores of a simulated node, which has as many replicas."""
 ROUND_TRIP, BYTES_A_SECOND = 0.0002, 1.25e9
@@ -285,7 +288,7 @@ def worker_seconds() -> float:
     seconds = 0.0
     for process in Path("/proc").glob("[0-9]*"):
         try:
-            if b"ray::ShardReader" in (process / "cmdline").read_bytes():
+            if b"ray::_Actor" in (process / "cmdline").read_bytes():
                 fields = (process / "stat").read_text(encoding="utf-8").rpartition(")")[2].split()
                 seconds += (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
         except OSError:
@@ -353,7 +356,7 @@ def compared(kept: dict[str, Any]) -> list[dict[str, Any]]:
 
 def costs_of(kept: dict[str, Any], shards: int) -> Costs:
     """Give what asking so many shards costs on nodes of their own, from the number measured that is nearest below."""
-    nearest = max(count for count in ASKED if count <= shards)
+    nearest = max((count for count in ASKED if count <= shards), default=ASKED[0])
     few, one = kept[f"asking {ASKED[0]}"]["by_ray"]["costs"], kept[f"asking {nearest}"]
     costs = Costs(**one["by_ray"]["costs"])
     return replace(
@@ -390,7 +393,7 @@ def row_of(cluster: Cluster, load: float, rate: float, found: Answered) -> dict[
     return {
         "shards": cluster.shards,
         "replicas": cluster.replicas,
-        "hedging": cluster.hedging,
+        "patience": cluster.patience if cluster.patience < math.inf else None,
         "load": load,
         "queries_a_second": round(rate, 1),
         "nodes": cluster.nodes,
@@ -410,9 +413,9 @@ def grid(kept: dict[str, Any], queries: int) -> list[dict[str, Any]]:
     for shards in SHARDS:
         for replicas in REPLICAS:
             for share in LOADS:
-                for hedging in (False, True) if replicas > 1 else (False,):
+                for patience in PATIENCES if replicas > 1 else (math.inf,):
                     cluster, rate = placed(kept, shards, replicas, share)
-                    cluster = replace(cluster, hedging=hedging)
+                    cluster = replace(cluster, patience=patience)
                     found = simulate(cluster, costs_of(kept, shards), services, rate, queries)
                     rows.append(row_of(cluster, share, rate, found))
                     print(rows[-1], flush=True)

@@ -1,12 +1,13 @@
 """A simulation of a cluster that answers queries: what comes when, who works on it, and how long it takes.
 
 Queries come at random (Poisson) and go in turn to processes that ask. Each does as `latewood.cluster.asking`: it asks a
-replica of every shard, drawn at random, asks another one where an answer takes longer than 95 % of the last did, does
-not stop what it needs no more, and refuses more than so many calls at once. A replica works on a few calls at once and
+replica of every shard, drawn at random, asks another one where an answer takes much longer than others did, does not
+stop what it needs no more, and refuses more than so many calls at once. A replica works on a few calls at once and
 keeps the others in their order. What runs on a node shares its cores evenly.
 """
 
 import heapq
+import math
 import random
 from bisect import bisect_left, insort
 from collections import deque
@@ -17,7 +18,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from latewood.cluster.asking import FIRST_PATIENCE, HEDGED_AFTER, LEAST_KNOWN, LEAST_PATIENCE, REMEMBERED
+from latewood.cluster.asking import FIRST_PATIENCE, HEDGED_AFTER, LEAST_KNOWN, LEAST_PATIENCE, PATIENCE, REMEMBERED
 
 WARMING = 0.1
 """Of the queries, the first ones fill the cluster and are not counted."""
@@ -40,7 +41,8 @@ class Cluster:
         Processes that ask, each on a core of its own.
     beside : bool
         They share the first node instead.
-    hedging : bool
+    patience : float
+        Times as long as 95 % of answers took, after which another replica is asked; infinite: never.
     max_waiting : int
         Of each asking process.
     """
@@ -53,7 +55,7 @@ class Cluster:
     pooled: bool = False
     askers: int = 1
     beside: bool = False
-    hedging: bool = True
+    patience: float = PATIENCE
     max_waiting: int = 64
 
 
@@ -226,10 +228,10 @@ class _Times:
         if len(self._last) > REMEMBERED:
             del self._sorted[bisect_left(self._sorted, self._last.popleft())]
 
-    def patience(self) -> float:
+    def patience(self, times: float) -> float:
         if len(self._last) < LEAST_KNOWN:
             return FIRST_PATIENCE
-        return max(self._sorted[int(HEDGED_AFTER * (len(self._last) - 1))], LEAST_PATIENCE)
+        return max(times * self._sorted[int(HEDGED_AFTER * (len(self._last) - 1))], LEAST_PATIENCE)
 
 
 @dataclass(slots=True)
@@ -304,8 +306,9 @@ class _Simulation:
         search = self.random.choice(self.services[shard % len(self.services)][query.place])
         worker = self.workers[shard * self.cluster.replicas + untried.pop()]
         worker.work(self.costs.call + search, partial(self.answer, query, shard, self.clock.now))
-        if self.cluster.hedging and untried:
-            self.clock.after(query.asker.times.patience(), partial(self.send_again, query, shard, untried))
+        patience = query.asker.times.patience(self.cluster.patience)
+        if untried and patience < math.inf:
+            self.clock.after(patience, partial(self.send_again, query, shard, untried))
 
     def send_again(self, query: _Query, shard: int, untried: list[int]) -> None:
         if shard in query.missing:

@@ -5,7 +5,7 @@ from typing import Any
 
 COLOURS = {1: "#8a8a8a", 2: "#1f78b4", 3: "#0b5d41"}
 MEASURED, SIMULATED = "#d95f02", "#1f78b4"
-NAMES = {"in_one_process": "one process", "by_ray": "Ray"}
+NAMES = {"in_one_process": "one\nprocess", "by_ray": "Ray\n"}
 
 
 def draw(path: Path, content: dict[str, Any]) -> None:
@@ -27,16 +27,19 @@ def draw(path: Path, content: dict[str, Any]) -> None:
     figure, axes = plt.subplots(1, len(loads) + 1, figsize=(4.2 * (len(loads) + 1), 4.6), layout="constrained")
     for axis, load in zip(axes, loads, strict=False):
         panel(axis, [row for row in content["simulated"] if row["load"] == load])
-        axis.set_title(f"cores {load:.0%} busy without hedging", fontsize=10)
-        axis.sharey(axes[0])
+        axis.set_title(f"cores {load:.0%} busy, not hedged", fontsize=10)
+        axis.set_ylim(
+            0.9 * min(row["p50_ms"] for row in content["simulated"]),
+            1.1 * max(row["p99_ms"] for row in content["simulated"]),
+        )
     axes[0].set_ylabel("ms, p99 (thin: p50)")
     handles, labels = axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=len(labels), frameon=False, fontsize=9)
+    figure.legend(handles, labels, loc="outside upper center", ncols=4, frameon=False, fontsize=9)
     comparison(axes[-1], content["compared"])
     shard = content["shards"][-1]
     figure.supxlabel(
         f"shards, each of {shard['tokens'] / 1e6:.1f} M tokens: simulated from searches measured in one, "
-        f"{shard['seconds']['p50_ms']:.1f} ms (p50)",
+        f"{shard['searches']['p50_ms']:.1f} ms (p50)",
         fontsize=9,
     )
     figure.savefig(path, dpi=110)
@@ -45,10 +48,11 @@ def draw(path: Path, content: dict[str, Any]) -> None:
 
 def panel(axis: Any, rows: list[dict[str, Any]]) -> None:
     """Draw the lines of one load."""
-    for replicas, hedging in sorted({(row["replicas"], row["hedging"]) for row in rows}):
-        own = [row for row in rows if (row["replicas"], row["hedging"]) == (replicas, hedging)]
-        label = f"{replicas} replica{'s' * (replicas > 1)}{', hedged' * hedging}"
-        style = {"color": COLOURS[replicas], "linestyle": "-" if hedging or replicas == 1 else ":"}
+    for replicas, patience in dict.fromkeys((row["replicas"], row["patience"]) for row in rows):
+        own = [row for row in rows if (row["replicas"], row["patience"]) == (replicas, patience)]
+        hedged = "" if patience is None else f", hedged at {patience} x p95"
+        label = f"{replicas} replica{'s' * (replicas > 1)}{hedged}"
+        style = {"color": COLOURS[replicas], "linestyle": {None: "-", 1: ":"}.get(patience, "--")}
         shards = [row["shards"] for row in own]
         axis.plot(shards, [row["p99_ms"] for row in own], marker="o", markersize=4, label=label, **style)
         axis.plot(shards, [row["p50_ms"] for row in own], linewidth=0.6, **style)

@@ -24,7 +24,12 @@ Kind = tuple[str, int]
 Calls = Mapping[int, tuple[Any, ...]]
 """Shard → the arguments of what it is asked."""
 HEDGED_AFTER = 0.95
-"""Another replica is asked when one takes longer than this share of answers did."""
+PATIENCE = 3
+"""Another replica is asked when one takes so many times as long as that share of answers did.
+
+What is only a little late has a longer query or busy cores. To ask again makes these busier still, until all are asked
+twice (docs/cluster.md).
+"""
 LEAST_PATIENCE = 0.02
 """Seconds; below, a second question costs more than it gains."""
 FIRST_PATIENCE = 0.25
@@ -240,7 +245,7 @@ class RayShards:
             known = sorted(self._seconds.get(kind, ()))
         if len(known) < LEAST_KNOWN:
             return FIRST_PATIENCE
-        return max(known[int(HEDGED_AFTER * (len(known) - 1))], LEAST_PATIENCE)
+        return max(PATIENCE * known[int(HEDGED_AFTER * (len(known) - 1))], LEAST_PATIENCE)
 
 
 def kind_of(method: str, calls: Calls) -> Kind:
