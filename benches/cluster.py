@@ -1,10 +1,11 @@
 """A cluster beside one index of the same documents: are exact rankings equal, what does the usual search find and cost.
 
-    python benches/cluster.py               four shards: in this process, then two replicas of each on four nodes
+    python benches/cluster.py FOLDER ...    collections as BEIR lays them out; data/scifact by default
     python benches/cluster.py --kills 10    and so many crashes of a node under load
 
-The documents are SciFact's as real token vectors (benches/vectors.py). The nodes are Ray's, processes of this machine
-that share its cores: what is measured is what asking costs, and not what more machines would gain.
+Four shards: in this process, then two replicas of each on four nodes. Texts are encoded by the encoder inside the
+wheel. The nodes are Ray's, processes of this machine that share its cores: what is measured is what asking costs, and
+not what more machines would gain.
 """
 
 import argparse
@@ -22,10 +23,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common import machine, write_record
-from latewood import Index
+from latewood import Feedback, Index
 from latewood.cluster import ClusterWriter, ShardedIndex, create
+from latewood.common.types import Filter
+from latewood.encode import encode_documents, encode_queries, nano_en
 from latewood.errors import LatewoodError
-from vectors import load
+from latewood.evaluate import load_beir
 
 SHARDS, REPLICAS, NODES = 4, 2, 4
 K = 10
@@ -35,22 +38,31 @@ NEVER = 2**62
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--queries", type=int, default=300)
+    parser.add_argument("folders", nargs="*", default=[str(Path(__file__).parent.parent / "data/scifact")])
+    parser.add_argument("--queries", type=int, default=500, help="as many of each collection")
     parser.add_argument("--kills", type=int, default=0)
     parser.add_argument("--no-record", action="store_true", help="print only")
     options = parser.parse_args()
-    vectors = load()
     used = machine()
     print(f"{used['processor']}, {used['cores']} cores, level {used['simd']}")
-    documents = [vectors.documents[place] for place in range(len(vectors.documents))]
-    queries = [vectors.queries[place] for place in range(min(options.queries, len(vectors.queries)))]
+    texts: list[str] = []
+    metadata: list[dict[str, Any]] = []
+    asked: list[str] = []
+    for folder in options.folders:
+        collection = load_beir(folder)
+        metadata += [{"of": Path(folder).name, "n": number % 5} for number in range(len(collection.corpus))]
+        texts += collection.texts()
+        asked += list(collection.queries.values())[: options.queries // len(options.folders)]
+    vectors = encode_documents(nano_en(), texts)
+    documents = [vectors[place] for place in range(len(vectors))]
+    queries = list(encode_queries(nano_en(), asked))
     with tempfile.TemporaryDirectory() as scratch:
         root = Path(scratch) / "cluster"
-        create(root, shards=SHARDS, sample=documents[::2], dim=vectors.documents.dim)
+        create(root, shards=SHARDS, sample=documents[::2], dim=vectors.dim)
         with ClusterWriter(root) as writer:
-            writer.add(range(len(documents)), vectors=documents)
+            writer.add(range(len(documents)), vectors=documents, metadata=metadata)
         single = Index.create(Path(scratch) / "single", codec_from=root / "codec", train_after=NEVER)
-        single.add(range(len(documents)), vectors=documents)
+        single.add(range(len(documents)), vectors=documents, metadata=metadata)
         found = {}
         with ShardedIndex.open(root, replicas=0) as sharded:
             found["in_one_process"] = measured(single, sharded, queries)
@@ -63,24 +75,43 @@ def main() -> None:
                 print("kills", found["kills"])
     if not options.no_record:
         shape = {"shards": SHARDS, "replicas": REPLICAS, "nodes": NODES, "queries": len(queries), "k": K}
-        print(write_record("cluster", {"vectors": vectors.describe(), **shape, **found}))
+        held = {"documents": len(documents), "tokens": len(vectors.values), "dim": vectors.dim}
+        of = [Path(folder).name for folder in options.folders]
+        print(write_record("cluster", {"collections": of, **held, **shape, **found}))
 
 
 def measured(single: Index, sharded: ShardedIndex, queries: list[NDArray[np.float32]]) -> dict[str, Any]:
     """Compare the answers, then time those of one thread for each shard."""
     exact = single.search_batch(queries, K, gather="exact")
     candidates = [[hit.id for hit in hits] for hits in exact]
-    best = [{hit.id for hit in hits} for hits in exact]
 
-    def recall(index: Index | ShardedIndex) -> float:
-        found = index.search_batch(queries, K)
-        return float(np.mean([len(own & {hit.id for hit in hits}) / K for own, hits in zip(best, found, strict=True)]))
+    def recall(index: Index | ShardedIndex, condition: Filter | None) -> float:
+        best = single.search_batch(queries, K, gather="exact", filter=condition)
+        found = index.search_batch(queries, K, filter=condition)
+        shares = [
+            len({hit.id for hit in own} & {hit.id for hit in hits}) / len(own)
+            for own, hits in zip(best, found, strict=True)
+        ]
+        return round(float(np.mean(shares)), 4)
 
-    values = {
-        "exact_equal": sharded.search_batch(queries, K, gather="exact") == exact,
+    ways: dict[str, dict[str, Any]] = {
+        "plain": {},
+        "filtered": {"filter": {"n": {"gte": 1, "lt": 4}}},
+        "weighted": {"weights": [np.linspace(1.0, 0.2, len(query)) for query in queries]},
+        "feedback": {"feedback": Feedback()},
+    }
+    equal = {
+        name: sharded.search_batch(queries, K, gather="exact", **way)
+        == single.search_batch(queries, K, gather="exact", **way)
+        for name, way in ways.items()
+    }
+    values: dict[str, Any] = {
+        "exact_equal": equal,
         "reranks_equal": sharded.rerank_batch(queries, candidates) == single.rerank_batch(queries, candidates),
-        "recall_single": recall(single),
-        "recall_sharded": recall(sharded),
+        "recall_single": recall(single, None),
+        "recall_sharded": recall(sharded, None),
+        "recall_single_filtered": recall(single, {"n": 1}),
+        "recall_sharded_filtered": recall(sharded, {"n": 1}),
     }
     seconds, slowest = [], []
     for query in queries:

@@ -96,6 +96,18 @@ def test_pruning_goes_by_the_scores_of_the_first_stage(index: Index) -> None:
     assert list(reranker.rerank(CORPUS, QUERIES, results, top_k=1)["q1"]) == ["fox"]
 
 
+def test_results_of_another_collection(index: Index) -> None:
+    corpus, queries = {"fox": {"text": "a fox"}}, {"q1": "fox"}
+    for results, words in (
+        ({"q9": {"fox": 1.0}}, "query 'q9'.*queries"),
+        ({"q1": {"elk": 1.0}}, "document 'elk'.*corpus"),
+    ):
+        with pytest.raises(UnknownIdError, match=words):
+            LatewoodRerank(model=HashEncoder()).rerank(corpus, queries, results, 3)
+    with pytest.raises(UnknownIdError, match="elk"):
+        LatewoodRerank(index=index).rerank(corpus, queries, {"q1": {"elk": 1.0}}, 3)
+
+
 def test_a_corpus_that_is_part_of_the_index(index: Index) -> None:
     part = {name: CORPUS[name] for name in ("fox", "berlin")}
     found = LatewoodSearch(index=index).search(part, QUERIES, 10)

@@ -180,6 +180,8 @@ def token_files(folder: Path) -> list[Path]:
         ("words", b"read aaaaaaaaaaaaaaaaaaaaaaaa b"),
         ("bytes", b"read \xff\xfe" + b"a" * 30),
         ("alone", b"aaaaaaaaaaaaaaaaaaaaaaaa"),
+        ("nothing", b""),
+        ("a remark", b"# read aaaaaaaaaaaaaaaaaaaaaaaa\n\n"),
     ]:
         made.append(folder / name)
         made[-1].write_bytes(content)

@@ -2,13 +2,17 @@
 
 import asyncio
 import copy
+import gc
 import inspect
+import json
 import os
 import pickle
+import shutil
 import subprocess
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -189,6 +193,8 @@ WRONG: dict[str, Callable[[Any], Any]] = {
     "weights of a text": lambda at: at.search("x", weights=[1.0]),
     "a weight": lambda at: at.search("x", weights=["a"]),
     "negative weights": lambda at: at.search(VECTORS[1], weights=[-1.0]),
+    "NaN weights": lambda at: at.search(VECTORS[0], weights=[float("nan"), 1.0, 1.0]),
+    "infinite weights of a text": lambda at: at.explain("x", "owls", weights=np.full(3, np.inf)),
     "alpha": lambda at: at.rerank("x", ["owls"], k=1, alpha=0.5),
     "no k": lambda at: at.rerank("x", ["owls"], beta=1),
     "a candidate": lambda at: at.rerank("x", ["owls", "nobody"]),
@@ -289,6 +295,25 @@ def test_refresh_tells_of_a_newer_commit(changing: tuple[Client, Index]) -> None
     assert client.search("owls", filter=None, k=2)[0].id in ("new", "owls")
 
 
+def test_nothing_is_added_where_nothing_is_encoded(tmp_path: Path) -> None:
+    index = Index.create(tmp_path / "vectors", dim=DIM)
+    with Service({"vectors": index.path}) as service, Client(service.url, "vectors") as client:
+        for at in (client, index):
+            at.add([], vectors=[])
+            at.upsert([], vectors=[], metadata=[])
+            assert at.count() == 0
+
+
+def test_refresh_tells_of_an_index_that_was_built_anew(changing: tuple[Client, Index], tmp_path: Path) -> None:
+    client, _ = changing
+    generation = client.info()["generation"]
+    shutil.rmtree(tmp_path / "served")
+    Index.create(tmp_path / "served")
+    assert client.refresh()
+    assert client.generation < generation
+    assert not client.refresh()
+
+
 def test_a_hit_explains_itself(client: Client, index: Index) -> None:
     asked: list[Callable[[Any], Any]] = [
         lambda at: at.search(QUERIES[0]),
@@ -316,6 +341,36 @@ def test_a_hit_that_was_awaited_says_whom_to_ask(service: Service, index: Index)
             return await client.explain("owls", hit.id)
 
     assert plain(asyncio.run(ask())) == plain(index.search("owls")[0].explain())
+
+
+def test_hits_that_nobody_can_explain_are_shown_as_they_are(changing: tuple[Client, Index]) -> None:
+    client, here = changing
+    hits = client.search("owls", 3)
+    explained = hits._repr_html_()
+    assert explained == here.search("owls", 3)._repr_html_()
+    client.delete([hits[0].id])
+    assert f'data-id="{hits[0].id}"' in hits.to_html()
+    # The others can be explained still.
+    assert hits.to_html().count("<svg") == len(hits) - 1
+
+    async def ask() -> latewood.Hits:
+        async with AsyncClient(client.url, client.name) as awaited:
+            return await awaited.search("owls", 3)
+
+    shown = asyncio.run(ask())._repr_html_()
+    assert "<svg" not in shown
+    assert shown.count("<li") == 3
+
+
+def test_hits_of_a_service_that_has_gone_are_shown_as_they_are(scripted: Any) -> None:
+    hit = {"id": "a", "score": 1.0, "rank": 1, "text": "a < b", "metadata": None, "stage_scores": None}
+    answer = {"hits": [hit] * 5, "stats": {}, "plan": {"gather": "exact"}, "generation": 1}
+    scripted.script = [(200, {}, json.dumps(answer).encode()), (500, {}, b"")]
+    with Client(scripted.url, "news", retries=0) as client:
+        shown = client.search("x", 5)._repr_html_()
+    assert shown.count("a &lt; b") == 5
+    # It was asked for the first, and then no more.
+    assert len(scripted.asked) == 2
 
 
 def test_texts_are_reranked_without_an_index(service: Service) -> None:
@@ -377,6 +432,24 @@ def test_many_tasks_and_several_loops_use_one_client(service: Service, index: In
     expected = [plain(index.search(query))[0] for query in QUERIES] * 8
     for _ in range(3):
         assert [plain(hits)[0] for hits in asyncio.run(ask())] == expected
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="where the system tells of open files")
+def test_event_loops_that_have_ended_hold_no_connections(service: Service) -> None:
+    client = AsyncClient(service.url, "news")
+
+    def files(client: AsyncClient) -> int:
+        for _ in range(20):
+            assert asyncio.run(client.count()) == len(IDS)
+        gc.collect()
+        return len(list(Path("/proc/self/fd").iterdir()))
+
+    # Python tells of connections that nobody has closed.
+    with warnings.catch_warnings(action="ignore", category=ResourceWarning):
+        before = files(client)
+        assert files(client) <= before + 3
+        del client
+        gc.collect()
 
 
 def test_a_blocking_client_works_where_an_event_loop_runs(client: Client, index: Index) -> None:
@@ -660,6 +733,13 @@ def test_nobody_is_there() -> None:
 def test_an_answer_of_something_else_is_an_error(scripted: Any, answer: Any) -> None:
     scripted.script = [answer]
     with pytest.raises((ServiceError, InvalidInputError)):
+        counted(scripted)
+
+
+def test_where_an_answer_leads_is_told(scripted: Any) -> None:
+    # Who is not asked at that address is not given the token.
+    scripted.script = [(308, {"location": "https://search.example/"}, b"")]
+    with pytest.raises(ServiceError, match=r"status 308, and leads to https://search\.example/"):
         counted(scripted)
 
 

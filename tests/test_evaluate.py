@@ -110,6 +110,26 @@ def test_judgements(tmp_path: Path) -> None:
             read_qrels(path)
 
 
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("q1 0 d1 1.0\n", r"line 1: .*'1\.0'"),
+        ("q1\td1\tnan\n", "line 1: .*'nan'"),
+        (
+            "query-id\tcorpus-id\tscore\nq1\td1\t1\nq1\td2\t1\nq1\td1\t0\n",
+            "line 4: document 'd1' has another relevance",
+        ),
+    ],
+)
+def test_no_judgement_is_lost_in_silence(tmp_path: Path, text: str, words: str) -> None:
+    path = tmp_path / "qrels"
+    path.write_text("q1 0 d1 1\nq1 0 d1 1\n")
+    assert read_qrels(path) == {"q1": {"d1": 1}}
+    path.write_text(text)
+    with pytest.raises(InvalidInputError, match=words):
+        read_qrels(path)
+
+
 def test_metrics() -> None:
     pytest.importorskip("ir_measures")
     qrels = {"1": {"a": 1}, "2": {"b": 1}}

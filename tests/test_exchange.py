@@ -1,6 +1,8 @@
 """Indexes as Arrow, Parquet, Lance, safetensors and .npz, out and in again."""
 
+import datetime as dt
 import json
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -186,6 +188,57 @@ def test_tables_of_others(tmp_path: Path) -> None:
         assert [document.text for document in index.documents(["a", "b"])] == ["one", None]
 
 
+def test_what_tables_have_and_json_has_not(tmp_path: Path) -> None:
+    vectors = pyarrow.array([[[1.0, 0.0]]], pyarrow.list_(pyarrow.list_(pyarrow.float32(), 2)))
+    day, moment = dt.date(2021, 3, 4), dt.datetime(2021, 3, 4, 5, 6, tzinfo=dt.UTC)
+    columns = {
+        "day": [day],
+        "moment": [moment],
+        "clock": [dt.time(5, 6)],
+        "price": [Decimal("1.50")],
+        "deep": [{"days": [day, None], "price": Decimal(2)}],
+    }
+    parquet.write_table(pyarrow.table({"id": ["a"], **columns, "v": vectors}), tmp_path / "table.parquet")
+    index = import_index(tmp_path / "table.parquet", tmp_path / "index")
+    assert index.documents(["a"])[0].metadata == {
+        "day": "2021-03-04",
+        "moment": "2021-03-04T05:06:00+00:00",
+        "clock": "05:06:00",
+        "price": 1.5,
+        "deep": {"days": ["2021-03-04", None], "price": 2.0},
+    }
+    assert index.count(filter={"day": {"gte": "2021-01-01", "lt": "2022"}}) == 1
+
+
+@pytest.mark.parametrize("empty", [range(300), range(256, 300), [299], range(4, 298)])
+def test_tables_of_lists_that_are_empty(tmp_path: Path, empty: Any) -> None:
+    """A batch of nothing but empty lists of any length does not tell how many dimensions the others have."""
+    vectors = [[] if number in empty else [[1.0, float(number)]] for number in range(300)]
+    kind = pyarrow.list_(pyarrow.list_(pyarrow.float32()))
+    parquet.write_table(pyarrow.table({"vectors": pyarrow.array(vectors, kind)}), tmp_path / "table.parquet")
+    if len(empty) == 300:
+        with pytest.raises(InvalidInputError, match="no document has a vector"):
+            import_index(tmp_path / "table.parquet", tmp_path / "index")
+    settings: dict[str, Any] = {"dim": 2} if len(empty) == 300 else {}
+    index = import_index(tmp_path / "table.parquet", tmp_path / "index", **settings)
+    assert index.dim == 2
+    assert index.vectors(index.ids()).lengths.tolist() == [len(one) for one in vectors]
+    index.add([300, 301], vectors=pyarrow.array([[], []], kind))
+    assert len(index) == 302
+    with pytest.raises(DimensionError):
+        index.add([302], vectors=pyarrow.array([[]], pyarrow.list_(pyarrow.list_(pyarrow.float32(), 3))))
+
+
+@pytest.mark.parametrize("ending", FORMS)
+def test_an_ending_in_capitals(index: Index, tmp_path: Path, ending: str) -> None:
+    if ending == ".lance":
+        pytest.importorskip("lance")
+    target = tmp_path / f"Forest{ending.upper()}"
+    export_index(index, target)
+    assert [one.name for one in tmp_path.iterdir() if one.name.startswith(("Forest", "."))] == [target.name]
+    assert list(import_index(target, tmp_path / "again").ids()) == list(index.ids())
+
+
 def test_a_table_of_lancedb(index: Index, tmp_path: Path) -> None:
     pytest.importorskip("lance")
     lancedb = pytest.importorskip("lancedb")
@@ -204,11 +257,19 @@ def test_files_that_are_none(tmp_path: Path) -> None:
         "bytes": {"blob": [b"x"], "v": vectors},
         "nulls": {"v": pyarrow.array([None], vectors.type)},
         "none": {"v": vectors[:0]},
+        "far infinity": {"distance": [float("inf")], "v": vectors},
     }
     for name, columns in tables.items():
         parquet.write_table(pyarrow.table(columns), tmp_path / f"{name}.parquet")
         with pytest.raises(InvalidInputError):
             import_index(tmp_path / f"{name}.parquet", tmp_path / "index", overwrite=True)
+    doubled = pyarrow.Table.from_arrays([vectors, pyarrow.array([1]), pyarrow.array([2])], ["v", "id", "id"])
+    parquet.write_table(doubled, tmp_path / "doubled.parquet")
+    sources = {"doubled.parquet": "several columns", "nowhere": "no such file or folder", "table.csv": "ending"}
+    (tmp_path / "table.csv").write_text("id\n")
+    for source, words in sources.items():
+        with pytest.raises(InvalidInputError, match=words):
+            import_index(tmp_path / source, tmp_path / "index", overwrite=True)
     for ending in FORMS:
         for content in (b"", b"PAR1", b"ARROW1\0\0", bytes(range(256)) * 9, (2**63 - 1).to_bytes(8, "little")):
             (tmp_path / f"bad{ending}").write_bytes(content)

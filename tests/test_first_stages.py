@@ -1,10 +1,13 @@
 """The ready-made first stages, with a real learned sparse model and real engines, beside brute force."""
 
 import copy
+import multiprocessing
+import os
 import pickle
 import re
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from importlib.metadata import PackageNotFoundError, files
 from pathlib import Path
 from typing import Any
@@ -406,6 +409,32 @@ def test_bm25_of_texts_without_words() -> None:
     stage = Bm25FirstStage.from_texts(["a", "b", "c"], ["", "the", "owls"])
     assert stage.search_batch(["owls", "the", ""], 3)[1:] == [([], []), ([], [])]
     assert stage.search("owls", 3)[0] == ["c"]
+    for texts in ([""], ["the", "of and"], [" "]):
+        with pytest.raises(InvalidInputError, match="no words"):
+            Bm25FirstStage.from_texts(range(len(texts)), texts)
+
+
+def test_bm25_options_are_checked_when_they_are_given() -> None:
+    pytest.importorskip("bm25s")
+    stage = Bm25FirstStage.from_texts(["a", "b"], ["the owl", "a fox"], stopwords=None)
+    assert stage.search("the", 2)[0] == ["a"]
+    wrong: list[dict[str, Any]] = [{"stopword": "en"}, {"token_pattern": "("}, {"stopwords": "klingon"}]
+    for options in wrong:
+        with pytest.raises(InvalidInputError, match="no such options"):
+            Bm25FirstStage.from_texts(["a"], ["owl"], **options)
+        with pytest.raises(InvalidInputError, match="no such options"):
+            Bm25FirstStage(stage.retriever, ["a", "b"], **options)
+
+
+@pytest.mark.parametrize("method", ["lucene", "robertson", "atire", "bm25l", "bm25+"])
+def test_bm25_of_every_variant(method: str) -> None:
+    bm25s = pytest.importorskip("bm25s")
+    retriever = bm25s.BM25(method=method)
+    retriever.index([["owl", "night"], ["fox"], ["owl", "owl"], ["elm"], ["ash"]], show_progress=False)
+    found, scores = Bm25FirstStage(retriever, list("abcde")).search("owl", 9)
+    assert found[:2] == ["c", "a"]
+    assert found[2:] == (["b", "d", "e"] if method in ("bm25l", "bm25+") else [])
+    assert scores == sorted(scores, reverse=True)
 
 
 # ── Seismic ──────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -490,6 +519,31 @@ print(json.dumps([one, threads() - before]))
     ]
     assert [alone for alone, _ in counts] == [0, 0]
     assert 0 < counts[0][1] < 3 <= counts[1][1]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_seismic_in_a_forked_child(seismic_stage: SeismicFirstStage, numbered: tuple[list[str], list[str]]) -> None:
+    """Which has none of the threads that Seismic started."""
+    queries = numbered[1][:9]
+    wanted = [scores for _, scores in seismic_stage.search_batch(queries, 5)]
+    context = multiprocessing.get_context("fork")
+    results = context.SimpleQueue()
+    child = context.Process(target=lambda: results.put(seismic_stage.search_batch(queries, 5)))
+    child.start()
+    child.join(30)
+    ended = child.exitcode
+    child.kill()
+    assert ended == 0
+    assert [scores for _, scores in results.get()] == wanted
+
+
+def test_seismic_makes_room_for_no_more_than_there_is(
+    seismic_stage: SeismicFirstStage, numbered: tuple[list[str], list[str]]
+) -> None:
+    queries = numbered[1][:3]
+    for k in (601, 2**40, 2**62):
+        found, all_of_them = (seismic_stage.search_batch(queries, count) for count in (k, 600))
+        assert [scores for _, scores in found] == [scores for _, scores in all_of_them]
 
 
 def test_seismic_prunes_by_its_heap_factor() -> None:
@@ -705,6 +759,18 @@ def test_ids_given_twice(splade: Any) -> None:
                 make(ids)
 
 
+async def awaited(query: str, k: int) -> list[str]:
+    return ["fox"]
+
+
+class Awaited:
+    async def search(self, query: str, k: int) -> list[str]:
+        return ["fox"]
+
+    async def search_batch(self, queries: list[str], k: int) -> list[list[str]]:
+        return [["fox"] for _ in queries]
+
+
 def test_what_is_no_first_stage_is_told_when_it_is_given(text_index: Index, splade: Any) -> None:
     import json as module
 
@@ -718,6 +784,10 @@ def test_what_is_no_first_stage_is_told_when_it_is_given(text_index: Index, spla
         (lambda query, k, more: [], "more"),
         (lambda query, *, k: [], "takes"),
         (3, "no first stage"),
+        (awaited, "is async"),
+        (Awaited(), "is async"),
+        (Awaited().search, "is async"),
+        (partial(awaited), "is async"),
     ]
     for given, words in bad:
         with pytest.raises(InvalidInputError, match=words):

@@ -52,6 +52,23 @@ def test_many_small_commits_leave_few_segments(tmp_path: Path, codec: Any, train
     assert segments(plain) == 1
 
 
+def test_what_each_segment_holds_adds_up(tmp_path: Path) -> None:
+    index = Index.create(tmp_path / "x", dim=32)
+    assert index.info()["by_segment"] == []
+    for start, end in ((0, 30), (30, 100), (100, 104)):
+        metadata = [{"n": number} for number in range(start, end)]
+        index.add(range(start, end), vectors=CORPUS.documents[start:end], metadata=metadata, merge=False)
+    index.delete([0, 1, 50], merge=False)
+    index.update_metadata([2], {"n": 7}, merge=False)
+    info = index.info()
+    held = info["by_segment"]
+    assert [(one["documents"], one["deleted_documents"]) for one in held] == [(28, 2), (69, 1), (4, 0)]
+    lengths = [len(document) for document in CORPUS.documents]
+    assert [one["tokens"] for one in held] == [sum(lengths[:30]), sum(lengths[30:100]), sum(lengths[100:104])]
+    codec = info["bytes_by_section"]["codec"]
+    assert sum(one["bytes"] for one in held) == info["bytes"] - codec
+
+
 def test_deleted_documents_are_left_out_once_they_are_half(tmp_path: Path) -> None:
     index = Index.create(tmp_path / "x", dim=32)
     index.add(range(100), vectors=CORPUS.documents[:100])

@@ -1,6 +1,7 @@
 """The page in a real browser: what a reader does, and what he must see."""
 
 import json
+import shutil
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -39,7 +40,7 @@ TEXTS = {
     **{f"filler-{n}": f"A note on ships, number {n}, and on harbours." for n in range(8)},
 }
 METADATA: dict[str, dict[str, Any]] = {
-    "rings": {"lang": "en", "year": 1990, "seen": True, "author": {"name": "Ann"}},
+    "rings": {"lang": "en", "year": 1990, "seen": True, "author": {"name": "Ann"}, "and": "more"},
     "wood": {"lang": "en", "year": 2001, "seen": False, "author": {"name": "Bo"}},
     "owls": {"lang": "en", "year": 2010},
     "hebrew": {"lang": "he", "year": 2010},
@@ -142,7 +143,7 @@ def reader(browser: Any, address: str) -> Iterator[Reader]:
 
 def wait(page: Any, expression: str, arg: Any = None) -> None:
     """Wait until an expression is true. Playwright's own way evaluates text in the page, whose policy forbids it."""
-    for _ in range(250):
+    for _ in range(1000):
         if page.evaluate(expression, arg):
             return
         page.wait_for_timeout(20)
@@ -182,6 +183,20 @@ def test_results_follow_what_is_typed(reader: Reader, indexes: dict[str, Index])
     wait_for_ids(reader, ids_of(indexes["coarse"].search("ships", 3)))
     page.locator("#k").fill("1000")
     wait(page, "document.getElementById('status').textContent.includes('from 1 to 100')")
+
+
+def test_what_is_typed_before_the_page_is_ready_is_kept(reader: Reader, indexes: dict[str, Index]) -> None:
+    held: list[Any] = []
+    reader.page.route("**/v1/indexes", lambda route: held.append(route))  # noqa: PLW0108  playwright marks what it calls
+    settings = quote(json.dumps([{"index": "fine", "gather": "exact"}]))
+    reader.page.goto(f"{reader.address}/#q=ships&settings={settings}")
+    wait(reader.page, "document.activeElement.id === 'query'")
+    reader.page.keyboard.type(QUERY[:5])
+    reader.page.wait_for_timeout(100)
+    reader.page.keyboard.type(QUERY[5:])
+    held.pop().continue_()
+    wait_for_ids(reader, ids_of(indexes["fine"].search(QUERY, 10, gather="exact")))
+    assert reader.page.locator("#query").input_value() == QUERY
 
 
 def test_a_late_answer_to_an_old_question_is_dropped(reader: Reader, indexes: dict[str, Index]) -> None:
@@ -226,6 +241,7 @@ def test_the_address_keeps_what_is_asked(reader: Reader, indexes: dict[str, Inde
         ("year", "gte", "2001", {"year": {"gte": 2001}}),
         ("seen", "eq", "true", {"seen": True}),
         ("author.name", "prefix", "A", {"author.name": {"prefix": "A"}}),
+        (r"\and", "eq", "more", {r"\and": "more"}),
     ],
 )
 def test_filters_are_those_of_the_index(
@@ -279,6 +295,52 @@ def test_what_the_library_refuses_is_told_in_its_words(reader: Reader, indexes: 
     wait_for_ids(reader, ids_of(indexes["coarse"].search(QUERY, 10)))
     assert not page.locator(".problem").is_visible()
     reader.faults = [fault for fault in reader.faults if "422" not in fault]
+
+
+def test_a_number_that_is_being_typed_is_not_asked_for(reader: Reader, indexes: dict[str, Index]) -> None:
+    page = reader.open()
+    page.locator("#k").fill("")
+    wait(page, "document.getElementById('status').textContent.includes('from 1 to 100')")
+    assert not page.locator(".problem").is_visible()
+    page.locator("#k").fill("2")
+    wait_for_ids(reader, ids_of(indexes["coarse"].search(QUERY, 2)))
+
+
+def test_an_index_without_documents_and_one_of_one(browser: Any, tmp_path: Path) -> None:
+    one = Index.create(tmp_path / "one")
+    one.add(["only"], texts=["an old tree"])
+    with serving({"empty": Index.create(tmp_path / "empty"), "one": one}) as address:
+        reader = Reader(browser, address)
+        page = reader.open()
+        assert page.locator("#holds").inner_text() == "empty: 0 documents · one: 1 document"
+        assert page.locator("#status").inner_text() == "nothing found"
+        assert page.get_by_text("no hits").is_visible()
+        page.locator("[name=index]").select_option("one")
+        wait_for_ids(reader, ["only"])
+        assert page.locator("#status").inner_text() == "1 hit"
+        page.get_by_role("button", name="About the index").click()
+        sections = page.locator("#about section")
+        sections.nth(1).wait_for()
+        assert "codec" not in sections.nth(0).inner_text()
+        assert "codec" in sections.nth(1).inner_text()
+        assert not page.locator("#about .problem").count()
+        reader.context.close()
+        assert reader.faults == []
+
+
+def test_an_index_that_cannot_be_read_hides_no_other(browser: Any, indexes: dict[str, Index], tmp_path: Path) -> None:
+    gone = Index.create(tmp_path / "gone", dim=8)
+    with serving({"fine": indexes["fine"], "gone": gone}) as address:
+        shutil.rmtree(gone.path)
+        reader = Reader(browser, address)
+        page = reader.open()
+        wait_for_ids(reader, ids_of(indexes["fine"].search(QUERY, 10)))
+        assert "gone holds no latewood index" in page.locator("#holds").inner_text()
+        page.get_by_role("button", name="About the index").click()
+        told = page.locator("#about")
+        told.get_by_text("gone: gone holds no latewood index").wait_for()
+        assert told.get_by_text("token vectors").first.is_visible()
+        reader.context.close()
 
 
 def test_a_service_that_has_gone_is_told(browser: Any, indexes: dict[str, Index]) -> None:
@@ -406,6 +468,8 @@ def test_what_the_index_holds(reader: Reader, indexes: dict[str, Index]) -> None
         section = dialog.locator("section", has=page.get_by_role("heading", name=name, exact=True)).inner_text()
         for value in (info["documents"], info["tokens"], info["segments"], info["codec"]["centroid_count"]):
             assert f"{value:,}" in section
+        for held in info["by_segment"]:
+            assert f"{held['documents']:,} documents" in section
     dialog.get_by_role("button", name="Check every byte").first.click()
     wait(page, "document.querySelector('#about [role=status]').textContent === 'All files are whole.'")
     page.keyboard.press("Escape")
@@ -532,10 +596,12 @@ def test_a_service_with_tokens_asks_for_one(browser: Any, indexes: dict[str, Ind
         reader = Reader(browser, address)
         page = reader.page
         page.goto(address)
-        for given in ("a wrong one of some length", token):
+        # The last but one is none that could be sent: neither the button nor Escape makes it the token.
+        for given in ("a-wrong-one-of-some-length", "two words", "n\u00f6 \u201ctoken\u201d", f" {token} "):
             page.wait_for_selector("#enter[open]")
             page.get_by_label("Token").fill(given)
             page.get_by_role("button", name="Go on").click()
+            page.keyboard.press("Escape")
         wait(page, "document.getElementById('holds').textContent !== ''")
         page.locator("#query").fill(QUERY)
         wait_for_ids(reader, ids_of(indexes["fine"].search(QUERY, 10)))

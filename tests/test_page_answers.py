@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 
 pytest.importorskip("starlette")
+from starlette.applications import Starlette
+from starlette.routing import Mount
 from starlette.testclient import TestClient
 
 from latewood import Index
@@ -73,6 +75,18 @@ def test_a_browser_that_has_a_file_is_not_sent_it_again(client: TestClient) -> N
     assert client.head("/").status_code == 200
 
 
+def test_it_lies_inside_other_applications(index: Index) -> None:
+    inside = Starlette(routes=[Mount("/a/search", application({"own": index}))])
+    with TestClient(inside, base_url="http://localhost") as client:
+        for path in ("/a/search", "/a/search/"):
+            page = client.get(path)
+            assert page.status_code == 200
+            # What it asks for lies beside it.
+            for name in re.findall('(?:src|href)="(.*?)"', page.text):
+                assert client.get(str(page.url.join(name))).status_code == 200, name
+            assert client.post(str(page.url.join("page/own/hits")), json={"query": "text"}).status_code == 200
+
+
 def test_files_are_those_of_the_page_alone(client: TestClient) -> None:
     for path in (
         "/page/",
@@ -92,8 +106,7 @@ def test_every_field_can_be_filtered_by(index: Index, client: TestClient) -> Non
     }
     for field in told["fields"]:
         for value in field["values"]:
-            if field["name"]:
-                assert index.count(filter={field["name"]: value}) >= 1, field
+            assert index.count(filter={field["name"]: value}) >= 1, field
     by_name = {one["name"]: one for one in told["fields"]}
     assert by_name["year"] == {
         "name": "year",
@@ -108,6 +121,20 @@ def test_every_field_can_be_filtered_by(index: Index, client: TestClient) -> Non
     assert [one["documents"] for one in told["fields"]] == sorted(
         (one["documents"] for one in told["fields"]), reverse=True
     )
+
+
+def test_fields_of_any_name_and_at_any_place_can_be_filtered_by(tmp_path: Path) -> None:
+    metadata = [
+        {"and": 1, "or": {"not": 2}, "not": [3], "\\b": 4, "\\and": 5, "a.b": 6, "": {"": 7, "q": 8}},
+        {"authors": [{"name": "Ann"}, {"name": "Bo", "born": [1990, [1991]]}], "\u202e": True, "__proto__": "x"},
+    ]
+    index = Index.create(tmp_path / "odd", dim=8)
+    index.add([0, 1], vectors=[np.eye(8, dtype="float32")] * 2, metadata=metadata)
+    found = {(field["name"], value) for field in fields_of(metadata) for value in field["values"]}
+    assert len(found) == 14
+    for name, value in found:
+        assert len(index.ids(filter={name: value})) == 1, name
+    assert len(index.search(np.eye(8, dtype="float32"), group_by="\\and")) == 2
 
 
 def test_fields_are_bounded() -> None:

@@ -55,6 +55,10 @@ def test_a_request_names_its_model(client: RerankClient, text_index: Index) -> N
         ({"documents": ["a fox", {"content": "an owl"}]}, "position 1 has no 'text' but content"),
         ({"documents": ["a fox", 3]}, "int"),
         ({"query": None}, "the query"),
+        ({"documents": "a fox"}, "the documents come as one str"),
+        ({"documents": None}, "the documents come as None"),
+        ({"documents": {"1": "a fox"}}, "the documents come as one dict"),
+        ({"documents": {"a fox"}}, "no order"),
     ],
 )
 def test_what_does_not_fit(client: RerankClient, arguments: dict[str, Any], message: str) -> None:

@@ -107,6 +107,15 @@ def test_activation_and_mean(reranker: Reranker) -> None:
         reranker.rank(QUERY, DOCUMENTS, activation_fn=lambda scores: scores[:1])
 
 
+def test_activations_of_torch(reranker: Reranker) -> None:
+    torch = pytest.importorskip("torch")
+    plain = [result["score"] for result in reranker.rank(QUERY, DOCUMENTS)]
+    squashed = reranker.rank(QUERY, DOCUMENTS, activation_fn=torch.nn.Sigmoid())
+    assert [result["score"] for result in squashed] == pytest.approx([1 / (1 + np.exp(-score)) for score in plain])
+    same = reranker.predict([(QUERY, DOCUMENTS[0])], activation_fn=torch.nn.Identity(), convert_to_tensor=True)
+    assert torch.equal(same, reranker.predict([(QUERY, DOCUMENTS[0])], convert_to_tensor=True))
+
+
 def test_options_of_sentence_transformers_only(reranker: Reranker) -> None:
     with pytest.raises(InvalidInputError, match="prompt"):
         reranker.rank(QUERY, DOCUMENTS, prompt="query: ")

@@ -2,7 +2,9 @@
 
 import asyncio
 import base64
+import gzip
 import json
+import shutil
 import socket
 import threading
 import time
@@ -15,16 +17,19 @@ import numpy as np
 import pytest
 
 pytest.importorskip("starlette")
+import httpx
 from starlette.testclient import TestClient
 
-from latewood import Index, Reranker, errors
+from latewood import Index, Reranker, errors, maxsim
 from latewood.errors import InvalidInputError, StoppedError
 from latewood.serve import Settings, application
+from latewood.serve.access import is_loopback
 from latewood.serve.operations import OPERATIONS
 from latewood.serve.problems import STATUS, Problem, problem_of
-from latewood.serve.process import is_loopback, run
+from latewood.serve.process import run
 from latewood.serve.served import ServedIndex
 from latewood.serve.work import Desk
+from onnx_models import save_bytes_model
 from strategies import Corpus, make_corpus
 from support import HashEncoder, build_index
 from trials.serving import Service
@@ -186,6 +191,91 @@ def test_an_answer_comes_however_fast_others_commit(texts: Index) -> None:
     assert generation == other.generation - 1
 
 
+def test_a_question_that_fails_between_two_commits_is_asked_again(texts: Index) -> None:
+    index = ServedIndex("texts", texts)
+    other = Index.open(texts.path, encoder=HashEncoder())
+
+    def ask(asked: Index) -> list[Any]:
+        ids = asked.ids()
+        if "owls" in ids:
+            other.delete(["owls"])
+            # Another thread's question moves the index that they share.
+            texts.refresh()
+        return [one.id for one in asked.documents(ids)]
+
+    assert index.read(ask) == (["rings", "wood"], other.generation)
+
+
+@pytest.mark.parametrize("by_path", [False, True])
+@pytest.mark.parametrize("how", ["written over", "removed and created", "a backup"])
+def test_what_is_put_in_the_place_of_an_index_is_served(texts: Index, tmp_path: Path, how: str, by_path: bool) -> None:
+    folder, backup = Path(texts.path), tmp_path / "backup"
+    shutil.copytree(folder, backup)
+    texts.add(["moss"], texts=["moss is green"])
+    indexes = {"texts": folder if by_path else texts}
+    with TestClient(application(indexes, encoder=HashEncoder()), base_url="http://localhost") as client:
+
+        def found(query: str) -> list[Any]:
+            answer = client.post("/v1/indexes/texts/search", json={"query": query, "k": 1})
+            return [hit["id"] for hit in answer.json()["hits"]]
+
+        assert found("moss is green") == ["moss"]
+        if how == "written over":
+            Index.create(folder, encoder=HashEncoder(), overwrite=True).add(["new"], texts=["all is new"])
+        else:
+            shutil.rmtree(folder)
+            gone = client.post("/v1/indexes/texts/search", json={"query": "owls"})
+            assert (gone.status_code, gone.json()["error"]) == (503, "IndexNotFoundError")
+            if how == "a backup":
+                shutil.copytree(backup, folder)
+            else:
+                Index.create(folder, encoder=HashEncoder()).add(["new"], texts=["all is new"])
+        expected = ("owls hunt at night", "owls") if how == "a backup" else ("all is new", "new")
+        assert found(expected[0]) == [expected[1]]
+        added = client.post("/v1/indexes/texts/documents", json={"documents": [{"id": "fern", "text": "ferns unroll"}]})
+        assert added.status_code == HTTPStatus.OK
+        assert found("ferns unroll") == ["fern"]
+        now = Index.open(folder)
+        assert "fern" in now
+        assert "moss" not in now
+        assert client.get("/v1/indexes").json()["indexes"][0]["documents"] == len(now)
+
+
+def test_an_index_that_is_gone_hides_no_other(texts: Index, tmp_path: Path) -> None:
+    other = Index.create(tmp_path / "other", dim=8)
+    with served(texts=texts, other=other) as client:
+        shutil.rmtree(other.path)
+        gone, here = client.get("/v1/indexes").json()["indexes"]
+    assert (here["name"], here["documents"]) == ("texts", len(TEXTS))
+    assert (gone["name"], set(gone)) == ("other", {"name", "problem"})
+    assert str(tmp_path) not in gone["problem"]
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_texts_are_encoded_by_the_encoder_of_their_index(tmp_path: Path, named: bool) -> None:
+    for package in ("onnx", "onnxruntime", "tokenizers"):
+        pytest.importorskip(package)
+    # A name that is a folder can be loaded again by what the index has recorded.
+    model = save_bytes_model(tmp_path / "model", name=str(tmp_path / "model"))
+    own = Index.create(tmp_path / "own", encoder=str(model))
+    own.add(["rings", "owls"], texts=["trees grow rings", "owls hunt"])
+    inside = Index.create(tmp_path / "inside")
+    inside.add(["rings", "owls"], texts=["trees grow rings", "owls hunt"])
+    Index.create(tmp_path / "vectors", dim=8)
+    folders = {name: tmp_path / name for name in ("own", "inside", "vectors")}
+    with TestClient(
+        application(folders, encoder=str(model) if named else "recorded"), base_url="http://localhost"
+    ) as client:
+        for index in (own, inside):
+            asked = {"query": "owls", "k": 2}
+            answer = client.post(f"/v1/indexes/{Path(index.path).name}/search", json=asked).json()
+            assert answer["hits"] == index.search("owls", 2).to_dicts()
+        told = client.post("/v1/rerank", json={"query": "owls", "index": "own", "ids": ["owls"]}).json()
+        assert told["model"] == str(model)
+        unrecorded = client.post("/v1/indexes/vectors/search", json={"query": "owls"})
+        assert unrecorded.status_code == (HTTPStatus.OK if named else HTTPStatus.UNPROCESSABLE_ENTITY)
+
+
 def test_a_list_of_indexes_is_of_the_newest_commits(texts: Index, client: TestClient) -> None:
     other = Index.open(texts.path, encoder=HashEncoder())
     other.delete(["owls"])
@@ -217,6 +307,40 @@ def test_workers_end_with_the_process_that_looks_after_them(texts: Index) -> Non
             pytest.fail("workers still answer")
         with Service({"texts": texts.path}, port=service.port) as again:
             assert again.port == service.port
+
+
+def test_worker_processes_count_together(texts: Index) -> None:
+    """Whichever of them is asked, it tells what all of them have done."""
+    with Service({"texts": texts.path}, "--workers", "2") as service:
+        for _ in range(40):
+            with httpx.Client() as client:
+                assert client.get(f"{service.url}/v1/indexes/texts").status_code == HTTPStatus.OK
+        counted = {httpx.get(f"{service.url}/metrics").text for _ in range(10)}
+    (told,) = {text[text.index("latewood_requests_total{") :].splitlines()[0] for text in counted}
+    assert told == 'latewood_requests_total{path="/v1/indexes/{name}",status="200"} 40.0'
+
+
+def test_what_fails_beside_the_operations_is_a_problem_too(texts: Index, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_: Any) -> bytes:
+        raise OSError(28, "No space left on device", "/secret/counts")
+
+    monkeypatch.setattr("latewood.serve.metrics.Metrics.text", fail)
+    with served(texts=texts) as client:
+        answer = client.get("/metrics")
+    assert answer.status_code == HTTPStatus.INTERNAL_SERVER_ERROR
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert "secret" not in answer.text
+
+
+def test_who_is_turned_away_is_not_read_to_the_end(texts: Index) -> None:
+    """A body that is announced and does not come; and afterwards the connection goes on."""
+    with served(texts=texts, settings=Settings(max_waiting=1)) as client:
+        desk = client.app.state.service.reading  # type: ignore[attr-defined]
+        desk._waiting = 1
+        refused = client.post("/v1/indexes/texts/search", content=b"{no JSON", headers={"content-type": "text/html"})
+        assert refused.status_code == HTTPStatus.TOO_MANY_REQUESTS
+        desk._waiting = 0
+        assert client.post("/v1/indexes/texts/search", json={"query": "owls"}).status_code == HTTPStatus.OK
 
 
 def test_an_index_in_object_storage(texts: Index, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -369,13 +493,17 @@ def test_bodies_that_are_none(client: TestClient) -> None:
     assert client.post(path, content=deep, headers=kind).status_code in (400, 422)
     form = client.post(path, content=b'{"query": "x"}', headers={"content-type": "text/plain"})
     assert form.status_code == HTTPStatus.UNSUPPORTED_MEDIA_TYPE
+    packed = client.post(path, content=gzip.compress(b'{"query": "x"}'), headers={**kind, "content-encoding": "gzip"})
+    assert packed.status_code == HTTPStatus.UNSUPPORTED_MEDIA_TYPE
+    assert "gzip" in packed.json()["detail"]
+    assert client.post(path, json={"query": "x"}, headers={"content-encoding": "identity"}).status_code == HTTPStatus.OK
     assert client.get(path).status_code == HTTPStatus.METHOD_NOT_ALLOWED
     assert client.get("/nothing/here").status_code == HTTPStatus.NOT_FOUND
     assert client.get("/nothing/here").headers["content-type"] == "application/problem+json"
 
 
 def test_limits(texts: Index) -> None:
-    settings = Settings(max_body_bytes=500, max_queries=2, max_documents=2, max_k=5)
+    settings = Settings(max_body_bytes=500, max_queries=4, max_documents=2, max_k=5)
     with served(texts=texts, settings=settings) as client:
         path = "/v1/indexes/texts"
         large = client.post(f"{path}/search", json={"query": "x" * 1000})
@@ -389,7 +517,10 @@ def test_limits(texts: Index) -> None:
         streamed = client.post(f"{path}/search", content=parts(), headers={"content-type": "application/json"})
         assert streamed.status_code == HTTPStatus.REQUEST_ENTITY_TOO_LARGE
         for action, body in (
-            ("search_batch", {"queries": ["x"] * 3}),
+            ("search_batch", {"queries": ["x"] * 5}),
+            ("search_batch", {"queries": ["x"] * 4, "k": 5}),
+            ("search_batch", {"queries": ["x"] * 4, "k": 4, "offset": 1}),
+            ("rerank_batch", {"queries": ["x"] * 4, "candidates": [["a"] * 5] * 4}),
             ("search", {"query": "x", "k": 6}),
             ("search", {"query": "x", "k": 5, "offset": 1}),
             ("rerank", {"query": "x", "candidates": ["a", "b", "c"]}),
@@ -399,6 +530,8 @@ def test_limits(texts: Index) -> None:
             assert answer.status_code == HTTPStatus.UNPROCESSABLE_ENTITY
             assert "at most" in answer.json()["detail"]
         assert client.post(f"{path}/search", json={"query": "x", "k": 5}).status_code == HTTPStatus.OK
+        batch = {"queries": ["x"] * 4, "k": 4}
+        assert client.post(f"{path}/search_batch", json=batch).status_code == HTTPStatus.OK
 
 
 def test_tokens(texts: Index) -> None:
@@ -562,6 +695,33 @@ def test_too_many_are_told_at_once() -> None:
     assert seconds < 1
 
 
+def test_who_joins_those_that_gave_up_is_answered() -> None:
+    go = threading.Event()
+
+    def work(items: list[Any]) -> list[Any]:
+        maxsim(np.eye(4, dtype=np.float32), [np.eye(4, dtype=np.float32)])
+        return items
+
+    async def ask() -> Any:
+        desk = Desk(1, 2)
+        first = desk.submit(lambda items: [go.wait(5)] * len(items), 0)
+        await asyncio.sleep(0.05)
+        for _ in range(5):
+            gave_up = desk.submit(work, 1, "alike")
+            gave_up.cancel()
+            await asyncio.sleep(0)
+        joined = [desk.submit(work, item, "alike") for item in (2, 3)]
+        with pytest.raises(Problem):
+            desk.submit(work, 4, "alike")
+        go.set()
+        await first
+        answers = await asyncio.gather(*joined)
+        await desk.close()
+        return answers
+
+    assert asyncio.run(ask()) == [2, 3]
+
+
 def test_what_nobody_waits_for_is_stopped() -> None:
     ended: list[str] = []
     begun = threading.Event()
@@ -570,8 +730,6 @@ def test_what_nobody_waits_for_is_stopped() -> None:
         begun.set()
         rng = np.random.default_rng(0).standard_normal((2000, 128)).astype(np.float32)
         try:
-            from latewood import maxsim
-
             maxsim(rng, [rng] * 3000, threads=1)
         except StoppedError:
             ended.append("stopped")

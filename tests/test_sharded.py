@@ -13,7 +13,6 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,8 @@ import pytest
 from latewood import Feedback, Index, Stop
 from latewood.cluster import ClusterWriter, Shard, ShardedIndex, create
 from latewood.cluster.asking import LocalShards
+from latewood.cluster.merging import Told
+from latewood.cluster.reading import ShardReader
 from latewood.errors import (
     DuplicateIdError,
     IndexReplacedError,
@@ -32,6 +33,8 @@ from latewood.errors import (
     StoppedError,
     UnknownIdError,
 )
+from latewood.forms.ragged import Ragged, to_ragged
+from latewood.index.queries import Queries
 from strategies import make_corpus
 from support import HashEncoder, run_python
 
@@ -506,6 +509,19 @@ def test_a_cluster_that_was_replaced_is_not_followed(tmp_path: Path) -> None:
         assert sharded.search(CORPUS.queries[0], 50, ids=[hit.id for hit in wanted]) == wanted
 
 
+def test_what_shards_have_found_travels_whole(both: tuple[ShardedIndex, Index]) -> None:
+    sharded, _ = both
+    reader = ShardReader(sharded._root, 1)
+    queries = Queries(to_ragged(CORPUS.queries[:4], dim=CORPUS.dim, kind="query"))
+    none = Queries(Ragged(np.zeros((0, CORPUS.dim), np.float32), np.zeros(1, np.int64)))
+    for asked in (queries, none):
+        for options in ({"k": 9, "gather": "exact"}, {"k": 9}, {"k": 3, "filter": {"n": "none"}}):
+            for told in (Told(documents=True), Told(group_by="n")):
+                found = reader.search(sharded.generation, asked, None, options, told)
+                assert len(found) == len(asked.vectors)
+                assert pickle.loads(pickle.dumps(found)) == found
+
+
 # ── with Ray ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -536,13 +552,20 @@ def nodes() -> Iterator[Any]:
     os.environ.update(before)
 
 
-def kill(ray: Any, actor: Any) -> None:
-    """Kill an actor for good, and wait until it is dead."""
-    ray.kill(actor, no_restart=True)
-    with suppress(ray.exceptions.RayActorError):
-        for _ in range(300):
-            ray.get(actor.prepare.remote(3))
-            time.sleep(0.1)
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
+def test_another_ray_on_this_machine_is_left_alone(nodes: Any, tmp_path: Path) -> None:
+    root, single = fill(tmp_path)
+    code = """
+import json, sys, ray
+from latewood.cluster import ShardedIndex
+with ShardedIndex.open(sys.argv[1], replicas=1, cpus=0.1) as sharded:
+    print(json.dumps([len(sharded), ray.get_runtime_context().gcs_address]))
+"""
+    environment = {"PYTHONPATH": os.pathsep.join(sys.path), "PYTHONWARNINGS": "ignore"}
+    told = run_python(code, root, environment=environment)
+    assert told[0] == len(single)
+    assert told[1] != nodes.address
 
 
 @pytest.mark.slow
@@ -550,7 +573,8 @@ def kill(ray: Any, actor: Any) -> None:
 def test_a_lost_node_fails_no_query(nodes: Any, tmp_path: Path) -> None:
     root, single = fill(tmp_path)
     with ShardedIndex.open(root, replicas=2, cpus=0.5) as sharded:
-        assert_equal(sharded, single)
+        for options in SEARCHES:
+            assert_equal(sharded, single, **options)
         wanted = [single.search(query, 5, gather="exact") for query in CORPUS.queries[:4]]
         wrong: list[object] = []
         slowest = [0.0]
@@ -574,18 +598,16 @@ def test_a_lost_node_fails_no_query(nodes: Any, tmp_path: Path) -> None:
         threads = [threading.Thread(target=ask) for _ in range(2)]
         for thread in threads:
             thread.start()
-        try:
-            for _ in range(2):
-                time.sleep(1.5)
-                # A crash, not a farewell.
-                nodes.remove_node(nodes.worker_nodes.copy().pop(), allow_graceful=False)
-                time.sleep(1.5)
-                nodes.add_node(num_cpus=4)
-                time.sleep(3)
-        finally:
-            end.set()
-            for thread in threads:
-                thread.join()
+        for _ in range(2):
+            time.sleep(1.5)
+            # A crash, not a farewell.
+            nodes.remove_node(nodes.worker_nodes.copy().pop(), allow_graceful=False)
+            time.sleep(1.5)
+            nodes.add_node(num_cpus=4)
+            time.sleep(3)
+        end.set()
+        for thread in threads:
+            thread.join()
         assert not wrong
         assert asked[0] > 50
         assert slowest[0] < 10
@@ -638,10 +660,11 @@ def test_a_lost_shard_is_told(nodes: Any, tmp_path: Path) -> None:
     import ray
 
     root, _single = fill(tmp_path)
-    with ShardedIndex.open(root, replicas=1, cpus=0.5, timeout=3, allow_partial=True) as sharded:
+    with ShardedIndex.open(root, replicas=1, cpus=0.5, allow_partial=True) as sharded:
         whole = sharded.search(CORPUS.queries[0], 1000, gather="exact")
         assert not sharded.missing
-        kill(ray, sharded._shards._actors[1][0])  # type: ignore[attr-defined]
+        sharded._timeout = 3
+        ray.kill(sharded._shards._actors[1][0], no_restart=True)  # type: ignore[attr-defined]
         found = sharded.search(CORPUS.queries[0], 1000, gather="exact")
         assert sharded.missing == [1]
         assert 0 < len(found) < len(whole)
@@ -676,13 +699,14 @@ def test_what_takes_several_questions(nodes: Any, tmp_path: Path) -> None:
         {"feedback": Feedback(mode="reranker", rescored=40), "group_by": "n", "filter": {"n": {"gte": 1}}},
         {"group_by": "n", "length_normalize": True},
     ]
-    with ShardedIndex.open(root, replicas=1, cpus=0.5, timeout=3, allow_partial=True) as sharded:
+    with ShardedIndex.open(root, replicas=1, cpus=0.5, allow_partial=True) as sharded:
         for options in searches:
             assert_equal(sharded, single, **options)
         for more in ({"alpha": 0.4, "k": 4}, {"beta": 5, "k": 3, "group_by": "n"}):
             found, wanted = (one.rerank(query, IDS[10:70], scores, **more) for one in (sharded, single))
             assert found == wanted
-        kill(ray, sharded._shards._actors[1][0])  # type: ignore[attr-defined]
+        sharded._timeout = 3
+        ray.kill(sharded._shards._actors[1][0], no_restart=True)  # type: ignore[attr-defined]
         for options in searches:
             hits = sharded.search(query, 5, gather="exact", **options)
             assert hits

@@ -3,6 +3,7 @@
 import json
 import re
 import unicodedata
+from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -221,6 +222,24 @@ def folded(text: str) -> str:
     """As the tokenizer does it: small letters, without accents."""
     parts = unicodedata.normalize("NFD", text.lower())
     return "".join(letter for letter in parts if unicodedata.category(letter) != "Mn")
+
+
+def test_metadata_are_shown_as_the_json_that_they_are() -> None:
+    given = {"seen": True, "none": None, "in": {"a": [1.5, "x\u6771"]}, "text": "True", "date": "2024-01-01"}
+    hit = {"id": 1, "score": 1.0, "rank": 1, "text": None, "metadata": given, "explained": None}
+    shown = re.findall("<dt>(.*?)</dt><dd>(.*?)</dd>", html.listed([hit]))
+    assert {name: unescape(value) for name, value in shown} == {
+        "seen": "true",
+        "none": "null",
+        "in": '{"a": [1.5, "x\u6771"]}',
+        "text": "True",
+        "date": "2024-01-01",
+    }
+
+
+def test_no_hits_are_told(tmp_path: Path) -> None:
+    hits = Index.create(tmp_path / "empty", dim=8).search(np.eye(8, dtype="float32"))
+    assert "no hits" in hits._repr_html_()
 
 
 def test_hits_show_themselves(trees: Index) -> None:

@@ -73,7 +73,10 @@ def test_more_recall_looks_further(index: Index, wide: Wide) -> None:
         before = plan.deviations
 
 
-def test_all_of_it_is_an_exact_search(index: Index, wide: Wide) -> None:
+@pytest.mark.parametrize("tuned", [False, True])
+def test_all_of_it_is_an_exact_search(index: Index, wide: Wide, tuned: bool) -> None:
+    if tuned:
+        assert index.tune(wide.queries[:1], recall=1.0).curve[-1][1] == 1.0
     for query in wide.queries[:5]:
         hits = index.search(query, 10, recall=1.0)
         assert hits == index.search(query, 10, gather="exact")
@@ -125,6 +128,27 @@ def test_an_index_that_has_changed_says_so(tmp_path: Path, wide: Wide) -> None:
         index.search(query)
         index.tune(wide.queries[:20])
         index.search(query, recall=0.9)
+
+
+@pytest.mark.parametrize("first", [0, 5, 200, 330])
+def test_what_few_documents_told_is_not_relied_on(tmp_path: Path, wide: Wide, first: int) -> None:
+    """While every document is scored there is nothing to measure, and an index that has grown has other curves."""
+    train_after = 0 if first == 330 else 65_536
+    index = Index.create(tmp_path / "index", dim=wide.documents[0].shape[1], train_after=train_after)
+    index.add(range(first), vectors=wide.documents[:first])
+    assert bool(index.tune(wide.queries[:5], recall=0.9).curve) == (first == 330)
+    index.add(range(first, 700), vectors=wide.documents[first:])
+    plan = index.search(wide.queries[0]).plan
+    assert (plan.gather, plan.tuned_documents, plan.stale_tuning) == ("flood", first, True)
+    assert plan.expected_recall == pytest.approx(0.9)
+    assert index.measure_recall(wide.queries, 10) > 0.87
+
+
+def test_the_tuning_of_the_nearest_number_of_hits_counts(index: Index, wide: Wide) -> None:
+    for k, recall in ((11, 0.93), (15, 0.97)):
+        index.tune(wide.queries[:50], recall=recall, k=k)
+    found = [index.search(wide.queries[0], k).plan.expected_recall for k in (1, 11, 12, 14, 15, 20)]
+    assert found == pytest.approx([0.93, 0.93, 0.93, 0.97, 0.97, 0.97])
 
 
 def test_what_cannot_be_tuned(tmp_path: Path, wide: Wide) -> None:

@@ -1,5 +1,6 @@
 """What tuning two stages measures is what searches with these settings do, and the cheapest of them is chosen."""
 
+import copy
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -90,6 +91,22 @@ def test_the_engine_goes_by_it(index: Index) -> None:
     assert right.chosen.scored < 8
 
 
+def test_a_copy_is_tuned_by_itself(index: Index) -> None:
+    engine = TwoStage(Noisy(index, VECTORS), index, depth=60)
+    for other in (copy.copy(engine), copy.deepcopy(engine)):
+        before = repr(engine)
+        other.tune(TEXTS, query_vectors=VECTORS, k=5)
+        assert repr(engine) == before != repr(other)
+
+
+def test_more_hits_than_there_are(index: Index) -> None:
+    engine = TwoStage(Noisy(index, VECTORS), index, depth=60)
+    qrels = [{str(number): 1.0 for number in range(DOCUMENTS)}] * QUERIES
+    for judgements in (None, qrels):
+        tuned = engine.tune(TEXTS, judgements, query_vectors=VECTORS, k=2**62)
+        assert tuned.full.scored == DOCUMENTS == tuned.chosen.scored
+
+
 def test_judgements(index: Index) -> None:
     """A document that only the full rerank would find and nobody judged relevant is not missed."""
     engine = TwoStage(Noisy(index, VECTORS, noise=2.0), index, depth=60)
@@ -150,7 +167,7 @@ def test_what_is_refused(index: Index) -> None:
     engine = TwoStage(stage, index)
     before = repr(engine)
     calls: list[tuple[dict[str, Any], str]] = [
-        ({"queries": []}, "nothing"),
+        ({"queries": []}, "no query"),
         ({"queries": "x"}, "queries"),
         ({"queries": [3]}, "queries"),
         ({"queries": None}, "queries"),
@@ -161,7 +178,13 @@ def test_what_is_refused(index: Index) -> None:
         ({"qrels": {"1": {"d": 1}}}, "qrels"),
         ({"qrels": [{}]}, "1 qrels for 2"),
         ({"qrels": [{}, 5]}, "query 1 are 5"),
-        ({"qrels": [{"a": "x"}, {}]}, "query 0"),
+        ({"qrels": [{"a": "x"}, {}]}, "'a' for query 0"),
+        ({"qrels": [{}, {3: float("nan")}]}, "document 3 for query 1"),
+        ({"qrels": [{}, {3: float("inf")}]}, "document 3 for query 1"),
+        (
+            {"queries": {1: "1", 2: "2"}, "qrels": {"1": {"1": 1}}},
+            "none of 2 queries has judgements: there is no 1",
+        ),
         ({"qrels": [{}, {}]}, "no relevant"),
         ({"queries": {"a": "1", "b": "2"}, "qrels": [{}, {}]}, "one form"),
         ({"queries": {"a": "1", "b": "2"}, "qrels": {"a": {"1": 1}}}, "no judgements"),

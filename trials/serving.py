@@ -8,7 +8,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import IO, Self
 from urllib.request import urlopen
 
 START = "import sys; from latewood.cli import main; sys.exit(main())"
@@ -25,6 +25,8 @@ class Service:
     environment : mapping, optional
     port : int
         0 for any that is free.
+    log
+        Where its log goes, as for `subprocess`.
     """
 
     def __init__(
@@ -33,13 +35,14 @@ class Service:
         *arguments: str,
         environment: Mapping[str, str] | None = None,
         port: int = 0,
+        log: IO[bytes] | int = subprocess.DEVNULL,
     ) -> None:
         named = [f"{name}={path}" for name, path in (indexes or {}).items()]
         self.process = subprocess.Popen(
             [sys.executable, "-c", START, "serve", *named, "--port", str(port), "--json", *arguments],
             env={**os.environ, "OMP_NUM_THREADS": "1", **(environment or {})},
             stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
+            stderr=log,
             text=True,
             # Its workers are ended with it, however it ends.
             start_new_session=True,

@@ -70,7 +70,7 @@ def load(counts: Counts, attempts: Attempts, *, kills: bool) -> None:
                     sizes.append(_size(service.process.pid))
         finally:
             service.stop()
-        if service.process.returncode not in (0, -signal.SIGTERM):
+        if service.process.returncode != 0:
             counts.fault("panics", f"the service ended with {service.process.returncode}")
         problems = Index.open(path).check()
         if problems:

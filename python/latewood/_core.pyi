@@ -256,7 +256,7 @@ class Results:
     @property
     def plan(self) -> dict[str, Any]:
         """How candidates were found: `gather`, `probes`, `threshold`, `max_scored`, `deviations`, `expected_recall`,
-        `tuned_documents`, `rescore`, and `without_effect`, a list."""
+        `tuned_documents`, `stale_tuning`, `rescore`, and `without_effect`, a list."""
 
     @property
     def added(self) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int64]]:

@@ -201,14 +201,15 @@ def tune(path: Path, queries: Path | None, encoder: str | None, as_json: bool, *
     """Measure how thoroughly to look for a share of the best documents, and store it: searches then go by it."""
     index = Index.open(path, encoder=encoder)
     tuned = index.tune(None if queries is None else read_queries(queries).asked, **options)
-    tell(
-        asdict(tuned),
-        as_json,
-        lambda: (
-            f"searches look for {tuned.target} of the {tuned.k} best, as {tuned.queries} queries had it; "
-            f"recall by deviations:\n{table({str(deviations): recall for deviations, recall in tuned.curve})}"
-        ),
-    )
+
+    def told() -> str:
+        found = f"searches look for {tuned.target} of the {tuned.k} best"
+        if not tuned.curve:
+            return f"{found}; nothing was measured, since so small an index scores every document"
+        curve = table({str(deviations): recall for deviations, recall in tuned.curve})
+        return f"{found}, as {tuned.queries} queries had it; recall by deviations:\n{curve}"
+
+    tell(asdict(tuned), as_json, told)
 
 
 @command("recover")

@@ -101,4 +101,7 @@ def _tokens(file: Path | None) -> tuple[tuple[str, ...], tuple[str, ...]]:
             message = f"{file}, line {number}: it must be 'read TOKEN' or 'write TOKEN'"
             raise click.UsageError(message)
         found[words[0]].append(words[1])
+    if file is not None and not any(found.values()):
+        message = f"{file} has no token, and without one everybody may ask: write 'read TOKEN' or 'write TOKEN' in it"
+        raise click.UsageError(message)
     return tuple(found["read"]), tuple(found["write"])

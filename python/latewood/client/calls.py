@@ -95,7 +95,7 @@ def rerank(
     given = one_list(candidates, scores)
     body["candidates"] = list(plain_ids(given.ids))
     if given.scores is not None:
-        body["scores"] = _without_infinity(given.scores)
+        body["scores"] = _finite(given.scores, "a first-stage score")
     return Call("POST", "/rerank", lambda answer: _hits([answer], [asked], body, explain)[0], {**asked, **body})
 
 
@@ -116,7 +116,7 @@ def rerank_batch(
     ids, ends = plain_ids(given.ids), list(zip(given.offsets[:-1], given.offsets[1:], strict=True))
     body["candidates"] = [list(ids[start:end]) for start, end in ends]
     if given.scores is not None:
-        body["scores"] = [_without_infinity(given.scores[start:end]) for start, end in ends]
+        body["scores"] = [_finite(given.scores[start:end], "a first-stage score") for start, end in ends]
     return Call("POST", "/rerank_batch", _batch(asked, body, explain), {**_joined(asked), **body})
 
 
@@ -207,8 +207,8 @@ def check() -> Call[list[str]]:
 
 
 def refresh(known: int | None) -> Call[bool]:
-    """Ask for the newest generation, and whether it is newer than the one that is known."""
-    return Call("POST", "/refresh", lambda answer: known is not None and int(answer["generation"]) > known, {})
+    """Ask for the newest generation, and whether it is another than the one that is known."""
+    return Call("POST", "/refresh", lambda answer: known not in (None, int(answer["generation"])), {})
 
 
 def compact(threads: Any) -> Call[None]:
@@ -325,7 +325,7 @@ def _weights(given: Any, what: str) -> FloatArray:
 
 
 def _weighted(query: Any, weights: FloatArray | None) -> dict[str, Any]:
-    return {"query": query} if weights is None else {"query": query, "weights": weights.tolist()}
+    return {"query": query} if weights is None else {"query": query, "weights": _finite(weights, "a weight")}
 
 
 def _joined(asked: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -333,11 +333,11 @@ def _joined(asked: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return {**body, "weights": [one["weights"] for one in asked]} if asked and "weights" in asked[0] else body
 
 
-def _without_infinity(scores: Any) -> list[float]:
-    if not np.isfinite(scores).all():
-        message = f"a first-stage score is {shown(float(scores[~np.isfinite(scores)][0]))}, which JSON does not have"
+def _finite(values: Any, what: str) -> list[float]:
+    if not np.isfinite(values).all():
+        message = f"{what} is {shown(float(values[~np.isfinite(values)][0]))}, which JSON does not have"
         raise InvalidInputError(message)
-    return [float(score) for score in scores]
+    return [float(value) for value in values]
 
 
 def _encoded(vectors: FloatArray) -> dict[str, Any]:

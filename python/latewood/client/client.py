@@ -11,7 +11,7 @@ from latewood.client import calls
 from latewood.client.sending import Sender
 from latewood.common.signatures import shows
 from latewood.common.types import Filter, Id, Metadata, MissingRule, Rescore, VectorInput
-from latewood.errors import LatewoodError
+from latewood.errors import ServiceError
 from latewood.forms.ragged import Ragged
 from latewood.index.additions import Additions, AddKeywords
 from latewood.index.explanation import Explanation
@@ -39,7 +39,8 @@ class AsyncClient(Sender):
     Notes
     -----
     A hit cannot explain itself here, since `Hit.explain` is not awaited: ask `explain` of the client. Several tasks may
-    use one client, and so may several event loops, each by connections of its own.
+    use one client, and so may several event loops, each by connections of its own, which `async with` closes before a
+    loop ends.
     """
 
     _kind = "AsyncClient"
@@ -212,7 +213,7 @@ class AsyncClient(Sender):
         return await self._send(calls.check())
 
     async def refresh(self) -> bool:
-        """Whether the index has a newer commit than this client was told of last; every answer is of the newest."""
+        """Whether the index has another commit than this client was told of last; every answer is of the newest."""
         return await self._send(calls.refresh(self.generation))
 
     async def compact(self, *, threads: int | None = None) -> None:
@@ -239,7 +240,7 @@ class AsyncClient(Sender):
 
     def _explain(self, body: dict[str, Any]) -> Explanation:
         message = f"hit {body['id']!r} was found by an AsyncClient: await its explain(query, {body['id']!r})"
-        raise LatewoodError(message)
+        raise ServiceError(message)
 
     async def _request(self, **request: Any) -> Any:
         return await self._connection(asyncio.get_running_loop()).request(**request)

@@ -143,7 +143,8 @@ class Sender(ABC):
                 raise ServiceError(message, response.status_code) from error
             return answer
         told = told if isinstance(told, Mapping) else {}
-        detail = str(told.get("detail") or f"the answer of {self.url} has status {response.status_code}")
+        elsewhere = f", and leads to {response.headers['location']}" if "location" in response.headers else ""
+        detail = str(told.get("detail") or f"the answer of {self.url} has status {response.status_code}{elsewhere}")
         kind = getattr(errors, str(told.get("error", "")), None)
         if response.status_code == 422 and kind is None:
             kind = InvalidInputError
@@ -156,10 +157,14 @@ class Sender(ABC):
         """Give the httpx client of this process, and of an event loop if that is the place.
 
         A forked child must not write into its parent's connections, and one event loop cannot wait for another's. Those
-        that are left behind stay as they are: to close them would end what the parent says.
+        that are left behind stay as they are: to close them would end what the parent says. Those of an event loop that
+        has ended are let go.
         """
         key = (os.getpid(), place)
         if key not in self._connected:
+            for other in list(self._connected):
+                if other[1] is not None and other[1].is_closed():
+                    self._connected.pop(other, None)
             headers = {} if self._token is None else {"authorization": f"Bearer {self._token}"}
             made = getattr(self._library, self._kind)(headers=headers, timeout=self._timeout)
             # Of two threads that come at once, both get what the first has made.

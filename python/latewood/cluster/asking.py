@@ -1,6 +1,7 @@
 """Who answers for the shards: this process itself, or actors of Ray, several for each shard."""
 
 import os
+import pickle
 import random
 import time
 from collections.abc import Iterator, Mapping
@@ -27,7 +28,8 @@ HEDGED_AFTER = 0.95
 LEAST_PATIENCE = 0.02
 """Seconds; below, a second question costs more than it gains."""
 FIRST_PATIENCE = 0.25
-"""Before it is known how long answers take."""
+"""Before it is known how long answers take, from so many of them."""
+LEAST_KNOWN = 20
 REMEMBERED = 256
 REST = 1.0
 """Seconds for which a replica that has failed is asked last."""
@@ -93,11 +95,20 @@ class LocalShards:
 class _Waiting:
     """A shard whose answer is not there yet."""
 
-    arguments: tuple[Any, ...]
+    arguments: bytes
     untried: list[int]
     asked: dict[Any, tuple[int, float]] = field(default_factory=dict)
     """Of what was asked, the replica and when."""
     again_at: float = 0.0
+
+
+class _Actor(ShardReader):
+    """A reader that is asked with pickled arguments: Ray's own way of packing a query takes longer than a search."""
+
+    def call(self, method: str, arguments: bytes) -> bytes:
+        """Give the pickled answer of one of the reader's methods."""
+        given = pickle.loads(arguments)  # noqa: S301  by the process that asks, and never from storage
+        return pickle.dumps(getattr(self, method)(*given), pickle.HIGHEST_PROTOCOL)
 
 
 class RayShards:
@@ -122,7 +133,7 @@ class RayShards:
         scheduling: Any = import_optional("ray.util.scheduling_strategies", extra="ray", purpose="placing replicas")
         nodes = sum(bool(node["Alive"]) for node in self._ray.nodes())
         strategy = "STRICT_SPREAD" if nodes >= replicas > 1 else "SPREAD"
-        actor = self._ray.remote(max_restarts=-1, max_concurrency=8, num_cpus=cpus)(ShardReader)
+        actor = self._ray.remote(max_restarts=-1, max_concurrency=8, num_cpus=cpus)(_Actor)
         self._groups = [placing.placement_group([{"CPU": cpus}] * replicas, strategy=strategy) for _ in range(count)]
         self._actors: list[list[Any]] = []
         for place, group in enumerate(self._groups):
@@ -145,7 +156,10 @@ class RayShards:
         if not self._session.lives():
             raise MissingShardsError(sorted(calls), {})
         end, kind = time.monotonic() + timeout, kind_of(method, calls)
-        waiting = {place: _Waiting(arguments, self._order(place)) for place, arguments in calls.items()}
+        waiting = {
+            place: _Waiting(pickle.dumps(arguments, pickle.HIGHEST_PROTOCOL), self._order(place))
+            for place, arguments in calls.items()
+        }
         answers: dict[int, Any] = {}
         lost: list[int] = []
         for place, one in waiting.items():
@@ -193,7 +207,7 @@ class RayShards:
 
     def _send(self, place: int, one: _Waiting, method: str, kind: Kind) -> None:
         replica = one.untried.pop()
-        reference = getattr(self._actors[place][replica], method).remote(*one.arguments)
+        reference = self._actors[place][replica].call.remote(method, one.arguments)
         now = time.monotonic()
         one.asked[reference] = (replica, now)
         one.again_at = now + self._patience(kind)
@@ -202,7 +216,7 @@ class RayShards:
         """Take an answer; whether it is one."""
         replica, begun = one.asked.pop(reference)
         try:
-            answers[place] = self._ray.get(reference)
+            answers[place] = pickle.loads(self._ray.get(reference))  # noqa: S301  by an actor of this session
         except self._ray.exceptions.RayTaskError as error:
             # What the reader itself has raised is the answer.
             cause = error.cause if isinstance(error.cause, LatewoodError) else error
@@ -224,7 +238,7 @@ class RayShards:
     def _patience(self, kind: Kind) -> float:
         with self._lock:
             known = sorted(self._seconds.get(kind, ()))
-        if len(known) < 20:
+        if len(known) < LEAST_KNOWN:
             return FIRST_PATIENCE
         return max(known[int(HEDGED_AFTER * (len(known) - 1))], LEAST_PATIENCE)
 

@@ -2,15 +2,19 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from math import copysign
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from latewood.cluster.order import order_of, without_order
 from latewood.common.types import Id, Stats
 from latewood.index.explanation import Explanation
+from latewood.index.feedback import Added
 from latewood.index.options import RankingOptions, RerankOptions, SearchOptions
+from latewood.index.queries import Queries
 from latewood.index.results import Hit, Hits, Plan, Source
 
 
@@ -29,6 +33,16 @@ class Row(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
+class Told:
+    """What shards tell of documents beside ids and scores."""
+
+    group_by: str | None = None
+    """The field by which rows have a group."""
+    documents: bool = False
+    """Whether rows have texts and metadata."""
+
+
+@dataclass(frozen=True, slots=True)
 class Found:
     """What a shard has found for a query: plain values, which travel between processes."""
 
@@ -40,13 +54,49 @@ class Found:
     """What it took, in the shard's process."""
 
     @classmethod
-    def of(cls, hits: Hits, groups: Sequence[str | None], seconds: float) -> "Found":
+    def of(cls, hits: Hits, groups: Iterable[str | None], seconds: float, *, documents: bool) -> "Found":
         """Take them from hits of a shard."""
-        rows = [
-            Row(hit.id, hit.score, order_of(hit.metadata), group, hit.text, without_order(hit.metadata))
-            for hit, group in zip(hits, groups, strict=True)
-        ]
-        return cls(rows, hits.stats, hits.plan, seconds)
+
+        def row(hit: Hit, group: str | None) -> Row:
+            document = (hit.text, without_order(hit.metadata)) if documents else (None, None)
+            return Row(hit.id, hit.score, order_of(hit.metadata), group, *document)
+
+        return cls(list(map(row, hits, groups)), hits.stats, hits.plan, seconds)
+
+
+class Batch(list[Found]):
+    """What a shard has found for a batch of queries, in columns where it is pickled: as objects that takes its time."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Give the columns."""
+        columns = list(zip(*(row for one in self for row in one.rows), strict=True))
+        plans: dict[Plan, Plan] = {}
+        return _batch, (
+            [len(one.rows) for one in self],
+            columns,
+            # One call has told all of them, by the same names.
+            list(self[0].stats) if self else [],
+            np.array([list(one.stats.values()) for one in self], np.float64),
+            # Most queries have one plan, which is pickled once.
+            [plans.setdefault(one.plan, one.plan) for one in self],
+            [one.seconds for one in self],
+        )
+
+
+def _batch(
+    counts: list[int],
+    columns: list[tuple[Any, ...]],
+    names: list[str],
+    stats: NDArray[np.float64],
+    plans: list[Plan],
+    seconds: list[float],
+) -> Batch:
+    rows = map(Row, *columns) if columns else iter(())
+    told = zip(counts, stats.tolist(), plans, seconds, strict=True)
+    return Batch(
+        Found(list(islice(rows, count)), dict(zip(names, values, strict=True)), plan, took)
+        for count, values, plan, took in told
+    )
 
 
 Answers = list[dict[int, Found]]
@@ -83,6 +133,10 @@ class Ranked:
     """For each query, what was counted here and not by a shard."""
     found_by: int = -1
     """The pass that has found the documents."""
+    expanded: Queries | None = None
+    """With feedback, the queries as they were asked in the end."""
+    added: Sequence[Added] = ()
+    """And what joined each."""
 
 
 class Origin(Source):
@@ -115,7 +169,7 @@ class Origin(Source):
         counted = self._ranked.counted[query] if self._ranked.counted else {}
         return {**_stats(passes), **counted, **told}, _plan(passes[self._ranked.found_by], passes[-1])
 
-    def hits(self, query: int, tokens: int, options: RankingOptions, *, with_documents: bool) -> Hits:
+    def hits(self, query: int, tokens: int, options: RankingOptions) -> Hits:
         """Choose among what shards have found for one query, as a single index does.
 
         Parameters
@@ -125,8 +179,6 @@ class Origin(Source):
             Token vectors of the query, as it was given.
         options : RankingOptions
             Those of the search or rerank.
-        with_documents : bool
-            Whether hits carry text and metadata.
         """
         rows = best(self._ranked.passes[-1][query])
         k = options.k if isinstance(options, (SearchOptions, RerankOptions)) else None
@@ -137,8 +189,7 @@ class Origin(Source):
             score = float(np.float32(row.score) / np.float32(tokens)) if options.length_normalize else row.score
             if options.min_score is not None and score < options.min_score:
                 break
-            text, metadata = (row.text, row.metadata) if with_documents else (None, None)
-            hits.append(Hit(row.id, score, rank, text, metadata, self, query))
+            hits.append(Hit(row.id, score, rank, row.text, row.metadata, self, query))
         return Hits(hits, source=self, query=query)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from latewood.cluster.commit import Commit
-from latewood.cluster.merging import Answers, Found, Ranked, Row, best
+from latewood.cluster.merging import Answers, Found, Ranked, Row, Told, best
 from latewood.common.types import Id
 from latewood.errors import DuplicateIdError, UnknownIdError
 from latewood.forms.candidates import Candidates
@@ -19,11 +19,13 @@ from latewood.forms.ragged import Ragged, to_ragged
 from latewood.forms.values import LARGEST
 from latewood.index.feedback import NOTHING, Added, Feedback
 from latewood.index.index import Index
-from latewood.index.options import RankingOptions, RerankOptions, SearchOptions
+from latewood.index.options import RerankOptions, SearchOptions
 from latewood.index.queries import Queries
 
 _HERE = ("offset", "min_score", "length_normalize", "feedback", "alpha", "beta", "prune_to")
 """Options that look at all that shards have found."""
+_BY_CODES = {"rescore": "off", "group_by": None}
+"""Options of a first pass: documents by the scores of their codes."""
 Lists = dict[int, list[list[Id]]]
 """Shard → of each query, the candidates that it owns."""
 
@@ -45,7 +47,15 @@ class Rarity:
         return cls(commit.generation, frequencies, sum(count for _, count in told.values()))
 
 
-def search(commit: Commit, queries: Queries, keys: Sequence[Id] | None, options: SearchOptions, given: Any) -> Ranked:
+def search(
+    commit: Commit,
+    queries: Queries,
+    keys: Sequence[Id] | None,
+    options: SearchOptions,
+    given: Mapping[str, Any],
+    *,
+    with_documents: bool,
+) -> Ranked:
     """Search all shards, or those that own some of the only ids that count.
 
     Parameters
@@ -57,8 +67,10 @@ def search(commit: Commit, queries: Queries, keys: Sequence[Id] | None, options:
     options : SearchOptions
     given : mapping
         The keyword arguments that these were made of.
+    with_documents : bool
     """
-    return Ranked([_search(commit, queries, keys, _wanted(options.k, options), _of_shards(options, given))])
+    told = Told(options.group_by, with_documents)
+    return Ranked([_search(commit, queries, keys, _of_shards(options, given), told)])
 
 
 def search_twice(
@@ -66,47 +78,53 @@ def search_twice(
     queries: Queries,
     keys: Sequence[Id] | None,
     options: SearchOptions,
-    given: Any,
+    given: Mapping[str, Any],
+    feedback: Feedback,
     *,
+    with_documents: bool,
     codec: Index,
     rarity: Rarity,
-) -> tuple[Ranked, Queries, list[Added]]:
+) -> Ranked:
     """Search with feedback: again, with what the first hits of all shards have added to the queries.
 
     Parameters
     ----------
-    commit, queries, keys, options, given
+    commit, queries, keys, options, given, with_documents
         As for `search`.
+    feedback : Feedback
+        That of the options.
     codec : Index
         Any with the codec of the shards.
     rarity : Rarity
-
-    Returns
-    -------
-    tuple of Ranked, Queries and list of Added
-        What was found, the expanded queries, and what joined each.
     """
-    feedback, wanted, usual = options.feedback or Feedback(), _wanted(options.k, options), _of_shards(options, given)
+    usual, told = _of_shards(options, given), Told(options.group_by, with_documents)
     count = feedback.documents
-    first = {**usual, "rescore": "off", "group_by": None}
     if feedback.mode == "reranker":
-        count = max(feedback.rescored, count, wanted)
-    found = _search(commit, queries, keys, count, first)
+        count = max(feedback.rescored, count, usual["k"])
+    found = _search(commit, queries, keys, {**usual, "k": count, **_BY_CODES}, Told())
     begun = time.perf_counter()
     rows = [best(of_query)[:count] for of_query in found]
     added = _added(commit, queries, [own[: feedback.documents] for own in rows], feedback, codec, rarity)
     expanded = _joined(queries, added)
     seconds = (time.perf_counter() - begun) / max(len(added), 1)
     if feedback.mode == "ranker":
-        again = _search(commit, expanded, keys, wanted, usual)
+        again = _search(commit, expanded, keys, usual, told)
     else:
-        shared = {name: usual.get(name) for name in ("group_by", "rescore", "threads")}
-        again = _rerank(commit, expanded, _by_owner(commit, [[row.id for row in own] for own in rows]), wanted, shared)
+        shared = {name: usual.get(name) for name in ("k", "group_by", "rescore", "threads")}
+        again = _rerank(commit, expanded, _by_owner(commit, [[row.id for row in own] for own in rows]), shared, told)
     counted = [{"feedback_vectors": float(len(one.weights)), "feedback_s": seconds} for one in added]
-    return Ranked([found, again], counted, found_by=-1 if feedback.mode == "ranker" else 0), expanded, added
+    return Ranked([found, again], counted, -1 if feedback.mode == "ranker" else 0, expanded, added)
 
 
-def rerank(commit: Commit, queries: Queries, lists: Candidates, options: RerankOptions, given: Any) -> Ranked:
+def rerank(
+    commit: Commit,
+    queries: Queries,
+    lists: Candidates,
+    options: RerankOptions,
+    given: Mapping[str, Any],
+    *,
+    with_documents: bool,
+) -> Ranked:
     """Rerank candidates in the shards that own them.
 
     With `alpha` or `beta`, all candidates are scored on their codes first, and then reranked are those that a single
@@ -114,7 +132,7 @@ def rerank(commit: Commit, queries: Queries, lists: Candidates, options: RerankO
 
     Parameters
     ----------
-    commit, queries
+    commit, queries, with_documents
         As for `search`.
     lists : Candidates
         Of all queries.
@@ -130,7 +148,7 @@ def rerank(commit: Commit, queries: Queries, lists: Candidates, options: RerankO
             message = f"the candidate {twice!r} of query {query} is given twice"
             raise DuplicateIdError(message)
     try:
-        return _reranked(commit, queries, own, lists, options, given)
+        return _reranked(commit, queries, own, lists.scores, options, given, Told(options.group_by, with_documents))
     except UnknownIdError as error:
         # A shard knows no more than the places among its own candidates.
         raise _unknown(commit, own) from error
@@ -140,23 +158,23 @@ def _reranked(
     commit: Commit,
     queries: Queries,
     own: list[list[Id]],
-    lists: Candidates,
+    scores: Any,
     options: RerankOptions,
-    given: Any,
+    given: Mapping[str, Any],
+    told: Told,
 ) -> Ranked:
     usual = _of_shards(options, given)
     passes: list[Answers] = []
     if options.alpha is not None or options.beta is not None:
-        plain = {**usual, "rescore": "off", "group_by": None}
-        scored = _rerank(commit, queries, _by_owner(commit, own), None, plain, group_by=options.group_by)
+        every = {**usual, "k": None, **_BY_CODES}
+        scored = _rerank(commit, queries, _by_owner(commit, own), every, Told(options.group_by))
         passes.append(scored)
-        first = None if lists.scores is None else np.split(lists.scores, lists.offsets[1:-1])
+        first = None if scores is None else np.split(scores, np.cumsum([len(ids) for ids in own])[:-1])
         own = [
             _chosen(found, own[query], None if first is None else first[query], options)
             for query, found in enumerate(scored)
         ]
-    wanted = None if options.k is None else _wanted(options.k, options)
-    passes.append(_rerank(commit, queries, _by_owner(commit, own), wanted, usual))
+    passes.append(_rerank(commit, queries, _by_owner(commit, own), usual, told))
     return Ranked(passes)
 
 
@@ -174,38 +192,26 @@ def _unknown(commit: Commit, lists: Sequence[Sequence[Id]]) -> UnknownIdError:
     return UnknownIdError(message)
 
 
-def _wanted(k: int, options: RankingOptions) -> int:
-    return min(k + options.offset, LARGEST)
-
-
-def _of_shards(options: RankingOptions, given: Mapping[str, Any]) -> dict[str, Any]:
+def _of_shards(options: SearchOptions | RerankOptions, given: Mapping[str, Any]) -> dict[str, Any]:
     """Give the keyword arguments that each shard gets; a filter as the plain mapping that it was read as."""
     own = {name: value for name, value in given.items() if value is not None and name not in _HERE}
     if options.filter is not None:
         texts = options.filter
         own["filter"] = json.loads(texts) if isinstance(texts, str) else [json.loads(text) for text in texts]
-    return own
+    return {**own, "k": None if options.k is None else min(options.k + options.offset, LARGEST)}
 
 
-def _search(commit: Commit, queries: Queries, keys: Sequence[Id] | None, k: int, options: Mapping[str, Any]) -> Answers:
+def _search(
+    commit: Commit, queries: Queries, keys: Sequence[Id] | None, options: Mapping[str, Any], told: Told
+) -> Answers:
     # Where there is nothing to look for, one shard says what is wrong with the options.
     only: Mapping[int, Any] = dict.fromkeys(commit.places) if keys is None else commit.owned(keys) or {0: []}
-    asked, group_by = _plain(queries), options.get("group_by")
-    calls = {place: (asked, k, own, options, group_by) for place, own in only.items()}
+    calls = {place: (_plain(queries), own, options, told) for place, own in only.items()}
     return _by_query(commit.ask_some("search", calls), queries)
 
 
-def _rerank(
-    commit: Commit,
-    queries: Queries,
-    lists: Lists,
-    k: int | None,
-    options: Mapping[str, Any],
-    *,
-    group_by: str | None = None,
-) -> Answers:
-    asked, field = _plain(queries), group_by or options.get("group_by")
-    calls = {place: (asked, own, k, options, field) for place, own in lists.items()}
+def _rerank(commit: Commit, queries: Queries, lists: Lists, options: Mapping[str, Any], told: Told) -> Answers:
+    calls = {place: (_plain(queries), own, options, told) for place, own in lists.items()}
     return _by_query(commit.ask_some("rerank", calls), queries)
 
 
@@ -219,10 +225,11 @@ def _by_query(found: Mapping[int, list[Found]], queries: Queries) -> Answers:
 
 
 def _by_owner(commit: Commit, lists: Sequence[Sequence[Id]]) -> Lists:
-    owned: Lists = {}
-    for query, keys in enumerate(lists):
-        for key, place in zip(keys, commit.owners(keys), strict=True):
-            owned.setdefault(place, [[] for _ in lists])[query].append(key)
+    given = [(query, key) for query, keys in enumerate(lists) for key in keys]
+    owners = commit.owners([key for _, key in given])
+    owned: Lists = {place: [[] for _ in lists] for place in set(owners)}
+    for (query, key), place in zip(given, owners, strict=True):
+        owned[place][query].append(key)
     return owned or {0: [[] for _ in lists]}
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from latewood.cluster.manifest import LARGEST, ClusterManifest, name_of
-from latewood.cluster.merging import Found
+from latewood.cluster.merging import Batch, Found, Told
 from latewood.errors import CorruptIndexError
 from latewood.forms.candidates import many_lists
 from latewood.index import found
@@ -39,28 +39,20 @@ class ShardReader:
         """Open the shard as a generation of the cluster has it; how many documents it holds."""
         return len(self._at(generation))
 
-    def search(
-        self, generation: int, queries: Queries, k: int, only: Any, options: dict[str, Any], group_by: str | None
-    ) -> list[Found]:
-        """Search for each query; hits tell their groups by the field `group_by`."""
+    def search(self, generation: int, queries: Queries, only: Any, options: dict[str, Any], told: Told) -> Batch:
+        """Search for each query."""
         index, begun = self._at(generation), time.perf_counter()
-        of_shard = index._search(queries, only, SearchOptions.of(k=k, **options))  # noqa: SLF001  with what hits come from
-        return _told(of_shard, group_by, begun)
+        of_shard = index._search(queries, only, SearchOptions.of(**options))  # noqa: SLF001  with what hits come from
+        return _found(of_shard, told, begun)
 
     def rerank(
-        self,
-        generation: int,
-        queries: Queries,
-        candidates: list[list[Any]],
-        k: int | None,
-        options: dict[str, Any],
-        group_by: str | None,
-    ) -> list[Found]:
-        """Score each query's candidates; hits tell their groups by the field `group_by`."""
+        self, generation: int, queries: Queries, candidates: list[list[Any]], options: dict[str, Any], told: Told
+    ) -> Batch:
+        """Score each query's candidates."""
         index, begun = self._at(generation), time.perf_counter()
         lists = many_lists(candidates, None, None, len(queries.vectors))
-        of_shard = index._rerank(queries, lists, RerankOptions.of(k=k, **options))  # noqa: SLF001
-        return _told(of_shard, group_by, begun)
+        of_shard = index._rerank(queries, lists, RerankOptions.of(**options))  # noqa: SLF001
+        return _found(of_shard, told, begun)
 
     def rotated_vectors(self, generation: int, ids: Any) -> Any:
         """Give what the codes of documents stand for, as feedback takes it."""
@@ -121,9 +113,10 @@ class ShardReader:
         return index
 
 
-def _told(of_shard: found.Found, group_by: str | None, begun: float) -> list[Found]:
+def _found(of_shard: found.Found, told: Told, begun: float) -> Batch:
     """Take what a call has found, and its seconds, which the queries of a batch share."""
+    # The order of all documents is in their metadata.
     batch = of_shard.hits(with_documents=True)
-    groups = iter(of_shard.groups(group_by))
+    groups = iter(of_shard.groups(told.group_by))
     seconds = (time.perf_counter() - begun) / max(len(batch), 1)
-    return [Found.of(hits, list(islice(groups, len(hits))), seconds) for hits in batch]
+    return Batch(Found.of(hits, islice(groups, len(hits)), seconds, documents=told.documents) for hits in batch)

@@ -33,7 +33,7 @@ from latewood.index.results import Document, Hits
 
 R = TypeVar("R")
 STARTING = 60.0
-"""Seconds that replicas have to begin, at least."""
+"""Seconds that processes may take to start, on a machine that has much to do."""
 
 
 class ShardedIndex:
@@ -47,8 +47,7 @@ class ShardedIndex:
         self._root = root
         self._codec = codec
         self._given = (replicas, cpus, limits)
-        # Processes that have yet to start take longer than calls.
-        self._timeout = max(limits["timeout"], STARTING)
+        self._timeout: float = max(limits["timeout"], STARTING)
         self._partial: bool = limits["allow_partial"]
         self._room = Room(limits["max_waiting"])
         self._known_rarity: ranking.Rarity | None = None
@@ -94,7 +93,7 @@ class ShardedIndex:
         cpus : float
             That Ray counts for each replica.
         timeout : float
-            Seconds after which a shard that does not answer is missing. To begin, replicas have a minute.
+            Seconds after which a shard that does not answer is missing.
         max_waiting : int
             Calls at once at most; the next is a `ServiceError` of status 429.
         allow_partial : bool
@@ -346,12 +345,20 @@ class ShardedIndex:
 
         def work(commit: Commit) -> list[Hits]:
             if chosen.feedback is None:
-                ranked = ranking.search(commit, queries, keys, chosen, options)
-                return self._hits(commit, ranked, queries, queries, None, chosen, with_documents)
-            ranked, expanded, added = ranking.search_twice(
-                commit, queries, keys, chosen, options, codec=self._codec, rarity=self._rarity(commit)
+                ranked = ranking.search(commit, queries, keys, chosen, options, with_documents=with_documents)
+                return self._hits(commit, ranked, queries, chosen)
+            ranked = ranking.search_twice(
+                commit,
+                queries,
+                keys,
+                chosen,
+                options,
+                chosen.feedback,
+                with_documents=with_documents,
+                codec=self._codec,
+                rarity=self._rarity(commit),
             )
-            return self._hits(commit, ranked, queries, expanded, added, chosen, with_documents)
+            return self._hits(commit, ranked, queries, chosen)
 
         return self._read(work)
 
@@ -364,36 +371,24 @@ class ShardedIndex:
         chosen.check_scores(lists)
 
         def work(commit: Commit) -> list[Hits]:
-            ranked = ranking.rerank(commit, queries, lists, chosen, options)
-            return self._hits(commit, ranked, queries, queries, None, chosen, with_documents)
+            ranked = ranking.rerank(commit, queries, lists, chosen, options, with_documents=with_documents)
+            return self._hits(commit, ranked, queries, chosen)
 
         return self._read(work)
 
-    def _hits(
-        self,
-        commit: Commit,
-        ranked: Ranked,
-        queries: Queries,
-        asked: Queries,
-        added: Sequence[Added] | None,
-        options: RankingOptions,
-        with_documents: bool,
-    ) -> list[Hits]:
-        """Make hits of what came of queries, which were `asked` in the end with what was `added`."""
+    def _hits(self, commit: Commit, ranked: Ranked, queries: Queries, options: RankingOptions) -> list[Hits]:
         # Whoever asked may fill the arrays again before a hit explains itself.
-        asked = asked.copy()
+        asked = ranked.expanded or queries.copy()
 
         def explain(query: int, key: Id) -> Explanation:
-            own = NOTHING if added is None else added[query]
+            added = ranked.added[query] if ranked.added else NOTHING
             # On what was searched, whatever has been committed since.
-            return self._explain(commit, asked, query, key, own, options.rescore, options.length_normalize)
+            return self._explain(commit, asked, query, key, added, options.rescore, options.length_normalize)
 
         self.missing = sorted(commit.missing)
         origin = Origin(ranked, commit.missing, explain)
         lengths = queries.vectors.lengths.tolist()
-        return [
-            origin.hits(query, tokens, options, with_documents=with_documents) for query, tokens in enumerate(lengths)
-        ]
+        return [origin.hits(query, tokens, options) for query, tokens in enumerate(lengths)]
 
     def _explain(
         self,

@@ -140,11 +140,11 @@ def read_qrels(path: str | os.PathLike[str]) -> Qrels:
     Raises
     ------
     InvalidInputError
-        As for `read_run`.
+        As for `read_run`; two different relevances of one document for one query.
     """
     qrels: Qrels = {}
     for number, fields in _rows(path):
-        if number == 1 and not fields[-1].lstrip("-").isdigit():
+        if number == 1 and not _is_number(fields[-1]):
             continue
         if len(fields) not in (3, 4):
             message = f"{os.fspath(path)}, line {number}: {len(fields)} fields; judgements have 3 (BEIR) or 4 (TREC)"
@@ -154,8 +154,21 @@ def read_qrels(path: str | os.PathLike[str]) -> Qrels:
         except ValueError as error:
             message = f"{os.fspath(path)}, line {number}: {error}"
             raise InvalidInputError(message) from error
-        qrels.setdefault(fields[0], {})[fields[-2]] = relevance
+        if qrels.setdefault(fields[0], {}).setdefault(fields[-2], relevance) != relevance:
+            message = (
+                f"{os.fspath(path)}, line {number}: document {fields[-2]!r} has another relevance for query "
+                f"{fields[0]!r} before; leave one of them out"
+            )
+            raise InvalidInputError(message)
     return qrels
+
+
+def _is_number(field: str) -> bool:
+    try:
+        float(field)
+    except ValueError:
+        return False
+    return True
 
 
 def path_of(path: Any) -> Path:

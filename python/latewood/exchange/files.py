@@ -1,8 +1,11 @@
 """Files of token vectors ↔ documents: Parquet, Arrow and Lance tables, and safetensors and .npz archives."""
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import closing
+from datetime import date, time
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -22,16 +25,22 @@ TABLES = (".parquet", ".arrow", ".feather", ".lance")
 ARCHIVES = (".npz", ".safetensors")
 
 
+def ending_of(path: Path) -> str:
+    """Give the ending that says what a file is."""
+    return path.suffix.lower()
+
+
 def is_file(path: Path) -> bool:
     """Whether the name of a file, or of a folder of Lance, is that of a file of token vectors."""
-    return path.suffix in (*TABLES, *ARCHIVES)
+    return ending_of(path) in (*TABLES, *ARCHIVES)
 
 
 def read_parts(path: Path) -> Iterator[Part]:
     """Read the documents of a file; tables are read 256 rows at a time, archives of tensors as a whole.
 
     Of a table, the one column of lists of vectors are the vectors, `id` and `text` are these, `metadata` may hold a
-    JSON object or a struct, and all other columns are fields of the metadata. Of an archive `values` [tokens, dim] are
+    JSON object or a struct, and all other columns are fields of the metadata: dates and times as `isoformat` writes
+    them, decimals as floats. Of an archive `values` [tokens, dim] are
     the vectors, with `offsets` or `lengths`, and `ids`.
 
     Raises
@@ -41,17 +50,17 @@ def read_parts(path: Path) -> Iterator[Part]:
     MissingDependencyError
         pyarrow, pylance or safetensors is not installed.
     """
-    return _archive(path) if path.suffix in ARCHIVES else _table(path)
+    return _archive(path) if ending_of(path) in ARCHIVES else _table(path)
 
 
 def write_table(reader: Any, path: Path) -> None:
     """Write batches of Arrow as they come."""
-    pyarrow = import_optional("pyarrow", extra="arrow", purpose=f"writing {path.suffix} files")
-    if path.suffix == ".lance":
+    pyarrow = import_optional("pyarrow", extra="arrow", purpose=f"writing {ending_of(path)} files")
+    if ending_of(path) == ".lance":
         lance = import_optional("lance", extra="lance", purpose="writing Lance tables")
         lance.write_dataset(reader, str(path))
         return
-    if path.suffix == ".parquet":
+    if ending_of(path) == ".parquet":
         parquet = import_optional("pyarrow.parquet", extra="arrow", purpose="writing .parquet files")
         writer = parquet.ParquetWriter(path, reader.schema)
     else:
@@ -66,7 +75,7 @@ def write_archive(index: Index, ids: Any, path: Path, dtype: str) -> None:
     vectors = index.vectors(ids)
     arrays = {"values": vectors.values.astype(dtype, copy=False), "offsets": vectors.offsets}
     keys = np.asarray(ids)
-    if path.suffix == ".npz":
+    if ending_of(path) == ".npz":
         np.savez(path, values=arrays["values"], offsets=arrays["offsets"], ids=keys)
         return
     safetensors: Any = import_optional("safetensors.numpy", extra="text", purpose="writing .safetensors files")
@@ -77,7 +86,7 @@ def write_archive(index: Index, ids: Any, path: Path, dtype: str) -> None:
 
 
 def _table(path: Path) -> Iterator[Part]:
-    pyarrow = import_optional("pyarrow", extra="arrow", purpose=f"reading {path.suffix} files")
+    pyarrow = import_optional("pyarrow", extra="arrow", purpose=f"reading {ending_of(path)} files")
     row = 0
     try:
         with closing(_batches(path)) as batches:
@@ -93,15 +102,15 @@ def _table(path: Path) -> Iterator[Part]:
 
 
 def _batches(path: Path) -> Any:
-    if path.suffix == ".parquet":
+    if ending_of(path) == ".parquet":
         parquet = import_optional("pyarrow.parquet", extra="arrow", purpose="reading .parquet files")
         with parquet.ParquetFile(path) as file:
             yield from file.iter_batches(ROWS)
-    elif path.suffix == ".lance":
+    elif ending_of(path) == ".lance":
         lance = import_optional("lance", extra="lance", purpose="reading Lance tables")
         yield from lance.dataset(str(path)).to_batches(batch_size=ROWS)
     else:
-        ipc: Any = import_optional("pyarrow.ipc", extra="arrow", purpose=f"reading {path.suffix} files")
+        ipc: Any = import_optional("pyarrow.ipc", extra="arrow", purpose=f"reading {ending_of(path)} files")
         with ipc.open_file(str(path)) as file:
             for number in range(file.num_record_batches):
                 batch = file.get_batch(number)
@@ -109,6 +118,10 @@ def _batches(path: Path) -> Any:
 
 
 def _rows(table: Any, first: int, path: Path) -> Part:
+    twice = [name for name, count in Counter(table.column_names).items() if count > 1]
+    if twice:
+        message = f"{path}: several columns are called {twice[0]!r}; give each a name of its own"
+        raise InvalidInputError(message)
     named = [name for name in table.column_names if is_list_of_vectors(table.schema.field(name).type)]
     if len(named) != 1:
         held = ", ".join(f"{field.name} ({field.type})" for field in table.schema)
@@ -132,7 +145,7 @@ def describe(table: Any, first: int, path: Path) -> tuple[list[Any], list[Any] |
 
 def fields_of(row: dict[str, Any], where: str) -> dict[str, Any]:
     """Give the fields of a row that have a value, those inside of `metadata` among them."""
-    fields = {name: value for name, value in row.items() if value is not None}
+    fields = {name: _in_json(value) for name, value in row.items() if value is not None}
     inner = fields.pop("metadata", None)
     if isinstance(inner, str):
         try:
@@ -144,6 +157,17 @@ def fields_of(row: dict[str, Any], where: str) -> dict[str, Any]:
         message = f"{where}: the column 'metadata' holds a {type(inner).__name__}, not an object"
         raise InvalidInputError(message)
     return {**(inner or {}), **fields}
+
+
+def _in_json(value: Any) -> Any:
+    """Write what tables have and JSON has not, inside of lists and structs too."""
+    if isinstance(value, (date, time)):
+        return value.isoformat()
+    if isinstance(value, Decimal):
+        return float(value)
+    if isinstance(value, dict):
+        return {key: _in_json(inner) for key, inner in value.items()}
+    return [_in_json(inner) for inner in value] if isinstance(value, list) else value
 
 
 def _archive(path: Path) -> Iterator[Part]:
@@ -159,7 +183,7 @@ def read_vectors(path: Path) -> tuple[list[Any], Ragged]:
     InvalidInputError
         A file that cannot be read, or arrays that do not fit.
     """
-    arrays = _safetensors(path) if path.suffix == ".safetensors" else _npz(path)
+    arrays = _safetensors(path) if ending_of(path) == ".safetensors" else _npz(path)
     if "values" not in arrays:
         message = f"{path}: no array 'values'; it holds {', '.join(arrays) or 'nothing'}"
         raise InvalidInputError(message)

@@ -10,7 +10,7 @@ from typing import Any, cast, get_args
 from latewood.common.progress import progress_bar
 from latewood.common.types import Dtype, Id
 from latewood.errors import InvalidInputError, StorageError
-from latewood.exchange.files import TABLES, is_file, read_parts, write_archive, write_table
+from latewood.exchange.files import TABLES, ending_of, is_file, read_parts, write_archive, write_table
 from latewood.exchange.parts import Part
 from latewood.exchange.plaid import open_plaid
 from latewood.forms.ids import normalise_ids
@@ -71,7 +71,7 @@ def import_index(
     """
     origin = Path(path_of(source, "source")).expanduser()
     names = {"id": optional(text_of, id_field, "id_field"), "text": optional(text_of, text_field, "text_field")}
-    if origin.suffix in TABLES:
+    if ending_of(origin) in TABLES:
         # Its columns of these names are no metadata in the first place.
         names = {kind: None if name == kind else name for kind, name in names.items()}
     metadata, threads = flag_of(metadata, "metadata"), threads_of(threads)
@@ -80,16 +80,19 @@ def import_index(
         message = "id_field and text_field are fields of the metadata, and metadata=False leaves these out"
         raise InvalidInputError(message)
     parts, count = _opened(origin, metadata=metadata)
-    first = next(parts, None)
-    if first is None:
+    first, dim = _first_with_dimensions(parts)
+    if not first:
         message = f"{origin}: there is no document in it"
         raise InvalidInputError(message)
-    index = Index.create(path, **{"dim": first.vectors.dim, **settings})
+    if not dim and "dim" not in settings:
+        message = f"{origin}: no document has a vector, which would tell the dimensions; pass dim="
+        raise InvalidInputError(message)
+    index = Index.create(path, **{"dim": dim, **settings})
     with (
         index.writer(show_progress=False) as writer,
         progress_bar(count, "importing", show_progress=show_progress) as bar,
     ):
-        for part in chain([first], parts):
+        for part in chain(first, parts):
             writer.add(threads=threads, **_columns(part, names, metadata=metadata))
             bar.update(len(part.ids))
     return index
@@ -134,15 +137,13 @@ def export_index(
         raise InvalidInputError(message)
     target = Path(path_of(path)).expanduser()
     keys, number = optional(normalise_ids, ids, "ids"), choice_of(dtype, "dtype", get_args(Dtype))
-    if not is_file(target):
-        message = f"{target}: no ending that is known; end it in .parquet, .arrow, .lance, .npz or .safetensors"
-        raise InvalidInputError(message)
+    _check_ending(target)
     if target.exists() and (target.is_dir() or not flag_of(overwrite, "overwrite")):
         message = f"{target} is there already; pass another path{'' if target.is_dir() else ', or overwrite=True'}"
         raise InvalidInputError(message)
-    scratch = target.with_name(f".{target.stem}.{os.getpid()}.new{target.suffix}")
+    scratch = target.with_name(f".{target.stem}.{os.getpid()}.new{ending_of(target)}")
     try:
-        if target.suffix in TABLES:
+        if ending_of(target) in TABLES:
             write_table(index.to_batches(keys, dtype=dtype), scratch)
         else:
             write_archive(index, index.ids() if keys is None else keys, scratch, number)
@@ -158,12 +159,33 @@ def export_index(
 
 def _opened(origin: Path, *, metadata: bool) -> tuple[Iterator[Part], int]:
     """Give the parts of a source, and how many documents they have where that is known."""
+    if not origin.exists():
+        message = f"{origin}: there is no such file or folder"
+        raise InvalidInputError(message)
     if is_file(origin):
         return read_parts(origin), 0
+    if origin.is_file():
+        _check_ending(origin)
     found = open_plaid(origin)
     if not metadata:
         found.database = None
     return found.parts(), len(found)
+
+
+def _first_with_dimensions(parts: Iterator[Part]) -> tuple[list[Part], int]:
+    """Give the first parts, to the one that tells the dimensions: lists of any length that are empty do not."""
+    first: list[Part] = []
+    for part in parts:
+        first.append(part)
+        if part.vectors.dim:
+            return first, part.vectors.dim
+    return first, 0
+
+
+def _check_ending(path: Path) -> None:
+    if not is_file(path):
+        message = f"{path}: no ending that is known; end it in .parquet, .arrow, .lance, .npz or .safetensors"
+        raise InvalidInputError(message)
 
 
 def _columns(part: Part, names: dict[str, str | None], *, metadata: bool) -> dict[str, Any]:

@@ -122,7 +122,9 @@ def booleans(data: Any, what: str) -> BoolArray:
 
 
 def as_list(data: Any, what: str) -> list[Any]:
-    """Give the items of anything that can be gone through."""
+    """Give the items of anything that can be gone through; Arrow's columns give objects of their own for them."""
+    if hasattr(data, "to_pylist"):
+        data = data.to_pylist()
     try:
         iterator = iter(data)
     except Exception as error:  # a foreign object may raise anything

@@ -13,11 +13,20 @@ from latewood.errors import DimensionError, InvalidInputError
 
 _FLOATS = ("halffloat", "float", "double")
 """Arrow's names of types."""
+_LISTS = ("list", "large_list", "fixed_size_list", "array")
+"""How the names of types of lists begin, in pyarrow, pandas and polars."""
 
 
 def is_arrow(data: Any) -> bool:
     """Whether `data` offers the Arrow PyCapsule interface (pyarrow, polars, duckdb, nanoarrow …)."""
     return hasattr(data, "__arrow_c_array__") or hasattr(data, "__arrow_c_stream__")
+
+
+def is_plain_column(data: Any) -> bool:
+    """Whether `data` is a column of a table that holds texts, ids or numbers, and no lists of vectors."""
+    # Of a frame, either name may be that of a column.
+    kind = getattr(data, "dtype", getattr(data, "type", None)) if getattr(data, "ndim", 1) == 1 else None
+    return kind is not None and not str(kind).lower().startswith(_LISTS)
 
 
 def from_arrow(data: Any, where: str) -> tuple[np.ndarray[Any, Any], OffsetArray]:

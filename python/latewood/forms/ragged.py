@@ -25,7 +25,7 @@ from latewood.forms.arrays import (
     offsets_of,
     offsets_of_one,
 )
-from latewood.forms.arrow import from_arrow, is_arrow, to_arrow
+from latewood.forms.arrow import from_arrow, is_arrow, is_plain_column, to_arrow
 from latewood.forms.ids import normalise_ids, one_id
 from latewood.forms.values import choice_of, count_of, flag_of, optional, shown, whole
 
@@ -183,6 +183,9 @@ def to_ragged(
     if names is not None and len(names) != len(ragged):
         message = f"{len(names)} ids for vectors of {len(ragged)} {kind}s; give one id for each"
         raise InvalidInputError(message)
+    if dim is not None and not ragged.dim and not len(ragged.values):
+        # Lists of any length say nothing of their dimensions where all are empty.
+        ragged = Ragged(np.zeros((0, dim), dtype=np.float32), ragged.offsets)
     if dim is not None and len(ragged) and ragged.dim != dim:
         message = f"{naming.whole} {naming.have} {ragged.dim} dimensions, {dim} are expected"
         raise DimensionError(message)
@@ -222,12 +225,12 @@ def _trusted(values: FloatArray, offsets: OffsetArray) -> Ragged:
 def listed(data: Any, what: str) -> Any:
     """Give a collection of items as a list, and what may be one array, tensor or text as it is.
 
-    Generators, views of a dict, arrays of objects and arrays of str are collections.
+    Generators, views of a dict, arrays of objects and of str, and columns of texts, ids and objects are collections.
     """
     if (
         isinstance(data, (Ragged, list, tuple, str, bytes, bytearray, memoryview, buffer, Mapping))
         or is_tensor(data)
-        or is_arrow(data)
+        or (is_arrow(data) and not is_plain_column(data))
     ):
         return data
     if isinstance(data, (set, frozenset)):

@@ -562,7 +562,8 @@ class Index:
 
         "codec" has the number of centroids (`centroid_count`) and of the token vectors that they were trained on
         (`trained_tokens`). "drift" says how many times more energy the centroids leave over of what is stored than of
-        those; it is None without centroids, and in indexes from before it was kept.
+        those; it is None without centroids, and in indexes from before it was kept. "by_segment" has documents, deleted
+        documents, token vectors and bytes of each segment.
         """
         return {"path": self.path, **self._core.info(), "encoder": self.recorded_encoder}
 

@@ -7,7 +7,7 @@ from math import isfinite
 from typing import Any, Protocol
 
 from latewood.common.types import FloatArray, Id, OffsetArray, ResultIds, Run, Stats
-from latewood.errors import InvalidInputError, LatewoodError
+from latewood.errors import InvalidInputError, LatewoodError, ServiceError, UnknownIdError
 from latewood.forms.ids import normalise_ids
 from latewood.forms.ragged import listed, position_of
 from latewood.forms.values import count_of
@@ -165,6 +165,9 @@ class Plan:
         else as it is usual; None with limits of one's own, which were not measured.
     tuned_documents : int or None
         How many documents the index had when that was measured; None where it was not.
+    stale_tuning : bool
+        Whether the index has less than half as many documents by now, or more than twice as many. What was measured
+        is then not relied on: the search looks as far as is usual for that recall, or farther.
     rescore : "float16" or None
         The kept vectors that the scores are MaxSim on; None where it is the codes.
     without_effect : tuple of str
@@ -178,6 +181,7 @@ class Plan:
     deviations: float | None = None
     expected_recall: float | None = None
     tuned_documents: int | None = None
+    stale_tuning: bool = False
     rescore: str | None = None
     without_effect: tuple[str, ...] = ()
 
@@ -225,7 +229,8 @@ class Hits(list[Hit]):
         Parameters
         ----------
         explained : int
-            How many of the first hits are explained, which takes a millisecond or so for each.
+            How many of the first hits are explained, which takes a millisecond or so for each. Hits of a service that
+            cannot be explained now are shown as they are.
         """
         return "".join(self.to_html_parts(explained=explained))
 
@@ -235,7 +240,16 @@ class Hits(list[Hit]):
         rows = []
         first: Explanation | None = None
         for place, hit in enumerate(self):
-            explanation = hit.explain() if place < explained and hit.has_source else None
+            explanation = None
+            if place < explained and hit.has_source:
+                try:
+                    explanation = hit.explain()
+                # Only a service could say more, and has lost the document, or does not answer; then nothing else of it
+                # is asked for.
+                except UnknownIdError:
+                    pass
+                except ServiceError:
+                    explained = 0
             first = first or explanation
             told = None if explanation is None else explanation.to_html(with_query=False)
             rows.append({**hit.to_dict(), "explained": told})

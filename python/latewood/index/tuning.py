@@ -18,8 +18,6 @@ HALVINGS = 3
 """Of the step in which the target is reached."""
 SAMPLED_DOCUMENTS = 128
 SAMPLED_TOKENS = 32
-CHANGED = 2.0
-"""How many times as many documents make a tuning stale, or half as many."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +35,8 @@ class Tuning:
     documents : int
         Documents that the index had.
     curve : tuple of (deviations, recall)
-        Both rise.
+        Both rise. Empty if every document was scored, however thoroughly the index looked: of few documents, or while
+        there are no centroids. Searches of an index that grows from there go by what is usual.
     """
 
     k: int
@@ -57,11 +56,14 @@ def measured_curve(
 ) -> tuple[tuple[float, float], ...]:
     """Measure the recall of `search(deviations)`, step by step until it is halfway from the target to 1.
 
-    Where the target is reached, it is measured more closely.
+    Where the target is reached, it is measured more closely. Nothing is measured if all documents are scored anyway.
     """
     measured: dict[float, float] = {}
     for step in STEPS:
-        measured[step] = recall(exact, search(step))
+        found = search(step)
+        if not measured and found.plan is not None and found.plan.deviations is None:
+            return ()
+        measured[step] = recall(exact, found)
         if measured[step] >= (1.0 + target) / 2:
             break
     for _ in range(HALVINGS):
@@ -101,10 +103,9 @@ def documents_as_queries(documents: Ragged) -> Ragged:
 
 def warn_if_stale(plan: Plan, documents: int) -> None:
     """Say so where a recall was asked for by a tuning of an index of another size."""
-    tuned = plan.tuned_documents
-    if tuned is not None and not tuned / CHANGED <= documents <= tuned * CHANGED:
+    if plan.stale_tuning:
         message = (
-            f"the recall of this index was measured when it had {tuned} documents, and it has {documents} now; "
-            "tune it again with Index.tune"
+            f"the recall of this index was measured when it had {plan.tuned_documents} documents, and it has "
+            f"{documents} now; tune it again with Index.tune"
         )
         warnings.warn(message, StaleTuningWarning, stacklevel=4)

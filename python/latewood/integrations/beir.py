@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -32,6 +32,7 @@ from latewood.integrations.ranking import (
 )
 
 Corpus = Mapping[str, Mapping[str, str]]
+K = TypeVar("K")
 
 
 class LatewoodSearch(BaseSearch):
@@ -233,15 +234,20 @@ class LatewoodRerank:
         -------
         dict of query id to {document id: score}
             Best first; also kept as `rerank_results`, as BEIR does.
+
+        Raises
+        ------
+        UnknownIdError
+            Results for a query that `queries` lack, or with a document that the corpus or the index lacks.
         """
         wanted = count_of(top_k, "top_k")
         best = {name: _best(found, wanted) for name, found in results.items()}
         ranked = ranked_batch(
             self.source,
-            [queries[name] for name in best],
+            [_known(queries, name, "query", "queries") for name in best],
             [found.items() for found in best.values()],
             key=lambda pair: pair[0],
-            content=lambda pair: _text(corpus[pair[0]]),
+            content=lambda pair: _text(_known(corpus, pair[0], "document", "corpus")),
             first_score=lambda pair: pair[1],
             top_k=wanted,
             options=self.options,
@@ -250,6 +256,13 @@ class LatewoodRerank:
             name: {document: score for (document, _), score in pairs} for name, pairs in zip(best, ranked, strict=True)
         }
         return self.rerank_results
+
+
+def _known(given: Mapping[str, K], key: str, kind: str, where: str) -> K:
+    if key not in given:
+        message = f"the results have the {kind} {key!r}, which is not in {where}; they must be of the same collection"
+        raise UnknownIdError(message)
+    return given[key]
 
 
 def _text(document: Mapping[str, str]) -> str:

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NotRequired, TypedDict
 
 from latewood.errors import InvalidInputError
+from latewood.forms.candidates import items_of
 from latewood.forms.values import flag_of, shown
 from latewood.integrations.ranking import name_of, options_of, ranked, source_of
 
@@ -80,13 +81,14 @@ class RerankClient:
             A document that the index does not hold, unless the option `missing` is "skip".
         """
         return_documents = flag_of(return_documents, "return_documents")
+        given = items_of(documents, "the documents", "a list of texts, ids or mappings")
         if model is not None and model != name_of(self._source):
             message = f"model {shown(model)} is asked for and this is {name_of(self._source)!r}; leave model out"
             raise InvalidInputError(message)
         pairs = ranked(
             self._source,
             query,
-            enumerate(documents),
+            enumerate(given),
             key=lambda entry: _part(entry, "id"),
             content=lambda entry: _part(entry, "text"),
             top_k=top_n,

@@ -111,7 +111,7 @@ class Reranker:
         prompt_name, prompt, batch_size, show_progress_bar, device, pool, chunk_size
             Handed to the sentence-transformers encoder; other encoders take none of the prompts, devices and pools.
         activation_fn : callable, optional
-            Applied to the array of scores.
+            Applied to the array of scores; a torch module, such as `torch.nn.Sigmoid()`, to a tensor of them.
         document_vectors : token vectors, optional
             Of `documents`, so that they are not encoded again.
         threads : int, optional
@@ -301,7 +301,13 @@ def _check_activation(activation: Any) -> None:
 def _activated(scores: FloatArray, activation: Callable[[FloatArray], Any] | None) -> FloatArray:
     if activation is None:
         return scores
-    values = to_numpy(activation(scores), "what activation_fn gave")
+    # A torch module, as a `CrossEncoder` takes it, takes tensors alone.
+    given: Any = scores
+    if callable(getattr(activation, "forward", None)):
+        import torch
+
+        given = torch.from_numpy(scores)
+    values = to_numpy(activation(given), "what activation_fn gave")
     if values.shape != scores.shape or values.dtype.kind not in "fiub":
         message = (
             f"activation_fn gave {values.dtype} of shape {values.shape} for {len(scores)} scores; it must give "

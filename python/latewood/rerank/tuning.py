@@ -14,7 +14,7 @@ from latewood.errors import InvalidInputError
 from latewood.forms.candidates import ScoreArray, items_of
 from latewood.forms.ids import plain_ids
 from latewood.forms.ragged import Ragged
-from latewood.forms.values import shown
+from latewood.forms.values import number_of, shown
 from latewood.index.index import Index
 from latewood.index.results import Hits
 from latewood.rerank.first_stages.protocol import texts_of
@@ -217,16 +217,18 @@ def share_of_hits(full: Sequence[Top]) -> Callable[[int, Top], float]:
 
 def ndcg(judgements: Sequence[Mapping[str, float]], k: int) -> Callable[[int, Top], float]:
     """Make a measure of nDCG at k."""
-    discounts = 1.0 / np.log2(np.arange(2, k + 2))
     gains = [{key: max(gain, 0.0) for key, gain in own.items()} for own in judgements]
-    ideals = [np.array(sorted(own.values(), reverse=True)[:k]) for own in gains]
-    best = [float(ideal @ discounts[: len(ideal)]) for ideal in ideals]
+    best = [_discounted(sorted(own.values(), reverse=True)[:k]) for own in gains]
 
     def of(number: int, top: Top) -> float:
-        own = np.array([gains[number].get(str(key), 0.0) for key in top[:k]])
-        return float(own @ discounts[: len(own)]) / best[number] if best[number] else 0.0
+        own = [gains[number].get(str(key), 0.0) for key in top[:k]]
+        return _discounted(own) / best[number] if best[number] else 0.0
 
     return of
+
+
+def _discounted(gains: Sequence[float]) -> float:
+    return float(np.sum(np.array(gains) / np.log2(np.arange(2, len(gains) + 2))))
 
 
 def judged(queries: Any, qrels: Any) -> tuple[list[str], list[dict[str, float]] | None]:
@@ -244,6 +246,12 @@ def judged(queries: Any, qrels: Any) -> tuple[list[str], list[dict[str, float]] 
             message = f"queries are a mapping by query id, and qrels a {type(qrels).__name__}; pass both in one form"
             raise InvalidInputError(message)
         own = [(text, qrels[key]) for key, text in queries.items() if key in qrels]
+        if queries and not own:
+            message = (
+                f"none of {len(queries)} queries has judgements: there is no {shown(next(iter(queries)))} in qrels, "
+                "whose ids are others"
+            )
+            raise InvalidInputError(message)
         texts, judgements = [text for text, _ in own], [judgement for _, judgement in own]
     else:
         texts = texts_of(queries, "queries")
@@ -257,8 +265,10 @@ def judged(queries: Any, qrels: Any) -> tuple[list[str], list[dict[str, float]] 
 
 
 def _relevance(judgement: Any, position: int) -> dict[str, float]:
-    try:
-        return {str(key): float(relevance) for key, relevance in judgement.items()}
-    except (AttributeError, TypeError, ValueError) as error:
+    if not isinstance(judgement, Mapping):
         message = f"qrels of query {position} are {shown(judgement)}; pass a mapping of document id to relevance"
-        raise InvalidInputError(message) from error
+        raise InvalidInputError(message)
+    return {
+        str(key): number_of(relevance, f"the relevance of document {shown(key)} for query {position}")
+        for key, relevance in judgement.items()
+    }

@@ -18,7 +18,7 @@ from latewood.index.index import Index
 from latewood.index.results import Hits
 from latewood.rerank.first_stages.function import CallableFirstStage
 from latewood.rerank.first_stages.lexical import LexicalFirstStage
-from latewood.rerank.first_stages.protocol import FirstStage, candidates_of, name_of
+from latewood.rerank.first_stages.protocol import FirstStage, candidates_of, name_of, refuse_async
 from latewood.rerank.fusion import Fusion
 from latewood.rerank.options import HybridOptions, TwoStageKeywords, TwoStageOptions
 from latewood.rerank.stages import Asked, Pool, Stages
@@ -190,6 +190,9 @@ class TwoStage(Stages):
         full = {**self._defaults, "alpha": None, "beta": None, "threads": threads}
         options = TwoStageOptions.of(k=k, **full)
         asked = self._asked(texts, query_vectors, None, None)
+        if not texts:
+            message = "there is no query to tune by; pass some"
+            raise InvalidInputError(message)
         if asked.vectors is None:
             asked = replace(asked, vectors=encode_queries(self.index.require_encoder("a text query"), texts))
         pools = list(chain.from_iterable(self._find(part, options)[1] for part in asked.parts()))
@@ -202,7 +205,8 @@ class TwoStage(Stages):
         )
         measured = measure(ranked, worth, options.asked, options.k)
         chosen = best_of(measured, target)
-        self._defaults |= {"depth": chosen.depth, "alpha": chosen.alpha, "beta": chosen.beta}
+        # A new mapping: copies of this engine have the old one.
+        self._defaults = self._defaults | {"depth": chosen.depth, "alpha": chosen.alpha, "beta": chosen.beta}
         return TwoStageTuning(options.k, target, len(texts), measured[0], chosen, tuple(measured))
 
     def _shown(self) -> Iterator[str]:
@@ -241,5 +245,6 @@ def as_first_stage(given: Any) -> FirstStage:
     """Give what finds candidates for a text, or refuse what does not."""
     # A class has the methods too, and none of them can be called.
     if isinstance(given, FirstStage) and not isinstance(given, type):
+        refuse_async(given.search_batch, name_of(given))
         return given
     return CallableFirstStage(given)

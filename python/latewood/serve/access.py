@@ -1,7 +1,9 @@
 """Who may ask: the name under which a service is asked, bearer tokens, and what a page of another site cannot send."""
 
 import hmac
+import ipaddress
 from collections.abc import Iterable
+from functools import lru_cache
 from http import HTTPStatus
 
 from starlette.requests import Request
@@ -9,16 +11,24 @@ from starlette.requests import Request
 from latewood.serve.problems import Problem
 from latewood.serve.settings import Settings
 
-LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
-"""What a machine calls itself."""
+
+@lru_cache(64)
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach an address."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def check_host(request: Request, settings: Settings) -> None:
     """Refuse a request for another host: a name of a stranger's, which leads here, must not make his pages ours."""
-    allowed = settings.hosts or (() if settings.has_tokens else LOOPBACK)
-    host = request.headers.get("host", "")
+    host = request.headers.get("host", "").lower()
     name = host if host.endswith("]") else host.rpartition(":")[0] or host
-    if allowed and name.lower() not in allowed:
+    known = name in settings.hosts if settings.hosts else settings.has_tokens or is_loopback(name.strip("[]"))
+    if not known:
         message = f"this service is not asked as {host[:100]!r}; start it with that name among its hosts"
         raise Problem(HTTPStatus.MISDIRECTED_REQUEST, message)
 
@@ -48,8 +58,12 @@ def _is_one_of(given: str, tokens: Iterable[str]) -> bool:
 
 
 def check_content_type(request: Request) -> None:
-    """Refuse what a form of another site's page can send unasked."""
+    """Refuse what a form of another site's page can send unasked, and what would have to be unpacked first."""
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "application/json":
         message = f"the body must be application/json, not {kind[:100] or 'of no type'}"
+        raise Problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, message)
+    packed = request.headers.get("content-encoding", "identity")
+    if packed.lower() != "identity":
+        message = f"the body must come as it is, not as {packed[:100]}; leave content-encoding out"
         raise Problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, message)

@@ -1,12 +1,12 @@
 """The ASGI application: a request is let in, read, checked, handed to its operation, and answered."""
 
 import asyncio
-import json
 import logging
 import os
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from functools import partial
 from http import HTTPStatus
 from secrets import token_hex
@@ -18,6 +18,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
 from latewood.errors import InvalidInputError, LatewoodError
 from latewood.index.index import Index
@@ -30,7 +31,7 @@ from latewood.serve.page.operations import PAGE_OPERATIONS
 from latewood.serve.problems import CONTENT_TYPE, Problem, problem_of
 from latewood.serve.served import ServedIndex
 from latewood.serve.settings import Settings
-from latewood.serve.work import wanted
+from latewood.serve.work import unless
 
 LOG = logging.getLogger("latewood.serve")
 NAME = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.")
@@ -41,6 +42,7 @@ CLIENT_LEFT = 499
 def application(
     indexes: Mapping[str, Index | str | os.PathLike[str]] | None = None,
     *,
+    encoder: Any = None,
     reranker: Reranker | None = None,
     settings: Settings | None = None,
     threads: int | None = None,
@@ -51,6 +53,9 @@ def application(
     ----------
     indexes : mapping of str to Index or path-like, optional
         By the names that their paths have; letters, digits and `-_.`.
+    encoder : Encoder or str, optional
+        Of indexes that are given by their paths, but for those that were made with the encoder inside the wheel;
+        "recorded" for the one that each was made with.
     reranker : Reranker, optional
         Of texts that come with a request; by default with the encoder inside the wheel, loaded when it is needed.
     settings : Settings, optional
@@ -63,9 +68,11 @@ def application(
         A name that a path cannot have.
     IndexNotFoundError, CorruptIndexError
         As for `Index.open`.
+    EncoderError, EncoderMismatchError
+        As for `Index.use_encoder`.
     """
     chosen = settings or Settings()
-    served = {_name(name): ServedIndex(name, index) for name, index in (indexes or {}).items()}
+    served = {_name(name): ServedIndex(name, index, encoder) for name, index in (indexes or {}).items()}
     service = Service(served, reranker or Reranker(), chosen, threads or processors())
     operations = OPERATIONS
 
@@ -78,7 +85,7 @@ def application(
 
     described = msgspec.json.encode(description(operations, with_tokens=chosen.has_tokens))
     routes = [
-        Route(one.path, partial(_answer, service, one), methods=[one.method], include_in_schema=False)
+        Route(one.path, _Answers(service, one), methods=[one.method], include_in_schema=False)
         for one in (*operations, *PAGE_OPERATIONS)
     ]
     routes += [_plain(service, path, "nobody", file.answer) for path, file in page_files().items()]
@@ -113,8 +120,12 @@ def _plain(service: Service, path: str, scope: Any, answer: Callable[[Request], 
             check_host(request, service.settings)
             check_scope(request, service.settings, scope)
             return answer(request)
-        except Problem as problem:
-            return _told(problem)
+        # As of operations.
+        except Exception as error:
+            problem = problem_of(error)
+            if problem.status == HTTPStatus.INTERNAL_SERVER_ERROR:
+                LOG.exception("GET %s", path)
+            return _told(problem, service.without_folders)
 
     return Route(path, run, methods=["GET"])
 
@@ -143,37 +154,71 @@ def _told(problem: Problem, words: Callable[[str], str] = str) -> Response:
     return Response(body, int(problem.status), headers=problem.headers, media_type=CONTENT_TYPE)
 
 
-async def _answer(service: Service, operation: Operation, request: Request) -> Response:
-    """Answer a request to an operation, and count and log it."""
-    begun = time.perf_counter()
+class _Answers:
+    """The ASGI application of one operation: it answers requests, and counts and logs them."""
+
+    def __init__(self, service: Service, operation: Operation) -> None:
+        self.service = service
+        self.operation = operation
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        service, operation, request = self.service, self.operation, Request(scope, receive)
+        asked = _Asked(time.perf_counter())
+        fault: Exception | None = None
+        try:
+            check_host(request, service.settings)
+            check_scope(request, service.settings, operation.scope)
+            response = Response(await _done(service, operation, request, asked), media_type="application/json")
+            status = response.status_code
+        except (asyncio.CancelledError, ClientDisconnect):
+            response, status = Response(status_code=HTTPStatus.NO_CONTENT), CLIENT_LEFT
+        # Whatever it was, who asked is told, and the service goes on.
+        except Exception as error:  # noqa: BLE001
+            problem = problem_of(error)
+            fault = error if problem.status >= HTTPStatus.INTERNAL_SERVER_ERROR else None
+            response, status = _told(problem, service.without_folders), int(problem.status)
+        seconds = time.perf_counter() - asked.begun
+        service.metrics.answered(operation.path, status, seconds)
+        _log(service, operation, request, asked.body, status, seconds, fault)
+        await response(scope, receive, send)
+
+
+@dataclass
+class _Asked:
+    begun: float
+    whole: bool = False
     body: Any = None
-    fault: Exception | None = None
-    try:
-        check_host(request, service.settings)
-        check_scope(request, service.settings, operation.scope)
-        body = await _body(request, operation, service.settings)
-        response = Response(await _done(service, operation, request, body), media_type="application/json")
-        status = response.status_code
-    except (asyncio.CancelledError, ClientDisconnect):
-        response, status = Response(status_code=HTTPStatus.NO_CONTENT), CLIENT_LEFT
-    # Whatever it was, who asked is told, and the service goes on.
-    except Exception as error:  # noqa: BLE001
-        problem = problem_of(error)
-        fault = error if problem.status >= HTTPStatus.INTERNAL_SERVER_ERROR else None
-        response, status = _told(problem, service.without_folders), int(problem.status)
-    seconds = time.perf_counter() - begun
-    service.metrics.answered(operation.path, status, seconds)
-    _log(service, operation, request, body, status, seconds, fault)
-    return response
 
 
-async def _done(service: Service, operation: Operation, request: Request, body: Any) -> bytes:
+async def _done(service: Service, operation: Operation, request: Request, asked: _Asked) -> bytes:
     seconds = service.settings.timeout
-    if body is not None and getattr(body, "timeout", None) is not None:
-        seconds = min(seconds, body.timeout)
-    async with wanted(seconds, _gone(request), changes=operation.scope == "write"):
-        answer = await operation.run(service, request.path_params.get("name", ""), body)
+    name = request.path_params.get("name", "")
+    # Before the body is read: who is turned away costs little, and is told at once.
+    service.desk(operation.scope, name).admit()
+    try:
+        async with asyncio.timeout(seconds) as over:
+            asked.body = await _body(request, operation, service.settings)
+            asked.whole = True
+            own = getattr(asked.body, "timeout", None)
+            if own is not None and own < seconds:
+                seconds = own
+                over.reschedule(asyncio.get_running_loop().time() + own)
+            async with unless(_gone(request)):
+                answer = await operation.run(service, name, asked.body)
+    except TimeoutError:
+        raise _late(operation, seconds, whole=asked.whole) from None
     return msgspec.json.encode(answer)
+
+
+def _late(operation: Operation, seconds: float, *, whole: bool) -> Problem:
+    if not whole:
+        message = f"the body did not come in {seconds:g} seconds"
+        return Problem(HTTPStatus.REQUEST_TIMEOUT, message, Connection="close")
+    message = f"not done in {seconds:g} seconds, and stopped"
+    if operation.scope != "write":
+        return Problem(HTTPStatus.GATEWAY_TIMEOUT, message, error="StoppedError")
+    message += "; whether the change was made before, the index tells: look before you repeat it"
+    return Problem(HTTPStatus.GATEWAY_TIMEOUT, message)
 
 
 async def _gone(request: Request) -> None:
@@ -183,7 +228,7 @@ async def _gone(request: Request) -> None:
 
 
 async def _body(request: Request, operation: Operation, settings: Settings) -> Any:
-    """Read and check the body, in the time that a request has, and no more of it than it may have."""
+    """Read and check the body, and no more of it than it may have."""
     if operation.body is None:
         return None
     check_content_type(request)
@@ -197,15 +242,10 @@ async def _body(request: Request, operation: Operation, settings: Settings) -> A
     if length is not None and length.isdigit() and int(length) > most:
         raise too_large
     parts = bytearray()
-    try:
-        async with asyncio.timeout(settings.timeout):
-            async for part in request.stream():
-                parts += part
-                if len(parts) > most:
-                    raise too_large
-    except TimeoutError:
-        message = f"the body did not come in {settings.timeout:g} seconds"
-        raise Problem(HTTPStatus.REQUEST_TIMEOUT, message, Connection="close") from None
+    async for part in request.stream():
+        parts += part
+        if len(parts) > most:
+            raise too_large
     return msgspec.json.decode(bytes(parts), type=operation.body)
 
 
@@ -230,6 +270,6 @@ def _log(
         told["error"] = f"{type(fault).__name__}: {fault}"
     LOG.log(
         logging.ERROR if fault is not None else logging.INFO,
-        json.dumps(told),
+        msgspec.json.encode(told).decode(),
         exc_info=fault if fault is not None and not isinstance(fault, (LatewoodError, Problem)) else None,
     )

@@ -66,7 +66,7 @@ class Metrics:
         registry = self._registry
         if DIRECTORY in os.environ:
             registry = self._library.CollectorRegistry()
-            self._library.multiprocess.MultiProcessCollector(registry)
+            import_optional("prometheus_client.multiprocess", purpose="a service").MultiProcessCollector(registry)
         written: bytes = self._library.generate_latest(registry)
         return written
 

@@ -10,7 +10,7 @@ from uuid import uuid4
 import msgspec
 import numpy as np
 
-from latewood.errors import InvalidInputError
+from latewood.errors import InvalidInputError, LatewoodError
 from latewood.index.explanation import Explanation
 from latewood.index.index import Index
 from latewood.rerank.reranker import Reranker
@@ -22,6 +22,8 @@ from latewood.serve.settings import Settings
 from latewood.serve.work import Desk, Work
 
 Scope = Literal["nobody", "read", "write"]
+OF_A_BATCH = 8
+"""So many times the documents of one request may be all hits, or all candidates, of several queries."""
 
 
 class Service:
@@ -60,6 +62,10 @@ class Service:
             known = ", ".join(sorted(self.indexes)) or "none"
             raise Problem(HTTPStatus.NOT_FOUND, f"there is no index {name[:100]!r} here; there are: {known}")
         return found
+
+    def desk(self, scope: Scope, name: str) -> Desk:
+        """Give the desk at which a request is worked at."""
+        return self.writing.get(name, self.reading) if scope == "write" else self.reading
 
     def threads(self) -> int | None:
         """Threads for a call: all, unless others are at work."""
@@ -138,7 +144,9 @@ async def search_batch(service: Service, name: str, body: Any) -> Any:
     served = service.of(name)
     options = shapes.options_of(body)
     limit(len(body.queries), service.settings.max_queries, "queries")
-    limit(body.k + (body.offset or 0), service.settings.max_k, "hits")
+    wanted = body.k + (body.offset or 0)
+    limit(wanted, service.settings.max_k, "hits")
+    limit(wanted * len(body.queries), service.settings.max_documents * OF_A_BATCH, "hits")
 
     def find() -> Any:
         if not body.queries:
@@ -170,7 +178,7 @@ async def rerank_batch(service: Service, name: str, body: Any) -> Any:
     """Order the candidates of several queries."""
     served = service.of(name)
     limit(len(body.queries), service.settings.max_queries, "queries")
-    limit(sum(map(len, body.candidates)), service.settings.max_documents * 8, "candidates")
+    limit(sum(map(len, body.candidates)), service.settings.max_documents * OF_A_BATCH, "candidates")
 
     def order() -> Any:
         if not body.queries:
@@ -330,7 +338,11 @@ async def names(service: Service, _: str, __: Any) -> Any:
     """Tell which indexes there are."""
 
     def ask(name: str, served: ServedIndex) -> dict[str, Any]:
-        documents, generation = served.read(len)
+        try:
+            documents, generation = served.read(len)
+        # One that cannot be read must not hide the others.
+        except LatewoodError as error:
+            return {"name": name, "problem": service.without_folders(str(error))}
         return {"name": name, "documents": documents, "dim": served.index.dim, "generation": generation}
 
     return {"indexes": await read(service, lambda: [ask(*one) for one in sorted(service.indexes.items())])}

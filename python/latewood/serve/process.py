@@ -1,45 +1,77 @@
 """A service as processes: the socket, the workers behind it, and their end."""
 
 import asyncio
-import ipaddress
 import json
-import logging
 import multiprocessing
 import os
 import shutil
 import signal
+import socket
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
+from http import HTTPStatus
 from typing import Any
 
+import msgspec
 import uvicorn
 from starlette.applications import Starlette
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.supervisors import Multiprocess
 
+from latewood.encode.protocol import as_encoder
 from latewood.errors import InvalidInputError, StorageError
 from latewood.forms.values import count_of, path_of
+from latewood.index.encoding import RECORDED
 from latewood.integrations.ranking import load
 from latewood.rerank.reranker import Reranker
-from latewood.serve.application import LOG, application, processors
+from latewood.serve.access import is_loopback
+from latewood.serve.application import application, processors
+from latewood.serve.logs import log_lines
 from latewood.serve.metrics import DIRECTORY
+from latewood.serve.problems import CONTENT_TYPE, Problem
 from latewood.serve.settings import Settings
 
 ASKED = "LATEWOOD_SERVE"
 """The environment variable in which workers find what they serve."""
 HEADER_SECONDS = 10.0
 """For the first line and the headers of a request."""
+MOST_HEAD_BYTES = 1 << 16
+"""Of these, as far as they come in pieces."""
+IDLE_SECONDS = 75
+"""That a connection is kept open for the next request: longer than clients and proxies keep theirs, so that none is
+closed while a request is on its way."""
+UPGRADES = (b"\nUpgrade:", b"\nupgrade:")
+"""Headers by which a client, such as Java's, asks for HTTP/2 while it begins in HTTP/1.1."""
+PASSED_OVER = b"\nignored:"
+"""Of the same length, since a body may follow."""
 SWITCH_SECONDS = 0.0005
 """After so long another thread may go on: the one that answers must not wait for those that search."""
 
 
 class _Protocol(HttpToolsProtocol):
-    """Closes a connection on which the head of a request does not come."""
+    """Closes a connection on which the head of a request does not come, or has no end."""
 
     _waiting: asyncio.TimerHandle | None = None
+    _head_bytes = 0
+
+    def data_received(self, data: bytes) -> None:
+        # The parser would leave the body unread. In a body of JSON no line begins so.
+        for name in UPGRADES:
+            data = data.replace(name, PASSED_OVER)
+        super().data_received(data)
+        if self._waiting is not None and not self.transport.is_closing():
+            self._head_bytes += len(data)
+            if self._head_bytes > MOST_HEAD_BYTES:
+                told = f"the head of the request has more than {MOST_HEAD_BYTES} bytes"
+                self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, told)
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer what is no request."""
+        self._refuse(HTTPStatus.BAD_REQUEST, "this is no request of HTTP/1.1")
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
@@ -60,12 +92,22 @@ class _Protocol(HttpToolsProtocol):
     def await_head(self) -> None:
         """Begin to wait for a head."""
         self._come()
+        self._head_bytes = 0
         self._waiting = self.loop.call_later(HEADER_SECONDS, self.transport.close)
 
     def _come(self) -> None:
         if self._waiting is not None:
             self._waiting.cancel()
             self._waiting = None
+
+    def _refuse(self, status: HTTPStatus, told: str) -> None:
+        body = msgspec.json.encode(Problem(status, told).to_dict())
+        head = (
+            f"HTTP/1.1 {status.value} {status.phrase}\r\ncontent-type: {CONTENT_TYPE}\r\n"
+            f"content-length: {len(body)}\r\nconnection: close\r\n\r\n"
+        )
+        self.transport.write(head.encode() + body)
+        self.transport.close()
 
 
 def run(
@@ -78,7 +120,7 @@ def run(
     settings: Settings | None = None,
     ready: Callable[[str], None] | None = None,
 ) -> None:
-    """Serve until SIGTERM or Ctrl-C; what is at work then is finished first.
+    """Serve until SIGTERM, and return, or until Ctrl-C; what is at work then is finished first.
 
     Parameters
     ----------
@@ -91,7 +133,8 @@ def run(
     workers : int
         Processes, which share the mapped files. Any of them may write; the index's lock lets one at a time.
     encoder : str, optional
-        Of texts to be reranked: a model's name or folder; by default the one inside the wheel.
+        A model's name or folder: of texts to be reranked, and of indexes but for those that were made with the one
+        inside the wheel, which is the default. "recorded" loads for each index the one that it was made with.
     settings : Settings, optional
     ready : callable, optional
         Is given the address when requests are taken in.
@@ -102,6 +145,8 @@ def run(
         An address that anybody can reach, without tokens.
     IndexNotFoundError, CorruptIndexError
         As for `Index.open`.
+    EncoderError, EncoderMismatchError
+        The encoder cannot be loaded, or is not the one that an index was made with.
     StorageError
         The address is taken, or is none of this machine's.
     """
@@ -121,10 +166,9 @@ def run(
         "threads": max(1, processors() // workers),
     }
     # What is wrong with them is told here, and not by each worker.
-    reranker = _reranker(encoder)
-    application(paths, reranker=reranker, settings=chosen)
-    if reranker is not None:
-        load(reranker)
+    service = _application(asked).state.service
+    if encoder not in (None, RECORDED):
+        load(service.reranker)
     config = uvicorn.Config(
         f"{__name__}:made",
         factory=True,
@@ -136,77 +180,96 @@ def run(
         log_config=None,
         access_log=False,
         server_header=False,
+        # Nothing here asks for a client's address.
+        proxy_headers=False,
+        timeout_keep_alive=IDLE_SECONDS,
         timeout_graceful_shutdown=int(chosen.timeout) + 5,
     )
-    counts = tempfile.mkdtemp(prefix="latewood-counts-") if workers > 1 else None
-    os.environ[ASKED] = json.dumps(asked)
-    if counts is not None:
-        os.environ[DIRECTORY] = counts
+    log_lines()
+    with _until_terminated(), _counts() if workers > 1 else nullcontext() as counts:
+        told = {ASKED: json.dumps({**asked, "counts": counts})} | ({} if counts is None else {DIRECTORY: counts})
+        os.environ.update(told)
+        try:
+            with _socket(host, port, config.backlog) as sock:
+                name = f"[{host}]" if ":" in host else host
+                if ready is not None:
+                    ready(f"http://{name}:{sock.getsockname()[1]}")
+                if workers > 1:
+                    Multiprocess(config, sockets=[sock]).run()
+                else:
+                    uvicorn.Server(config).run(sockets=[sock])
+        finally:
+            for variable in told:
+                del os.environ[variable]
+
+
+@contextmanager
+def _until_terminated() -> Iterator[None]:
+    """Leave the block at SIGTERM as at its end, so that nothing temporary stays, and who called goes on."""
+    if threading.current_thread() is not threading.main_thread():
+        # Signals are another's then.
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, _leave)
     try:
-        sock = _socket(config, host, port)
-        name = f"[{host}]" if ":" in host else host
-        if ready is not None:
-            ready(f"http://{name}:{sock.getsockname()[1]}")
-        if workers > 1:
-            Multiprocess(config, sockets=[sock]).run()
-        else:
-            uvicorn.Server(config).run(sockets=[sock])
-        sock.close()
+        yield
+    except _Terminated:
+        pass
     finally:
-        os.environ.pop(ASKED, None)
-        if counts is not None:
-            os.environ.pop(DIRECTORY, None)
-            shutil.rmtree(counts, ignore_errors=True)
+        signal.signal(signal.SIGTERM, before)
+
+
+class _Terminated(BaseException):
+    pass
+
+
+def _leave(*_: Any) -> None:
+    raise _Terminated
+
+
+def _counts() -> "tempfile.TemporaryDirectory[str]":
+    return tempfile.TemporaryDirectory(prefix="latewood-counts-", ignore_cleanup_errors=True)
 
 
 def made() -> Starlette:
     """Make the application in a worker."""
     asked = json.loads(os.environ[ASKED])
     sys.setswitchinterval(SWITCH_SECONDS)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    if not LOG.handlers:
-        handler = logging.StreamHandler()
-        handler.setFormatter(logging.Formatter("%(message)s"))
-        LOG.addHandler(handler)
-        LOG.setLevel(logging.INFO)
-        LOG.propagate = False
+    threading.Thread(target=_end_with_parent, args=[asked["counts"]], daemon=True).start()
+    log_lines()
+    return _application(asked)
+
+
+def _application(asked: Mapping[str, Any]) -> Starlette:
+    named = asked["encoder"]
+    # Loaded once, for texts and for indexes.
+    encoder = named if named in (None, RECORDED) else as_encoder(named)
     return application(
         asked["indexes"],
-        reranker=_reranker(asked["encoder"]),
+        encoder=encoder,
+        reranker=Reranker(None if named == RECORDED else encoder),
         settings=Settings(**asked["settings"]),
         threads=asked["threads"],
     )
 
 
-def _end_with_parent() -> None:
+def _end_with_parent(counts: str | None) -> None:
     """End this worker when the process that looks after it is gone: it would hold the port, and nobody could end it."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()
+        # Nobody else removes them now; a file that is open can still be written.
+        if counts is not None:
+            shutil.rmtree(counts, ignore_errors=True)
         signal.raise_signal(signal.SIGTERM)
 
 
-def _reranker(encoder: str | None) -> Reranker | None:
-    return None if encoder is None else Reranker(encoder)
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach an address."""
-    if host == "localhost":
-        return True
+def _socket(host: str, port: int, backlog: int) -> socket.socket:
+    """Listen at once: who is told the address may connect before the first worker is there."""
     try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
-def _socket(config: uvicorn.Config, host: str, port: int) -> Any:
-    try:
-        bound = config.bind_socket()
-        # Who is told the address may connect at once.
-        bound.listen(config.backlog)
-    # uvicorn says why on its log, and ends the process.
-    except (SystemExit, OSError) as error:
-        message = f"{host}:{port} cannot be served at: it is taken, or is no address of this machine"
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        return socket.create_server((host, port), family=family, backlog=backlog)
+    except OSError as error:
+        reason = (error.strerror or str(error)).partition(" (")[0]
+        message = f"{host}:{port} cannot be served at: {reason}; choose another address or port"
         raise StorageError(message) from error
-    return bound

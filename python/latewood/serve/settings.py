@@ -23,7 +23,7 @@ class Settings:
     max_body_bytes : int
         Of a request's body; larger ones are answered with status 413.
     max_queries, max_documents : int
-        Of one request.
+        Of one request; hits and candidates of several queries may be eight times as many as documents.
     max_k : int
         Hits of one query, with those that `offset` leaves out.
     max_waiting : int

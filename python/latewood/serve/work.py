@@ -7,14 +7,15 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine, Hashable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from functools import partial
 from http import HTTPStatus
 from typing import Any
 
 from latewood._core import Stop
 from latewood.serve.problems import Problem
 
-MOST_AT_ONCE = 64
-"""Requests that become one batch: beyond, the first would wait for the last without gain."""
+MOST_AT_ONCE = 16
+"""Requests that become one batch: beyond, the first waits for the last and other threads for work, without gain."""
 
 Work = Callable[[list[Any]], list[Any]]
 """Items → a result, or an exception, for each."""
@@ -24,17 +25,9 @@ class _Batch:
     def __init__(self, work: Work) -> None:
         self.work = work
         self.items: list[tuple[Any, asyncio.Future[Any]]] = []
+        self.wanted = 0
+        self.begun = False
         self.stop = Stop()
-
-    def add(self, item: Any) -> "asyncio.Future[Any]":
-        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        future.add_done_callback(self._left)
-        self.items.append((item, future))
-        return future
-
-    def _left(self, _: Any) -> None:
-        if all(future.done() for _, future in self.items):
-            self.stop.set()
 
 
 class Desk:
@@ -57,6 +50,7 @@ class Desk:
         self._queue: deque[tuple[Hashable, _Batch]] = deque()
         self._open: dict[Hashable, _Batch] = {}
         self._running: set[asyncio.Task[None]] = set()
+        self._waiting = 0
         self._seconds = 0.05
 
     @property
@@ -64,10 +58,18 @@ class Desk:
         """Threads that are at work."""
         return len(self._running)
 
-    @property
-    def waiting(self) -> int:
-        """Requests that wait for a thread."""
-        return sum(not future.done() for _, batch in self._queue for _, future in batch.items)
+    def admit(self) -> None:
+        """Refuse another request when as many wait as may.
+
+        Raises
+        ------
+        Problem
+            So many wait that this one would wait too long.
+        """
+        if self._waiting >= self._most:
+            expected = math.ceil(self._seconds * self._most / (MOST_AT_ONCE * self._threads))
+            message = f"{self._most} requests wait already; ask again in a moment"
+            raise Problem(HTTPStatus.TOO_MANY_REQUESTS, message, Retry_After=str(max(1, expected)))
 
     def submit(self, work: Work, item: Any, key: Hashable = None) -> "asyncio.Future[Any]":
         """Take in an item, to be done with others of its key; with None, by itself.
@@ -77,22 +79,31 @@ class Desk:
         Raises
         ------
         Problem
-            So many wait that this one would wait too long.
+            As `admit`.
         """
-        if self.waiting >= self._most:
-            expected = math.ceil(self._seconds * self._most / (MOST_AT_ONCE * self._threads))
-            message = f"{self._most} requests wait already; ask again in a moment"
-            raise Problem(HTTPStatus.TOO_MANY_REQUESTS, message, Retry_After=str(max(1, expected)))
+        self.admit()
         batch = self._open.get(key) if key is not None else None
         if batch is None or len(batch.items) >= MOST_AT_ONCE:
             batch = _Batch(work)
             self._queue.append((key, batch))
             if key is not None:
                 self._open[key] = batch
-        future = batch.add(item)
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Any] = loop.create_future()
+        future.add_done_callback(partial(self._left, batch))
+        batch.items.append((item, future))
+        batch.wanted += 1
+        self._waiting += 1
         # Not at once, so that what came at the same time is done together.
-        asyncio.get_running_loop().call_soon(self._begin)
+        loop.call_soon(self._begin)
         return future
+
+    def _left(self, batch: _Batch, _: Any) -> None:
+        batch.wanted -= 1
+        if not batch.begun:
+            self._waiting -= 1
+        elif not batch.wanted:
+            batch.stop.set()
 
     async def close(self) -> None:
         """Wait for all that was taken in."""
@@ -106,6 +117,8 @@ class Desk:
             if self._open.get(key) is batch:
                 del self._open[key]
             batch.items = [(item, future) for item, future in batch.items if not future.done()]
+            batch.begun = True
+            self._waiting -= batch.wanted
             if batch.items:
                 task = asyncio.create_task(self._do(batch))
                 self._running.add(task)
@@ -138,34 +151,12 @@ class Desk:
 
 
 @asynccontextmanager
-async def wanted(seconds: float, gone: Coroutine[Any, Any, None], *, changes: bool) -> AsyncIterator[None]:
-    """Cancel what is awaited in the block when the time is over, or nobody waits for it any more.
-
-    Parameters
-    ----------
-    seconds : float
-    gone : coroutine
-        Ends when the client has gone.
-    changes : bool
-        Whether it may change something: a commit that stands already when the time is over stays.
-
-    Raises
-    ------
-    Problem
-        The time is over.
-    asyncio.CancelledError
-        The client has gone.
-    """
+async def unless(gone: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """Cancel what is awaited in the block when `gone` ends: the client has left, and nobody waits for it any more."""
     task = asyncio.current_task()
     leaving = asyncio.create_task(gone)
     leaving.add_done_callback(lambda left: None if left.cancelled() or task is None else task.cancel())
     try:
-        async with asyncio.timeout(seconds):
-            yield
-    except TimeoutError:
-        message = f"not done in {seconds:g} seconds, and stopped"
-        if changes:
-            message += "; whether the change was made before, the index tells: look before you repeat it"
-        raise Problem(HTTPStatus.GATEWAY_TIMEOUT, message, error=None if changes else "StoppedError") from None
+        yield
     finally:
         leaving.cancel()

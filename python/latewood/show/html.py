@@ -6,6 +6,7 @@ token that is pointed at or focused. `standalone` puts fragments, styles and scr
 here.
 """
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from html import escape
@@ -120,7 +121,7 @@ def listed(hits: Iterable[Mapping[str, Any]]) -> str:
             f'<span class="score">{_number(hit["score"])}</span>{told}</p>'
             f"{body or ''}{_metadata(hit['metadata'])}</li>"
         )
-    return f'<ol class="hits">{"".join(rows)}</ol>'
+    return f'<ol class="hits">{"".join(rows)}</ol>' if rows else '<p class="label">no hits</p>'
 
 
 def styled(fragment: str) -> str:
@@ -159,9 +160,13 @@ def _metadata(metadata: Mapping[str, Any] | None) -> str:
     if not metadata:
         return ""
     rows = "".join(
-        f"<div><dt>{_words(str(key))}</dt><dd>{_words(str(value))}</dd></div>" for key, value in metadata.items()
+        f"<div><dt>{_words(str(key))}</dt><dd>{_words(_value(value))}</dd></div>" for key, value in metadata.items()
     )
     return f'<dl class="metadata">{rows}</dl>'
+
+
+def _value(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
 
 
 def _numbered(name: str, count: int) -> list[str]:

@@ -19,6 +19,7 @@ from latewood.rerank.first_stages.protocol import (
     texts_of,
     unique_ids,
 )
+from latewood.rerank.first_stages.words import EXTRA, PURPOSE, tokenized
 
 
 class Bm25FirstStage:
@@ -38,8 +39,9 @@ class Bm25FirstStage:
 
     Notes
     -----
-    Documents that share no term with the query score 0 and are not candidates. Ties go by position. `retriever` can be
-    saved by its own `save`, and is given here again when it has been loaded.
+    Documents that share no term with the query score 0 and are not candidates, but of the variants BM25L and BM25+, by
+    which all documents have more. Ties go by position. `retriever` can be saved by its own `save`, and is given here
+    again when it has been loaded.
     """
 
     def __init__(
@@ -59,6 +61,8 @@ class Bm25FirstStage:
         check_count(self._ids, int(indexed["num_docs"]), "documents of the BM25 index")
         self._tokenize = tokenize
         self._options = tokenizer_options
+        if tokenize is None:
+            tokenized(["a word or two"], tokenizer_options)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({len(self._ids)} documents)"
@@ -79,14 +83,15 @@ class Bm25FirstStage:
         **tokenizer_options
             Of `bm25s.tokenize`: `stopwords` ("en" by default), `stemmer`, `token_pattern`, `lower`.
         """
-        bm25s = import_optional("bm25s", purpose="the BM25 first stage")
+        bm25s = import_optional("bm25s", extra=EXTRA, purpose=PURPOSE)
         keys, documents = unique_ids(ids), texts_of(texts, "texts")
         check_count(keys, len(documents), "texts")
-        if not documents:
-            message = "there are no texts to index by BM25"
+        words = tokenized(documents, tokenizer_options)
+        if not any(words):
+            message = f"there are no words to index by BM25 in the {len(documents)} texts; stop words do not count"
             raise InvalidInputError(message)
         retriever = bm25s.BM25()
-        retriever.index(bm25s.tokenize(documents, show_progress=False, **tokenizer_options), show_progress=False)
+        retriever.index(words, show_progress=False)
         return cls(retriever, keys, **tokenizer_options)
 
     def search(self, query: str, k: int) -> FirstStageHits:
@@ -108,11 +113,7 @@ class Bm25FirstStage:
 
     def _scores(self, texts: list[str]) -> Iterator[Any]:
         """Score all documents for each query."""
-        if self._tokenize is not None:
-            tokens = self._tokenize(texts)
-        else:
-            bm25s = import_optional("bm25s", purpose="the BM25 first stage")
-            tokens = bm25s.tokenize(texts, show_progress=False, return_ids=False, **self._options)
+        tokens = tokenized(texts, self._options) if self._tokenize is None else self._tokenize(texts)
         for entry in tokens:
             terms = list(entry)
             yield self._retriever.get_scores(terms) if terms else np.zeros(len(self._ids))

@@ -11,7 +11,7 @@ from latewood.errors import InvalidInputError
 from latewood.forms.candidates import read_candidates
 from latewood.forms.ids import plain_ids
 from latewood.forms.values import count_of, shown
-from latewood.rerank.first_stages.protocol import name_of, texts_of
+from latewood.rerank.first_stages.protocol import name_of, refuse_async, texts_of
 
 _OF_MODELS = ("encode_query", "encode", "forward", "predict")
 """What models have that can be called, and that give no candidates: torch's modules, encoders, rerankers."""
@@ -41,6 +41,7 @@ class CallableFirstStage:
                 "SparseEncoderFirstStage.from_texts(model, ids, texts) makes one of a sparse model"
             )
             raise InvalidInputError(message)
+        refuse_async(function, name_of(function))
         _check_parameters(function)
         self.function = function
 

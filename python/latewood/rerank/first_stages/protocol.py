@@ -49,6 +49,15 @@ def name_of(first_stage: Any) -> str:
     return f"the first stage {getattr(inner, '__qualname__', type(inner).__name__)}"
 
 
+def refuse_async(call: Any, name: str) -> None:
+    """Refuse what gives its candidates only to those who await them."""
+    if inspect.iscoroutinefunction(call) or inspect.iscoroutinefunction(getattr(call, "__call__", None)):  # noqa: B004
+        message = (
+            f"{name} is async, and is called by what cannot await it; wrap it in a function that runs it to its end"
+        )
+        raise InvalidInputError(message)
+
+
 def takes_filter(first_stage: Any) -> bool:
     """Whether a first stage can be given a filter."""
     # A method that is not written in Python need not say.

@@ -1,5 +1,6 @@
 """Seismic as a first stage."""
 
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -14,6 +15,8 @@ from latewood.forms.values import count_of, number_of
 from latewood.rerank.first_stages.protocol import FirstStageHits, check_count, texts_of, unique_ids
 from latewood.rerank.first_stages.sparse_vectors import encoded_blocks, rows_of
 
+_PROCESS = os.getpid()
+"""Where Seismic's threads are: a forked child has none of them, and would wait for them for ever."""
 LARGEST_SMALL_VOCABULARY = 65_536
 """Seismic has another class for more terms."""
 
@@ -39,7 +42,7 @@ class SeismicFirstStage:
     threads : int, optional
         1 asks for one query after the other, on the thread of the caller. None leaves a batch to Seismic's own threads,
         as many as the environment's `RAYON_NUM_THREADS` says when Seismic first starts them; no other number can be
-        asked for later.
+        asked for later. In a forked child, which has no such threads, it is 1.
 
     Raises
     ------
@@ -191,7 +194,9 @@ class SeismicFirstStage:
         asked = [str(position) for position, entry in enumerate(encoded) if entry]
         tokens = [np.array(list(entry), dtype=kind) for entry in encoded if entry]
         weights = [np.array(list(entry.values()), dtype=np.float32) for entry in encoded if entry]
-        if self._threads == 1:
+        # Seismic makes room for k hits, whatever there is.
+        k = min(k, getattr(self.index, "len", k))
+        if self._threads == 1 or os.getpid() != _PROCESS:
             return (
                 self.index.search(query_id=query, query_components=own, query_values=values, k=k, **self._options)
                 for query, own, values in zip(asked, tokens, weights, strict=True)

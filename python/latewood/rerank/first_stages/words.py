@@ -20,7 +20,7 @@ from latewood.common.packages import import_optional
 from latewood.errors import InvalidInputError
 from latewood.forms.values import shown
 
-PURPOSE = "BM25 of an index's texts"
+PURPOSE = "BM25"
 EXTRA = "hybrid"
 UNSAVED = 0.1
 """Share of the texts that may be missing in the file before it is written again."""
@@ -68,13 +68,7 @@ class Words:
         return lists
 
     def _usual(self, texts: list[str]) -> Any:
-        bm25s = import_optional("bm25s", extra=EXTRA, purpose=PURPOSE)
-        spaced = [text if text.isascii() else SPACELESS.sub(_pairs, text) for text in texts]
-        try:
-            return bm25s.tokenize(spaced, return_ids=False, show_progress=False, **self.options)
-        except (TypeError, ValueError, re.error) as error:
-            message = f"bm25s.tokenize takes no such options, {shown(self.options)}: {error}"
-            raise InvalidInputError(message) from error
+        return tokenized([text if text.isascii() else SPACELESS.sub(_pairs, text) for text in texts], self.options)
 
     @property
     def settings(self) -> str | None:
@@ -85,6 +79,17 @@ class Words:
             return json.dumps({"words": 1, **self.options}, sort_keys=True)
         except TypeError:
             return None
+
+
+def tokenized(texts: list[str], options: Mapping[str, Any]) -> list[list[str]]:
+    """Take texts apart into words by `bm25s.tokenize`, which takes the options."""
+    bm25s = import_optional("bm25s", extra=EXTRA, purpose=PURPOSE)
+    try:
+        words: list[list[str]] = bm25s.tokenize(texts, return_ids=False, show_progress=False, **options)
+    except (TypeError, ValueError, re.error) as error:
+        message = f"bm25s.tokenize takes no such options, {shown(options)}: {error}"
+        raise InvalidInputError(message) from error
+    return words
 
 
 def _pairs(run: re.Match[str]) -> str:

@@ -28,7 +28,9 @@ function enterToken() {
   entering ??= new Promise((resolve) => {
     const dialog = document.getElementById("enter");
     dialog.addEventListener("close", () => {
-      sessionStorage.setItem(TOKEN, document.getElementById("token").value.trim());
+      const token = document.getElementById("token");
+      // No header could carry it; the reader is asked again.
+      if (token.validity.valid) sessionStorage.setItem(TOKEN, token.value.trim());
       entering = null;
       resolve();
     }, { once: true });

@@ -9,6 +9,8 @@ MOST_VALUES = 50
 LONGEST_VALUE = 80
 """Characters of a value that is offered."""
 MOST_FIELDS = 100
+OPERATORS = ("and", "or", "not")
+"""Words of a filter, before which a field of that name has a backslash, as before one."""
 
 
 def fields_of(metadata: Iterable[Mapping[str, Any] | None]) -> list[dict[str, Any]]:
@@ -29,24 +31,29 @@ def fields_of(metadata: Iterable[Mapping[str, Any] | None]) -> list[dict[str, An
     documents: Counter[str] = Counter()
     for entry in metadata:
         seen = set()
-        for name, value in _leaves(entry or {}, ""):
+        for path, value in _leaves(entry):
+            name = _called(path)
             counts.setdefault(name, Counter())[_kind(value), value] += 1
             seen.add(name)
         documents.update(seen)
     return [_field(name, number, counts[name]) for name, number in documents.most_common(MOST_FIELDS)]
 
 
-def _leaves(value: Any, name: str) -> Iterator[tuple[str, Any]]:
-    """Give each value with the name of its field; the elements of a list are values of one field, as in a filter."""
+def _called(path: str) -> str:
+    """Name a field as a filter does, which would take it for a word of its own otherwise."""
+    return f"\\{path}" if path in OPERATORS or path.startswith("\\") else path
+
+
+def _leaves(value: Any, path: str | None = None) -> Iterator[tuple[str, Any]]:
+    """Give each value with the path of its field; what is in a list has the path of the list, as in a filter."""
     if isinstance(value, Mapping):
         for key, inner in value.items():
-            yield from _leaves(inner, f"{name}.{key}" if name else key)
+            yield from _leaves(inner, key if path is None else f"{path}.{key}")
     elif isinstance(value, list):
         for inner in value:
-            if not isinstance(inner, (Mapping, list)):
-                yield from _leaves(inner, name)
-    elif value is not None:
-        yield name, value
+            yield from _leaves(inner, path)
+    elif value is not None and path is not None:
+        yield path, value
 
 
 def _kind(value: Any) -> str:

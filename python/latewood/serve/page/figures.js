@@ -14,6 +14,8 @@ const STAGES = [
   ["top_k_s", "choose the best"],
 ];
 
+const SEGMENTS = 16; // More bars say no more.
+
 export function howFound({ plan, stats, seconds }) {
   const stages = STAGES.filter(([key]) => stats[key] > 0).map(([key, name]) => [name, stats[key]]);
   const core = stages.reduce((sum, [, value]) => sum + value, 0);
@@ -53,6 +55,8 @@ export async function aboutIndex(name) {
     check.disabled = false;
   });
   const sections = Object.entries(info.bytes_by_section).sort(([, left], [, right]) => right - left);
+  const segments = info.by_segment.toSorted((left, right) => right.bytes - left.bytes).slice(0, SEGMENTS);
+  const rest = info.segments - segments.length;
   return make("section", {},
     make("h3", {}, name),
     terms([
@@ -60,8 +64,8 @@ export async function aboutIndex(name) {
       ["token vectors", `${number(info.tokens)} of ${info.dim} dimensions`],
       ["tokens a document", info.documents ? number(info.tokens / info.documents, 1) : null],
       ["cut documents", info.truncated_documents ? number(info.truncated_documents) : null],
-      ["codec", codec.centroid_count ? `${codec.kind}, ${codec.bits} bits, ${number(codec.centroid_count)} centroids`
-        : `${codec.kind}, ${codec.bits} bits`],
+      // An index that has held no vectors has none yet.
+      ["codec", codec && `${codec.kind}, ${codec.bits} bits${codec.centroid_count ? `, ${number(codec.centroid_count)} centroids` : ""}`],
       ["kept vectors", info.keep_vectors ?? "none"],
       ["encoder", encoder?.name ?? encoder?.class ?? "none recorded"],
       ["size", `${bytes(info.bytes)}, ${number(info.bytes_per_token, 1)} bytes a token`],
@@ -69,12 +73,17 @@ export async function aboutIndex(name) {
     make("h4", {}, "Health"),
     terms([
       ["generation", number(info.generation)],
-      ["segments", number(info.segments)],
       ["deleted documents", `${number(info.deleted_documents)}${info.deleted_documents ? ", until a merge or compact" : ""}`],
       ["drift", info.drift == null ? "not measured" : `${number(info.drift, 2)} times what the centroids left over when trained`],
       ["fde", info.fde ? `${info.fde.safe ? "safe" : "not safe"}: ${info.fde.reason}` : "none"],
     ]),
     make("p", {}, check), result,
+    make("h4", {}, `${number(info.segments)} segment${info.segments === 1 ? "" : "s"}`),
+    bars(segments.map((one) => [
+      `${number(one.documents)} documents${one.deleted_documents ? `, ${number(one.deleted_documents)} deleted` : ""}`,
+      one.bytes,
+    ]), bytes),
+    rest > 0 ? make("p", {}, `and ${number(rest)} smaller ones`) : null,
     make("h4", {}, "Where the bytes are"),
     bars(sections, bytes));
 }

@@ -4,7 +4,7 @@ import hashlib
 from pathlib import Path
 
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import RedirectResponse, Response
 
 from latewood import show
 
@@ -39,7 +39,11 @@ class PageFile:
         return len(self._content)
 
     def answer(self, request: Request) -> Response:
-        """Send it, unless the browser has it."""
+        """Send it, unless the browser has it, or would look for all else in another place."""
+        path = request.url.path
+        if self._type == TYPES[".html"] and not path.endswith("/"):
+            # Inside another application, whose path to this one ends so.
+            return RedirectResponse(f"{path.rpartition('/')[2]}/")
         if self._headers["etag"] in request.headers.get("if-none-match", ""):
             return Response(status_code=304, headers=self._headers)
         return Response(self._content, headers=self._headers, media_type=self._type)

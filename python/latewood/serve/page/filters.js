@@ -73,7 +73,7 @@ export class Filters {
   typed(name, value) {
     const kinds = this.fields.find((one) => one.name === name)?.kinds ?? ["text"];
     if (kinds.includes("flag") && ["true", "false"].includes(value)) return value === "true";
-    if (kinds.includes("number") && !Number.isNaN(Number(value))) return Number(value);
+    if (kinds.includes("number") && Number.isFinite(Number(value))) return Number(value);
     return value;
   }
 }

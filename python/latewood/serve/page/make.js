@@ -19,6 +19,8 @@ export function option(value, text = value) {
 export const number = (value, digits = 0) =>
   value == null ? "–" : value.toLocaleString("en", { maximumFractionDigits: digits });
 
+export const counts = (count, what) => `${number(count)} ${what}${count === 1 ? "" : "s"}`;
+
 export function bytes(count) {
   const units = ["bytes", "kB", "MB", "GB", "TB"];
   let step = 0;

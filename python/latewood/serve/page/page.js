@@ -20,7 +20,7 @@ let round = 0;
 let counted = "";
 const filters = new Filters(byId("filters"), () => later());
 
-async function read() {
+async function read(typed = "") {
   const kept = new URLSearchParams(location.hash.slice(1));
   // An address may have been written by hand.
   const listed = (name) => {
@@ -31,7 +31,7 @@ async function read() {
       return [];
     }
   };
-  query.value = kept.get("q") ?? "";
+  query.value = typed || (kept.get("q") ?? "");
   count.value = kept.get("k") ?? 10;
   const settings = listed("settings").slice(0, 2);
   compare.checked = settings.length > 1;
@@ -205,11 +205,12 @@ window.addEventListener("hashchange", () => tellTrouble(read()));
 
 async function begin() {
   ({ indexes } = await ask("v1/indexes"));
-  byId("holds").textContent = indexes.map((one) => `${one.name}: ${number(one.documents)} documents`).join(" · ")
+  byId("holds").textContent = indexes.map((one) => `${one.name}: ${one.problem ?? `${number(one.documents)} documents`}`).join(" · ")
     || "This service has no index: it reranks texts at /v1/rerank.";
   byId("ask").hidden = byId("open-about").hidden = indexes.length === 0;
   if (!indexes.length) return;
-  await read();
+  // Who types at once, as the page comes up, is not made to type again.
+  await read(query.value);
   query.focus();
 }
 

@@ -2,6 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
+/// How many times as many documents make a tuning stale, or as few.
+const CHANGED: u64 = 2;
+
 /// A point of a curve: looking so thoroughly finds such a share.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Measured {
@@ -22,7 +25,7 @@ pub struct Tuning {
     pub queries: usize,
     /// Documents that the index had.
     pub documents: u64,
-    /// Both numbers rise.
+    /// Both numbers rise. Empty where every document is scored, however thoroughly one looks.
     pub curve: Vec<Measured>,
 }
 
@@ -35,17 +38,19 @@ impl Tuning {
         let within = |point: &Measured| point.deviations.is_finite() && (0.0..=1.0).contains(&point.recall);
         let rise = |pair: &[Measured]| pair[0].deviations < pair[1].deviations && pair[0].recall <= pair[1].recall;
         let share = self.target > 0.0 && self.target <= 1.0;
-        if self.k == 0
-            || !share
-            || self.curve.is_empty()
-            || !self.curve.iter().all(within)
-            || !self.curve.windows(2).all(rise)
-        {
+        if self.k == 0 || !share || !self.curve.iter().all(within) || !self.curve.windows(2).all(rise) {
             let problem = "a tuning must be for at least one hit, its target must lie above 0 and at most at 1, and its curve \
                            must rise";
             return Err(problem.to_owned());
         }
         Ok(())
+    }
+
+    /// Whether an index of so many documents has changed so much that this tells little of it.
+    #[must_use]
+    pub fn is_stale(&self, documents: u64) -> bool {
+        let (fewer, more) = (self.documents.min(documents), self.documents.max(documents));
+        more > CHANGED.saturating_mul(fewer)
     }
 }
 
@@ -99,8 +104,8 @@ mod tests {
         };
         assert!(check(1, &[(0.0, 0.5), (1.0, 0.5)]).is_ok());
         assert!(check(0, &[(0.0, 0.5)]).is_err());
-        for points in [&[][..], &[(f64::NAN, 0.5)], &[(0.0, 1.5)], &[(0.0, 0.5), (0.0, 0.6)], &[(0.0, 0.5), (1.0, 0.4)]]
-        {
+        assert!(check(1, &[]).is_ok());
+        for points in [&[(f64::NAN, 0.5)][..], &[(0.0, 1.5)], &[(0.0, 0.5), (0.0, 0.6)], &[(0.0, 0.5), (1.0, 0.4)]] {
             assert!(check(1, points).is_err(), "{points:?}");
         }
     }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use serde_json::Value;
 
+use super::segment::Segment;
 use super::snapshot::Snapshot;
 use crate::codec::{Anisotropy, CodecOptions, CodecParameters, FdeOptions};
 use crate::format::section::SectionKind;
@@ -28,6 +29,8 @@ pub struct Info {
     pub tokens: u64,
     /// Segments.
     pub segments: usize,
+    /// What each of them holds, in the order of their documents.
+    pub by_segment: Vec<SegmentInfo>,
     /// Components of a token vector.
     pub dim: usize,
     /// Kind of the ids, from the first document on.
@@ -51,6 +54,36 @@ pub struct Info {
     pub bytes_per_token: Option<f64>,
     /// `bytes` by what they hold.
     pub bytes_by_section: BTreeMap<&'static str, u64>,
+}
+
+/// What one segment holds.
+#[derive(Clone, Debug, Serialize)]
+pub struct SegmentInfo {
+    /// Documents that are not deleted.
+    pub documents: u64,
+    /// Documents that are deleted and still take room.
+    pub deleted_documents: u64,
+    /// Token vectors, those of deleted documents included.
+    pub tokens: u64,
+    /// Bytes of its files.
+    pub bytes: u64,
+}
+
+impl SegmentInfo {
+    fn new(segment: &Segment) -> Self {
+        let tombstones = segment.entry().tombstones.as_ref();
+        let files = containers(segment).flat_map(Container::sizes).map(|(_, bytes)| bytes);
+        Self {
+            documents: u64::from(segment.live_documents()),
+            deleted_documents: u64::from(segment.documents() - segment.live_documents()),
+            tokens: segment.tokens(),
+            bytes: files.chain(tombstones.map(|tombstones| tombstones.file.length)).sum(),
+        }
+    }
+}
+
+fn containers(segment: &Segment) -> impl Iterator<Item = &Container> {
+    std::iter::once(segment.container()).chain(segment.layers().iter().map(|layer| layer.container()))
 }
 
 /// What an index says of its fixed dimensional encodings.
@@ -91,11 +124,9 @@ impl FdeInfo {
 
 impl Info {
     pub(crate) fn new(snapshot: &Snapshot) -> Self {
-        let containers = snapshot.segments.iter().flat_map(|segment| {
-            std::iter::once(segment.container()).chain(segment.layers().iter().map(|layer| layer.container()))
-        });
         let mut sections: BTreeMap<&'static str, u64> = BTreeMap::new();
-        for (name, bytes) in containers.flat_map(Container::sizes) {
+        let files = snapshot.segments.iter().flat_map(|segment| containers(segment));
+        for (name, bytes) in files.flat_map(Container::sizes) {
             *sections.entry(name).or_default() += bytes;
         }
         let manifest = snapshot.manifest();
@@ -122,6 +153,7 @@ impl Info {
             truncated_documents: snapshot.segments.iter().map(|segment| segment.live_truncated()).sum(),
             tokens,
             segments: snapshot.segments.len(),
+            by_segment: snapshot.segments.iter().map(|segment| SegmentInfo::new(segment)).collect(),
             dim: snapshot.dim(),
             id_kind: snapshot.id_kind(),
             codec_options: snapshot.codec_options().clone(),

@@ -2,6 +2,7 @@
 
 use super::options::SearchOptions;
 use crate::format::{Measured, Tuning, deviations_for, recall_at};
+use crate::index::Snapshot;
 
 /// Standard deviations above its estimate that a candidate may lie, unless somebody asks otherwise.
 pub(super) const USUAL: f64 = 4.0;
@@ -40,22 +41,39 @@ pub(super) struct Effort {
     pub(super) expected_recall: Option<f64>,
     /// How many documents the index had when that was measured.
     pub(super) tuned_documents: Option<u64>,
+    /// Whether the index has changed much since.
+    pub(super) stale_tuning: bool,
 }
 
 impl Effort {
     /// What was asked for, by the tuning for the next number of hits, or by what is usual.
-    pub(super) fn choose(tunings: &[Tuning], wanted: usize, options: &SearchOptions) -> Self {
-        let distance = |tuning: &&Tuning| tuning.k.max(wanted) / tuning.k.min(wanted).max(1);
-        let tuned = tunings.iter().min_by_key(distance);
-        let curve = tuned.map_or(USUAL_CURVE, |tuning| &tuning.curve);
-        let asked = options.recall.or(tuned.map(|tuning| tuning.target));
-        let deviations = match (options.deviations, asked) {
-            (Some(deviations), _) => deviations,
-            (None, Some(recall)) => deviations_for(curve, recall).unwrap_or(f64::INFINITY),
-            (None, None) => USUAL,
+    pub(super) fn choose(snapshot: &Snapshot, wanted: usize, options: &SearchOptions) -> Self {
+        Self::by(&snapshot.manifest().tunings, snapshot.live_documents(), wanted, options)
+    }
+
+    fn by(tunings: &[Tuning], documents: u64, wanted: usize, options: &SearchOptions) -> Self {
+        let apart = |tuning: &Tuning| tuning.k.max(wanted) as f64 / tuning.k.min(wanted).max(1) as f64;
+        let tuned = tunings.iter().min_by(|one, other| apart(one).total_cmp(&apart(other)));
+        let stale_tuning = tuned.is_some_and(|tuning| tuning.is_stale(documents));
+        let measured = tuned.map(|tuning| &tuning.curve[..]).filter(|curve| !curve.is_empty());
+        // What was measured on far fewer documents promises too much; then a search goes by whichever curve promises less.
+        let usual = (stale_tuning || measured.is_none()).then_some(USUAL_CURVE);
+        let curves = || measured.into_iter().chain(usual);
+        let needed = |recall| curves().map(move |curve| deviations_for(curve, recall).unwrap_or(f64::INFINITY));
+        let deviations = match (options.deviations, options.recall, tuned) {
+            (Some(deviations), ..) => deviations,
+            // Queries that were measured tell nothing certain of others.
+            (None, Some(recall), _) if recall >= 1.0 => f64::INFINITY,
+            (None, Some(recall), _) => needed(recall).fold(f64::NEG_INFINITY, f64::max),
+            (None, None, Some(tuning)) => needed(tuning.target).fold(f64::NEG_INFINITY, f64::max),
+            (None, None, None) => USUAL,
         };
-        let tuned_documents = tuned.map(|tuning| tuning.documents);
-        Self { deviations, expected_recall: recall_at(curve, deviations), tuned_documents }
+        Self {
+            deviations,
+            expected_recall: curves().filter_map(|curve| recall_at(curve, deviations)).reduce(f64::min),
+            tuned_documents: tuned.map(|tuning| tuning.documents),
+            stale_tuning,
+        }
     }
 
     /// Documents scored on their codes at most, for the `wanted` best of so many documents.
@@ -79,10 +97,13 @@ impl Effort {
 #[cfg(test)]
 mod tests {
     use super::{Effort, USUAL};
+    use crate::format::{Measured, Tuning};
+    use crate::search::SearchOptions;
 
     #[test]
     fn limits_follow_the_deviations() {
-        let effort = |deviations| Effort { deviations, expected_recall: None, tuned_documents: None };
+        let effort =
+            |deviations| Effort { deviations, expected_recall: None, tuned_documents: None, stale_tuning: false };
         assert_eq!((effort(USUAL).max_scored(10, 1000), effort(USUAL).probes(10)), (512, 10));
         assert_eq!((effort(USUAL).max_scored(100, 1000), effort(USUAL).probes(100)), (2000, 16));
         assert_eq!((effort(USUAL + 1.0).max_scored(10, 1000), effort(USUAL + 1.0).probes(10)), (1024, 20));
@@ -90,5 +111,37 @@ mod tests {
         assert_eq!((effort(-60.0).max_scored(10, 1000), effort(-60.0).probes(10)), (1, 1));
         assert_eq!((effort(f64::MAX).max_scored(1, 1000), effort(f64::MAX).probes(1)), (usize::MAX, usize::MAX));
         assert_eq!(effort(USUAL).max_scored(usize::MAX, 1000), usize::MAX);
+    }
+
+    fn tuning(k: usize, target: f64, documents: u64, curve: &[(f64, f64)]) -> Tuning {
+        let curve = curve.iter().map(|&(deviations, recall)| Measured { deviations, recall }).collect();
+        Tuning { k, target, queries: 1, documents, curve }
+    }
+
+    #[test]
+    fn the_tuning_of_the_next_number_of_hits_counts() {
+        let tunings = [11, 15, 100].map(|k| tuning(k, 0.9, 1000, &[(k as f64, 0.9)]));
+        let chosen = |wanted| Effort::by(&tunings, 1000, wanted, &SearchOptions::default()).deviations as usize;
+        assert_eq!([1, 11, 12, 14, 15, 30, 50, 1000].map(chosen), [11, 11, 11, 15, 15, 15, 100, 100]);
+    }
+
+    #[test]
+    fn a_tuning_of_another_size_is_not_relied_on() {
+        let asking = |documents, tuned: &Tuning, recall| {
+            let options = SearchOptions { recall, ..SearchOptions::default() };
+            Effort::by(std::slice::from_ref(tuned), documents, 10, &options)
+        };
+        let eager = tuning(10, 0.9, 1000, &[(-2.0, 0.8), (0.0, 0.95), (1.0, 1.0)]);
+        for (documents, stale) in [(499, true), (500, false), (2000, false), (2001, true), (1_000_000, true)] {
+            let effort = asking(documents, &eager, None);
+            assert_eq!(effort.stale_tuning, stale);
+            assert!((effort.deviations - if stale { 2.0 } else { -2.0 / 3.0 }).abs() < 1e-12);
+            assert!((effort.expected_recall.expect("known") - 0.9).abs() < 1e-12);
+            assert!(asking(documents, &eager, Some(1.0)).deviations.is_infinite());
+        }
+        let thorough = tuning(10, 0.9, 1000, &[(2.0, 0.5), (6.0, 0.9)]);
+        assert!((asking(9000, &thorough, None).deviations - 6.0).abs() < 1e-12);
+        let unmeasured = asking(1000, &tuning(10, 0.99, 1000, &[]), None);
+        assert_eq!((unmeasured.deviations, unmeasured.expected_recall), (USUAL, Some(0.99)));
     }
 }

@@ -44,6 +44,8 @@ pub struct Plan {
     pub expected_recall: Option<f64>,
     /// How many documents the index had when that was measured; `None` where it was not.
     pub tuned_documents: Option<u64>,
+    /// Whether it had half as many or fewer then, or twice as many.
+    pub stale_tuning: bool,
     /// The vectors that the returned scores are MaxSim on; `None`: the codes.
     pub rescore: Option<KeptVectors>,
     /// Names of options that were given and could have no effect.
@@ -59,7 +61,7 @@ impl Plan {
     /// The plan of a search for the `wanted` best.
     pub(super) fn choose(snapshot: &Snapshot, allowed: &Allowed, wanted: usize, options: &SearchOptions) -> Self {
         let documents = usize::try_from(allowed.documents(snapshot)).unwrap_or(usize::MAX);
-        let effort = Effort::choose(&snapshot.manifest().tunings, wanted, options);
+        let effort = Effort::choose(snapshot, wanted, options);
         let usual = effort.max_scored(wanted, documents);
         let most = options.max_scored.unwrap_or(usual).max(wanted);
         let share = documents as f64 / snapshot.live_documents().max(1) as f64;
@@ -94,6 +96,7 @@ impl Plan {
                 Source::None | Source::Given | Source::Found(_) => None,
             },
             tuned_documents: effort.tuned_documents,
+            stale_tuning: effort.stale_tuning,
             ..Self::default()
         };
         // Where it lets all documents be scored that otherwise would not be, it has had its effect.

@@ -309,7 +309,7 @@ fn score_until_exit(
 
 #[cfg(test)]
 mod tests {
-    use super::{Given, Location, Wanted, prune_candidates};
+    use super::{Given, Location, RerankOptions, Scored, Selection, Wanted, prune_candidates};
 
     fn kept(scores: &[f64], k: usize, alpha: f64) -> usize {
         let locations = (0..scores.len() as u32).map(|ordinal| Location { segment: 0, ordinal }).collect();
@@ -343,5 +343,25 @@ mod tests {
         assert_eq!(kept(&[1e308, -1e308, f64::MIN, -INFINITY], 1, 10.0), 3);
         assert_eq!(kept(&[f64::MIN, f64::MIN, -INFINITY], 1, 0.5), 2);
         assert_eq!(kept(&[0.0, -0.0, -5e-324], 1, 0.5), 2);
+    }
+
+    #[test]
+    fn candidates_that_others_scored_are_chosen_as_if_scored_here() {
+        let options = |alpha, beta| RerankOptions {
+            selection: Selection { k: Some(1), ..Selection::default() },
+            alpha,
+            beta,
+            ..RerankOptions::default()
+        };
+        let (given, first) = ([2, 0, 1, 3], [1.0, 9.0, 8.0, 8.0]);
+        let candidates = Scored { scores: &[5.0, 6.0, 4.0, 5.5], groups: None, given: &given, first: Some(&first) };
+        let chosen = |alpha, beta| options(alpha, beta).choose(&candidates).expect("a choice");
+        assert_eq!(chosen(None, None), [0, 1, 3, 2], "the first stage's order");
+        assert_eq!(chosen(Some(0.2), None), [0, 1, 3]);
+        assert_eq!(chosen(None, Some(1)), [0, 1, 3], "one that fails after one that enters");
+        let short = Scored { scores: &[5.0], ..candidates };
+        assert!(options(None, Some(1)).choose(&short).is_err());
+        let beyond = Scored { given: &[2, 0, 1, 4], ..candidates };
+        assert!(options(None, Some(1)).choose(&beyond).is_err());
     }
 }

@@ -140,3 +140,45 @@ fn order_of_digits(one: &str, other: &str) -> Ordering {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::Scalar;
+
+    #[test]
+    fn what_is_equal_and_nothing_else_has_the_same_text() {
+        let json = [
+            "null",
+            "true",
+            "false",
+            "0",
+            "-0.0",
+            "1",
+            "1.0",
+            "1e0",
+            "-1",
+            "0.5",
+            "5e-1",
+            "1e30",
+            "1000000000000000000000000000000",
+            "1e300",
+            "-1e300",
+            "1e999",
+            "-1e999",
+            "\"1\"",
+            "\"true\"",
+            "\"null\"",
+            "\"\"",
+            "\"\\\"\"",
+            "\"1e999\"",
+            "\"inf\"",
+        ];
+        let read = |text: &str| Scalar::from_json(&serde_json::from_str(text).expect("JSON")).expect("a scalar");
+        let values: Vec<Scalar> = json.into_iter().map(read).collect();
+        for one in &values {
+            for other in &values {
+                assert_eq!(one == other, one.to_string() == other.to_string(), "{one:?} {other:?}");
+            }
+        }
+    }
+}

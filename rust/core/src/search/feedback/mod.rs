@@ -63,7 +63,7 @@ impl<'a> TwoPasses<'a> {
             FeedbackMode::Reranker => {
                 let count = feedback.rescored.max(feedback.documents).max(wanted.count);
                 let documents = snapshot.live_documents() as usize;
-                let effort = Effort::choose(&snapshot.manifest().tunings, 1, options);
+                let effort = Effort::choose(snapshot, 1, options);
                 let usual = || effort.max_scored(1, documents).max(count);
                 (count, Some(options.max_scored.unwrap_or_else(usual)))
             }

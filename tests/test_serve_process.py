@@ -1,0 +1,180 @@
+"""A service as a process: how it ends, where it listens, what it logs, and heads of requests that no parser likes."""
+
+import json
+import os
+import signal
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from latewood import Client, Index
+from latewood.errors import StorageError
+from trials.serving import Service
+
+pytest.importorskip("starlette")
+httpx: Any = pytest.importorskip("httpx")
+
+from latewood.serve import run  # noqa: E402  where there is none, nothing of this is tested
+
+DIM = 16
+QUERY = np.eye(DIM, dtype="float32")[:2]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("process") / "news"
+    Index.create(folder, dim=DIM).add(["rings", "owls"], vectors=[QUERY, np.eye(DIM, dtype="float32")[4:6]])
+    return folder
+
+
+@pytest.fixture
+def temporary(tmp_path: Path) -> Path:
+    """Give a folder where a service may put what is temporary."""
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    return folder
+
+
+def until(true: Callable[[], object], seconds: float = 60.0) -> None:
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_whoever_asks_it_to_end_finds_that_it_went_well(folder: Path, temporary: Path, workers: int) -> None:
+    with Service({"news": folder}, "--workers", str(workers), environment={"TMPDIR": str(temporary)}) as service:
+        assert len(list(temporary.iterdir())) == (workers > 1)
+        service.process.terminate()
+        # Somebody may be impatient.
+        service.process.terminate()
+        assert service.stop() == 0
+    assert not list(temporary.iterdir())
+
+
+def test_nothing_temporary_stays_of_a_service_that_was_killed(folder: Path, temporary: Path) -> None:
+    with Service({"news": folder}, "--workers", "2", environment={"TMPDIR": str(temporary)}) as service:
+        with Client(service.url, "news") as client:
+            assert client.count() == 2
+        service.process.send_signal(signal.SIGKILL)
+        until(lambda: not list(temporary.iterdir()))
+
+
+def test_a_program_goes_on_after_its_service(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    told: list[str] = []
+
+    def ready(address: str) -> None:
+        told.append(address)
+        # Before there is a server that could wait for it.
+        signal.raise_signal(signal.SIGTERM)
+
+    environment = dict(os.environ)
+    run({"news": folder}, port=0, ready=ready)
+    assert told
+    assert signal.getsignal(signal.SIGTERM) is before
+    assert dict(os.environ) == environment
+
+
+@pytest.mark.parametrize("host", ["127.0.0.2", "localhost", "::1"])
+def test_it_is_asked_under_the_address_that_it_tells(folder: Path, host: str) -> None:
+    try:
+        socket.create_server((host, 0), family=socket.AF_INET6 if ":" in host else socket.AF_INET).close()
+    except OSError:
+        pytest.skip(f"this machine has no {host}")
+    with Service({"news": folder}, "--host", host) as service, Client(service.url, "news") as client:
+        assert client.search(QUERY, 1)[0].id == "rings"
+
+
+def test_why_an_address_cannot_be_served_at(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(StorageError, match=f"127.0.0.1:{port} cannot be served at: Address already in use; choose"):
+            run({"news": folder}, port=port)
+    # The error says it, and nothing else does.
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.fixture(scope="module")
+def service(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    log = tmp_path_factory.mktemp("log") / "log"
+    with log.open("wb") as file, Service({"news": folder}, log=file) as running:
+        yield running
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    assert {"time", "message"} in map(set, lines)
+    assert any(line.get("path") == "/v1/rerank" for line in lines)
+
+
+def talk(service: Service, raw: bytes) -> tuple[int, dict[str, str], Any]:
+    """Send bytes as they are; the status of the answer, its headers, and what it tells."""
+    with socket.create_connection(("127.0.0.1", service.port), timeout=20) as connection:
+        with suppress(ConnectionError):
+            connection.sendall(raw)
+        try:
+            answer = b"".join(iter(lambda: connection.recv(65_536), b""))
+        except ConnectionResetError:
+            return 0, {}, None
+    head, _, body = answer.partition(b"\r\n\r\n")
+    first, *lines = head.decode().split("\r\n")
+    return int(first.split()[1]), dict(line.lower().split(": ", 1) for line in lines), json.loads(body)
+
+
+@pytest.mark.parametrize(
+    "raw", [b"nothing\r\n\r\n", b"\x16\x03\x01\x02\x00\x01\x00", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"], ids=repr
+)
+def test_what_is_no_request_is_a_problem_too(service: Service, raw: bytes) -> None:
+    status, headers, told = talk(service, raw)
+    assert (status, headers["content-type"], headers["connection"]) == (400, "application/problem+json", "close")
+    assert (told["status"], told["title"]) == (400, "Bad Request")
+    assert told["detail"]
+
+
+def test_a_head_without_an_end_is_refused(service: Service) -> None:
+    begun = time.monotonic()
+    status, _, told = talk(service, b"GET /healthz HTTP/1.1\r\nhost: localhost\r\nx: " + b"a" * (1 << 24))
+    # Who goes on writing may not see the answer.
+    assert status in (0, 431)
+    assert time.monotonic() - begun < 15
+    status, headers, told = talk(service, b"GET /healthz HTTP/1.1\r\nhost: localhost\r\nx: " + b"a" * (1 << 16))
+    assert (status, headers["content-type"]) == (431, "application/problem+json")
+    assert "65536" in told["detail"]
+
+
+def posted(body: bytes, *lines: str) -> bytes:
+    own = ("POST /v1/rerank HTTP/1.1", "Host: localhost", "Content-Type: application/json")
+    return "\r\n".join([*own, f"Content-Length: {len(body)}", *lines, "", ""]).encode() + body
+
+
+def test_a_long_body_is_not_taken_for_a_head(service: Service) -> None:
+    body = json.dumps({"documents": ["x" * 200_000]}).encode()
+    status, _, told = talk(service, posted(body, "Connection: close"))
+    assert (status, told["detail"]) == (422, "Object missing required field `query`")
+
+
+@pytest.mark.parametrize("name", ["Upgrade", "upgrade"])
+def test_a_client_that_asks_for_http2_first_is_answered_in_http1(service: Service, name: str) -> None:
+    # As Java's does, each time that it uses a connection again.
+    lines = ("Connection: Upgrade, HTTP2-Settings", "HTTP2-Settings: AAEAAEAAAAIAAAABAAMAAABk", f"{name}: h2c")
+    with socket.create_connection(("127.0.0.1", service.port), timeout=20) as connection:
+        for _ in range(2):
+            connection.sendall(posted(b'{"documents":\n["a"]}', *lines))
+            answer = connection.recv(65_536)
+            assert answer.startswith(b"HTTP/1.1 422")
+            assert b"missing required field `query`" in answer
+
+
+def test_a_connection_outlasts_those_of_clients(service: Service) -> None:
+    """Httpx uses one again for 5 seconds: it must not be closed just then."""
+    request = b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", service.port), timeout=20) as connection:
+        for pause in (5.5, 0.0):
+            connection.sendall(request)
+            assert connection.recv(65_536).startswith(b"HTTP/1.1 200")
+            time.sleep(pause)
