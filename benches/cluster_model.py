@@ -35,6 +35,7 @@ from compare import gathered
 from latewood import Index
 from latewood.cluster import ClusterManifest, ClusterWriter, ShardedIndex, create
 from latewood.cluster.asking import PATIENCE
+from latewood.cluster.merging import Told
 from latewood.cluster.reading import ShardReader
 from latewood.errors import ServiceError
 from latewood.evaluate import load_beir
@@ -177,12 +178,14 @@ def asking(vectors: TokenVectors, shards: int, seconds: float) -> dict[str, Any]
         readers = [ShardReader(root, place) for place in range(shards)]
 
         def search(reader: ShardReader, query: Queries) -> Callable[[], Any]:
-            return lambda: reader.search(generation, query, K, None, {"threads": 1})
+            return lambda: reader.search(generation, query, None, {"k": K, "threads": 1}, Told(documents=True))
 
         calls = [[search(reader, query) for query in asked] for reader in readers]
         found: dict[str, Any] = {
             "searches": times(calls).tolist(),
-            "question_bytes": len(pickle.dumps((generation, asked[0], K, None, {"threads": 1}))),
+            "question_bytes": len(
+                pickle.dumps((generation, asked[0], None, {"k": K, "threads": 1}, Told(documents=True)))
+            ),
             "answer_bytes": round(float(np.mean([len(pickle.dumps(call())) for own in calls for call in own[:50]]))),
         }
         del calls, readers

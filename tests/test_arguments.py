@@ -340,6 +340,7 @@ TABLE: dict[str, dict[str, Kind]] = {
     "Hits.to_html_parts": {"explained": EXPLAINED},
     "Index.publish": {
         "url": Kind([], [None, 5, "", "news", "s3://", "ftp://a/b", "s3://a?b", Hostile(), ["s3://a"]]),
+        "repair": kinds.FLAG,
         "show_progress": kinds.OPTIONAL_FLAG,
     },
     "SearchArrays.to_run": {

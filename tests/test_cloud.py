@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -350,6 +350,11 @@ def test_the_commands(index: Index, url: str, cache: Path) -> None:
     assert json.loads(runner.invoke(cli, ["info", url, "--json"]).output)["documents"] == 20
     assert runner.invoke(cli, ["check", url]).exit_code == 0
     assert runner.invoke(cli, ["pull", url + "/nothing"]).exit_code == 1
+    index.add([20], vectors=CORPUS.documents[20:21])
+    index.publish(url)
+    told = runner.invoke(cli, ["clean", url, "--keep", "1", "--older-than", "0", "--json"])
+    assert json.loads(told.output) == {"url": url, "removed": 2}
+    assert json.loads(runner.invoke(cli, ["info", url, "--json"]).output)["documents"] == 21
 
 
 def test_another_index_at_the_address(index: Index, url: str, tmp_path: Path, cache: Path) -> None:
@@ -418,6 +423,115 @@ def test_publishing_again_repairs(index: Index, url: str, cache: Path) -> None:
             assert index.publish(url) == index.generation
             shutil.rmtree(cache, ignore_errors=True)
             assert same(Index.open(url), index)
+
+
+def test_a_store_that_has_damaged_a_file_is_repaired(index: Index, url: str, cache: Path) -> None:
+    testing = pytest.importorskip("click.testing")
+    from latewood.cli.commands import cli
+
+    index.publish(url)
+    index.add([20], vectors=CORPUS.documents[20:21])
+    index.publish(url)
+    commands: list[Callable[[], object]] = [
+        lambda: index.publish(url, repair=True),
+        lambda: testing.CliRunner().invoke(cli, ["publish", index.path, url, "--repair"]).exit_code,
+    ]
+    for file in sorted((store_folder(url) / "files").iterdir()):
+        if file.stem not in {one.sha256 for one in newest_of(url).files}:
+            continue
+        for repair in commands:
+            whole = bytearray(file.read_bytes())
+            whole[-1] ^= 1
+            file.write_bytes(whole)
+            shutil.rmtree(cache, ignore_errors=True)
+            with pytest.raises(CorruptIndexError, match="repair"):
+                Index.open(url)
+            repair()
+            assert same(Index.open(url), index)
+    largest = max(Path(index.path).glob("*.lwd"), key=lambda file: file.stat().st_size)
+    largest.write_bytes(largest.read_bytes()[:-1] + b"?")
+    with pytest.raises(CorruptIndexError, match="not the file that was published"):
+        Index.open(index.path).publish(url, repair=True)
+    assert same(Index.open(url, cache_dir=cache.with_name("another")), Index.open(url)), "nothing damaged went up"
+
+
+def test_what_somebody_else_has_beside_it_stays(index: Index, url: str, cache: Path) -> None:
+    theirs = [store_folder(url) / name for name in ("files/mine.txt", "generations/mine.txt", "files/more/x", "x")]
+    for file in theirs:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text("precious")
+        os.utime(file, (1, 1))
+    assert clean(url, keep=1, older_than=0) == 0
+    index.publish(url)
+    index.add([20], vectors=CORPUS.documents[20:21])
+    index.publish(url)
+    assert clean(url, keep=1, older_than=0) == 2
+    assert all(file.read_text() == "precious" for file in theirs)
+    assert same(Index.open(url), index)
+
+
+def test_a_file_in_the_cache_that_was_changed(index: Index, url: str, cache: Path) -> None:
+    """It is fetched again when opening finds that it is damaged, which `mmap=False` does for all of it."""
+    index.publish(url)
+    with Index.open(url) as copy:
+        folder = Path(copy.path)
+    for name in (file.name for file in newest_of(url).files):
+        whole = (folder / name).read_bytes()
+        for place in (9, len(whole) // 2):
+            damaged = bytearray(whole)
+            damaged[place] ^= 1
+            # A reader's mapping stays as it is: the file is replaced, not written to.
+            (folder / "damaged").write_bytes(damaged)
+            (folder / "damaged").rename(folder / name)
+            assert same(Index.open(url, mmap=False), index)
+            assert (folder / name).read_bytes() == whole
+        (folder / name).unlink()
+        assert same(Index.open(url), index)
+
+
+def test_a_cache_that_is_named_relatively_or_removed(
+    index: Index, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index.publish(url)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LATEWOOD_CACHE_BYTES", "")
+    monkeypatch.setenv("LATEWOOD_CACHE", "relative")
+    copies = [Index.open(url), Index.open(url, cache_dir="given")]
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    index.add([20], vectors=CORPUS.documents[20:21])
+    index.publish(url)
+    for copy in copies:
+        assert copy.refresh()
+        assert same(pickle.loads(pickle.dumps(copy)), index)
+    assert not list((tmp_path / "elsewhere").iterdir())
+    shutil.rmtree(tmp_path / "relative")
+    assert same(copies[0], index), "what is open stays"
+    with pytest.raises(StorageError, match="open the index again"):
+        copies[0].refresh()
+    monkeypatch.chdir(tmp_path)
+    assert same(Index.open(url), index)
+
+
+def test_an_index_is_not_made_at_an_address(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    makers: list[Callable[[], object]] = [
+        lambda: Index.create(url, dim=4),
+        lambda: Index.recover(url),
+        lambda: Index.create("s3://b/x", dim=4),
+    ]
+    for make in makers:
+        with pytest.raises(InvalidInputError, match="publish"):
+            make()
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_older_commit_is_not_published_over_a_newer_one(index: Index, url: str, cache: Path) -> None:
+    older = index.generation
+    index.add([20], vectors=CORPUS.documents[20:21])
+    index.publish(url)
+    with pytest.raises(CommitConflictError, match=f"has generation {index.generation}, and this is {older}"):
+        Index.open(index.path, generation=older).publish(url)
 
 
 def test_what_an_interrupted_upload_left(index: Index, url: str, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -617,6 +731,20 @@ def test_no_secret_is_told(index: Index, bucket: str, cache: Path, monkeypatch: 
     assert "very-secret" not in str(told.value)
     assert bucket in str(told.value)
     assert "\n" not in str(told.value)
+
+
+def test_what_s3_says_and_that_there_are_no_keys(
+    index: Index, bucket: str, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for call in (index.publish, Index.open, clean):
+        with pytest.raises(StorageError, match="NoSuchBucket"):
+            call("s3://nobody-has-it/news")
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    monkeypatch.setattr("latewood.cloud.store.METADATA", "127.0.0.1:9")
+    monkeypatch.setenv("AWS_METADATA_ENDPOINT", "http://127.0.0.1:9")
+    with pytest.raises(StorageError, match="no keys are in the environment"):
+        Index.open(bucket)
 
 
 @pytest.fixture

@@ -22,6 +22,7 @@ from latewood.cluster.routing import SLOTS, divided, slot_of, slots_of
 from latewood.errors import (
     CommitConflictError,
     CorruptIndexError,
+    DimensionError,
     DuplicateIdError,
     FormatVersionError,
     IndexExistsError,
@@ -491,6 +492,10 @@ def test_a_cluster_is_created_once(tmp_path: Path) -> None:
     ):
         with pytest.raises(InvalidInputError):
             create(tmp_path / "other", dim=DIM, **arguments)
+    for sample in ([], [np.zeros((0, DIM))], [np.full((2, DIM), np.nan)], [np.ones((2, DIM + 1))]):
+        with pytest.raises((InvalidInputError, DimensionError)):
+            create(tmp_path / "other", dim=DIM, shards=2, sample=sample)
+        assert not list((tmp_path / "other").iterdir())
     with pytest.raises(IndexNotFoundError):
         ClusterWriter(tmp_path / "nothing")
     assert not (tmp_path / "nothing").exists()

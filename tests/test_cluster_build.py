@@ -505,11 +505,55 @@ def test_a_dataset_of_ray_is_a_source(ray: Any, tmp_path: Path) -> None:
     data = pytest.importorskip("ray.data")
     dataset = data.from_items([{"id": row, "text": text, "n": row} for row, text in enumerate(texts(60))])
     build(dataset, tmp_path / "c", shards=2, encoder=HashEncoder(DIM), workers=0)
+    for kind, lengths in (("even", [2] * 20), ("ragged", [1 + row % 3 for row in range(20)])):
+        vectors = [np.full((length, DIM), row + 1, np.float32) for row, length in enumerate(lengths)]
+        dataset = data.from_items([{"id": row, "vectors": vector} for row, vector in enumerate(vectors)])
+        build(dataset, tmp_path / kind, shards=2, dim=DIM, workers=0, keep_vectors="float16")
+        kept = codes(tmp_path / kind)
+        assert all(np.array_equal(kept[row], vector) for row, vector in enumerate(vectors))
     made = held(tmp_path / "c")
     assert [order for order, *_ in made] == list(range(60))
     assert sorted((key, text, fields["n"]) for _, key, text, fields in made) == [
         (row, text, row) for row, text in enumerate(texts(60))
     ]
+
+
+class Unsendable(HashEncoder):
+    def __getstate__(self) -> None:
+        message = "it holds a lock"
+        raise TypeError(message)
+
+
+class ForeignError(Exception):
+    """Cannot be made again from what it keeps."""
+
+    def __init__(self, one: str, other: str) -> None:
+        super().__init__(one + other)
+
+
+class Failing(HashEncoder):
+    def __init__(self) -> None:
+        super().__init__(DIM)
+        self.at_home = os.getpid()
+
+    def encode_document(self, inputs: list[str], /) -> list[NDArray[np.float32]]:
+        if os.getpid() != self.at_home:
+            words = ("the model ", "broke")
+            raise ForeignError(*words)
+        return super().encode_document(inputs)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_an_encoder_that_workers_cannot_get_or_that_fails_there(ray: Any, tmp_path: Path) -> None:
+    for module in (__name__, "support"):
+        ray.cloudpickle.register_pickle_by_value(__import__(module))
+    with pytest.raises(InvalidInputError, match="it holds a lock"):
+        build(texts(20), tmp_path / "c", shards=2, encoder=Unsendable(DIM))
+    assert not (tmp_path / "c").exists()
+    with pytest.raises(StorageError, match="worker failed"):
+        build(texts(20), tmp_path / "c", shards=2, encoder=Failing())
+    build(texts(20), tmp_path / "c", shards=2, encoder=HashEncoder(DIM), workers=0)
+    assert len(held(tmp_path / "c")) == 20
 
 
 @pytest.mark.filterwarnings("ignore")

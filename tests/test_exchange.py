@@ -219,7 +219,8 @@ def test_tables_of_lists_that_are_empty(tmp_path: Path, empty: Any) -> None:
     if len(empty) == 300:
         with pytest.raises(InvalidInputError, match="no document has a vector"):
             import_index(tmp_path / "table.parquet", tmp_path / "index")
-    index = import_index(tmp_path / "table.parquet", tmp_path / "index", **({"dim": 2} if len(empty) == 300 else {}))
+    settings: dict[str, Any] = {"dim": 2} if len(empty) == 300 else {}
+    index = import_index(tmp_path / "table.parquet", tmp_path / "index", **settings)
     assert index.dim == 2
     assert index.vectors(index.ids()).lengths.tolist() == [len(one) for one in vectors]
     index.add([300, 301], vectors=pyarrow.array([[], []], kind))

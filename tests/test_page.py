@@ -518,20 +518,6 @@ def test_it_fits_a_narrow_window(browser: Any, address: str) -> None:
     reader.context.close()
 
 
-def test_what_is_typed_while_the_page_comes_up_is_kept(reader: Reader, indexes: dict[str, Index]) -> None:
-    page = reader.page
-    held: list[Any] = []
-    page.route("**/v1/indexes", lambda route: held.append(route))  # noqa: PLW0108  it cannot be marked as builtins are
-    page.goto(f"{reader.address}/#q=another")
-    wait(page, "document.activeElement.id === 'query'")
-    page.keyboard.type(QUERY)
-    while not held:
-        page.wait_for_timeout(20)
-    held[0].continue_()
-    wait_for_ids(reader, ids_of(indexes["coarse"].search(QUERY, 10)))
-    assert page.locator("#query").input_value() == QUERY
-
-
 def test_everything_by_keyboard(reader: Reader, indexes: dict[str, Index]) -> None:
     page = reader.open(None)
     page.keyboard.type(QUERY)

@@ -41,7 +41,7 @@ def temporary(tmp_path: Path) -> Path:
     return folder
 
 
-def until(true: Callable[[], object], seconds: float = 20.0) -> None:
+def until(true: Callable[[], object], seconds: float = 60.0) -> None:
     end = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < end
@@ -141,7 +141,7 @@ def test_a_head_without_an_end_is_refused(service: Service) -> None:
     status, _, told = talk(service, b"GET /healthz HTTP/1.1\r\nhost: localhost\r\nx: " + b"a" * (1 << 24))
     # Who goes on writing may not see the answer.
     assert status in (0, 431)
-    assert time.monotonic() - begun < 5
+    assert time.monotonic() - begun < 15
     status, headers, told = talk(service, b"GET /healthz HTTP/1.1\r\nhost: localhost\r\nx: " + b"a" * (1 << 16))
     assert (status, headers["content-type"]) == (431, "application/problem+json")
     assert "65536" in told["detail"]
@@ -160,10 +160,14 @@ def test_a_long_body_is_not_taken_for_a_head(service: Service) -> None:
 
 @pytest.mark.parametrize("name", ["Upgrade", "upgrade"])
 def test_a_client_that_asks_for_http2_first_is_answered_in_http1(service: Service, name: str) -> None:
-    # As Java's does.
-    lines = ("Connection: Upgrade, HTTP2-Settings, close", "HTTP2-Settings: AAEAAEAAAAIAAAABAAMAAABk", f"{name}: h2c")
-    status, _, told = talk(service, posted(b'{"documents":\n["a"]}', *lines))
-    assert (status, told["detail"]) == (422, "Object missing required field `query`")
+    # As Java's does, each time that it uses a connection again.
+    lines = ("Connection: Upgrade, HTTP2-Settings", "HTTP2-Settings: AAEAAEAAAAIAAAABAAMAAABk", f"{name}: h2c")
+    with socket.create_connection(("127.0.0.1", service.port), timeout=20) as connection:
+        for _ in range(2):
+            connection.sendall(posted(b'{"documents":\n["a"]}', *lines))
+            answer = connection.recv(65_536)
+            assert answer.startswith(b"HTTP/1.1 422")
+            assert b"missing required field `query`" in answer
 
 
 def test_a_connection_outlasts_those_of_clients(service: Service) -> None:

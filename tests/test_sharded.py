@@ -3,13 +3,11 @@
 import asyncio
 import copy
 import logging
-import math
 import os
 import pickle
 import shutil
-import subprocess
+import signal
 import sys
-import textwrap
 import threading
 import time
 import warnings
@@ -21,18 +19,22 @@ from typing import Any
 import numpy as np
 import pytest
 
-from latewood import Index
+from latewood import Feedback, Index, Stop
 from latewood.cluster import ClusterWriter, Shard, ShardedIndex, create
-from latewood.cluster.merging import Batch, Found
+from latewood.cluster.asking import LocalShards
+from latewood.cluster.merging import Told
+from latewood.cluster.reading import ShardReader
 from latewood.errors import (
     DuplicateIdError,
     IndexReplacedError,
     InvalidInputError,
     LatewoodError,
     ServiceError,
+    StoppedError,
     UnknownIdError,
 )
-from latewood.index.results import Hit, Hits
+from latewood.forms.ragged import Ragged, to_ragged
+from latewood.index.queries import Queries
 from strategies import make_corpus
 from support import HashEncoder, run_python
 
@@ -179,26 +181,24 @@ def test_documents_and_what_is_told(both: tuple[ShardedIndex, Index]) -> None:
 
 @pytest.mark.parametrize(
     "options",
-    [
-        {"feedback": object()},
-        {"group_by": "n"},
-        {"k": 0},
-        {"gather": "magic"},
-        {"ids": [5]},
-        {"filter": {"n": {"zz": 1}}},
-    ],
+    [{"feedback": 1}, {"group_by": 3}, {"k": 0}, {"gather": "magic"}, {"ids": [5]}, {"filter": {"n": {"zz": 1}}}],
+    ids=str,
 )
-def test_what_a_cluster_cannot_do(both: tuple[ShardedIndex, Index], options: dict[str, Any]) -> None:
-    from latewood import Feedback
+def test_searches_that_cannot_be(both: tuple[ShardedIndex, Index], options: dict[str, Any]) -> None:
+    for index in both:
+        with pytest.raises(InvalidInputError):
+            index.search(CORPUS.queries[0], **options)
 
-    if "feedback" in options:
-        options = {"feedback": Feedback()}
-    with pytest.raises(InvalidInputError):
-        both[0].search(CORPUS.queries[0], **options)
-    refused: list[dict[str, Any]] = [{"alpha": 0.1}, {"beta": 2}, {"group_by": "n"}, {"prune_to": 3}]
-    for one in refused:
-        with pytest.raises(LatewoodError):
-            both[0].rerank(CORPUS.queries[0], IDS[:3], [3.0, 2.0, 1.0], k=1, **one)
+
+@pytest.mark.parametrize(
+    "options",
+    [{"alpha": 0.1, "k": 1}, {"beta": 2}, {"prune_to": 0}, {"alpha": -1.0, "k": 1, "scores": [3.0, 2.0, 1.0]}],
+    ids=str,
+)
+def test_reranks_that_cannot_be(both: tuple[ShardedIndex, Index], options: dict[str, Any]) -> None:
+    for index in both:
+        with pytest.raises(InvalidInputError):
+            index.rerank(CORPUS.queries[0], IDS[:3], **options)
 
 
 @pytest.mark.parametrize("settings", [{"keep_vectors": "float16"}, {"bits": 8}], ids=str)
@@ -289,7 +289,6 @@ def test_what_is_closed_answers_nothing(both: tuple[ShardedIndex, Index]) -> Non
         lambda: sharded.rerank(query, []),
         lambda: sharded.documents([]),
         lambda: sharded.explain(query, IDS[0]),
-        hits[0].explain,
         lambda: len(sharded),
         lambda: sharded.dim,
         sharded.refresh,
@@ -349,6 +348,111 @@ def test_threads_and_coroutines(both: tuple[ShardedIndex, Index]) -> None:
     assert asyncio.run(ask()) == wanted[:30]
 
 
+def test_many_threads_follow_somebody_who_commits(tmp_path: Path) -> None:
+    root, _ = fill(tmp_path)
+    failed: list[object] = []
+    ended = threading.Event()
+    with ShardedIndex.open(root, replicas=0) as sharded:
+        least = len(sharded)
+
+        def follow() -> None:
+            seen = least
+            try:
+                while not ended.is_set():
+                    sharded.refresh()
+                    count = len(sharded)
+                    assert count >= seen, "never back"
+                    assert (count - least) % 9 == 0, "all of a commit or nothing"
+                    seen = count
+            except BaseException as error:
+                failed.append(error)
+                raise
+
+        threads = [threading.Thread(target=follow) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        with ClusterWriter(root) as writer:
+            for commit in range(20):
+                writer.add([f"{commit} {number}" for number in range(9)], vectors=DOCUMENTS[:9])
+                writer.commit()
+        ended.set()
+        for thread in threads:
+            thread.join()
+        assert not failed
+        sharded.refresh()
+        assert len(sharded) == least + 180
+
+
+def test_a_stop_and_ctrl_c_are_heard_by_all_shards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = np.random.default_rng(0)
+    vectors = [generator.standard_normal((60, 32)).astype(np.float32) for _ in range(2000)]
+    create(tmp_path / "cluster", shards=3, sample=vectors[:100], dim=32)
+    with ClusterWriter(tmp_path / "cluster") as writer:
+        writer.add(range(2000), vectors=vectors)
+    queries = vectors[:1500]
+    with ShardedIndex.open(tmp_path / "cluster", replicas=0) as sharded:
+
+        def is_idle() -> bool:
+            begun = time.monotonic()
+            sharded.search_batch(queries[:20], gather="exact")
+            return time.monotonic() - begun < 2
+
+        begun = time.monotonic()
+        with Stop(seconds=0.2), pytest.raises(StoppedError):
+            sharded.search_batch(queries, gather="exact")
+        assert time.monotonic() - begun < 2
+        assert is_idle()
+        begun = time.monotonic()
+        threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT)).start()
+        with pytest.raises(KeyboardInterrupt):
+            sharded.search_batch(queries, gather="exact")
+        assert time.monotonic() - begun < 2
+        assert is_idle()
+        with pytest.raises(InvalidInputError):
+            sharded.search(queries[0], filter={"n": {"no": 1}})
+
+
+def test_hits_explain_themselves_on_what_was_searched(tmp_path: Path) -> None:
+    root, _ = fill(tmp_path)
+    query = CORPUS.queries[0]
+    with ShardedIndex.open(root, replicas=0) as sharded:
+        hits = sharded.search(query, 2)
+        wanted = [hit.explain().matrix for hit in hits]
+        with ClusterWriter(root) as writer:
+            writer.delete([hits[0].id])
+            writer.upsert([hits[1].id], vectors=DOCUMENTS[:1])
+        assert sharded.refresh()
+        with pytest.raises(UnknownIdError):
+            sharded.explain(query, hits[0].id)
+        for hit, matrix in zip(hits, wanted, strict=True):
+            np.testing.assert_array_equal(hit.explain().matrix, matrix)
+
+
+def test_a_refresh_between_whose_steps_others_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root, _ = fill(tmp_path)
+    names = iter("abcdef")
+
+    def commit() -> None:
+        with ClusterWriter(root) as writer:
+            name = next(names)
+            writer.upsert([f"{name}{number}" for number in range(30)], vectors=DOCUMENTS[:30])
+
+    with ShardedIndex.open(root, replicas=0) as sharded:
+        count = len(sharded)
+        commit()
+        prepare = LocalShards.ask
+
+        def meanwhile(shards: LocalShards, method: str, calls: Any, **options: Any) -> dict[int, Any]:
+            monkeypatch.undo()
+            commit()
+            commit()
+            return prepare(shards, method, calls, **options)
+
+        monkeypatch.setattr(LocalShards, "ask", meanwhile)
+        assert sharded.refresh()
+        assert len(sharded) == count + 90
+
+
 @pytest.mark.parametrize("kind", [str, int])
 def test_ids_are_told_as_one_index_tells_them(tmp_path: Path, kind: Any) -> None:
     own = [kind(number) for number in range(len(DOCUMENTS))]
@@ -406,13 +510,16 @@ def test_a_cluster_that_was_replaced_is_not_followed(tmp_path: Path) -> None:
 
 
 def test_what_shards_have_found_travels_whole(both: tuple[ShardedIndex, Index]) -> None:
-    _, single = both
-    found = single.search_batch(CORPUS.queries[:4], 9, gather="exact")
-    nothing = single.search(CORPUS.queries[0], filter={"n": "none"})
-    lowest = Hits([Hit("x", -math.inf, 1, "text", {"a": [1, None]})], report=(found[0].stats, found[0].plan))
-    for batch in (found, [nothing], [*found, lowest], []):
-        own = Batch(Found.of(hits, 0.25) for hits in batch)
-        assert pickle.loads(pickle.dumps(own)) == own
+    sharded, _ = both
+    reader = ShardReader(sharded._root, 1)
+    queries = Queries(to_ragged(CORPUS.queries[:4], dim=CORPUS.dim, kind="query"))
+    none = Queries(Ragged(np.zeros((0, CORPUS.dim), np.float32), np.zeros(1, np.int64)))
+    for asked in (queries, none):
+        for options in ({"k": 9, "gather": "exact"}, {"k": 9}, {"k": 3, "filter": {"n": "none"}}):
+            for told in (Told(documents=True), Told(group_by="n")):
+                found = reader.search(sharded.generation, asked, None, options, told)
+                assert len(found) == len(asked.vectors)
+                assert pickle.loads(pickle.dumps(found)) == found
 
 
 # ── with Ray ─────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -449,17 +556,15 @@ def nodes() -> Iterator[Any]:
 @pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
 def test_another_ray_on_this_machine_is_left_alone(nodes: Any, tmp_path: Path) -> None:
     root, single = fill(tmp_path)
-    program = f"""
-        import sys
-        from latewood.cluster import ShardedIndex
-        with ShardedIndex.open({os.fspath(root)!r}, replicas=1, cpus=0.1) as sharded:
-            import ray
-            print(len(sharded), ray.get_runtime_context().gcs_address)
-    """
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    command = [sys.executable, "-c", textwrap.dedent(program)]
-    told = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout.split()
-    assert int(told[0]) == len(single)
+    code = """
+import json, sys, ray
+from latewood.cluster import ShardedIndex
+with ShardedIndex.open(sys.argv[1], replicas=1, cpus=0.1) as sharded:
+    print(json.dumps([len(sharded), ray.get_runtime_context().gcs_address]))
+"""
+    environment = {"PYTHONPATH": os.pathsep.join(sys.path), "PYTHONWARNINGS": "ignore"}
+    told = run_python(code, root, environment=environment)
+    assert told[0] == len(single)
     assert told[1] != nodes.address
 
 
@@ -555,9 +660,10 @@ def test_a_lost_shard_is_told(nodes: Any, tmp_path: Path) -> None:
     import ray
 
     root, _single = fill(tmp_path)
-    with ShardedIndex.open(root, replicas=1, cpus=0.5, timeout=3, allow_partial=True) as sharded:
+    with ShardedIndex.open(root, replicas=1, cpus=0.5, allow_partial=True) as sharded:
         whole = sharded.search(CORPUS.queries[0], 1000, gather="exact")
         assert not sharded.missing
+        sharded._timeout = 3
         ray.kill(sharded._shards._actors[1][0], no_restart=True)  # type: ignore[attr-defined]
         found = sharded.search(CORPUS.queries[0], 1000, gather="exact")
         assert sharded.missing == [1]
@@ -579,3 +685,30 @@ def test_a_lost_shard_is_told(nodes: Any, tmp_path: Path) -> None:
         sharded._partial = False
         with pytest.raises(ServiceError, match="shard 1"):
             sharded.search(CORPUS.queries[0], 3)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
+def test_what_takes_several_questions(nodes: Any, tmp_path: Path) -> None:
+    import ray
+
+    root, single = fill(tmp_path)
+    query, scores = CORPUS.queries[0], [float(number % 7) for number in range(60)]
+    searches: list[dict[str, Any]] = [
+        {"feedback": Feedback()},
+        {"feedback": Feedback(mode="reranker", rescored=40), "group_by": "n", "filter": {"n": {"gte": 1}}},
+        {"group_by": "n", "length_normalize": True},
+    ]
+    with ShardedIndex.open(root, replicas=1, cpus=0.5, allow_partial=True) as sharded:
+        for options in searches:
+            assert_equal(sharded, single, **options)
+        for more in ({"alpha": 0.4, "k": 4}, {"beta": 5, "k": 3, "group_by": "n"}):
+            found, wanted = (one.rerank(query, IDS[10:70], scores, **more) for one in (sharded, single))
+            assert found == wanted
+        sharded._timeout = 3
+        ray.kill(sharded._shards._actors[1][0], no_restart=True)  # type: ignore[attr-defined]
+        for options in searches:
+            hits = sharded.search(query, 5, gather="exact", **options)
+            assert hits
+            assert sharded.missing == [1]
+            assert hits.stats["missing_shards"] == 1

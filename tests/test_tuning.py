@@ -178,3 +178,17 @@ def test_untuned_searches_go_by_what_is_usual(index: Index, wide: Wide) -> None:
     less = index.search(wide.queries[0], 10, recall=0.9).plan
     assert (less.deviations or 0) < (usual.deviations or 0)
     assert less.expected_recall == pytest.approx(0.9)
+
+
+def test_each_query_of_a_batch_tells_its_own_plan(tmp_path: Path, wide: Wide) -> None:
+    index = Index.create(tmp_path / "index", dim=wide.documents[0].shape[1])
+    index.add(range(700), vectors=wide.documents, metadata=[{"n": number} for number in range(700)])
+    filters: list[Any] = [{"n": {"lt": 0}}, None, {"n": {"lt": 9}}, {"n": {"gte": 0}}]
+    batch = index.search_batch(wide.queries[:4], 3, filter=filters)
+    assert [hits.plan.gather for hits in batch] == ["none", "flood", "exact", "flood"]
+    for query, condition, hits in zip(wide.queries, filters, batch, strict=False):
+        assert hits.plan == index.search(query, 3, filter=condition).plan
+    together = index.search_arrays(wide.queries[:4], 3, filter=filters).plan
+    assert together == batch[1].plan, "that of the first that has any"
+    reranked = index.rerank_batch(wide.queries[:2], [[1, 2], [3]], filter=[None, {"n": 3}])
+    assert [hits.plan.gather for hits in reranked] == ["given", "given"]

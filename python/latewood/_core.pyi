@@ -150,6 +150,28 @@ class Index:
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """Token vectors, flat with offsets: the kept ones, or those that the codes stand for."""
 
+    def rotated_vectors(
+        self, ids: Sequence[str] | Sequence[int] | NDArray[np.int64]
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """What codes stand for before the rotation is undone, `[tokens, depth]`, and offsets: what `expand` takes."""
+
+    def frequencies(self) -> NDArray[np.uint64]:
+        """How many live documents have a token in each cell."""
+
+    def expand(
+        self,
+        query_values: NDArray[np.float32],
+        weights: NDArray[np.float32] | None,
+        feedback: dict[str, Any],
+        *,
+        points: NDArray[np.float32],
+        hits: int,
+        documents: int,
+        frequencies: NDArray[np.uint64],
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """What joins one query, vectors `[n, dim]` and weights `[n]`: from `rotated_vectors` of its first `hits`, of
+        `documents` that are in other indexes of this codec, and from the sum of the `frequencies` of these."""
+
     def search(
         self,
         query_values: NDArray[np.float32],
@@ -192,6 +214,16 @@ class RerankOptions:
     """Checked options of a rerank."""
 
     def __new__(cls, values: dict[str, Any]) -> RerankOptions: ...
+    def choose(
+        self,
+        scores: NDArray[np.float32],
+        given: NDArray[np.int64],
+        *,
+        first: NDArray[np.float64] | None,
+        groups: list[str | None] | None,
+    ) -> list[int]:
+        """Places in `scores`, on codes and in document order, of those candidates of one query that a rerank of all
+        would score: `given` has them in the order of the first stage, and `first` its scores in that order."""
 
 @final
 class Results:
@@ -206,6 +238,9 @@ class Results:
     def rows(self, with_documents: bool) -> tuple[list[tuple[Any, float, str | None, str | None]], list[int]]:
         """(id, score, text, metadata as JSON) of each hit, as of the search; and the offsets."""
 
+    def groups(self, field: str) -> list[str | None]:
+        """Of each hit, by a field of its metadata, the same text for the same value; None for one that is its own."""
+
     def text(self, hit: int) -> str | None:
         """Text of one hit, by its row."""
 
@@ -218,10 +253,10 @@ class Results:
         """Of one query, or of all: counts (`queries`, `gathered`, `pruned`, `refined`, `scored`, `scored_tokens`,
         `rescored`, `feedback_vectors`) and seconds by stage."""
 
-    @property
-    def plan(self) -> dict[str, Any]:
-        """How candidates were found: `gather`, `probes`, `threshold`, `max_scored`, `deviations`, `expected_recall`,
-        `tuned_documents`, `stale_tuning`, `rescore`, and `without_effect`, a list."""
+    def plan(self, query: int | None = None) -> dict[str, Any]:
+        """How candidates were found, for one query or for the first that has any: `gather`, `probes`, `threshold`,
+        `max_scored`, `deviations`, `expected_recall`, `tuned_documents`, `stale_tuning`, `rescore`, and
+        `without_effect`, a list."""
 
     @property
     def added(self) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int64]]:

@@ -1,20 +1,23 @@
 """The commands between folders and object storage."""
 
 from pathlib import Path
+from typing import Any
 
 import click
 
 from latewood.cli.outcome import command, tell
-from latewood.cli.parameters import EXISTING, PATH, not_empty
+from latewood.cli.parameters import COUNT, EXISTING, PATH, not_empty
+from latewood.cloud.cleaning import clean as clean_store
 from latewood.index.index import Index
 
 
 @command("publish")
 @click.argument("path", type=EXISTING)
 @click.argument("url", callback=not_empty)
-def publish(path: Path, url: str, as_json: bool) -> None:
+@click.option("--repair", is_flag=True, help="Put all files up again, where the store has damaged some.")
+def publish(path: Path, url: str, repair: bool, as_json: bool) -> None:
     """Put the newest commit of an index at URL in object storage, such as s3://bucket/news."""
-    generation = Index.open(path).publish(url)
+    generation = Index.open(path).publish(url, repair=repair)
     tell({"url": url, "generation": generation}, as_json, lambda: f"generation {generation} is at {url}")
 
 
@@ -27,3 +30,20 @@ def pull(url: str, generation: int | None, cache_dir: Path | None, as_json: bool
     index = Index.open(url, generation=generation, cache_dir=cache_dir)
     told = {"path": index.path, "generation": index.generation, "documents": len(index)}
     tell(told, as_json, lambda: f"generation {index.generation} with {len(index)} documents is at {index.path}")
+
+
+@command("clean")
+@click.argument("url", callback=not_empty)
+@click.option("--keep", type=COUNT, default=2, show_default=True, help="The newest commits that stay.")
+@click.option(
+    "--older-than",
+    metavar="SECONDS",
+    type=float,
+    default=86_400.0,
+    show_default=True,
+    help="How long a file must have been there that no commit needs; somebody may be publishing younger ones.",
+)
+def clean(url: str, as_json: bool, **options: Any) -> None:
+    """Remove older commits of the index that is published at URL, and files that none of the others needs."""
+    removed = clean_store(url, **options)
+    tell({"url": url, "removed": removed}, as_json, lambda: f"removed {removed} objects from {url}")

@@ -6,7 +6,7 @@ from io import TextIOWrapper
 import click
 
 from latewood.cli.changes import add, compact, create, delete, import_, recover, tune, update
-from latewood.cli.cloud import publish, pull
+from latewood.cli.cloud import clean, publish, pull
 from latewood.cli.explaining import explain
 from latewood.cli.outcome import INTERRUPTED, Failure, let_go_of_output
 from latewood.cli.reports import check, demo, export, info
@@ -45,6 +45,7 @@ for _command in (
     export,
     publish,
     pull,
+    clean,
     recover,
     compact,
     demo,

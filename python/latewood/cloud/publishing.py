@@ -7,7 +7,7 @@ from pathlib import Path
 from latewood.cloud.generations import FILES, File, Generation, checksum, described, newest
 from latewood.cloud.store import Store
 from latewood.common.progress import progress_bar
-from latewood.errors import CommitConflictError, InvalidInputError
+from latewood.errors import CommitConflictError, CorruptIndexError, InvalidInputError
 
 Commit = tuple[int, list[str], list[str], str | None]
 """Generation, names of its files, its lineage, and what tells the index from others."""
@@ -16,8 +16,8 @@ LEFT_OVER = timedelta(hours=12)
 READ_BYTES = 1 << 20
 
 
-def publish(folder: Path, commit: Commit, url: str, *, show_progress: bool | None) -> int:
-    """Upload what a store does not have of a commit, then its description; see `Index.publish`."""
+def publish(folder: Path, commit: Commit, url: str, *, repair: bool, show_progress: bool | None) -> int:
+    """Upload what a store does not have of a commit, or all of it, then its description; see `Index.publish`."""
     store = Store(url)
     number, names, lineage, identity = commit
     before = newest(store)
@@ -32,6 +32,8 @@ def publish(folder: Path, commit: Commit, url: str, *, show_progress: bool | Non
 
         # A name of an index is of one content for ever, but for its manifest's.
         files = [known.get(name) or File(name, size, checksum(folder / name)) for name, size in sizes.items()]
+        if repair:
+            _check_contents(folder, files)
         # The manifest goes up in any case: it shows what time the store has now.
         send(files[-1])
         there = store.names(FILES)
@@ -40,7 +42,7 @@ def publish(folder: Path, commit: Commit, url: str, *, show_progress: bool | Non
             size, time = there.get(file.sha256, (None, None))
             # What no generation names may be cleaned away meanwhile, unless it is young.
             lasts = file.name in known or (now is not None and time is not None and now - time < LEFT_OVER)
-            if size == file.bytes and lasts:
+            if size == file.bytes and lasts and not repair:
                 bar.update(file.bytes)
             else:
                 send(file)
@@ -49,6 +51,14 @@ def publish(folder: Path, commit: Commit, url: str, *, show_progress: bool | Non
     if store.create(made.object, made.to_json()) or described(store, number).lineage[:1] == tuple(lineage[:1]):
         return number
     raise _conflict(store, number)
+
+
+def _check_contents(folder: Path, files: list[File]) -> None:
+    """Refuse files that are not what was published: they would go up in its place."""
+    for file in files:
+        if checksum(folder / file.name) != file.sha256:
+            message = f"{folder / file.name} is not the file that was published; repair with a copy that is whole"
+            raise CorruptIndexError(message)
 
 
 def _is_manifest(name: str) -> bool:
@@ -70,7 +80,10 @@ def _check(before: Generation, number: int, lineage: list[str], identity: str | 
     if before.lineage[:1] == tuple(lineage[:1]):
         return
     far = number - before.generation >= len(lineage)
-    if number <= before.generation or not (far or before.lineage[0] in lineage):
+    if number < before.generation:
+        message = f"{store.url} has generation {before.generation}, and this is {number}; publish the newest commit"
+        raise CommitConflictError(message)
+    if number == before.generation or not (far or before.lineage[0] in lineage):
         raise _conflict(store, before.generation)
 
 

@@ -48,7 +48,8 @@ class Pulled:
             raise InvalidInputError(message)
         self.store = Store(url)
         given = cache or os.environ.get(CACHE)
-        self.root = Path(given).expanduser() if given else Path.home() / ".cache" / "latewood"
+        # Absolute, so that `refresh` finds it from wherever it is called.
+        self.root = Path(given or "~/.cache/latewood").expanduser().absolute()
         self.folder = self.root / hashlib.sha256(self.store.url.encode()).hexdigest()[:32]
         self._here: Generation | None = None
         try:
@@ -106,7 +107,16 @@ class Pulled:
                     self._fetch(file, bar.update)
             if forget:
                 self._forget(wanted)
-            made = then()
+            try:
+                made = then()
+            except CorruptIndexError:
+                # What has come whole, and was damaged here since.
+                damaged = [file for file in wanted.files if checksum(self.folder / file.name) != file.sha256]
+                if not damaged:
+                    raise
+                for file in damaged:
+                    self._fetch(file, lambda _: None)
+                made = then()
         self._here = wanted
         return made
 
@@ -121,7 +131,9 @@ class Pulled:
         except OSError as error:
             if isinstance(error, LatewoodError):
                 raise
-            message = f"{self.folder} cannot be written to: {error.strerror or error}; what was whole is kept"
+            message = (
+                f"{self.folder} cannot be written to: {error.strerror or error}; mend that and open the index again"
+            )
             raise StorageError(message) from error
 
     def _is_here(self, file: File) -> bool:
@@ -147,7 +159,7 @@ class Pulled:
                     raise
             else:
                 part.unlink(missing_ok=True)
-        message = f"{self.store.url}/{file.object} is not what its name says, {TRIES} times; publish the index again"
+        message = f"{self.store.url}/{file.object} is not what its name says, {TRIES} times; publish it with repair"
         raise CorruptIndexError(message)
 
     def _came(self, file: File, part: Path, tell: Callable[[int], object]) -> bool:
@@ -234,7 +246,7 @@ def _size(folder: Path) -> int:
 
 def _bound() -> int:
     given = os.environ.get(CACHE_BYTES)
-    if given is None:
+    if not given:
         return DEFAULT_BYTES
     if given.isdecimal():
         return int(given)

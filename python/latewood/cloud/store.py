@@ -21,6 +21,8 @@ PART_BYTES, MOST_PARTS = 8 << 20, 9_000
 TIMEOUT = timedelta(seconds=60)
 """For one request, and for a part of an answer."""
 RETRIES = 5
+METADATA = "169.254.169.254"
+"""Where machines of a cloud ask for keys when they have none."""
 ENDPOINTS = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT", "AZURE_STORAGE_ENDPOINT", "GOOGLE_BASE_URL")
 R = TypeVar("R")
 _USERS: set[int] = set()
@@ -38,8 +40,9 @@ class Store:
     Parameters
     ----------
     url : str
-        `s3://bucket/news`, `gs://bucket/news`, `az://account/container/news` or `file:///folder/news`. Who may do what
-        there is the environment's to say, as obstore reads it: `AWS_ACCESS_KEY_ID`, `AWS_ENDPOINT_URL` and the like.
+        `s3://bucket/news`, `gs://bucket/news`, `az://container/news` or `file:///folder/news`. Who may do what there is
+        the environment's to say, as obstore reads it: `AWS_ACCESS_KEY_ID`, `AWS_ENDPOINT_URL`,
+        `AZURE_STORAGE_ACCOUNT_NAME` and the like.
 
     Raises
     ------
@@ -79,7 +82,7 @@ class Store:
         def look() -> None:
             for batch in self._obstore.list(self._store, prefix=folder):
                 for one in batch:
-                    found[one["path"].rpartition("/")[2]] = (one["size"], one["last_modified"])
+                    found[one["path"].removeprefix(f"{folder}/")] = (one["size"], one["last_modified"])
 
         self._do(look, folder, "listed")
         return found
@@ -195,5 +198,10 @@ def _heard(work: Callable[[], R]) -> R:
 
 def _told(error: Exception) -> str:
     """Give the first line of an error, without what stands behind `?` in addresses: it may be signed."""
-    line = re.sub(r"\?\S*", "", (str(error).strip() or type(error).__name__).splitlines()[0])
-    return line[:300]
+    text = str(error).strip() or type(error).__name__
+    line = re.sub(r"\?\S*", "", text.splitlines()[0])[:300]
+    # What S3 itself says, such as AccessDenied or NoSuchBucket, stands in what follows.
+    code = re.search(r"<Code>(\w+)</Code>", text)
+    if code is not None:
+        return f"{code[1]}: {line}"
+    return f"no keys are in the environment, and this machine gives none: {line}" if METADATA in line else line

@@ -7,10 +7,12 @@ import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from contextvars import copy_context
 from dataclasses import dataclass, field
 from threading import Lock, Semaphore
 from typing import Any, Protocol
 
+from latewood._core import Stop
 from latewood.cluster.reading import ShardReader
 from latewood.cluster.sessions import Session
 from latewood.common.packages import import_optional
@@ -77,10 +79,17 @@ class LocalShards:
         if pool is None or pid != os.getpid():
             pool = ThreadPoolExecutor(min(len(self._readers), 32), thread_name_prefix="latewood-shard")
             self._threads = (os.getpid(), pool)
-        futures = {
-            place: pool.submit(getattr(self._readers[place], method), *arguments) for place, arguments in calls.items()
-        }
-        return {place: future.result() for place, future in futures.items()}
+        # The shards hear a `Stop` of the caller, and one of their own when the caller is interrupted or another fails.
+        with Stop() as ended:
+            futures = {
+                place: pool.submit(copy_context().run, getattr(self._readers[place], method), *arguments)
+                for place, arguments in calls.items()
+            }
+            try:
+                return {place: future.result() for place, future in futures.items()}
+            except BaseException:
+                ended.set()
+                raise
 
     def close(self) -> None:
         """See `Shards.close`; the threads end with the last call that is under way."""

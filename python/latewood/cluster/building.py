@@ -9,12 +9,13 @@ from typing import Any, Literal
 
 import numpy as np
 
-from latewood.cluster.creating import BUILDING, NOTE, alone, create_shard, new_codec, remove, train
+from latewood.cluster.creating import BUILDING, NOTE, alone, create_shard, new_codec, train
 from latewood.cluster.manifest import CODEC, SHARDS, ClusterManifest, root_of, shard_of
 from latewood.cluster.order import ORDER, refuse_order
 from latewood.cluster.routing import SLOTS, divided, slots_of
 from latewood.cluster.sessions import Session
 from latewood.cluster.source import Rows, count_rows, parquet_files, read_rows
+from latewood.common.packages import import_optional
 from latewood.common.progress import ProgressBar, progress_bar
 from latewood.common.types import KeepVectors
 from latewood.encode.nano import NAME as NANO
@@ -35,6 +36,7 @@ ADDED_DOCUMENTS, ADDED_VALUES = 1024, 2**22
 """Documents, and components of their vectors, that a builder hands on together."""
 COMMITTED_DOCUMENTS = 2**16
 """Documents between two commits of a builder: what waits in its memory is bounded by them."""
+PURPOSE = "building shards in several processes"
 TRIES = 5
 """How often a shard whose worker is lost is begun again."""
 POLL = 0.5
@@ -102,7 +104,7 @@ def build(
         Two documents have the same id.
     InvalidInputError
         A source that cannot be read, or has no document; another build, with other settings, was begun in the folder;
-        it has files of another kind where a cluster keeps its own.
+        it has files of another kind where a cluster keeps its own; an encoder that cannot be sent to workers.
     IndexLockedError
         Somebody else is building there.
     EncoderMismatchError
@@ -119,6 +121,8 @@ def build(
     if encoder is None and dim is None:
         encoder = NANO
     encoder = encoder if encoder is None or isinstance(encoder, str) else as_encoder(encoder)
+    if workers != 0:
+        _check_can_be_sent(encoder)
     building, codec = root / BUILDING, root / CODEC
     settings = {"bits": bits, "centroids": centroids, "seed": seed, "keep_vectors": keep_vectors}
     firsts = [*divided(0, SLOTS, count), SLOTS]
@@ -151,10 +155,19 @@ def build(
         except (InvalidInputError, DuplicateIdError, DimensionError, EncoderRequiredError):
             # Another source is needed, and nothing that was made of this one may go into what is built of that.
             (building / NOTE).unlink()
-            remove(codec, root / SHARDS)
             raise
         manifest.publish(root)
     return manifest
+
+
+def _check_can_be_sent(encoder: Any) -> None:
+    """Refuse an encoder that workers cannot get, before any work."""
+    cloudpickle = import_optional("ray.cloudpickle", extra="ray", purpose=PURPOSE)
+    try:
+        cloudpickle.dumps(encoder)
+    except Exception as error:  # a foreign encoder may raise anything
+        message = f"the encoder cannot be sent to workers ({error}); give the name of a model, or workers=0"
+        raise InvalidInputError(message) from error
 
 
 @contextmanager
@@ -288,7 +301,7 @@ class _Builder:
 
 def _in_parallel(jobs: dict[str, tuple[Any, ...]], workers: int, bar: ProgressBar) -> None:
     """Build shards by actors, so many at a time; a shard whose actor is lost goes to another from its beginning."""
-    with closing(Session("building shards in several processes")) as session:
+    with closing(Session(PURPOSE)) as session:
         ray = session.ray
         actor = ray.remote(num_cpus=1, max_concurrency=2)(_Builder)
         waiting, tries = list(jobs), dict.fromkeys(jobs, 0)
@@ -323,6 +336,9 @@ def _is_done(ray: Any, task: Any) -> bool:
         return False
     except ray.exceptions.RayTaskError as error:
         raise error.cause from None
+    except ray.exceptions.RayError as error:
+        message = f"a worker failed: {' '.join(str(error).split())[:300]}"
+        raise StorageError(message) from error
     return True
 
 

@@ -121,8 +121,10 @@ def alone(root: Path) -> Iterator[bool]:
                 remove(building / "rows", building / CODEC, root / CODEC, root / SHARDS)
             yield begun
     finally:
-        if generations(root) or not (building / NOTE).exists():
+        if generations(root):
             remove(building)
+        elif not (building / NOTE).exists():
+            remove(building, root / CODEC, root / SHARDS)
 
 
 def remove(*folders: Path) -> None:

@@ -113,6 +113,10 @@ class ClusterManifest:
         firsts = [shard.first_slot for shard in self.shards]
         return np.searchsorted(firsts, slots_of(ids), side="right") - 1
 
+    def excludes(self, key: Id) -> bool:
+        """Whether an id is of another kind than all ids of the cluster."""
+        return self.id_kind == ("str" if isinstance(key, int) else "int")
+
     def publish(self, root: str | os.PathLike[str]) -> None:
         """Make this the newest manifest of a folder, durably, if its generation has none yet.
 

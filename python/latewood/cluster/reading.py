@@ -2,13 +2,17 @@
 
 import os
 import time
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from latewood.cluster.manifest import LARGEST, ClusterManifest, name_of
-from latewood.cluster.merging import Batch, Found
+from latewood.cluster.merging import Batch, Found, Told
 from latewood.errors import CorruptIndexError
+from latewood.forms.candidates import many_lists
+from latewood.index import found
 from latewood.index.index import Index
+from latewood.index.options import RerankOptions, SearchOptions
 from latewood.index.queries import Queries
 
 KEPT = 2
@@ -35,21 +39,29 @@ class ShardReader:
         """Open the shard as a generation of the cluster has it; how many documents it holds."""
         return len(self._at(generation))
 
-    def search(self, generation: int, queries: Queries, k: int, only: Any, options: dict[str, Any]) -> Batch:
+    def search(self, generation: int, queries: Queries, only: Any, options: dict[str, Any], told: Told) -> Batch:
         """Search for each query."""
-        begun = time.perf_counter()
-        index = self._at(generation)
-        found = index.search_batch(queries.vectors, k, ids=only, weights=queries.weights, **options)
-        seconds = (time.perf_counter() - begun) / max(len(found), 1)
-        return Batch(Found.of(hits, seconds) for hits in found)
+        index, begun = self._at(generation), time.perf_counter()
+        of_shard = index._search(queries, only, SearchOptions.of(**options))  # noqa: SLF001  with what hits come from
+        return _found(of_shard, told, begun)
 
-    def rerank(self, generation: int, queries: Queries, candidates: list[list[Any]], options: dict[str, Any]) -> Batch:
+    def rerank(
+        self, generation: int, queries: Queries, candidates: list[list[Any]], options: dict[str, Any], told: Told
+    ) -> Batch:
         """Score each query's candidates."""
-        begun = time.perf_counter()
+        index, begun = self._at(generation), time.perf_counter()
+        lists = many_lists(candidates, None, None, len(queries.vectors))
+        of_shard = index._rerank(queries, lists, RerankOptions.of(**options))  # noqa: SLF001
+        return _found(of_shard, told, begun)
+
+    def rotated_vectors(self, generation: int, ids: Any) -> Any:
+        """Give what the codes of documents stand for, as feedback takes it."""
+        return self._at(generation)._core.rotated_vectors(ids)  # noqa: SLF001
+
+    def frequencies(self, generation: int) -> tuple[Any, int]:
+        """Say how many documents have a token in each cell, and how many there are."""
         index = self._at(generation)
-        found = index.rerank_batch(queries.vectors, candidates, weights=queries.weights, **options)
-        seconds = (time.perf_counter() - begun) / max(len(found), 1)
-        return Batch(Found.of(hits, seconds) for hits in found)
+        return index._core.frequencies(), len(index)  # noqa: SLF001
 
     def explain(self, generation: int, query: Any, key: Any, options: dict[str, Any]) -> Any:
         """Give the matrix behind a score, and the document's text."""
@@ -63,8 +75,7 @@ class ShardReader:
 
     def vectors(self, generation: int, ids: Any) -> Any:
         """Give stored vectors."""
-        kept = self._at(generation).vectors(ids)
-        return kept.values, kept.offsets
+        return list(self._at(generation).vectors(ids))
 
     def count(self, generation: int, condition: Any) -> int:
         """Count documents."""
@@ -100,3 +111,12 @@ class ShardReader:
         kept = sorted({*self._open, generation})[-KEPT:]
         self._open = {number: one for number, one in {**self._open, generation: index}.items() if number in kept}
         return index
+
+
+def _found(of_shard: found.Found, told: Told, begun: float) -> Batch:
+    """Take what a call has found, and its seconds, which the queries of a batch share."""
+    # The order of all documents is in their metadata.
+    batch = of_shard.hits(with_documents=True)
+    groups = iter(of_shard.groups(told.group_by))
+    seconds = (time.perf_counter() - begun) / max(len(batch), 1)
+    return Batch(Found.of(hits, islice(groups, len(hits)), seconds, documents=told.documents) for hits in batch)

@@ -1,7 +1,7 @@
 """A cluster that is read as an index is."""
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -10,38 +10,28 @@ from typing import Any, Self, TypeVar, Unpack
 import numpy as np
 from numpy.typing import NDArray
 
-from latewood.cluster.asking import LocalShards, MissingShardsError, RayShards, Room, Shards
+from latewood.cluster import ranking
+from latewood.cluster.asking import LocalShards, RayShards, Room, Shards
+from latewood.cluster.commit import Commit
 from latewood.cluster.manifest import CODEC, ClusterManifest, root_of
-from latewood.cluster.merging import Origin
+from latewood.cluster.merging import Origin, Ranked
 from latewood.cluster.order import without_order
 from latewood.common.signatures import shows
 from latewood.common.types import Filter, Id, Rescore, VectorInput
-from latewood.errors import (
-    CorruptIndexError,
-    DuplicateIdError,
-    IndexReplacedError,
-    InvalidInputError,
-    LatewoodError,
-    ServiceError,
-    UnknownIdError,
-)
+from latewood.errors import CorruptIndexError, IndexReplacedError, InvalidInputError, LatewoodError
 from latewood.forms.candidates import many_lists
 from latewood.forms.ids import normalise_ids, one_id, plain_ids
 from latewood.forms.ragged import Ragged, to_ragged
-from latewood.forms.values import LARGEST, count_of, flag_of, number_of
+from latewood.forms.values import count_of, flag_of, number_of
 from latewood.index.explanation import Explanation
-from latewood.index.feedback import NOTHING
+from latewood.index.feedback import NOTHING, Added
 from latewood.index.found import explanation
 from latewood.index.index import Index
-from latewood.index.options import RerankKeywords, RerankOptions, SearchKeywords, SearchOptions
+from latewood.index.options import RankingOptions, RerankKeywords, RerankOptions, SearchKeywords, SearchOptions
 from latewood.index.queries import Queries, many_queries, one_query
 from latewood.index.results import Document, Hits
 
 R = TypeVar("R")
-_WHOLE = ("feedback", "group_by", "alpha", "beta", "prune_to")
-"""Options that need all documents, or all candidates, in one place."""
-
-
 STARTING = 60.0
 """Seconds that processes may take to start, on a machine that has much to do."""
 
@@ -57,9 +47,10 @@ class ShardedIndex:
         self._root = root
         self._codec = codec
         self._given = (replicas, cpus, limits)
-        self._timeout: float = limits["timeout"]
+        self._timeout: float = max(limits["timeout"], STARTING)
         self._partial: bool = limits["allow_partial"]
         self._room = Room(limits["max_waiting"])
+        self._known_rarity: ranking.Rarity | None = None
         self.missing: list[int] = []
         """Shards that the last search or rerank did without, where `allow_partial` lets it; hits tell it as well."""
         self._manifest = ClusterManifest.newest(root)
@@ -68,7 +59,8 @@ class ShardedIndex:
             RayShards(root, number, replicas, cpus) if replicas else LocalShards(root, number)
         )
         try:
-            self._ask("prepare", dict.fromkeys(range(number), ()), least=STARTING)
+            self._everywhere("prepare")
+            self._timeout = limits["timeout"]
         except BaseException:
             self.close()
             raise
@@ -185,13 +177,14 @@ class ShardedIndex:
         CorruptIndexError, ServiceError
             The newest commit is damaged, or a shard does not answer; this object stays where it is.
         """
-        shards = self._shards
+        # Another thread may move on meanwhile.
+        shards, before = self._shards, self._manifest
         newest = ClusterManifest.newest(self._root)
-        if newest == self._manifest:
+        if newest == before:
             return False
         try:
             self._codec.refresh()
-            replaced = newest.generation <= self._manifest.generation
+            replaced = newest.generation <= before.generation
         except IndexReplacedError:
             replaced = True
         if replaced:
@@ -200,18 +193,19 @@ class ShardedIndex:
                 "it; open it again with ShardedIndex.open"
             )
             raise IndexReplacedError(message)
-        if len(newest.shards) != len(self._manifest.shards):
-            message = (
-                f"the cluster has {len(newest.shards)} shards now, and had {len(self._manifest.shards)}; open it again"
-            )
+        if len(newest.shards) != len(before.shards):
+            message = f"the cluster has {len(newest.shards)} shards now, and had {len(before.shards)}; open it again"
             raise InvalidInputError(message)
         # Where a replica is away, another one has it ready.
-        calls = dict.fromkeys(range(len(newest.shards)), (newest.generation,))
+        commit = Commit(newest, shards, timeout=self._timeout, partial=False)
         try:
-            shards.ask("prepare", calls, timeout=self._timeout)
-        except MissingShardsError as error:
-            raise self._incomplete(error.shards) from error
-        self._manifest = newest
+            commit.ask("prepare", commit.everywhere())
+        except CorruptIndexError:
+            if ClusterManifest.newest(self._root) == newest:
+                raise
+            # Two commits came meanwhile, and have removed what this one names.
+            return self.refresh()
+        self._manifest = max(self._manifest, newest, key=lambda one: one.generation)
         return True
 
     @shows(SearchOptions)
@@ -225,10 +219,7 @@ class ShardedIndex:
         with_documents: bool = True,
         **options: Unpack[SearchKeywords],
     ) -> Hits:
-        """Find the k best documents for one query; parameters are those of `Index.search`.
-
-        `feedback` and `group_by` need all documents in one place, and are refused.
-        """
+        """Find the k best documents for one query; parameters are those of `Index.search`."""
         asked = one_query(query, weights, self._codec._encoding)  # noqa: SLF001  what an index has, a cluster has once
         return self._search(asked, k, ids, with_documents, options)[0]
 
@@ -261,7 +252,8 @@ class ShardedIndex:
     ) -> Hits:
         """Order candidates by MaxSim; only the shards that own some are asked. Parameters are those of `Index.rerank`.
 
-        `alpha`, `beta`, `prune_to` and `group_by` need all candidates in one place, and are refused.
+        `alpha` and `beta` leave the same candidates as in one index, and save no time: which they are is known when all
+        have been scored.
         """
         asked = one_query(query, weights, self._codec._encoding)  # noqa: SLF001
         return self._rerank(asked, [candidates], None if scores is None else [scores], k, with_documents, options)[0]
@@ -293,22 +285,21 @@ class ShardedIndex:
     ) -> Explanation:
         """Show how a document's score comes about; parameters are those of `Index.explain`."""
         asked = one_query(query, weights, self._codec._encoding)  # noqa: SLF001
-        return self._explain(asked, 0, one_id(id), {"length_normalize": length_normalize, "rescore": rescore})
+        length_normalize = flag_of(length_normalize, "length_normalize")
+        return self._read(
+            lambda commit: self._explain(commit, asked, 0, one_id(id), NOTHING, rescore, length_normalize)
+        )
 
     def documents(self, ids: Iterable[Id]) -> list[Document]:
         """Give stored documents without vectors, in the order of `ids`."""
         keys = plain_ids(ids)
-        found = self._ask("documents", {place: (own,) for place, own in self._owned(keys).items()})
-        rows = {one.id: replace(one, metadata=without_order(one.metadata)) for part in found.values() for one in part}
-        return [rows[key] for key in keys]
+        rows = self._owned("documents", keys)
+        return [replace(rows[key], metadata=without_order(rows[key].metadata)) for key in keys]
 
     def vectors(self, ids: Iterable[Id]) -> Ragged:
         """Give stored token vectors, as `Index.vectors` does."""
         keys = plain_ids(ids)
-        rows: dict[Id, Any] = {}
-        owned = self._owned(keys)
-        for place, (values, offsets) in self._ask("vectors", {place: (own,) for place, own in owned.items()}).items():
-            rows |= dict(zip(owned[place], Ragged(values, offsets), strict=True))
+        rows = self._owned("vectors", keys)
         if not keys:
             return Ragged(np.zeros((0, self.dim), np.float32), np.zeros(1, np.int64))
         return to_ragged([rows[key] for key in keys])
@@ -332,10 +323,7 @@ class ShardedIndex:
     def contains(self, ids: Iterable[Id]) -> NDArray[np.bool_]:
         """Say of each id whether the cluster holds it."""
         keys = plain_ids(ids)
-        owned = self._owned([] if any(map(self._is_foreign, keys)) else keys)
-        known: dict[Id, bool] = {}
-        for place, part in self._ask("contains", {place: (own,) for place, own in owned.items()}).items():
-            known |= dict(zip(owned[place], part.tolist(), strict=True))
+        known = self._owned("contains", [key for key in keys if not self._manifest.excludes(key)])
         return np.array([known.get(key, False) for key in keys], dtype=np.bool_)
 
     def info(self) -> list[dict[str, Any]]:
@@ -351,152 +339,114 @@ class ShardedIndex:
     def _search(
         self, queries: Queries, k: Any, ids: Any, with_documents: Any, options: Mapping[str, Any]
     ) -> list[Hits]:
-        chosen = SearchOptions.of(k=k, **options)
+        chosen, with_documents = SearchOptions.of(k=k, **options), flag_of(with_documents, "with_documents")
         chosen.check_count(len(queries.vectors))
-        given = self._options(chosen, options)
-        with_documents = flag_of(with_documents, "with_documents")
-        places = range(len(self._manifest.shards))
-        only: dict[int, Any] = dict.fromkeys(places)
-        if ids is not None:
-            owned = self._owned(plain_ids(normalise_ids(ids)))
-            only = {place: owned[place] for place in places if place in owned}
-        wanted = min(chosen.k + chosen.offset, LARGEST)
-        plain = replace(queries, texts=None)
-        calls = {place: (plain, wanted, only[place], given) for place in only}
-        return self._merged(*self._ask_some("search", calls), queries, chosen.k, chosen, with_documents)
+        keys = None if ids is None else plain_ids(normalise_ids(ids))
+
+        def work(commit: Commit) -> list[Hits]:
+            if chosen.feedback is None:
+                ranked = ranking.search(commit, queries, keys, chosen, options, with_documents=with_documents)
+                return self._hits(commit, ranked, queries, chosen)
+            ranked = ranking.search_twice(
+                commit,
+                queries,
+                keys,
+                chosen,
+                options,
+                chosen.feedback,
+                with_documents=with_documents,
+                codec=self._codec,
+                rarity=self._rarity(commit),
+            )
+            return self._hits(commit, ranked, queries, chosen)
+
+        return self._read(work)
 
     def _rerank(
         self, queries: Queries, candidates: Any, scores: Any, k: Any, with_documents: Any, options: Mapping[str, Any]
     ) -> list[Hits]:
-        chosen = RerankOptions.of(k=k, **options)
+        chosen, with_documents = RerankOptions.of(k=k, **options), flag_of(with_documents, "with_documents")
         chosen.check_count(len(queries.vectors))
-        given = self._options(chosen, options)
-        with_documents = flag_of(with_documents, "with_documents")
         lists = many_lists(candidates, scores, None, len(queries.vectors))
-        keys = list(plain_ids(lists.ids))
-        owners = self._manifest.shards_of(keys).tolist() if keys else []
-        count = len(queries.vectors)
-        parts: dict[int, list[list[Id]]] = {}
-        for query in range(count):
-            start, end = int(lists.offsets[query]), int(lists.offsets[query + 1])
-            own = keys[start:end]
-            if len(set(own)) < len(own):
-                twice = next(key for place, key in enumerate(own) if key in own[:place])
-                message = f"the candidate {twice!r} of query {query} is given twice"
-                raise DuplicateIdError(message)
-            for key, place in zip(own, owners[start:end], strict=True):
-                parts.setdefault(place, [[] for _ in range(count)])[query].append(key)
-        plain = replace(queries, texts=None)
-        calls = {place: (plain, own, given) for place, own in parts.items()}
-        try:
-            found, missing = self._ask_some("rerank", calls)
-        except UnknownIdError as error:
-            # A shard knows no more than the places among its own candidates.
-            place = int(np.argmin(self.contains(keys)))
-            query = int(np.searchsorted(lists.offsets, place, side="right")) - 1
-            message = (
-                f"id {keys[place]!r} is not in the cluster (candidate {place - int(lists.offsets[query])} of query "
-                f'{query}); pass missing="skip" to leave such ids out'
-            )
-            raise UnknownIdError(message) from error
-        return self._merged(found, missing, queries, chosen.k, chosen, with_documents)
+        chosen.check_scores(lists)
 
-    def _options(self, chosen: Any, options: Mapping[str, Any]) -> dict[str, Any]:
-        for name in _WHOLE:
-            if getattr(chosen, name, None) is not None:
-                message = (
-                    f"{name} needs everything in one place, and this index is in {len(self._manifest.shards)} shards"
-                )
-                raise InvalidInputError(message)
-        return {name: value for name, value in options.items() if value is not None and name != "offset"}
+        def work(commit: Commit) -> list[Hits]:
+            ranked = ranking.rerank(commit, queries, lists, chosen, options, with_documents=with_documents)
+            return self._hits(commit, ranked, queries, chosen)
 
-    def _merged(
+        return self._read(work)
+
+    def _hits(self, commit: Commit, ranked: Ranked, queries: Queries, options: RankingOptions) -> list[Hits]:
+        # Whoever asked may fill the arrays again before a hit explains itself.
+        asked = ranked.expanded or queries.copy()
+
+        def explain(query: int, key: Id) -> Explanation:
+            added = ranked.added[query] if ranked.added else NOTHING
+            # On what was searched, whatever has been committed since.
+            return self._explain(commit, asked, query, key, added, options.rescore, options.length_normalize)
+
+        self.missing = sorted(commit.missing)
+        origin = Origin(ranked, commit.missing, explain)
+        lengths = queries.vectors.lengths.tolist()
+        return [origin.hits(query, tokens, options) for query, tokens in enumerate(lengths)]
+
+    def _explain(
         self,
-        found: Mapping[int, Any],
-        missing: list[int],
+        commit: Commit,
         queries: Queries,
-        k: int | None,
-        chosen: Any,
-        with_documents: bool,
-    ) -> list[Hits]:
-        common = {"length_normalize": chosen.length_normalize, "rescore": chosen.rescore}
-        count = len(queries.vectors)
-        of_queries = [{place: own[query] for place, own in found.items()} for query in range(count)]
-        origin = Origin(of_queries, missing, lambda query, key: self._explain(queries, query, key, common))
-        return [origin.hits(query, k, chosen.offset, with_documents=with_documents) for query in range(count)]
-
-    def _explain(self, queries: Queries, query: int, key: Id, options: dict[str, Any]) -> Explanation:
+        query: int,
+        key: Id,
+        added: Added,
+        rescore: Rescore | None,
+        length_normalize: bool,
+    ) -> Explanation:
         vectors = queries.vectors[query]
         start, end = int(queries.vectors.offsets[query]), int(queries.vectors.offsets[query + 1])
-        given = {**options, "weights": None if queries.weights is None else queries.weights[start:end]}
-        owned = self._owned([key])
-        (matrix, text) = next(iter(self._ask("explain", dict.fromkeys(owned, (vectors, key, given))).values()))
+        given = {"rescore": rescore, "weights": None if queries.weights is None else queries.weights[start:end]}
+        answers = commit.ask("explain", dict.fromkeys(commit.owners([key]), (vectors, key, given)))
+        (matrix, text) = next(iter(answers.values()))
         return explanation(
             key,
             matrix,
             self._codec._encoding,  # noqa: SLF001
             query_text=queries.texts[query] if queries.texts else None,
             document_text=text,
-            added=NOTHING,
-            # The matrix of the shard is scaled already.
-            length_normalize=False,
+            added=added,
+            length_normalize=length_normalize,
         )
 
-    def _owned(self, keys: Sequence[Id]) -> dict[int, list[Id]]:
-        """Give the ids that each shard owns."""
-        for key in keys:
-            if self._is_foreign(key):
-                message = f"the id {key!r} is no {self._manifest.id_kind}, as the ids of this cluster are"
-                raise InvalidInputError(message)
-        owned: dict[int, list[Id]] = {}
-        for key, place in zip(keys, self._manifest.shards_of(keys).tolist() if keys else [], strict=True):
-            owned.setdefault(place, []).append(key)
-        return owned
+    def _rarity(self, commit: Commit) -> ranking.Rarity:
+        known = self._known_rarity
+        if known is None or known.generation != commit.generation:
+            known = ranking.Rarity.of(commit)
+            # What is told without some shards holds for this call alone.
+            if not commit.missing:
+                self._known_rarity = known
+        return known
 
-    def _is_foreign(self, key: Id) -> bool:
-        """Whether an id is of the other kind than those of the cluster."""
-        return self._manifest.id_kind == ("str" if isinstance(key, int) else "int")
+    def _owned(self, method: str, keys: Sequence[Id]) -> dict[Id, Any]:
+        """Ask the owners of ids, which give something for each: what it is by id."""
+
+        def work(commit: Commit) -> dict[Id, Any]:
+            owned = commit.owned(keys)
+            answers = commit.ask(method, {place: (own,) for place, own in owned.items()})
+            return {key: one for place, own in owned.items() for key, one in zip(own, answers[place], strict=True)}
+
+        return self._read(work)
 
     def _everywhere(self, method: str, *arguments: Any) -> dict[int, Any]:
-        return self._ask(method, dict.fromkeys(range(len(self._manifest.shards)), arguments))
+        return self._read(lambda commit: commit.ask(method, commit.everywhere(*arguments)))
 
-    def _ask(self, method: str, calls: Mapping[int, tuple[Any, ...]], *, least: float = 0.0) -> dict[int, Any]:
-        """Ask shards, all of which must answer, and wait for them so many seconds at least."""
-        answers, missing = self._answers(method, calls, least)
-        if missing:
-            raise self._incomplete(missing)
-        return answers
-
-    def _ask_some(self, method: str, calls: Mapping[int, tuple[Any, ...]]) -> tuple[dict[int, Any], list[int]]:
-        """Ask shards, of which some may be missing where that is allowed; the answers, and the missing ones."""
-        answers, missing = self._answers(method, calls)
-        if missing and not self._partial:
-            raise self._incomplete(missing)
-        self.missing = missing
-        return answers, missing
-
-    def _answers(
-        self, method: str, calls: Mapping[int, tuple[Any, ...]], least: float = 0.0
-    ) -> tuple[dict[int, Any], list[int]]:
-        """Ask shards at the commit that is read now; if it is gone by then, once more at the newest."""
+    def _read(self, work: Callable[[Commit], R]) -> R:
+        """Do something at the commit that is read now; if that is gone by then, once more at the newest."""
         with self._room.place():
             for last in (False, True):
-                generation = self._manifest.generation
-                pinned = {place: (generation, *arguments) for place, arguments in calls.items()}
+                commit = Commit(self._manifest, self._shards, timeout=self._timeout, partial=self._partial)
                 try:
-                    return self._shards.ask(method, pinned, timeout=max(self._timeout, least)), []
-                except MissingShardsError as error:
-                    return error.answers, error.shards
+                    return work(commit)
                 except CorruptIndexError:
-                    # A replica that was placed anew finds the newest commits only.
-                    if last or not self.refresh():
+                    # A replica that was placed anew finds the newest commits only. Another call may be there already.
+                    moved = self._manifest.generation != commit.generation or self.refresh()
+                    if last or not moved:
                         raise
         raise AssertionError
-
-    def _incomplete(self, missing: list[int]) -> ServiceError:
-        names = ", ".join(f"shard {place}" for place in missing)
-        message = (
-            f"no replica of {names} answers of {self!r}; see that Ray runs, and that it has a node and CPUs for each, "
-            "open with more replicas, or search with allow_partial=True"
-        )
-        return ServiceError(message, 503)

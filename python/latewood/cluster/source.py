@@ -70,7 +70,7 @@ def parquet_files(source: Any, staging: Path) -> list[Path]:
     if is_table:
         _write_table(source, partial)
     elif is_dataset:
-        source.write_parquet(os.fspath(partial))
+        source.map_batches(without_tensors, batch_format="pyarrow").write_parquet(os.fspath(partial))
     else:
         _write(source, partial)
     if not staging.exists():
@@ -201,6 +201,18 @@ def _write_table(source: Any, folder: Path) -> None:
     ):
         for batch in batches:
             file.write_batch(batch)
+
+
+def without_tensors(table: Any) -> Any:
+    """Write the tensors that Ray makes of arrays [tokens, dim] as lists of vectors."""
+    pyarrow = import_optional("pyarrow", extra="arrow", purpose="building a cluster")
+    for place, field in enumerate(table.schema):
+        if isinstance(field.type, pyarrow.BaseExtensionType):
+            chunks = table.column(place).chunks
+            arrays = [np.asarray(item) for chunk in chunks for item in chunk.to_numpy(zero_copy_only=False)]
+            if all(array.ndim == 2 for array in arrays):
+                table = table.set_column(place, field.name, to_ragged(arrays, allow_empty=True).to_arrow())
+    return table
 
 
 def _document(item: Any, row: int) -> dict[str, Any]:

@@ -50,14 +50,18 @@ class Found:
         results = self._results
         return SearchArrays(results.ids, results.scores, results.offsets, results.stats(), self.plan)
 
+    def groups(self, field: str | None) -> list[str | None]:
+        """Name the group of each hit of the batch by a metadata field; None for one that stands for itself."""
+        return [None] * len(self._results.scores) if field is None else self._results.groups(field)
+
     @property
     def plan(self) -> Plan:
-        """How candidates were found."""
-        return _plan(self._results.plan)
+        """How candidates were found: where filters differ, for the first query that has any."""
+        return _plan(self._results.plan())
 
     def report(self, query: int) -> tuple[Stats, Plan]:
         """See `Source.report`."""
-        return self._results.stats(query), self.plan
+        return self._results.stats(query), _plan(self._results.plan(query))
 
     def explain(self, query: int, place: int, key: Id) -> Explanation:
         """See `Source.explain`: what was searched explains its hits, whatever the index has become since."""

@@ -340,7 +340,7 @@ class Index:
         with self.writer(merge=False) if writable else nullcontext():
             return upload(self.path, repo_id, private=private, create_pr=create_pr, **settings)
 
-    def publish(self, url: str, *, show_progress: bool | None = None) -> int:
+    def publish(self, url: str, *, repair: bool = False, show_progress: bool | None = None) -> int:
         """Put the newest commit into object storage, from where `Index.open` takes it (docs/cloud.md).
 
         Files go up first, those that are not there yet, and the description of the commit last, where none is: readers
@@ -352,6 +352,8 @@ class Index:
         url : str
             "s3://bucket/news", "gs://…", "az://…" or "file:///…". Keys come from the environment, such as
             `AWS_ACCESS_KEY_ID`.
+        repair : bool
+            Put all files up again, also those that seem to be there: for a store that has damaged some.
         show_progress : bool, optional
             By default if standard error is a terminal.
 
@@ -368,15 +370,17 @@ class Index:
             A commit is there that this one was not made from: somebody else has published first.
         InvalidInputError
             No address, or one where another index is.
+        CorruptIndexError
+            What is there describes no commit; or, with `repair`, a file of this index is not what was published.
         IndexLockedError
             Somebody is writing to this index.
         MissingDependencyError
             obstore is not installed (extra `cloud`).
         """
-        show_progress = optional(flag_of, show_progress, "show_progress")
+        repair, show_progress = flag_of(repair, "repair"), optional(flag_of, show_progress, "show_progress")
         writable = os.access(self.path, os.W_OK) and self._generation is None and self._pulled is None
         with self.writer(merge=False) if writable else nullcontext():
-            return publish(Path(self.path), self._core.commit(), url, show_progress=show_progress)
+            return publish(Path(self.path), self._core.commit(), url, repair=repair, show_progress=show_progress)
 
     @classmethod
     def recover(cls, path: str | os.PathLike[str], *, generation: int | None = None, mmap: bool = True) -> "Index":
@@ -849,9 +853,7 @@ class Index:
         return dict(zip(keys, hits, strict=True))
 
     def _rerank(self, queries: Queries, candidates: Candidates, options: RerankOptions) -> Found:
-        if options.alpha is not None and candidates.scores is None and len(candidates.ids):
-            message = "alpha prunes by first-stage scores, and there are none; pass scores=, or leave alpha out"
-            raise InvalidInputError(message)
+        options.check_scores(candidates)
         vectors = queries.vectors
         options.check_count(len(vectors))
         results = self._core.rerank(
@@ -1139,6 +1141,9 @@ def _dimensions(encoder: Encoder | None, asked: int | None) -> int:
 
 
 def _folder(path: Any) -> str:
+    if is_url(path):
+        message = f"{path!r} is an address in object storage; make the index in a folder, and `publish` puts it there"
+        raise InvalidInputError(message)
     return os.path.expanduser(path_of(path))  # noqa: PTH111  pathlib raises where the user is unknown
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from latewood import _core
 from latewood.common.types import Filter, Gather, MissingRule, Rescore
 from latewood.errors import InvalidInputError
+from latewood.forms.candidates import Candidates
 from latewood.forms.metadata import filters_json
 from latewood.forms.values import choice_of, count_of, flag_of, number_of, share_of, text_of
 from latewood.index.feedback import Feedback
@@ -263,6 +264,12 @@ class RerankOptions(RankingOptions):
             message = "alpha and beta work towards a top k; pass k=, or prune_to="
             raise InvalidInputError(message)
         object.__setattr__(self, "core", _core.RerankOptions(vars(self)))
+
+    def check_scores(self, candidates: Candidates) -> None:
+        """Refuse candidates without the first-stage scores that `alpha` goes by."""
+        if self.alpha is not None and candidates.scores is None and len(candidates.ids):
+            message = "alpha prunes by first-stage scores, and there are none; pass scores=, or leave alpha out"
+            raise InvalidInputError(message)
 
 
 @lru_cache(maxsize=128, typed=True)

@@ -291,7 +291,7 @@ class SearchArrays:
     stats : dict
         Counts and seconds by stage, over all queries.
     plan : Plan or None
-        How candidates were found.
+        How candidates were found; where filters differ, for the first query that has any.
     """
 
     ids: ResultIds

@@ -59,10 +59,9 @@ class _Protocol(HttpToolsProtocol):
     _head_bytes = 0
 
     def data_received(self, data: bytes) -> None:
-        if self._waiting is not None:
-            # The parser would leave the body unread.
-            for name in UPGRADES:
-                data = data.replace(name, PASSED_OVER)
+        # The parser would leave the body unread. In a body of JSON no line begins so.
+        for name in UPGRADES:
+            data = data.replace(name, PASSED_OVER)
         super().data_received(data)
         if self._waiting is not None and not self.transport.is_closing():
             self._head_bytes += len(data)

@@ -9,10 +9,12 @@ use latewood_core::codec::{CodecKind, CodecOptions, FdeOptions};
 use latewood_core::ids::IdRef;
 use latewood_core::index::{Index, IndexOptions, KeptVectors, Snapshot};
 use latewood_core::parallel::Execution;
-use latewood_core::search::{self, Answer, Candidates, Rescore, SearchOptions};
+use latewood_core::search::{self, Answer, Candidates, Evidence, Feedback, Rescore, SearchOptions};
 use latewood_core::storage::{FileStorage, Storage};
 use latewood_core::tokens::TokenMatrix;
-use numpy::{IntoPyArray, PyArray1, PyArray2, PyArrayMethods, PyReadonlyArray1, PyReadonlyArray2};
+use numpy::{
+    IntoPyArray, PyArray1, PyArray2, PyArrayMethods, PyReadonlyArray1, PyReadonlyArray2, PyUntypedArrayMethods,
+};
 use pyo3::prelude::*;
 use pythonize::pythonize;
 
@@ -25,6 +27,9 @@ use crate::writer::PyWriter;
 
 /// Stored vectors: flat values `[tokens, dim]` and offsets `[documents + 1]`.
 type Vectors<'py> = (Bound<'py, PyArray2<f32>>, Bound<'py, PyArray1<i64>>);
+
+/// Vectors `[n, dim]` and a weight for each.
+type Weighted<'py> = (Bound<'py, PyArray2<f32>>, Bound<'py, PyArray1<f32>>);
 
 /// Generation, names of files, signatures of the commit and its ancestors, identity of the index.
 type Commit = (u64, Vec<String>, Vec<String>, Option<String>);
@@ -236,6 +241,62 @@ impl PyIndex {
             Ok((values, offsets, snapshot.dim()))
         })?;
         Ok((values.into_pyarray(py).reshape([*offsets.last().unwrap_or(&0) as usize, dim])?, offsets.into_pyarray(py)))
+    }
+
+    /// What the codes of each id stand for, before the rotation is undone: what `expand` takes.
+    fn rotated_vectors<'py>(&self, py: Python<'py>, ids: &Bound<'py, PyAny>) -> PyResult<Vectors<'py>> {
+        let ids: Vec<GivenId> = arrays::ids(ids)?;
+        let depth = self.index.snapshot().codec.as_ref().map_or(1, |codec| codec.depth());
+        let (values, offsets) = self.run(py, |snapshot, execution| {
+            let (mut values, mut offsets) = (Vec::new(), vec![0_i64]);
+            for id in &ids {
+                execution.check()?;
+                values.extend(snapshot.decode_rotated(snapshot.locate(id)?)?);
+                offsets.push((values.len() / depth) as i64);
+            }
+            Ok((values, offsets))
+        })?;
+        Ok((
+            values.into_pyarray(py).reshape([*offsets.last().unwrap_or(&0) as usize, depth])?,
+            offsets.into_pyarray(py),
+        ))
+    }
+
+    /// How many live documents have a token in each cell.
+    fn frequencies<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyArray1<u64>>> {
+        Ok(self.run(py, search::frequencies)?.into_pyarray(py))
+    }
+
+    /// What joins one query by feedback, from hits and frequencies of other indexes of this one's codec.
+    #[pyo3(signature = (query_values, weights, feedback, *, points, hits, documents, frequencies))]
+    #[expect(clippy::too_many_arguments, reason = "keyword arguments")]
+    fn expand<'py>(
+        &self,
+        py: Python<'py>,
+        query_values: PyReadonlyArray2<'py, f32>,
+        weights: Option<PyReadonlyArray1<'py, f32>>,
+        feedback: Word<Feedback>,
+        points: PyReadonlyArray2<'py, f32>,
+        hits: usize,
+        documents: u64,
+        frequencies: PyReadonlyArray1<'py, u64>,
+    ) -> PyResult<Weighted<'py>> {
+        let (tokens, dim) = (query_values.shape()[0], query_values.shape()[1]);
+        let values = arrays::slice(&query_values, "query")?;
+        let weights = weights.as_ref().map(|weights| arrays::slice(weights, "weights")).transpose()?;
+        let evidence = Evidence {
+            points: arrays::slice(&points, "points")?,
+            hits,
+            documents,
+            frequencies: arrays::slice(&frequencies, "frequencies")?,
+        };
+        let added = self.run(py, |snapshot, _| {
+            let offsets = [0, tokens as i64];
+            let query = TokenMatrix::new(values, &offsets, dim, |_| "the query".to_owned())?;
+            search::expand(snapshot, &query, weights, &feedback.0, evidence)
+        })?;
+        let rows = added.weights.len();
+        Ok((added.vectors.into_pyarray(py).reshape([rows, dim])?, added.weights.into_pyarray(py)))
     }
 
     /// The best documents for each query.

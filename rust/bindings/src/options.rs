@@ -1,12 +1,14 @@
 //! Options: dicts of plain values, which Python has checked, as the core's structs. Words become the core's choices here.
 
 use latewood_core::index::Filter;
-use latewood_core::search::{RerankOptions, SearchOptions};
+use latewood_core::search::{RerankOptions, Scored, SearchOptions};
+use numpy::PyReadonlyArray1;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use pythonize::depythonize;
 use serde::de::DeserializeOwned;
 
+use crate::arrays;
 use crate::errors::{invalid, to_python};
 
 /// The options of a search, and its threads.
@@ -38,6 +40,26 @@ impl PyRerankOptions {
     fn new(values: &Bound<'_, PyDict>) -> PyResult<Self> {
         let own: RerankOptions = read(values)?;
         Ok(Self { options: RerankOptions { selection: read(values)?, ..own }, threads: threads(values)? })
+    }
+
+    /// The places of those candidates of one query, scored elsewhere, that a rerank of all of them would score.
+    #[pyo3(signature = (scores, given, *, first, groups))]
+    #[expect(clippy::needless_pass_by_value, reason = "arguments from Python")]
+    fn choose(
+        &self,
+        py: Python<'_>,
+        scores: PyReadonlyArray1<'_, f32>,
+        given: PyReadonlyArray1<'_, i64>,
+        first: Option<PyReadonlyArray1<'_, f64>>,
+        groups: Option<Vec<Option<String>>>,
+    ) -> PyResult<Vec<usize>> {
+        let candidates = Scored {
+            scores: arrays::slice(&scores, "scores")?,
+            groups: groups.as_deref(),
+            given: arrays::slice(&given, "given")?,
+            first: first.as_ref().map(|first| arrays::slice(first, "first")).transpose()?,
+        };
+        self.options.choose(&candidates).map_err(|error| to_python(py, &error))
     }
 }
 

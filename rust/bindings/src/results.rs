@@ -28,7 +28,9 @@ pub(crate) struct PyResults {
     /// Of each query.
     own_stats: Vec<Stats>,
     stats: Stats,
-    plan: Plan,
+    plan: Arc<Plan>,
+    /// Of each query.
+    own_plans: Vec<Arc<Plan>>,
     added: Added,
 }
 
@@ -48,7 +50,7 @@ type AddedArrays<'py> = (Bound<'py, PyArray2<f32>>, Bound<'py, PyArray1<f32>>, B
 
 impl PyResults {
     pub(crate) fn new(snapshot: Arc<Snapshot>, answer: Answer) -> Self {
-        let Answer { rankings, stats, plan } = answer;
+        let Answer { rankings, stats, plan, plans } = answer;
         let flat = |part: fn(&Ranking) -> &Vec<f32>| rankings.iter().flat_map(part).copied().collect();
         let added = Added {
             dim: snapshot.dim(),
@@ -63,6 +65,7 @@ impl PyResults {
             own_stats: rankings.iter().map(|ranking| ranking.stats).collect(),
             stats,
             plan,
+            own_plans: plans,
             added,
         }
     }
@@ -98,6 +101,12 @@ impl PyResults {
             Ok((id, hit.score, text, metadata))
         };
         Ok((self.hits.iter().map(row).collect::<PyResult<_>>()?, self.offsets.clone()))
+    }
+
+    /// The group of each hit by a field of its metadata, as a text; None for one that is its own group.
+    fn groups(&self, py: Python<'_>, field: &str) -> PyResult<Vec<Option<String>>> {
+        let documents = self.hits.iter().map(|hit| hit.at);
+        detached(py, None, |execution| self.snapshot.group_names(field, documents, execution))
     }
 
     /// Text of one hit.
@@ -136,10 +145,11 @@ impl PyResults {
         Ok(pythonize(py, stats)?)
     }
 
-    /// How candidates were found.
-    #[getter]
-    fn plan<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        Ok(pythonize(py, &self.plan)?)
+    /// How candidates were found, for one query or for the first that has any.
+    #[pyo3(signature = (query=None))]
+    fn plan<'py>(&self, py: Python<'py>, query: Option<usize>) -> PyResult<Bound<'py, PyAny>> {
+        let plan = query.and_then(|query| self.own_plans.get(query)).unwrap_or(&self.plan);
+        Ok(pythonize(py, &**plan)?)
     }
 }
 

@@ -389,6 +389,7 @@ proptest! {
             prop_assert_eq!(&alone.rankings[0].hits, &together.rankings[query].hits);
             plans.push(alone.plan);
         }
+        prop_assert_eq!(&plans, &together.plans);
         let told = plans.iter().find(|plan| plan.gather != Source::None).unwrap_or(&plans[0]);
         prop_assert_eq!(told, &together.plan);
     }

@@ -148,4 +148,14 @@ impl Snapshot {
         let Some(codec) = &self.codec else { return Ok(Vec::new()) };
         self.segments[at.segment as usize].decode(at.ordinal, codec)
     }
+
+    /// What the codes of a document stand for, before the rotation is undone, `[tokens, depth]`.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`].
+    pub fn decode_rotated(&self, at: Location) -> Result<Vec<f32>> {
+        let Some(codec) = &self.codec else { return Ok(Vec::new()) };
+        let document = self.document(at)?;
+        Ok(codec.decode_rotated(document.codes, document.gains, document.centroids))
+    }
 }

@@ -68,6 +68,14 @@ impl Groups {
         Ok(Self { segments })
     }
 
+    /// The groups of documents of one segment that [`Snapshot::group_names`] has named, in their order.
+    pub(crate) fn named(names: &[Option<String>]) -> Self {
+        let first = names.iter().enumerate().map(|(at, name)| if name.is_some() { at } else { usize::MAX }).collect();
+        let texts = names.iter().map(|name| Scalar::Text(name.clone().unwrap_or_default())).collect();
+        let values = Values { layer: None, field: Arc::new(FieldValues::of(texts)), first: Arc::new(first) };
+        Self { segments: vec![vec![values]] }
+    }
+
     /// The group of a document.
     pub(crate) fn of(&self, at: Location) -> Group<'_> {
         let values = &self.segments[at.segment as usize];
@@ -81,5 +89,26 @@ impl Groups {
     /// Whether every document is alone.
     pub(crate) fn is_trivial(&self) -> bool {
         self.segments.iter().flatten().all(|values| values.first.is_empty())
+    }
+}
+
+impl Snapshot {
+    /// The group of each of some documents by a field, which is named as in filters: the same text for the same value in any
+    /// snapshot, and `None` for a document that is its own group.
+    ///
+    /// # Errors
+    /// As [`Snapshot::matching`].
+    pub fn group_names(
+        &self,
+        field: &str,
+        documents: impl IntoIterator<Item = Location>,
+        execution: &Execution,
+    ) -> Result<Vec<Option<String>>> {
+        let groups = Groups::new(self, field, execution)?;
+        let name = |at| match groups.of(at) {
+            Group::Value(value) => Some(value.to_string()),
+            Group::Alone(_) => None,
+        };
+        Ok(documents.into_iter().map(name).collect())
     }
 }

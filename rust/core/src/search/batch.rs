@@ -4,6 +4,7 @@
 
 use std::collections::HashMap;
 use std::mem;
+use std::sync::Arc;
 
 use super::options::Selection;
 use super::plan::{Plan, Source};
@@ -78,14 +79,21 @@ impl<'a> Batch<'a> {
         ranker: impl Fn(Option<&Filter>) -> Result<R> + Sync,
     ) -> Result<Answer> {
         let mut rankings = vec![Ranking::default(); self.queries.items()];
-        let mut plan: Option<Plan> = None;
+        let finished = |plan: &Plan| {
+            let mut plan = Plan { rescore: wanted.rescore, ..plan.clone() };
+            plan.without_effect.extend(wanted.groups.is_some_and(Groups::is_trivial).then_some("group_by"));
+            Arc::new(plan)
+        };
+        let mut plans = vec![Arc::<Plan>::default(); self.queries.items()];
+        let mut plan: Option<Arc<Plan>> = None;
         for shares in self.shares().chunks(FILTERS_PER_THREAD * execution.threads()) {
             let rankers = execution.map(shares, |share| ranker(share.filter))?;
             let mut tasks: Vec<(&R, &[usize])> = Vec::new();
             for (ranker, share) in rankers.iter().zip(shares) {
-                if plan.as_ref().is_none_or(|plan| plan.gather == Source::None && ranker.plan().gather != Source::None)
-                {
-                    plan = Some(ranker.plan().clone());
+                let shared = finished(ranker.plan());
+                share.items.iter().for_each(|&item| plans[item] = Arc::clone(&shared));
+                if plan.as_ref().is_none_or(|plan| plan.gather == Source::None && shared.gather != Source::None) {
+                    plan = Some(shared);
                 }
                 let together = ranker.together(share.items.len(), execution.threads());
                 tasks.extend(share.items.chunks(together).map(|items| (ranker, items)));
@@ -104,11 +112,7 @@ impl<'a> Batch<'a> {
             ranking.hits = self.selection.select(hits, self.queries.item_tokens(item));
         }
         let stats = rankings.iter().fold(Stats::default(), |sum, ranking| sum.add(ranking.stats));
-        let mut plan = Plan { rescore: wanted.rescore, ..plan.unwrap_or_default() };
-        if wanted.groups.is_some_and(Groups::is_trivial) {
-            plan.without_effect.push("group_by");
-        }
-        Ok(Answer { rankings, stats, plan })
+        Ok(Answer { rankings, stats, plan: plan.unwrap_or_default(), plans })
     }
 
     fn query(&self, item: usize) -> Query<'a> {

@@ -27,12 +27,12 @@ use crate::parallel::Execution;
 use crate::tokens::TokenMatrix;
 
 pub use explain::explain;
-pub use feedback::{Feedback, FeedbackMode, Weighting};
+pub use feedback::{Evidence, Feedback, FeedbackMode, Weighting, expand, frequencies};
 pub use options::{GatherKind, Rescore, SearchOptions, Selection};
 pub use plan::{Plan, Source};
 pub use query::MAX_QUERY_TOKENS;
 pub use ranking::{Answer, Expansion, Ranking, Stats};
-pub use rerank::{Candidates, RerankOptions, rerank};
+pub use rerank::{Candidates, RerankOptions, Scored, rerank};
 pub use top_k::Hit;
 
 use allowed::Allowed;

@@ -56,13 +56,17 @@ pub struct Selection {
 }
 
 impl Selection {
+    /// How many of the best must be found.
+    pub(super) fn count(&self) -> usize {
+        self.k.map_or(usize::MAX, |k| k.saturating_add(self.offset))
+    }
+
     /// How many of the best must be found, by which score, and what counts as one.
     ///
     /// # Errors
     /// As [`Rescore::resolve`].
     pub(super) fn wanted<'a>(&self, snapshot: &Snapshot, groups: Option<&'a Groups>) -> Result<Wanted<'a>> {
-        let count = self.k.map_or(usize::MAX, |k| k.saturating_add(self.offset));
-        Ok(Wanted { count, groups, rescore: Rescore::resolve(self.rescore, snapshot)? })
+        Ok(Wanted { count: self.count(), groups, rescore: Rescore::resolve(self.rescore, snapshot)? })
     }
 
     /// The groups of which only the best hits are returned.

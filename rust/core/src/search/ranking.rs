@@ -1,5 +1,6 @@
 //! What a search or rerank answers, and what it took.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use serde::Serialize;
@@ -85,8 +86,10 @@ pub struct Answer {
     pub rankings: Vec<Ranking>,
     /// Sums over the queries.
     pub stats: Stats,
-    /// How candidates were found.
-    pub plan: Plan,
+    /// How candidates were found: for the first of the filters that let some through.
+    pub plan: Arc<Plan>,
+    /// How they were found for each query.
+    pub plans: Vec<Arc<Plan>>,
 }
 
 /// Seconds since the last lap.

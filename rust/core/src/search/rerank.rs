@@ -16,7 +16,7 @@ use super::score;
 use super::top_k::{Hit, TopK, Wanted};
 use crate::error::{Error, Result};
 use crate::ids::{IdRef, Missing};
-use crate::index::{Location, Snapshot};
+use crate::index::{Groups, Location, Snapshot};
 use crate::parallel::Execution;
 use crate::tokens::TokenMatrix;
 
@@ -29,6 +29,19 @@ pub struct Candidates<'a> {
     pub offsets: &'a [i64],
     /// First-stage scores, higher is better; without them the given order is the first stage's.
     pub scores: Option<&'a [f64]>,
+}
+
+/// One query's candidates that several snapshots have scored, in the order of all their documents.
+#[derive(Clone, Copy, Debug)]
+pub struct Scored<'a> {
+    /// MaxSim on codes, one for each.
+    pub scores: &'a [f32],
+    /// The group of each, as [`Snapshot::group_names`] has it, where hits are grouped.
+    pub groups: Option<&'a [Option<String>]>,
+    /// Places in `scores`, in the order in which the first stage gave the candidates.
+    pub given: &'a [i64],
+    /// First-stage scores in that order, higher is better.
+    pub first: Option<&'a [f64]>,
 }
 
 /// What a rerank may choose.
@@ -49,6 +62,37 @@ pub struct RerankOptions {
 }
 
 impl RerankOptions {
+    /// The places of those candidates that a rerank of all in one snapshot would score, which are the ones that it ranks.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for lists of different lengths.
+    pub fn choose(&self, candidates: &Scored<'_>) -> Result<Vec<usize>> {
+        let Scored { scores, groups, given, first } = *candidates;
+        let lengths = [groups.map(<[_]>::len), Some(given.len()), first.map(<[_]>::len)];
+        if lengths.into_iter().flatten().any(|length| length != scores.len())
+            || given.iter().any(|&place| place < 0 || place >= scores.len() as i64)
+        {
+            return Err(Error::invalid("each candidate needs a score, a group and a place"));
+        }
+        let groups = groups.map(Groups::named);
+        let count = self.prune_to.unwrap_or(self.selection.count());
+        let towards = Wanted { count, groups: groups.as_ref(), rescore: None };
+        let order = first_stage_order(given.len(), first);
+        let found = Given {
+            locations: order.iter().map(|&at| Location { segment: 0, ordinal: given[at] as u32 }).collect(),
+            scores: first.map_or_else(Vec::new, |first| order.iter().map(|&at| first[at]).collect()),
+        };
+        let score = |documents: &[Location]| {
+            Ok(documents.iter().map(|&at| Hit { at, score: scores[at.ordinal as usize] }).collect())
+        };
+        let kept = prune_candidates(&found, self.alpha, towards);
+        let chosen = match self.beta {
+            Some(beta) => score_until_exit(kept, towards, beta, score)?,
+            None => score(kept)?,
+        };
+        Ok(chosen.into_iter().map(|hit| hit.at.ordinal as usize).collect())
+    }
+
     fn validate(&self, candidates: &Candidates<'_>, queries: usize) -> Result<()> {
         let prunes = self.alpha.is_some() || self.beta.is_some();
         let problem = if prunes && self.selection.k.is_none() && self.prune_to.is_none() {
@@ -171,13 +215,8 @@ impl Rerank<'_> {
         let range = self.candidates.offsets[item] as usize..self.candidates.offsets[item + 1] as usize;
         let ids = &self.candidates.ids[range.clone()];
         let scores = self.candidates.scores.map(|scores| &scores[range]);
-        let mut order: Vec<usize> = (0..ids.len()).collect();
-        if let Some(scores) = scores {
-            // None is NaN; 0.0 and -0.0 are equal and stay as given.
-            order.sort_by(|&a, &b| scores[b].partial_cmp(&scores[a]).unwrap_or(Ordering::Equal));
-        }
         let mut found: Vec<(Location, usize)> = Vec::with_capacity(ids.len());
-        for position in order {
+        for position in first_stage_order(ids.len(), scores) {
             match self.snapshot.look_up(ids[position])? {
                 Some(at) => found.push((at, position)),
                 None if self.options.missing == Missing::Skip => {}
@@ -202,6 +241,16 @@ impl Rerank<'_> {
                 .map_or_else(Vec::new, |scores| found.iter().map(|&(_, position)| scores[position]).collect()),
         })
     }
+}
+
+/// Positions of `count` candidates, the best of the first stage first.
+fn first_stage_order(count: usize, scores: Option<&[f64]>) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..count).collect();
+    if let Some(scores) = scores {
+        // None is NaN; 0.0 and -0.0 are equal and stay as given.
+        order.sort_by(|&a, &b| scores[b].partial_cmp(&scores[a]).unwrap_or(Ordering::Equal));
+    }
+    order
 }
 
 /// Candidates in first-stage order.
@@ -260,7 +309,7 @@ fn score_until_exit(
 
 #[cfg(test)]
 mod tests {
-    use super::{Given, Location, Wanted, prune_candidates};
+    use super::{Given, Location, RerankOptions, Scored, Selection, Wanted, prune_candidates};
 
     fn kept(scores: &[f64], k: usize, alpha: f64) -> usize {
         let locations = (0..scores.len() as u32).map(|ordinal| Location { segment: 0, ordinal }).collect();
@@ -294,5 +343,25 @@ mod tests {
         assert_eq!(kept(&[1e308, -1e308, f64::MIN, -INFINITY], 1, 10.0), 3);
         assert_eq!(kept(&[f64::MIN, f64::MIN, -INFINITY], 1, 0.5), 2);
         assert_eq!(kept(&[0.0, -0.0, -5e-324], 1, 0.5), 2);
+    }
+
+    #[test]
+    fn candidates_that_others_scored_are_chosen_as_if_scored_here() {
+        let options = |alpha, beta| RerankOptions {
+            selection: Selection { k: Some(1), ..Selection::default() },
+            alpha,
+            beta,
+            ..RerankOptions::default()
+        };
+        let (given, first) = ([2, 0, 1, 3], [1.0, 9.0, 8.0, 8.0]);
+        let candidates = Scored { scores: &[5.0, 6.0, 4.0, 5.5], groups: None, given: &given, first: Some(&first) };
+        let chosen = |alpha, beta| options(alpha, beta).choose(&candidates).expect("a choice");
+        assert_eq!(chosen(None, None), [0, 1, 3, 2], "the first stage's order");
+        assert_eq!(chosen(Some(0.2), None), [0, 1, 3]);
+        assert_eq!(chosen(None, Some(1)), [0, 1, 3], "one that fails after one that enters");
+        let short = Scored { scores: &[5.0], ..candidates };
+        assert!(options(None, Some(1)).choose(&short).is_err());
+        let beyond = Scored { given: &[2, 0, 1, 4], ..candidates };
+        assert!(options(None, Some(1)).choose(&beyond).is_err());
     }
 }

@@ -91,6 +91,11 @@ impl Fields {
 }
 
 impl FieldValues {
+    /// Values alone, in any order, for what asks for no documents.
+    pub(crate) fn of(values: Vec<Scalar>) -> Self {
+        Self { values, ..Self::default() }
+    }
+
     /// Documents that have the field, whatever is in it.
     pub(crate) fn present(&self) -> &RoaringBitmap {
         &self.present

@@ -4,6 +4,7 @@
 //! of digits; one with a fraction or an exponent is the double nearest to it, as JSON readers have it.
 
 use std::cmp::Ordering;
+use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::mem;
 
@@ -36,6 +37,20 @@ impl Hash for Scalar {
             // Equal ones have equal bits: zero is a whole number.
             Self::Fraction(value) => value.to_bits().hash(state),
             Self::Huge(text) | Self::Text(text) => text.hash(state),
+        }
+    }
+}
+
+/// As JSON has it: equal values, and no others, are the same text.
+impl fmt::Display for Scalar {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Null => formatter.write_str("null"),
+            Self::Bool(value) => value.fmt(formatter),
+            Self::Whole(value) => value.fmt(formatter),
+            Self::Huge(digits) => formatter.write_str(digits),
+            Self::Fraction(value) => value.fmt(formatter),
+            Self::Text(text) => write!(formatter, "\"{text}\""),
         }
     }
 }
@@ -121,6 +136,48 @@ fn order_of_digits(one: &str, other: &str) -> Ordering {
                 Ordering::Less
             } else {
                 Ordering::Greater
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Scalar;
+
+    #[test]
+    fn what_is_equal_and_nothing_else_has_the_same_text() {
+        let json = [
+            "null",
+            "true",
+            "false",
+            "0",
+            "-0.0",
+            "1",
+            "1.0",
+            "1e0",
+            "-1",
+            "0.5",
+            "5e-1",
+            "1e30",
+            "1000000000000000000000000000000",
+            "1e300",
+            "-1e300",
+            "1e999",
+            "-1e999",
+            "\"1\"",
+            "\"true\"",
+            "\"null\"",
+            "\"\"",
+            "\"\\\"\"",
+            "\"1e999\"",
+            "\"inf\"",
+        ];
+        let read = |text: &str| Scalar::from_json(&serde_json::from_str(text).expect("JSON")).expect("a scalar");
+        let values: Vec<Scalar> = json.into_iter().map(read).collect();
+        for one in &values {
+            for other in &values {
+                assert_eq!(one == other, one.to_string() == other.to_string(), "{one:?} {other:?}");
             }
         }
     }

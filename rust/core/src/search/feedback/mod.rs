@@ -18,7 +18,7 @@ use super::options::SearchOptions;
 use super::pass::pass;
 use super::plan::Plan;
 use super::prepare::Prepared;
-use super::query::{MAX_QUERY_TOKENS, Query};
+use super::query::{MAX_QUERY_TOKENS, Query, check_queries};
 use super::ranking::{Clock, Expansion, Ranking, Stats};
 use super::rerank::in_document_order;
 use super::rescore::rescore;
@@ -28,6 +28,7 @@ use crate::codec::{Codec, CodecKind};
 use crate::error::{Error, Result};
 use crate::index::{Location, Snapshot};
 use crate::parallel::Execution;
+use crate::tokens::TokenMatrix;
 
 pub use options::{Feedback, FeedbackMode, Weighting};
 
@@ -76,7 +77,8 @@ impl<'a> TwoPasses<'a> {
             threshold: options.threshold,
             ..SearchOptions::default()
         };
-        let first = Plan::choose(snapshot, &allowed, first_count, &narrow);
+        let mut first = Plan::choose(snapshot, &allowed, first_count, &narrow);
+        first.without_effect.retain(|&name| name != "max_scored" || options.max_scored.is_some());
         let second = Plan::choose(snapshot, &allowed, wanted.count, options);
         Ok(Self { snapshot, allowed, feedback, first, first_count, second, wanted })
     }
@@ -89,7 +91,12 @@ impl<'a> TwoPasses<'a> {
         let first = one(pass(snapshot, &[query], allowed, &self.first, documents, execution)?);
         let mut clock = Clock::start();
         let documents = &first.hits[..feedback.documents.min(first.hits.len())];
-        let expansion = feedback.expand(snapshot, codec, query, documents)?;
+        feedback.check_distances(snapshot.tokens_of(documents.iter().map(|hit| hit.at)), documents.len())?;
+        let points: Vec<Vec<f32>> =
+            documents.iter().map(|hit| snapshot.decode_rotated(hit.at)).collect::<Result<_>>()?;
+        let (live, seed) = (snapshot.live_documents(), snapshot.codec_options().seed);
+        let frequency = |cell| snapshot.document_frequency(cell);
+        let expansion = feedback.expand(codec, seed, query, &points.concat(), live, frequency)?;
         let own_weights = query.weights.map_or_else(|| vec![1.0; query.vectors.len() / codec.dim()], <[f32]>::to_vec);
         let weights = [&own_weights[..], &expansion.weights].concat();
         let vectors = [query.vectors, &expansion.vectors].concat();
@@ -147,27 +154,83 @@ fn score_again(
     rescore(Ranking { hits, stats, expansion: Expansion::default() }, query, snapshot, wanted, execution)
 }
 
+/// What a query is expanded from where the documents are in several snapshots of one codec.
+#[derive(Clone, Copy, Debug)]
+pub struct Evidence<'a> {
+    /// Token vectors of the first hits, best first, as [`Snapshot::decode_rotated`] has them: `[tokens, depth]`.
+    pub points: &'a [f32],
+    /// How many hits these are.
+    pub hits: usize,
+    /// Live documents of all snapshots.
+    pub documents: u64,
+    /// How many of them have a token in each cell: sums of [`frequencies`].
+    pub frequencies: &'a [u64],
+}
+
+/// How many of the snapshot's live documents have a token in each cell.
+///
+/// # Errors
+/// [`Error::Invalid`] for a codec without cells; [`Error::Corrupt`], [`Error::Interrupted`].
+pub fn frequencies(snapshot: &Snapshot, execution: &Execution) -> Result<Vec<u64>> {
+    check_cells(snapshot)?;
+    let cells = snapshot.codec.as_ref().map_or(0, |codec| codec.centroid_count());
+    let frequency = |cell| {
+        execution.check()?;
+        snapshot.document_frequency(cell as u16)
+    };
+    (0..cells).map(frequency).collect()
+}
+
+/// What joins one query, by the codec of a snapshot that needs no documents.
+///
+/// # Errors
+/// [`Error::Invalid`] for options, queries and evidence that cannot be.
+pub fn expand(
+    snapshot: &Snapshot,
+    query: &TokenMatrix<'_>,
+    weights: Option<&[f32]>,
+    feedback: &Feedback,
+    evidence: Evidence<'_>,
+) -> Result<Expansion> {
+    feedback.validate()?;
+    check_cells(snapshot)?;
+    check_queries(snapshot, query, weights)?;
+    let Some(codec) = &snapshot.codec else { return Ok(Expansion::default()) };
+    if !evidence.points.len().is_multiple_of(codec.depth()) || evidence.frequencies.len() != codec.centroid_count() {
+        return Err(Error::invalid("what the query is expanded from was made by another codec"));
+    }
+    feedback.check_distances((evidence.points.len() / codec.depth()) as u64, evidence.hits)?;
+    let asked = Query { item: 0, vectors: query.values(), weights };
+    let frequency = |cell| Ok(evidence.frequencies[usize::from(cell)]);
+    feedback.expand(codec, snapshot.codec_options().seed, asked, evidence.points, evidence.documents, frequency)
+}
+
 impl Feedback {
-    /// What joins `query`, from the token vectors of `documents`; rarest first.
-    fn expand(&self, snapshot: &Snapshot, codec: &Codec, query: Query<'_>, documents: &[Hit]) -> Result<Expansion> {
-        let tokens = snapshot.tokens_of(documents.iter().map(|hit| hit.at));
-        if tokens.saturating_mul(tokens.min(self.clusters as u64)) > MAX_DISTANCES {
-            return Err(Error::invalid(format!(
-                "feedback cannot put {tokens} token vectors of {} documents into {} clusters in reasonable time; ask for \
-                 fewer documents or clusters",
-                documents.len(),
-                self.clusters
-            )));
+    /// Refuses what would take longer than anybody waits for.
+    fn check_distances(&self, tokens: u64, hits: usize) -> Result<()> {
+        if tokens.saturating_mul(tokens.min(self.clusters as u64)) <= MAX_DISTANCES {
+            return Ok(());
         }
-        let rotated = |hit: &Hit| {
-            let document = snapshot.document(hit.at)?;
-            Ok(codec.decode_rotated(document.codes, document.gains, document.centroids))
-        };
-        let points: Vec<Vec<f32>> = documents.iter().map(rotated).collect::<Result<_>>()?;
-        let points = points.concat();
+        Err(Error::invalid(format!(
+            "feedback cannot put {tokens} token vectors of {hits} documents into {} clusters in reasonable time; ask for \
+             fewer documents or clusters",
+            self.clusters
+        )))
+    }
+
+    /// What joins `query`, from the rotated token vectors `points` of its first hits; rarest first. `frequency` says how
+    /// many of the `live` documents have a token in a cell.
+    fn expand(
+        &self,
+        codec: &Codec,
+        seed: u64,
+        query: Query<'_>,
+        points: &[f32],
+        live: u64,
+        frequency: impl Fn(u16) -> Result<u64>,
+    ) -> Result<Expansion> {
         let depth = codec.depth();
-        let clusters = k_means::k_means(&points, depth, self.clusters, snapshot.codec_options().seed);
-        let frequency = |cell: u16| snapshot.document_frequency(cell);
+        let clusters = k_means::k_means(points, depth, self.clusters, seed);
         let frequencies: Vec<u64> = codec.cells(&clusters.means).into_iter().map(frequency).collect::<Result<_>>()?;
         // Of two that are equally rare, the one that stands for more tokens.
         let mut order: Vec<usize> = (0..frequencies.len()).collect();
@@ -175,7 +238,6 @@ impl Feedback {
         let room = MAX_QUERY_TOKENS.saturating_sub(query.vectors.len() / codec.dim());
         order.truncate(self.vectors.min(room));
         let means: Vec<f32> = order.iter().flat_map(|&at| &clusters.means[at * depth..][..depth]).copied().collect();
-        let live = snapshot.live_documents();
         let rarity: Vec<f64> = order.iter().map(|&cluster| inverse_frequency(live, frequencies[cluster])).collect();
         Ok(Expansion { vectors: codec.unrotate(&means), weights: self.weights(&rarity, query, codec.dim()) })
     }

@@ -1,0 +1,330 @@
+"""What looks at all shards together gives what one index gives: feedback, groups, candidate pruning, early exit."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from latewood import Feedback, Hits, Index
+from latewood.cluster import ClusterWriter, ShardedIndex, create
+from latewood.cluster.asking import MissingShardsError
+from latewood.errors import InvalidInputError, LatewoodError, ServiceError
+from strategies import make_corpus
+from support import HashEncoder
+
+CORPUS = make_corpus(41, dim=32, documents=240, queries=6, document_tokens=(1, 14))
+EMPTY = np.zeros((0, CORPUS.dim), dtype=np.float32)
+DOCUMENTS = [*CORPUS.documents, *CORPUS.documents[:80], EMPTY, EMPTY]
+"""Eighty come twice: their scores are ties. Two have no token."""
+IDS = [f"d{number}" for number in range(len(DOCUMENTS))]
+# Equal numbers are one group however they are written; a text, a flag, and what has no value are others.
+PAGES = [7, 7.0, "7", True, 0.5, None, [], ["x", 7], [None, "x"], {"a": 7}, 10**30, 1e30, -0.0, 0, "é", 'a"b']
+FIELDS = ["page", "site.name", "few", "nowhere"]
+EXACT: dict[str, Any] = {"gather": "exact"}
+
+
+def metadata(number: int) -> dict[str, Any] | None:
+    """Metadata of a document, of which each sixth has none."""
+    if number % 6 == 5:
+        return None
+    site = [{"name": number % 9}, [{"name": "z"}, {"name": 3}], {"other": 1}][number % 3]
+    return {"page": PAGES[number * 7 % len(PAGES)], "site": site, "few": number % 2, "site.name": number % 4}
+
+
+@pytest.fixture(
+    scope="module",
+    params=[(3, {}), (5, {"bits": 2}), (3, {"keep_vectors": "float16"})],
+    ids=["three shards", "five shards of few bits", "kept vectors"],
+)
+def both(request: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[ShardedIndex, Index]]:
+    shards, codec = request.param
+    path = tmp_path_factory.mktemp("both")
+    create(path / "cluster", shards=shards, sample=CORPUS.documents[:150], dim=CORPUS.dim, **codec)
+    single = Index.create(path / "single", codec_from=path / "cluster" / "codec", train_after=2**62, **codec)
+    told = [metadata(number) for number in range(len(IDS))]
+    half = len(IDS) // 2
+    with ClusterWriter(path / "cluster") as first:
+        first.add(IDS[:half], vectors=DOCUMENTS[:half], metadata=told[:half])
+    single.add(IDS[:half], vectors=DOCUMENTS[:half], metadata=told[:half])
+    with ClusterWriter(path / "cluster") as second, single.writer() as writer:
+        for target in (second, writer):
+            target.add(IDS[half:], vectors=DOCUMENTS[half:], metadata=told[half:])
+            target.upsert(IDS[3:5], vectors=DOCUMENTS[5:7], metadata=[{"few": 0}, None])
+            target.update_metadata(IDS[20:23], {"page": "moved"})
+            target.delete(IDS[8:30:4])
+    with ShardedIndex.open(path / "cluster", replicas=0) as sharded:
+        yield sharded, single
+
+
+def assert_same(found: Hits, wanted: Hits) -> None:
+    assert found == wanted
+    assert [str(hit.score) for hit in found] == [str(hit.score) for hit in wanted]
+    assert found.plan == wanted.plan
+    for place in {0, len(found) - 1} if found else set():
+        why, because = found[place].explain(), wanted[place].explain()
+        np.testing.assert_array_equal(why.matrix, because.matrix)
+        assert why.query_tokens == because.query_tokens
+
+
+FILTERS = [None, {"few": 1}, {"page": "x"}, {"or": [{"few": 0}, {"page": {"exists": False}}]}, {"few": 9}]
+feedbacks = st.builds(
+    lambda clusters, vectors, **others: Feedback(clusters=clusters, vectors=min(vectors, clusters), **others),
+    documents=st.integers(1, 6),
+    clusters=st.integers(1, 40),
+    vectors=st.integers(1, 30),
+    weight=st.sampled_from([0.0, 0.2, 3.0]),
+    weighting=st.sampled_from(["normalised", "raw"]),
+    mode=st.sampled_from(["ranker", "reranker"]),
+    rescored=st.integers(1, 80),
+)
+rankings: dict[str, st.SearchStrategy[Any]] = {
+    "filter": st.sampled_from(FILTERS),
+    "group_by": st.one_of(st.none(), st.sampled_from(FIELDS)),
+    "offset": st.sampled_from([0, 0, 3]),
+    "min_score": st.sampled_from([None, None, 0.5, 3.0]),
+    "length_normalize": st.booleans(),
+    "rescore": st.sampled_from([None, None, "off"]),
+}
+searches = st.fixed_dictionaries(
+    {
+        **rankings,
+        "k": st.integers(1, 60),
+        "feedback": st.one_of(st.none(), feedbacks),
+        "ids": st.one_of(st.none(), st.lists(st.sampled_from([*IDS, "nobody"]), max_size=60)),
+    }
+)
+reranks = st.fixed_dictionaries(
+    {
+        **rankings,
+        "k": st.one_of(st.none(), st.integers(1, 30)),
+        "alpha": st.sampled_from([None, 0.0, 0.05, 0.5]),
+        "beta": st.one_of(st.none(), st.integers(1, 9)),
+        "prune_to": st.one_of(st.none(), st.integers(1, 30)),
+    }
+)
+PROPERTIES = settings(
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
+
+
+WEIGHTS = st.sampled_from([None, (0.0, 1.5), (0.0, 0.0)])
+"""Of the first and the last token of a query; without any weight all scores are ties."""
+
+
+def weights_of(query: Any, ends: tuple[float, float] | None) -> Any:
+    return None if ends is None else np.linspace(*ends, len(query), dtype=np.float32)
+
+
+@PROPERTIES
+@given(options=searches, number=st.integers(0, 5), ends=WEIGHTS)
+def test_searches(
+    both: tuple[ShardedIndex, Index], options: dict[str, Any], number: int, ends: tuple[float, float] | None
+) -> None:
+    query = CORPUS.queries[number]
+    found, wanted = (index.search(query, weights=weights_of(query, ends), **EXACT, **options) for index in both)
+    assert_same(found, wanted)
+    if options["feedback"] is not None:
+        assert found.stats["feedback_vectors"] == wanted.stats["feedback_vectors"]
+
+
+@PROPERTIES
+@given(options=reranks, number=st.integers(0, 5), ends=WEIGHTS, data=st.data())
+def test_reranks(
+    both: tuple[ShardedIndex, Index], options: dict[str, Any], number: int, ends: tuple[float, float] | None, data: Any
+) -> None:
+    query, live = CORPUS.queries[number], both[1].ids()
+    candidates = data.draw(st.lists(st.sampled_from([*live, "nobody"]), unique=True, max_size=60))
+    scores = data.draw(
+        st.one_of(
+            st.none(),
+            st.lists(
+                st.sampled_from([5.0, 4.9, 4.0, 0.0, -0.0, -2.0, 1e308, float("inf"), float("-inf")]),
+                min_size=len(candidates),
+                max_size=len(candidates),
+            ),
+        )
+    )
+    options = {**options, "missing": data.draw(st.sampled_from(["skip", "error"]))}
+
+    def answer(index: Any) -> Any:
+        try:
+            return index.rerank(query, candidates, scores, weights=weights_of(query, ends), **options)
+        except LatewoodError as error:
+            return type(error)
+
+    found, wanted = map(answer, both)
+    if isinstance(wanted, Hits):
+        assert_same(found, wanted)
+    else:
+        assert found is wanted
+
+
+MODES = [Feedback(mode="ranker"), Feedback(mode="reranker", rescored=30, weighting="raw", weight=0.5)]
+
+
+@pytest.mark.parametrize("feedback", [None, *MODES], ids=str)
+@pytest.mark.parametrize("group_by", [None, "page"])
+def test_batches(both: tuple[ShardedIndex, Index], feedback: Feedback | None, group_by: str | None) -> None:
+    queries = [query.copy() for query in CORPUS.queries]
+    options: dict[str, Any] = {"feedback": feedback, "group_by": group_by, "length_normalize": True, **EXACT}
+    further: list[dict[str, Any]] = [
+        {},
+        {"filter": [{"few": 1}, None, {"page": "x"}, None, {"few": 9}, {}]},
+        {"weights": [np.linspace(0, 1, len(query)) for query in queries]},
+    ]
+    for more in further:
+        found, wanted = (index.search_batch(queries, 7, ids=iter(IDS[:250]), **options, **more) for index in both)
+        for own, theirs in zip(found, wanted, strict=True):
+            assert_same(own, theirs)
+    why = found[0][0].explain().matrix.copy()
+    queries[0][:] = 0
+    np.testing.assert_array_equal(found[0][0].explain().matrix, why)
+    assert both[0].search_batch([], 3, **options) == []
+
+
+@pytest.mark.parametrize("options", [{"alpha": 0.2, "k": 4}, {"beta": 3, "k": 2}, {"group_by": "few", "k": 2}], ids=str)
+def test_batches_of_reranks(both: tuple[ShardedIndex, Index], options: dict[str, Any]) -> None:
+    live = list(both[1].ids())
+    lists = [live[:40], [], live[100:180], live[:1], live[::-3], live[5:9]]
+    scores = [np.linspace(9, 1, len(own)) for own in lists]
+    further: list[dict[str, Any]] = [{}, {"filter": [{"few": 1}, None, None, {"few": 9}, {"page": "x"}, None]}]
+    for more in further:
+        found, wanted = (index.rerank_batch(CORPUS.queries, lists, scores, **options, **more) for index in both)
+        for own, theirs in zip(found, wanted, strict=True):
+            assert_same(own, theirs)
+
+
+def test_pruning_prunes_and_early_exit_exits(both: tuple[ShardedIndex, Index]) -> None:
+    """The properties above could not fail if these did nothing."""
+    sharded, live = both[0], list(both[1].ids())
+    query, scores = CORPUS.queries[0], np.linspace(9, 1, len(live))
+    whole = sharded.rerank(query, live, scores, k=5)
+    assert sharded.rerank(query, live, scores, k=5, alpha=0.01) != whole
+    assert sharded.rerank(query, live, scores, k=5, beta=1) != whole
+    assert len(sharded.rerank(query, live, scores, prune_to=5, alpha=0.01)) < len(live)
+    hits = sharded.search(query, 50, group_by="few", **EXACT)
+    assert [hit.metadata["few"] for hit in hits if hit.metadata and "few" in hit.metadata] in ([0, 1], [1, 0])
+
+
+def test_feedback_looks_for_as_much_as_one_index_does(both: tuple[ShardedIndex, Index]) -> None:
+    for feedback in MODES:
+        for query in CORPUS.queries:
+            found, wanted = (index.search(query, 10, feedback=feedback) for index in both)
+            assert len({hit.id for hit in found} & {hit.id for hit in wanted}) >= 8
+            assert found.stats["feedback_vectors"] == wanted.stats["feedback_vectors"] == 10
+            assert found.stats["feedback_s"] > 0
+            assert found.stats["scored"] > 0
+            assert "max_scored" not in (*found.plan.without_effect, *wanted.plan.without_effect)
+
+
+def test_what_feedback_refuses(tmp_path: Path) -> None:
+    long = make_corpus(3, dim=32, documents=150, queries=1, document_tokens=(40, 40))
+    create(tmp_path / "cluster", shards=3, sample=long.documents, dim=32)
+    single = Index.create(tmp_path / "single", codec_from=tmp_path / "cluster" / "codec", train_after=2**62)
+    feedback = Feedback(documents=150, clusters=6000)
+    with ShardedIndex.open(tmp_path / "cluster", replicas=0) as empty:
+        for index in (empty, single):
+            assert index.search(long.queries[0], 3, feedback=feedback, group_by="a") == []
+    single.add(range(150), vectors=long.documents)
+    with ClusterWriter(tmp_path / "cluster") as writer:
+        writer.add(range(150), vectors=long.documents)
+    told = []
+    with ShardedIndex.open(tmp_path / "cluster", replicas=0) as sharded:
+        for found in (sharded, single):
+            with pytest.raises(InvalidInputError) as error:
+                found.search(long.queries[0], 3, feedback=feedback, **EXACT)
+            told.append(str(error.value))
+            with pytest.raises(InvalidInputError, match="keep_vectors"):
+                found.search(long.queries[0], 3, feedback=Feedback(), rescore="float16")
+    assert told[0] == told[1]
+    assert "reasonable time" in told[0]
+
+
+def test_texts_explain_what_feedback_added(tmp_path: Path) -> None:
+    encoder = HashEncoder(dim=32)
+    texts = [f"word{number % 17} word{number % 5} rings" for number in range(60)]
+    create(tmp_path / "cluster", shards=3, sample_texts=texts, encoder=encoder)
+    with ClusterWriter(tmp_path / "cluster", encoder=encoder) as writer:
+        writer.add(range(60), texts=texts)
+    with ShardedIndex.open(tmp_path / "cluster", replicas=0, encoder=encoder) as sharded:
+        hit = sharded.search("word3 rings", 5, feedback=Feedback(vectors=2), **EXACT)[0]
+        why = hit.explain()
+        assert why.query_tokens == ("word3", "rings", "feedback vector 0", "feedback vector 1")
+        assert why.score == pytest.approx(hit.score, rel=1e-5)
+        assert why.query_text == "word3 rings"
+        assert sharded.search("word3 rings", 3, group_by="nothing").plan.without_effect == ("group_by",)
+
+
+MANY = [Feedback(documents=12), Feedback(documents=12, mode="reranker", rescored=30)]
+CALLS: dict[str, Any] = {
+    "feedback": lambda index: index.search(CORPUS.queries[0], 9, feedback=MANY[0], **EXACT),
+    "feedback on the first hits": lambda index: index.search(CORPUS.queries[0], 9, feedback=MANY[1], **EXACT),
+    "early exit": lambda index: index.rerank(CORPUS.queries[0], IDS[30:], k=4, beta=200),
+}
+QUESTIONS = {
+    "feedback": ["frequencies", "search", "rotated_vectors"],
+    "feedback on the first hits": ["frequencies", "search", "rotated_vectors", "rerank"],
+    "early exit": ["rerank"],
+}
+"""What each asks the shards."""
+
+
+@pytest.mark.parametrize("commits", [1, 4], ids=["one that shards have open", "one that is gone"])
+@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
+def test_a_call_reads_one_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: Any, commits: int) -> None:
+    """Commits that come between two questions to the shards are not seen, or seen from the beginning."""
+    create(tmp_path / "cluster", shards=3, sample=CORPUS.documents[:150], dim=CORPUS.dim)
+    with ClusterWriter(tmp_path / "cluster") as writer:
+        writer.add(IDS, vectors=DOCUMENTS)
+    with ShardedIndex.open(tmp_path / "cluster", replicas=0) as sharded:
+        before, real, asked = call(sharded), sharded._shards.ask, []
+
+        def ask(method: str, calls: Any, *, timeout: float) -> Any:
+            answers = real(method, calls, timeout=timeout)
+            if method in ("search", "rerank"):
+                asked.append(method)
+                for _ in range(commits if len(asked) == 1 else 0):
+                    with ClusterWriter(tmp_path / "cluster") as other:
+                        other.upsert([before[0].id, "d31"], vectors=[DOCUMENTS[1], CORPUS.queries[0]])
+                    sharded.refresh()
+            return answers
+
+        monkeypatch.setattr(sharded._shards, "ask", ask)
+        found = call(sharded)
+        after = call(sharded)
+        assert before != after
+        assert found == (before if commits == 1 else after)
+
+
+@pytest.mark.parametrize("lost", ["frequencies", "search", "rotated_vectors", "rerank"])
+def test_a_shard_that_is_lost_on_the_way(
+    both: tuple[ShardedIndex, Index], monkeypatch: pytest.MonkeyPatch, lost: str
+) -> None:
+    sharded, real = both[0], both[0]._shards.ask
+
+    def ask(method: str, calls: Any, *, timeout: float) -> Any:
+        answers = real(method, calls, timeout=timeout)
+        if method == lost and answers.pop(1, None) is not None:
+            raise MissingShardsError([1], answers)
+        return answers
+
+    monkeypatch.setattr(sharded._shards, "ask", ask)
+    monkeypatch.setattr(sharded, "_known_rarity", None)
+    affected = [call for name, call in CALLS.items() if lost in QUESTIONS[name]]
+    for call in affected:
+        monkeypatch.setattr(sharded, "_partial", False)
+        with pytest.raises(ServiceError, match="shard 1"):
+            call(sharded)
+        monkeypatch.setattr(sharded, "_partial", True)
+        hits = call(sharded)
+        assert hits
+        assert sharded.missing == [1]
+        assert hits.stats["missing_shards"] == hits.stats["missing_shard_1"] == 1
+    monkeypatch.setattr(sharded, "_partial", False)
+    monkeypatch.setattr(sharded._shards, "ask", real)
+    for call in affected:
+        assert call(sharded) == call(both[1]), "what was known without a shard is not kept"
