@@ -210,6 +210,18 @@ def test_pruning_prunes_and_early_exit_exits(both: tuple[ShardedIndex, Index]) -
     assert [hit.metadata["few"] for hit in hits if hit.metadata and "few" in hit.metadata] in ([0, 1], [1, 0])
 
 
+@pytest.mark.parametrize("options", [{"alpha": 0.0}, {"beta": 1}], ids=str)
+def test_pruning_and_early_exit_work_towards_groups(both: tuple[ShardedIndex, Index], options: dict[str, Any]) -> None:
+    single = both[1]
+    live = single.documents(single.ids())
+    few = [[one.id for one in live if one.metadata and one.metadata.get("few") == value][:8] for value in (0, 1)]
+    candidates, scores = [*few[0], *few[1]], np.linspace(9, 1, 16)
+    for query in CORPUS.queries:
+        found, wanted = (index.rerank(query, candidates, scores, k=2, group_by="few", **options) for index in both)
+        assert_same(found, wanted)
+        assert len(found) == 2, "the first eight are one group"
+
+
 def test_feedback_looks_for_as_much_as_one_index_does(both: tuple[ShardedIndex, Index]) -> None:
     for feedback in MODES:
         for query in CORPUS.queries:
