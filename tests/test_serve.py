@@ -320,7 +320,9 @@ def test_worker_processes_count_together(texts: Index) -> None:
     assert told == 'latewood_requests_total{path="/v1/indexes/{name}",status="200"} 40.0'
 
 
-def test_what_fails_beside_the_operations_is_a_problem_too(texts: Index, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_fails_beside_the_operations_is_a_problem_too(
+    texts: Index, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     def fail(_: Any) -> bytes:
         raise OSError(28, "No space left on device", "/secret/counts")
 
@@ -330,6 +332,9 @@ def test_what_fails_beside_the_operations_is_a_problem_too(texts: Index, monkeyp
     assert answer.status_code == HTTPStatus.INTERNAL_SERVER_ERROR
     assert answer.headers["content-type"] == "application/problem+json"
     assert "secret" not in answer.text
+    (record,) = [record for record in caplog.records if record.name == "latewood.serve"]
+    assert json.loads(record.message)["path"] == "/metrics"
+    assert "No space left" in str(record.exc_info)
 
 
 def test_who_is_turned_away_is_not_read_to_the_end(texts: Index) -> None:

@@ -124,7 +124,8 @@ def _plain(service: Service, path: str, scope: Any, answer: Callable[[Request], 
         except Exception as error:
             problem = problem_of(error)
             if problem.status == HTTPStatus.INTERNAL_SERVER_ERROR:
-                LOG.exception("GET %s", path)
+                told = {"time": time.time(), "method": "GET", "path": path, "status": int(problem.status)}
+                LOG.exception(msgspec.json.encode(told).decode())
             return _told(problem, service.without_folders)
 
     return Route(path, run, methods=["GET"])
