@@ -2,8 +2,9 @@
 
     PYTHONPATH=tests python benches/frameworks.py [--candidates 100]
 
-The adapters are those of `tests/adapters`, whose calls make the framework's documents anew each time: what is measured
-is what the adapter adds, and a little more. The encoder looks vectors up, so that encoding does not hide anything.
+The adapters are those of `tests/adapters`, whose calls make the framework's documents anew each time, but for frames of
+PyTerrier and datasets of MTEB: what is measured is what the adapter adds, and a little more. The encoder looks vectors
+up, so that encoding does not hide anything.
 """
 
 import argparse

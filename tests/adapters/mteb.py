@@ -2,6 +2,7 @@ import pytest
 
 pytest.importorskip("mteb")
 
+from functools import lru_cache
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -35,10 +36,15 @@ def by_id(index: Index | str | Path, top_k: int | None) -> Cut:
     return model, len(corpus) if top_k is None else top_k
 
 
+@lru_cache(64)
+def asked(query: str) -> Dataset:
+    """Make a dataset of it, which takes longer than a search, and is the caller's affair."""
+    return Dataset.from_dict({"id": ["q"], "text": [query]})
+
+
 def search(pipeline: Cut, query: str, ids: list[Any] | None = None, texts: list[str] | None = None) -> Scored:
     model, top_k = pipeline
-    queries = Dataset.from_dict({"id": ["q"], "text": [query]})
-    found = model.search(queries, top_k=max(1, top_k), top_ranked=None if ids is None else {"q": ids}, **TASK)
+    found = model.search(asked(query), top_k=max(1, top_k), top_ranked=None if ids is None else {"q": ids}, **TASK)
     return list(found["q"].items())
 
 

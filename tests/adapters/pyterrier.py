@@ -2,6 +2,7 @@ import pytest
 
 pytest.importorskip("pyterrier")
 
+from functools import lru_cache
 from typing import Any
 
 import pandas as pd
@@ -10,9 +11,14 @@ from conformance import Adapter, Scored
 from latewood.integrations.pyterrier import Retriever, Scorer
 
 
+@lru_cache(64)
+def frame(query: str, ids: tuple[Any, ...], texts: tuple[str, ...]) -> pd.DataFrame:
+    """Make what another transformer gives; a second call finds it as it was, or the first one has changed it."""
+    return pd.DataFrame({"qid": ["q"] * len(ids), "query": [query] * len(ids), "docno": ids, "text": texts})
+
+
 def rerank(pipeline: Scorer, query: str, ids: list[Any], texts: list[str]) -> Scored:
-    frame = pd.DataFrame({"qid": ["q"] * len(ids), "query": [query] * len(ids), "docno": ids, "text": texts})
-    return scored(pipeline(frame))
+    return scored(pipeline(frame(query, tuple(ids), tuple(texts))))
 
 
 def scored(found: pd.DataFrame) -> Scored:
