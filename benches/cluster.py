@@ -77,7 +77,8 @@ def main() -> None:
         shape = {"shards": SHARDS, "replicas": REPLICAS, "nodes": NODES, "queries": len(queries), "k": K}
         held = {"documents": len(documents), "tokens": len(vectors.values), "dim": vectors.dim}
         of = [Path(folder).name for folder in options.folders]
-        print(write_record("cluster", {"collections": of, **held, **shape, **found}))
+        name = "cluster-kills" if options.kills else "cluster"
+        print(write_record(name, {"collections": of, **held, **shape, **found}))
 
 
 def measured(single: Index, sharded: ShardedIndex, queries: list[NDArray[np.float32]]) -> dict[str, Any]:
