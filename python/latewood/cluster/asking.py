@@ -1,7 +1,6 @@
 """Who answers for the shards: this process itself, or actors of Ray, several for each shard."""
 
 import os
-import pickle
 import random
 import time
 from collections.abc import Iterator, Mapping
@@ -100,20 +99,11 @@ class LocalShards:
 class _Waiting:
     """A shard whose answer is not there yet."""
 
-    arguments: bytes
+    arguments: tuple[Any, ...]
     untried: list[int]
     asked: dict[Any, tuple[int, float]] = field(default_factory=dict)
     """Of what was asked, the replica and when."""
     again_at: float = 0.0
-
-
-class _Actor(ShardReader):
-    """A reader that is asked with pickled arguments: Ray's own way of packing a query takes longer than a search."""
-
-    def call(self, method: str, arguments: bytes) -> bytes:
-        """Give the pickled answer of one of the reader's methods."""
-        given = pickle.loads(arguments)  # noqa: S301  by the process that asks, and never from storage
-        return pickle.dumps(getattr(self, method)(*given), pickle.HIGHEST_PROTOCOL)
 
 
 class RayShards:
@@ -138,7 +128,7 @@ class RayShards:
         scheduling: Any = import_optional("ray.util.scheduling_strategies", extra="ray", purpose="placing replicas")
         nodes = sum(bool(node["Alive"]) for node in self._ray.nodes())
         strategy = "STRICT_SPREAD" if nodes >= replicas > 1 else "SPREAD"
-        actor = self._ray.remote(max_restarts=-1, max_concurrency=8, num_cpus=cpus)(_Actor)
+        actor = self._ray.remote(max_restarts=-1, max_concurrency=8, num_cpus=cpus)(ShardReader)
         self._groups = [placing.placement_group([{"CPU": cpus}] * replicas, strategy=strategy) for _ in range(count)]
         self._actors: list[list[Any]] = []
         for place, group in enumerate(self._groups):
@@ -161,10 +151,7 @@ class RayShards:
         if not self._session.lives():
             raise MissingShardsError(sorted(calls), {})
         end, kind = time.monotonic() + timeout, kind_of(method, calls)
-        waiting = {
-            place: _Waiting(pickle.dumps(arguments, pickle.HIGHEST_PROTOCOL), self._order(place))
-            for place, arguments in calls.items()
-        }
+        waiting = {place: _Waiting(arguments, self._order(place)) for place, arguments in calls.items()}
         answers: dict[int, Any] = {}
         lost: list[int] = []
         for place, one in waiting.items():
@@ -212,7 +199,7 @@ class RayShards:
 
     def _send(self, place: int, one: _Waiting, method: str, kind: Kind) -> None:
         replica = one.untried.pop()
-        reference = self._actors[place][replica].call.remote(method, one.arguments)
+        reference = getattr(self._actors[place][replica], method).remote(*one.arguments)
         now = time.monotonic()
         one.asked[reference] = (replica, now)
         one.again_at = now + self._patience(kind)
@@ -221,7 +208,7 @@ class RayShards:
         """Take an answer; whether it is one."""
         replica, begun = one.asked.pop(reference)
         try:
-            answers[place] = pickle.loads(self._ray.get(reference))  # noqa: S301  by an actor of this session
+            answers[place] = self._ray.get(reference)
         except self._ray.exceptions.RayTaskError as error:
             # What the reader itself has raised is the answer.
             cause = error.cause if isinstance(error.cause, LatewoodError) else error

@@ -2,6 +2,7 @@
 
 import json
 import os
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
@@ -24,6 +25,7 @@ from latewood.errors import (
     DimensionError,
     DuplicateIdError,
     EncoderRequiredError,
+    IndexLockedError,
     InvalidInputError,
     LatewoodError,
     StorageError,
@@ -36,6 +38,8 @@ ADDED_DOCUMENTS, ADDED_VALUES = 1024, 2**22
 """Documents, and components of their vectors, that a builder hands on together."""
 COMMITTED_DOCUMENTS = 2**16
 """Documents between two commits of a builder: what waits in its memory is bounded by them."""
+LINGERING = 10.0
+"""Seconds that a worker's process may take to end."""
 PURPOSE = "building shards in several processes"
 TRIES = 5
 """How often a shard whose worker is lost is begun again."""
@@ -190,7 +194,7 @@ def build_shard(
     `report` is called with how many documents were added.
     """
     place = root / BUILDING / Path(folder).name
-    index = create_shard(root, place)
+    index = _once_free(lambda: create_shard(root, place))
     if encoder is not None:
         index.use_encoder(encoder, check_encoder=False)
     waiting: list[Rows] = []
@@ -217,6 +221,18 @@ def build_shard(
         writer.close()
     index.close()
     place.rename(root / folder)
+
+
+def _once_free(make: Callable[[], Index]) -> Index:
+    """Wait for the lock of a worker that was ended: nobody else builds here."""
+    end = time.monotonic() + LINGERING
+    while True:
+        try:
+            return make()
+        except IndexLockedError:
+            if time.monotonic() > end:
+                raise
+            time.sleep(0.02)
 
 
 def _add(writer: Writer, parts: list[Rows]) -> None:
@@ -314,8 +330,10 @@ def _in_parallel(jobs: dict[str, tuple[Any, ...]], workers: int, bar: ProgressBa
                     builder = actor.remote()
                     running[builder.build.remote(*jobs[folder])] = (folder, builder)
                 for task in ray.wait(list(running), timeout=POLL)[0]:
-                    folder, builder = running.pop(task)
-                    if not _is_done(ray, task):
+                    folder, builder = running[task]
+                    done = _is_done(ray, task)
+                    del running[task]
+                    if not done:
                         tries[folder] += 1
                         if tries[folder] == TRIES:
                             message = f"the worker of {folder!r} was lost {TRIES} times; does it have enough memory?"

@@ -3,7 +3,7 @@
 import { ask } from "./ask.js";
 import { aboutIndex } from "./figures.js";
 import { Filters } from "./filters.js";
-import { make, number } from "./make.js";
+import { counts, make } from "./make.js";
 import { Pane } from "./pane.js";
 
 // Milliseconds without a key before the service is asked.
@@ -20,6 +20,7 @@ let round = 0;
 let counted = "";
 const filters = new Filters(byId("filters"), () => later());
 
+// What the address keeps; but for the query, if one was typed already.
 async function read(typed = "") {
   const kept = new URLSearchParams(location.hash.slice(1));
   // An address may have been written by hand.
@@ -87,9 +88,11 @@ function later() {
 
 async function search() {
   clearTimeout(waiting);
+  // The page has not come so far yet.
+  if (!panes.length) return;
   keep();
   const own = ++round;
-  if (!query.value.trim() || !count.validity.valid || !panes.length) {
+  if (!query.value.trim() || !count.validity.valid) {
     panes.forEach((pane) => pane.clear());
     status.textContent = count.validity.valid ? "" : "The number of hits must be from 1 to 100.";
     return;
@@ -124,8 +127,8 @@ function tell(answers) {
 }
 
 function words(answers) {
-  const each = answers.map((answer) => (!answer || answer.error ? "no answer" : answer.ids.length === 1 ? "1 hit"
-    : answer.ids.length ? `${answer.ids.length} hits` : "nothing found"));
+  const each = answers.map((answer) => (!answer || answer.error ? "no answer" : answer.ids.length
+    ? counts(answer.ids.length, "hit") : "nothing found"));
   return each.length > 1 ? `Left: ${each[0]}. Right: ${each[1]}.` : each[0];
 }
 
@@ -195,21 +198,18 @@ byId("open-about").addEventListener("click", async () => {
   const body = byId("about-body");
   body.replaceChildren("Reading …");
   byId("about").showModal();
-  try {
-    body.replaceChildren(...await Promise.all(indexes.map((one) => aboutIndex(one.name))));
-  } catch (error) {
-    body.replaceChildren(make("p", { class: "problem" }, error.message));
-  }
+  // One that cannot be read hides no other.
+  body.replaceChildren(...await Promise.all(indexes.map((one) => aboutIndex(one.name).catch(
+    (error) => make("p", { class: "problem" }, `${one.name}: ${error.message}`)))));
 });
 window.addEventListener("hashchange", () => tellTrouble(read()));
 
 async function begin() {
   ({ indexes } = await ask("v1/indexes"));
-  byId("holds").textContent = indexes.map((one) => `${one.name}: ${one.problem ?? `${number(one.documents)} documents`}`).join(" · ")
+  byId("holds").textContent = indexes.map((one) => `${one.name}: ${one.problem ?? counts(one.documents, "document")}`).join(" · ")
     || "This service has no index: it reranks texts at /v1/rerank.";
   byId("ask").hidden = byId("open-about").hidden = indexes.length === 0;
   if (!indexes.length) return;
-  // Who types at once, as the page comes up, is not made to type again.
   await read(query.value);
   query.focus();
 }
