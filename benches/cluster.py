@@ -9,18 +9,17 @@ not what more machines would gain.
 """
 
 import argparse
-import logging
-import os
+import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from common import machine, write_record
 from latewood import Feedback, Index
@@ -29,6 +28,7 @@ from latewood.common.types import Filter
 from latewood.encode import encode_documents, encode_queries, nano_en
 from latewood.errors import LatewoodError
 from latewood.evaluate import load_beir
+from trials.nodes import nodes
 
 SHARDS, REPLICAS, NODES = 4, 2, 4
 K = 10
@@ -67,7 +67,7 @@ def main() -> None:
         with ShardedIndex.open(root, replicas=0) as sharded:
             found["in_one_process"] = measured(single, sharded, queries)
             print("in one process", found["in_one_process"])
-        with nodes() as cluster, ShardedIndex.open(root, replicas=REPLICAS, cpus=0.5) as sharded:
+        with nodes(NODES) as cluster, ShardedIndex.open(root, replicas=REPLICAS, cpus=0.5) as sharded:
             found["by_ray"] = measured(single, sharded, queries)
             print("by Ray", found["by_ray"])
             if options.kills:
@@ -178,32 +178,6 @@ def killed(
         "p99_ms": round(1e3 * float(np.percentile(seconds, 99)), 2),
         "max_ms": round(1e3 * max(seconds), 1),
     }
-
-
-@contextmanager
-def nodes() -> Iterator[Any]:
-    """Give nodes of Ray on this machine, which notice within a second that one is lost."""
-    os.environ |= {
-        "RAY_USAGE_STATS_ENABLED": "0",
-        # Else what runs beside an actor here, asking it among that, would go before it.
-        "RAY_worker_niceness": "0",
-        "RAY_health_check_initial_delay_ms": "500",
-        "RAY_health_check_period_ms": "500",
-        "RAY_health_check_timeout_ms": "500",
-        "RAY_health_check_failure_threshold": "2",
-    }
-    import ray
-    from ray.cluster_utils import Cluster
-
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
-    try:
-        for _ in range(NODES):
-            cluster.add_node(num_cpus=4)
-        ray.init(address=cluster.address, log_to_driver=False, logging_level=logging.ERROR)
-        yield cluster
-    finally:
-        ray.shutdown()
-        cluster.shutdown()  # type: ignore[no-untyped-call]
 
 
 if __name__ == "__main__":

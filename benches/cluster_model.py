@@ -29,7 +29,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cluster import nodes
+from cluster import NODES
 from common import folder_size, write_record
 from compare import gathered
 from latewood import Index
@@ -43,6 +43,7 @@ from latewood.forms.ragged import to_ragged
 from latewood.index.queries import Queries
 from resampled import Source
 from scattered import Answered, Cluster, Costs, simulate
+from trials.nodes import nodes
 from vectors import TokenVectors, folder, load
 
 K = 10
@@ -193,7 +194,7 @@ def asking(vectors: TokenVectors, shards: int, seconds: float) -> dict[str, Any]
             with ShardedIndex.open(root, replicas=0) as sharded:
                 found["in_one_process"] = asked_by(sharded, 0, queries, np.array(found["searches"]), seconds)
         replicas = 2 if seconds else 1
-        with nodes(), ShardedIndex.open(root, replicas=replicas, cpus=7 / shards, timeout=300) as sharded:
+        with nodes(NODES), ShardedIndex.open(root, replicas=replicas, cpus=7 / shards, timeout=300) as sharded:
             found["by_ray"] = asked_by(sharded, replicas, queries, np.array(found["searches"]), seconds)
     return found
 

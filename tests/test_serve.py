@@ -338,7 +338,7 @@ def test_what_fails_beside_the_operations_is_a_problem_too(
 
 
 def test_who_is_turned_away_is_not_read_to_the_end(texts: Index) -> None:
-    """A body that is announced and does not come; and afterwards the connection goes on."""
+    """Neither its type nor its words are looked at."""
     with served(texts=texts, settings=Settings(max_waiting=1)) as client:
         desk = client.app.state.service.reading  # type: ignore[attr-defined]
         desk._waiting = 1

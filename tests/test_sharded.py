@@ -2,7 +2,7 @@
 
 import asyncio
 import copy
-import logging
+import inspect
 import os
 import pickle
 import shutil
@@ -37,6 +37,7 @@ from latewood.forms.ragged import Ragged, to_ragged
 from latewood.index.queries import Queries
 from strategies import make_corpus
 from support import HashEncoder, run_python
+from trials.nodes import nodes as ray_nodes
 
 CORPUS = make_corpus(7, dim=32, documents=300)
 DOCUMENTS = [*CORPUS.documents, *CORPUS.documents[:60]]
@@ -139,6 +140,10 @@ def test_reranks_are_those_of_one_index(both: tuple[ShardedIndex, Index]) -> Non
     assert sharded.rerank(query, dict(zip(candidates, scores, strict=True))) == single.rerank(query, candidates)
     lists = [candidates, [], candidates[:1]]
     assert sharded.rerank_batch(CORPUS.queries[:3], lists) == single.rerank_batch(CORPUS.queries[:3], lists)
+    flat: dict[str, Any] = {"offsets": [0, 3, 3, 8], "scores": scores}
+    assert sharded.rerank_batch(CORPUS.queries[:3], candidates, **flat) == single.rerank_batch(
+        CORPUS.queries[:3], candidates, **flat
+    )
     with pytest.raises(UnknownIdError, match="nobody"):
         sharded.rerank(query, ["nobody"])
     assert sharded.rerank(query, ["nobody", IDS[0]], missing="skip") == single.rerank(query, [IDS[0]])
@@ -512,6 +517,14 @@ def test_a_cluster_that_was_replaced_is_not_followed(tmp_path: Path) -> None:
         assert sharded.search(CORPUS.queries[0], 50, ids=[hit.id for hit in wanted]) == wanted
 
 
+def test_calls_are_those_of_an_index() -> None:
+    own = {name for name, value in vars(ShardedIndex).items() if inspect.isfunction(value) and not name.startswith("_")}
+    assert len(own) > 10
+    for name in own:
+        ours, theirs = (list(inspect.signature(getattr(kind, name)).parameters) for kind in (ShardedIndex, Index))
+        assert ours == theirs, name
+
+
 def test_what_shards_have_found_travels_whole(both: tuple[ShardedIndex, Index]) -> None:
     sharded, _ = both
     reader = ShardReader(sharded._root, 1)
@@ -530,29 +543,9 @@ def test_what_shards_have_found_travels_whole(both: tuple[ShardedIndex, Index]) 
 
 @pytest.fixture(scope="module")
 def nodes() -> Iterator[Any]:
-    """Three nodes on this machine, which notice a lost one soon."""
     pytest.importorskip("ray")
-    environment = {
-        "RAY_USAGE_STATS_ENABLED": "0",
-        "RAY_health_check_initial_delay_ms": "500",
-        "RAY_health_check_period_ms": "500",
-        "RAY_health_check_timeout_ms": "500",
-        "RAY_health_check_failure_threshold": "2",
-    }
-    before = dict(os.environ)
-    os.environ.update(environment)
-    import ray
-    from ray.cluster_utils import Cluster
-
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
-    for _ in range(3):
-        cluster.add_node(num_cpus=4)
-    ray.init(address=cluster.address, log_to_driver=False, logging_level=logging.ERROR)
-    yield cluster
-    ray.shutdown()
-    cluster.shutdown()  # type: ignore[no-untyped-call]
-    os.environ.clear()
-    os.environ.update(before)
+    with ray_nodes(3) as cluster:
+        yield cluster
 
 
 @pytest.mark.slow

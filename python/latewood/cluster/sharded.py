@@ -37,7 +37,7 @@ STARTING = 60.0
 
 
 class ShardedIndex:
-    """A cluster for reading, with the calls of an `Index`; make one with `ShardedIndex.open`.
+    """A cluster for reading, by calls that an `Index` has too; make one with `ShardedIndex.open`.
 
     Every call reads one commit of the cluster in all shards. Exact searches and reranks give what a single index of the
     same codec and documents would give, to the bit, ties included; others find what each shard finds by itself.
@@ -256,7 +256,8 @@ class ShardedIndex:
         have been scored.
         """
         asked = one_query(query, weights, self._codec._encoding)  # noqa: SLF001
-        return self._rerank(asked, [candidates], None if scores is None else [scores], k, with_documents, options)[0]
+        given = ([candidates], None if scores is None else [scores], None)
+        return self._rerank(asked, given, k, with_documents, options)[0]
 
     @shows(RerankOptions)
     def rerank_batch(
@@ -265,14 +266,15 @@ class ShardedIndex:
         candidates: object,
         scores: object = None,
         *,
+        offsets: Any = None,
         k: int | None = None,
         weights: Any = None,
         with_documents: bool = True,
         **options: Unpack[RerankKeywords],
     ) -> list[Hits]:
-        """Order the candidates of several queries, a list for each; parameters are those of `Index.rerank_batch`."""
+        """Order the candidates of several queries; parameters are those of `Index.rerank_batch`."""
         asked = many_queries(queries, weights, self._codec._encoding)  # noqa: SLF001
-        return self._rerank(asked, candidates, scores, k, with_documents, options)
+        return self._rerank(asked, (candidates, scores, offsets), k, with_documents, options)
 
     def explain(
         self,
@@ -363,11 +365,11 @@ class ShardedIndex:
         return self._read(work)
 
     def _rerank(
-        self, queries: Queries, candidates: Any, scores: Any, k: Any, with_documents: Any, options: Mapping[str, Any]
+        self, queries: Queries, given: tuple[Any, Any, Any], k: Any, with_documents: Any, options: Mapping[str, Any]
     ) -> list[Hits]:
         chosen, with_documents = RerankOptions.of(k=k, **options), flag_of(with_documents, "with_documents")
         chosen.check_count(len(queries.vectors))
-        lists = many_lists(candidates, scores, None, len(queries.vectors))
+        lists = many_lists(*given, len(queries.vectors))
         chosen.check_scores(lists)
 
         def work(commit: Commit) -> list[Hits]:
