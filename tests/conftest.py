@@ -1,5 +1,6 @@
 """Hypothesis profiles, indexes that many tests only read, and a database server."""
 
+import gc
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,6 +27,13 @@ os.environ["HAYSTACK_TELEMETRY_ENABLED"] = "False"
 os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
 # DSPy makes a cache when it is imported, in the home directory unless told otherwise.
 os.environ["DSPY_CACHEDIR"] = str(Path(gettempdir()) / "latewood-dspy-cache")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _nothing_is_left_open() -> Iterator[None]:
+    """A file or a socket that a module's tests leave open fails that module, and not one that runs later."""
+    yield
+    gc.collect()
 
 
 @pytest.fixture(scope="session")

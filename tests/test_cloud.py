@@ -761,6 +761,8 @@ def test_ctrl_c_is_heard_while_a_store_is_silent(
 ) -> None:
     code = f"""
 import os, signal, sys, threading, time, latewood
+# A shell that puts the tests into the background has them ignore it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 index = latewood.Index.open(sys.argv[1])
 begun = time.monotonic()
 threading.Timer(1, os.kill, (os.getpid(), signal.SIGINT)).start()

@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -139,12 +139,11 @@ class _Line(BaseHTTPRequestHandler):
         self.answer(status, headers, content, length)
 
     def asked(self, body: bytes) -> tuple[int, dict[str, str], bytes]:
-        connection = HTTPConnection("127.0.0.1", self.port, timeout=30)
         headers = {name: value for name, value in self.headers.items() if name.lower() != "host"}
-        connection.request(self.command, self.path, body, {**headers, "Host": self.headers["host"]})
-        answer = connection.getresponse()
-        content = answer.read()
-        connection.close()
+        with closing(HTTPConnection("127.0.0.1", self.port, timeout=30)) as connection:
+            connection.request(self.command, self.path, body, {**headers, "Host": self.headers["host"]})
+            answer = connection.getresponse()
+            content = answer.read()
         drop = ("transfer-encoding", "connection", "server", "date")
         kept = {name.lower(): value for name, value in answer.getheaders() if name.lower() not in drop}
         return answer.status, kept, content
