@@ -215,7 +215,7 @@ def test_a_file_that_cannot_be_used_is_made_anew(text_index: Index) -> None:
     file.unlink()
     file.mkdir()
     assert LexicalFirstStage(text_index).search("capital of germany", 5) == expected
-    assert not list(Path(text_index.path).glob("*.new"))
+    assert not list(Path(text_index.path).glob("*.new")) + list(Path(text_index.path).glob(".*"))
 
 
 def test_a_folder_that_cannot_be_written_to(text_index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -223,7 +223,7 @@ def test_a_folder_that_cannot_be_written_to(text_index: Index, monkeypatch: pyte
         message = "read-only file system"
         raise OSError(message)
 
-    monkeypatch.setattr("tempfile.mkstemp", refuse)
+    monkeypatch.setattr("tempfile.mkdtemp", refuse)
     assert LexicalFirstStage(text_index).search("fox", 3)[0] == ["fox"]
     assert not list(Path(text_index.path).glob("lexical-*"))
 

@@ -51,7 +51,7 @@ def export(path: Path, target: Path, dtype: Dtype, overwrite: bool, as_json: boo
 
 
 @command("demo")
-@click.option("--data", type=EXISTING, help="A BEIR folder or archive; SciFact by default.")
+@click.option("--data", type=EXISTING, help="A BEIR folder; SciFact by default.")
 @click.option(
     "--encoder",
     metavar="NAME",

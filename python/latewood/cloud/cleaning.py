@@ -2,7 +2,7 @@
 
 from datetime import timedelta
 
-from latewood.cloud.generations import CHECKSUM, FILES, described, numbers
+from latewood.cloud.generations import CHECKSUM, FILES, described, description_of, numbers
 from latewood.cloud.store import Store
 from latewood.forms.values import count_of, number_of
 
@@ -38,7 +38,7 @@ def clean(url: str, *, keep: int = 2, older_than: float = 86_400.0) -> int:
     # All else in the folder is somebody else's.
     contents = {name: told for name, told in store.names(FILES).items() if CHECKSUM.fullmatch(name)}
     now = max((time for _, time in contents.values()), default=None)
-    gone = [f"generations/{number:020}.json" for number in known[:-keep]]
+    gone = [description_of(number) for number in known[:-keep]]
     # First what names them: nobody who reads a description misses a content.
     store.delete(gone)
     limit = timedelta(seconds=age)

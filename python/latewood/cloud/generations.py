@@ -66,11 +66,16 @@ class Generation:
     @property
     def object(self) -> str:
         """Where its description lies in a store."""
-        return f"{GENERATIONS}/{self.generation:020}.json"
+        return description_of(self.generation)
 
     def to_json(self) -> bytes:
         """Write its description."""
         return signed({"format": FORMAT, **asdict(self)})
+
+
+def description_of(number: int) -> str:
+    """Name the description of a generation."""
+    return f"{GENERATIONS}/{number:020}.json"
 
 
 def signed(told: dict[str, Any]) -> bytes:
@@ -126,8 +131,8 @@ def described(store: Store, number: int) -> Generation:
 
 
 def _described(store: Store, number: int) -> Generation | None:
-    where = f"{store.url}/{GENERATIONS}/{number:020}.json"
-    written = store.read(f"{GENERATIONS}/{number:020}.json", MOST_BYTES)
+    where = f"{store.url}/{description_of(number)}"
+    written = store.read(description_of(number), MOST_BYTES)
     if written is None:
         return None
     try:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from latewood.common.packages import import_optional
+from latewood.common.processors import processors
 from latewood.common.types import BoolArray, FloatArray
 from latewood.encode.encoded import Encoded
 from latewood.encode.loading import loading
@@ -158,7 +159,7 @@ class OnnxEncoder:
             with loading():
                 model = self._loaded
                 if model is None or model.process != os.getpid():
-                    threads = self._options["threads"] or _processors()
+                    threads = self._options["threads"] or processors()
                     model = self._loaded = _Model(self._recipe, threads, self._options["batch_tokens"])
         return model
 
@@ -383,8 +384,3 @@ def _output_of(session: Any, recipe: Recipe) -> str:
         message = f"{recipe.graph} has no output {recipe.outputs[0]!r}, but {', '.join(outputs)}"
         raise EncoderError(message)
     return tokenwise[0]
-
-
-def _processors() -> int:
-    available = getattr(os, "sched_getaffinity", None)
-    return len(available(0)) if available is not None else os.cpu_count() or 1

@@ -6,7 +6,7 @@ from latewood import _core
 from latewood.common.types import VectorInput
 from latewood.errors import InvalidInputError
 from latewood.forms.ragged import Ragged, to_ragged
-from latewood.forms.values import choice_of, count_of, flag_of, number_of, optional, threads_of
+from latewood.forms.values import choice_of, count_of, flag_of, number_of, optional, share_of, threads_of
 
 PoolingMethod = Literal["kmeans", "ward"]
 
@@ -68,7 +68,7 @@ def pool_tokens(
         raise InvalidInputError(message)
     options: dict[str, Any] = {
         "count": optional(count_of, count, "count"),
-        "fraction": optional(number_of, fraction, "fraction", least=0.0, most=1.0),
+        "fraction": optional(share_of, fraction, "fraction"),
         "factor": optional(number_of, factor, "factor", least=1.0),
         "protected": count_of(protected, "protected", least=0),
         "normalize": flag_of(normalize, "normalize"),

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from latewood.common.packages import import_optional
+from latewood.common.types import OffsetArray
 from latewood.encode.encoded import Encoded
 from latewood.encode.loading import loading
 from latewood.encode.onnx_modules import Task
@@ -250,9 +251,7 @@ class SentenceTransformersEncoder:
         with self._reported({}):
             encodings = pipeline.tokenized(texts)
             if self.long == "windows" and encodings is not None and pipeline.takes_less_than(encodings[0]):
-                rows = divide(0, encodings[0], pipeline.limit, self.long, prompt=pipeline.prompt)
-                positions = np.concatenate([part for part, _ in pipeline.run(rows, self.batch_size)])
-                return [encodings[0].tokens[position] for position in positions]
+                return [encodings[0].tokens[position] for position in self._in_windows(pipeline, encodings[0])]
         features = self.run(f"encode_{task}", texts, output_value=None, show_progress_bar=False)[0]
         counted = features["attention_mask"].bool()
         return [str(token) for token in self.model.tokenizer.convert_ids_to_tokens(features["input_ids"][counted])]
@@ -266,12 +265,10 @@ class SentenceTransformersEncoder:
                 return []
             characters = encodings[0].offsets
             if pipeline.takes_less_than(encodings[0]):
-                if self.long == "windows":
-                    rows = divide(0, encodings[0], pipeline.limit, self.long, prompt=pipeline.prompt)
-                    positions = np.concatenate([part for part, _ in pipeline.run(rows, self.batch_size)])
-                else:
-                    # What a cut leaves is the model's own affair.
+                # What a cut leaves is the model's own affair.
+                if self.long != "windows":
                     return []
+                positions = self._in_windows(pipeline, encodings[0])
             else:
                 features = self.run(f"encode_{task}", texts, output_value=None, show_progress_bar=False)[0]
                 positions = np.flatnonzero(features["attention_mask"].bool().cpu().numpy())
@@ -279,6 +276,11 @@ class SentenceTransformersEncoder:
         # Tokens that a query is expanded with stand for none.
         spans = [characters[at] if at < len(characters) else (0, 0) for at in positions.tolist()]
         return [(max(first - start, 0), max(last - start, 0)) for first, last in spans]
+
+    def _in_windows(self, pipeline: Pipeline, encoding: Any) -> OffsetArray:
+        """Give the positions of a long text's tokens that have a vector."""
+        rows = divide(0, encoding, pipeline.limit, "windows", prompt=pipeline.prompt)
+        return np.concatenate([part for part, _ in pipeline.run(rows, self.batch_size)])
 
     def __repr__(self) -> str:
         """Give the name, without loading anything."""

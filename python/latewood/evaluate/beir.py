@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any, cast
 
 from latewood.errors import InvalidInputError
-from latewood.evaluate.trec import Qrels, path_of, read_qrels
+from latewood.evaluate.trec import Qrels, read_qrels
+from latewood.forms.values import path_of
 
 _KINDS: tuple[tuple[tuple[str, ...], tuple[type, ...], str], ...] = (
     (("id", "_id"), (str, int, type(None)), "a string or an integer"),
@@ -59,7 +60,7 @@ def load_beir(folder: str | os.PathLike[str], split: str = "test") -> Collection
     InvalidInputError
         A missing file or a line that does not fit, with its number.
     """
-    root = path_of(folder)
+    root = Path(path_of(folder, "folder"))
     if not isinstance(cast("object", split), str) or not split or Path(split).name != split:
         message = f"split must be the name of one, such as 'test', not {split!r}"
         raise InvalidInputError(message)
@@ -99,7 +100,7 @@ def read_jsonl(path: str | os.PathLike[str], *, required: tuple[str, ...] = ()) 
     InvalidInputError
         No such file, a line that is not such a JSON object, or one that lacks a required key: with the line's number.
     """
-    source = path_of(path)
+    source = Path(path_of(path))
     try:
         if source.suffix == ".gz":
             with gzip.open(source, "rt", encoding="utf-8-sig") as packed:

@@ -2,14 +2,13 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from latewood.common.packages import import_optional
 from latewood.errors import InvalidInputError
 from latewood.evaluate.trec import Qrels, rankings, text_id
 from latewood.forms.candidates import items_of
+from latewood.forms.values import flag_of, optional, whole
 from latewood.index.results import Hit
 
 if TYPE_CHECKING:
@@ -69,11 +68,9 @@ class Evaluated:
 
 def evaluated(run: Any, qrels: Any, metrics: Any, ignore_identical_ids: Any) -> Evaluated:
     """Do as `evaluate_run`, and keep the values of each query."""
-    if not isinstance(cast("object", ignore_identical_ids), (bool, np.bool_, type(None))):
-        message = f"ignore_identical_ids must be True, False or None, not {ignore_identical_ids!r}"
-        raise InvalidInputError(message)
+    asked = optional(flag_of, ignore_identical_ids, "ignore_identical_ids")
     judgements = _judgements(qrels)
-    left_out = queries_are_documents(judgements) if ignore_identical_ids is None else ignore_identical_ids
+    left_out = queries_are_documents(judgements) if asked is None else asked
     ranked = rankings(run)
     ir_measures: Any = import_optional("ir_measures", extra="eval", purpose="evaluation")
     parsed = _parsed(ir_measures, metrics)
@@ -120,14 +117,14 @@ def _judgements(qrels: Any) -> Qrels:
         query = text_id(key, "query id")
         result[query] = {}
         for document, relevance in entry.items():
-            whole = isinstance(relevance, (int, np.integer)) and not isinstance(relevance, bool)
-            if not whole or not -MOST_RELEVANT <= relevance <= MOST_RELEVANT:
+            number = whole(relevance)
+            if number is None or not -MOST_RELEVANT <= number <= MOST_RELEVANT:
                 message = (
                     f"the relevance of document {document!r} for query {query!r} is {relevance!r}; "
                     f"it must be an integer from {-MOST_RELEVANT} to {MOST_RELEVANT}"
                 )
                 raise InvalidInputError(message)
-            result[query][text_id(document, "document id")] = int(relevance)
+            result[query][text_id(document, "document id")] = number
     return result
 
 

@@ -2,17 +2,18 @@
 
 import math
 import os
-import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from latewood.common.files import replacing
 from latewood.common.types import Run
 from latewood.errors import InvalidInputError, StorageError
 from latewood.forms.candidates import read_candidates
 from latewood.forms.ids import one_id, plain_ids
+from latewood.forms.values import path_of
 from latewood.index.results import Hit
 
 Qrels = dict[str, dict[str, int]]
@@ -59,7 +60,7 @@ def write_run(
                 written = math.nextafter(previous, -math.inf)
             lines.append(f"{query} Q0 {_field(document, 'document id')} {rank} {written!r} {name}\n")
             previous = written
-    _replace(path_of(path), "".join(lines))
+    _replace(Path(path_of(path)), "".join(lines))
 
 
 def rankings(run: Any) -> Run:
@@ -171,17 +172,8 @@ def _is_number(field: str) -> bool:
     return True
 
 
-def path_of(path: Any) -> Path:
-    """Check that `path` is a path."""
-    try:
-        return Path(os.fsdecode(path))
-    except TypeError as error:
-        message = f"a path is expected, not a {type(path).__name__}: {path!r}"
-        raise InvalidInputError(message) from error
-
-
 def _rows(path: str | os.PathLike[str]) -> Iterable[tuple[int, list[str]]]:
-    source = path_of(path)
+    source = Path(path_of(path))
     try:
         text = source.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
@@ -208,14 +200,8 @@ def _replace(path: Path, text: str) -> None:
         if target.exists() and not target.is_file():
             target.write_text(text, encoding="utf-8")
             return
-        scratch = target.with_name(f".{target.name}.{os.getpid()}.new")
-        try:
+        with replacing(target) as scratch:
             scratch.write_text(text, encoding="utf-8")
-            if target.exists():
-                shutil.copymode(target, scratch)
-            scratch.replace(target)
-        finally:
-            scratch.unlink(missing_ok=True)
     except BrokenPipeError:
         raise
     except (OSError, ValueError) as error:

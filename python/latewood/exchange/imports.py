@@ -1,12 +1,12 @@
 """Folders and files of other libraries ↔ an index."""
 
 import os
-import shutil
 from collections.abc import Iterable, Iterator
 from itertools import chain
 from pathlib import Path
 from typing import Any, cast, get_args
 
+from latewood.common.files import replacing
 from latewood.common.progress import progress_bar
 from latewood.common.types import Dtype, Id
 from latewood.errors import InvalidInputError, StorageError
@@ -141,20 +141,15 @@ def export_index(
     if target.exists() and (target.is_dir() or not flag_of(overwrite, "overwrite")):
         message = f"{target} is there already; pass another path{'' if target.is_dir() else ', or overwrite=True'}"
         raise InvalidInputError(message)
-    scratch = target.with_name(f".{target.stem}.{os.getpid()}.new{ending_of(target)}")
     try:
-        if ending_of(target) in TABLES:
-            write_table(index.to_batches(keys, dtype=dtype), scratch)
-        else:
-            write_archive(index, index.ids() if keys is None else keys, scratch, number)
-        scratch.replace(target)
+        with replacing(target) as scratch:
+            if ending_of(target) in TABLES:
+                write_table(index.to_batches(keys, dtype=dtype), scratch)
+            else:
+                write_archive(index, index.ids() if keys is None else keys, scratch, number)
     except OSError as error:
         message = f"{target} cannot be written: {error.strerror or error}"
         raise StorageError(message) from error
-    finally:
-        if scratch.is_dir():
-            shutil.rmtree(scratch)
-        scratch.unlink(missing_ok=True)
 
 
 def _opened(origin: Path, *, metadata: bool) -> tuple[Iterator[Part], int]:

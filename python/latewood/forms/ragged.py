@@ -187,7 +187,7 @@ def to_ragged(
         # Lists of any length say nothing of their dimensions where all are empty.
         ragged = Ragged(np.zeros((0, dim), dtype=np.float32), ragged.offsets)
     if dim is not None and len(ragged) and ragged.dim != dim:
-        message = f"{naming.whole} {naming.have} {ragged.dim} dimensions, {dim} are expected"
+        message = f"{naming.whole} have {ragged.dim} dimensions, {dim} are expected"
         raise DimensionError(message)
     if not allow_empty and len(ragged):
         empty = np.flatnonzero(ragged.lengths == 0)
@@ -267,7 +267,6 @@ class _Naming:
         self._kind = kind
         self._names = names
         self.whole = f"the {kind} vectors"
-        self.have = "have"
 
     def __call__(self, position: int) -> str:
         if self._names is not None and position < len(self._names):

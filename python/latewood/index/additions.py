@@ -133,16 +133,19 @@ class Additions:
         if self.vectors is None:
             yield from self._encoded(columns, encoding, refuse_known, show_progress)
             return
-        layout = {"mask": self.mask, "offsets": self.offsets, "lengths": self.lengths}
-        yield self._of_vectors(columns, self.vectors, encoding.dim, last=True, **layout)
+        yield self._of_vectors(columns, self.vectors, encoding.dim, last=True, **self._layout)
 
     def whole(self) -> tuple[Columns, Ragged | None]:
         """Give all documents at once, with vectors if there are any: for somebody else who encodes and adds them."""
         columns = self._columns(self.ids, self.texts, self.metadata)
         if self.vectors is None:
             return columns, None
-        layout = {"mask": self.mask, "offsets": self.offsets, "lengths": self.lengths}
-        return columns, to_ragged(self.vectors, names=columns.ids, allow_empty=self.on_empty != "error", **layout)
+        return columns, to_ragged(self.vectors, names=columns.ids, allow_empty=self.on_empty != "error", **self._layout)
+
+    @property
+    def _layout(self) -> dict[str, Any]:
+        """Give what padded or flat vectors need."""
+        return {"mask": self.mask, "offsets": self.offsets, "lengths": self.lengths}
 
     def _encoded(
         self,

@@ -3,7 +3,7 @@
 import os
 import pickle
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self, Unpack, cast, get_args
@@ -335,9 +335,7 @@ class Index:
         """
         settings = {"revision": revision, "commit_message": commit_message, "token": token}
         private, create_pr = optional(flag_of, private, "private"), flag_of(create_pr, "create_pr")
-        # Nothing changes in a folder that cannot be written to, such as the Hub's cache.
-        writable = os.access(self.path, os.W_OK) and self._generation is None and self._pulled is None
-        with self.writer(merge=False) if writable else nullcontext():
+        with self._unchanged():
             return upload(self.path, repo_id, private=private, create_pr=create_pr, **settings)
 
     def publish(self, url: str, *, repair: bool = False, show_progress: bool | None = None) -> int:
@@ -378,8 +376,7 @@ class Index:
             obstore is not installed (extra `cloud`).
         """
         repair, show_progress = flag_of(repair, "repair"), optional(flag_of, show_progress, "show_progress")
-        writable = os.access(self.path, os.W_OK) and self._generation is None and self._pulled is None
-        with self.writer(merge=False) if writable else nullcontext():
+        with self._unchanged():
             return publish(Path(self.path), self._core.commit(), url, repair=repair, show_progress=show_progress)
 
     @classmethod
@@ -1024,6 +1021,11 @@ class Index:
         self._check_writable()
         core = self._core.writer(merge=merge)
         return Writer(core, self._encoding, show_progress=show_progress, one_call=one_call)
+
+    def _unchanged(self) -> AbstractContextManager[Any]:
+        """Keep others from writing; nothing changes in a folder that cannot be written to, such as the Hub's cache."""
+        writable = os.access(self.path, os.W_OK) and self._generation is None and self._pulled is None
+        return self.writer(merge=False) if writable else nullcontext()
 
     def _check_writable(self) -> None:
         if self._pulled is not None:

@@ -9,7 +9,6 @@ from latewood.errors import StoppedError
 DELAY = 0.05
 """Seconds after which an interruption is raised again: the caller has what the call returned by then."""
 
-
 ENDINGS = (KeyboardInterrupt, StoppedError)
 """What may end a call of the core from outside."""
 

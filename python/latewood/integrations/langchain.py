@@ -22,7 +22,6 @@ from latewood.forms.values import count_of, optional, shown, text_of
 from latewood.integrations.ranking import (
     Searcher,
     Source,
-    count_or_all,
     options_of,
     ranked,
     searcher_of,
@@ -78,7 +77,7 @@ class LatewoodRerank(BaseDocumentCompressor):
     ) -> None:
         # pydantic would make a ValidationError of what these raise.
         source = source_of(index, model, options)
-        top_n, id_key = count_or_all(top_n, "top_n"), optional(text_of, id_key, "id_key")
+        top_n, id_key = optional(count_of, top_n, "top_n"), optional(text_of, id_key, "id_key")
         super().__init__(index=index, model=model, top_n=top_n, id_key=id_key, options=options_of(options), **fields)
         self._source = source
 

@@ -20,7 +20,6 @@ from latewood.errors import InvalidInputError
 from latewood.forms.values import count_of, flag_of, optional, text_of
 from latewood.integrations.ranking import (
     Source,
-    count_or_all,
     name_of,
     options_of,
     ranked,
@@ -83,7 +82,7 @@ class LatewoodRerank(BaseNodePostprocessor):
         super().__init__(
             index=index,
             model=model,
-            top_n=count_or_all(top_n, "top_n"),
+            top_n=optional(count_of, top_n, "top_n"),
             keep_retrieval_score=flag_of(keep_retrieval_score, "keep_retrieval_score"),
             id_key=optional(text_of, id_key, "id_key"),
             options=options_of(options),

@@ -14,11 +14,10 @@ import_optional("pyterrier", extra="pyterrier", purpose="the adapter for PyTerri
 import pandas as pd
 import pyterrier as pt
 
-from latewood.forms.values import count_of, flag_of, path_of
+from latewood.forms.values import count_of, flag_of, optional, path_of
 from latewood.index.additions import ENCODE_CHUNK
 from latewood.index.index import Index
 from latewood.integrations.ranking import (
-    count_or_all,
     index_of,
     options_of,
     ranked_batch,
@@ -128,7 +127,7 @@ class Scorer(pt.Transformer):
         options: Mapping[str, Any] | None = None,
     ) -> None:
         self.source = source_of(index, model, options)
-        self.num_results = count_or_all(num_results, "num_results")
+        self.num_results = optional(count_of, num_results, "num_results")
         self.options = options_of(options)
 
     def transform(self, inp: pd.DataFrame) -> pd.DataFrame:

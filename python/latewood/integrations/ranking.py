@@ -126,11 +126,6 @@ def load(source: Source) -> None:
         encode_queries(source.encoder, ["a query"])
 
 
-def count_or_all(value: Any, what: str) -> int | None:
-    """Check how many documents are wanted; None is all of them."""
-    return optional(count_of, value, what)
-
-
 def written(given: Any, what: str) -> str | None:
     """Give the text that stands for an index or a model in a file: its path, or its name.
 
@@ -192,7 +187,7 @@ def ranked(
         [documents],
         key=key,
         content=content,
-        top_k=count_or_all(top_k, "top_k"),
+        top_k=optional(count_of, top_k, "top_k"),
         options=options,
     )
     return found

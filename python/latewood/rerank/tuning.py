@@ -25,8 +25,8 @@ from latewood.rerank.stages import Pool
 ALPHAS = (0.0, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0)
 BETAS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 24, 32)
 DEPTHS = 6
-LARGEST = float(np.finfo(np.float64).max)
 """Settings that are tried: depths from k to the full one lie evenly on a logarithmic scale."""
+LARGEST = float(np.finfo(np.float64).max)
 
 Top = Sequence[Id]
 """The best hits of a query."""
@@ -82,7 +82,7 @@ class TwoStageTuning:
     measured: tuple[Setting, ...]
 
 
-class Ranked:
+class FullRerank:
     """What the full rerank of one query's candidates tells of every setting: each scores the first so many of them.
 
     Parameters
@@ -132,7 +132,7 @@ class Ranked:
         return self._pruned[alpha]
 
 
-def rank_fully(index: Index, vectors: Ragged, pools: Sequence[Pool], options: TwoStageOptions) -> list[Ranked]:
+def rank_fully(index: Index, vectors: Ragged, pools: Sequence[Pool], options: TwoStageOptions) -> list[FullRerank]:
     """Score all candidates of all queries."""
 
     def every(**more: Any) -> list[Hits]:
@@ -147,7 +147,7 @@ def rank_fully(index: Index, vectors: Ragged, pools: Sequence[Pool], options: Tw
     return [_ranked(*one, options) for one in zip(pools, hits, by_codes, strict=True)]
 
 
-def _ranked(pool: Pool, hits: Hits, by_codes: Hits, options: TwoStageOptions) -> Ranked:
+def _ranked(pool: Pool, hits: Hits, by_codes: Hits, options: TwoStageOptions) -> FullRerank:
     place = {hit.id: position for position, hit in enumerate(by_codes)}
     keys = plain_ids(pool.ids)
     order = range(len(keys)) if pool.order is None else np.argsort(-pool.order, kind="stable").tolist()
@@ -169,15 +169,15 @@ def _ranked(pool: Pool, hits: Hits, by_codes: Hits, options: TwoStageOptions) ->
 
     scores = None if pool.order is None else pool.order[rows]
     places = np.array([place[key] for key in ids], dtype=np.intp)
-    return Ranked(ids, scores, places, options.prune_to or options.k, top)
+    return FullRerank(ids, scores, places, options.prune_to or options.k, top)
 
 
-def measure(ranked: Sequence[Ranked], worth: Callable[[int, Top], float], depth: int, k: int) -> list[Setting]:
+def measure(ranked: Sequence[FullRerank], worth: Callable[[int, Top], float], depth: int, k: int) -> list[Setting]:
     """Measure all settings, the full rerank first.
 
     Parameters
     ----------
-    ranked : sequence of Ranked
+    ranked : sequence of FullRerank
     worth : callable
         Number of a query, and hits → what these are worth; NaN for a query that does not count.
     depth, k : int
@@ -203,7 +203,7 @@ def _mean(values: Iterable[float]) -> float:
     return sum(known) / len(known) if known else 1.0
 
 
-def best_of(measured: Sequence[Setting], target: float) -> Setting:
+def cheapest(measured: Sequence[Setting], target: float) -> Setting:
     """Give the setting that scores the fewest documents and reaches the target; the full rerank always does."""
     reached = [one for one in measured if one.kept >= target]
     return min(reached, key=lambda one: (one.scored, -one.kept, one.depth))

@@ -22,7 +22,7 @@ from latewood.rerank.first_stages.protocol import FirstStage, candidates_of, nam
 from latewood.rerank.fusion import Fusion
 from latewood.rerank.options import HybridOptions, TwoStageKeywords, TwoStageOptions
 from latewood.rerank.stages import Asked, Pool, Stages
-from latewood.rerank.tuning import TwoStageTuning, best_of, judged, measure, ndcg, rank_fully, share_of_hits
+from latewood.rerank.tuning import TwoStageTuning, cheapest, judged, measure, ndcg, rank_fully, share_of_hits
 
 FIRST = "first_stage"
 """What the first stage's score is called among those of both."""
@@ -204,7 +204,7 @@ class TwoStage(Stages):
             share_of_hits([one.top(one.count) for one in ranked]) if judgements is None else ndcg(judgements, options.k)
         )
         measured = measure(ranked, worth, options.asked, options.k)
-        chosen = best_of(measured, target)
+        chosen = cheapest(measured, target)
         # A new mapping: copies of this engine have the old one.
         self._defaults = self._defaults | {"depth": chosen.depth, "alpha": chosen.alpha, "beta": chosen.beta}
         return TwoStageTuning(options.k, target, len(texts), measured[0], chosen, tuple(measured))

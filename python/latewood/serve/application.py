@@ -20,6 +20,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
+from latewood.common.processors import processors
 from latewood.errors import InvalidInputError, LatewoodError
 from latewood.index.index import Index
 from latewood.rerank.reranker import Reranker
@@ -107,11 +108,6 @@ def _name(name: str) -> str:
         return name
     message = f"an index cannot be served as {name!r}; a name has letters, digits and -_. only"
     raise InvalidInputError(message)
-
-
-def processors() -> int:
-    """How many this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _plain(service: Service, path: str, scope: Any, answer: Callable[[Request], Response]) -> Route:

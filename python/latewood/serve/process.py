@@ -22,6 +22,7 @@ from starlette.applications import Starlette
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.supervisors import Multiprocess
 
+from latewood.common.processors import processors
 from latewood.encode.protocol import as_encoder
 from latewood.errors import InvalidInputError, StorageError
 from latewood.forms.values import count_of, path_of
@@ -29,7 +30,7 @@ from latewood.index.encoding import RECORDED
 from latewood.integrations.ranking import load
 from latewood.rerank.reranker import Reranker
 from latewood.serve.access import is_loopback
-from latewood.serve.application import application, processors
+from latewood.serve.application import application
 from latewood.serve.logs import log_lines
 from latewood.serve.metrics import DIRECTORY
 from latewood.serve.problems import CONTENT_TYPE, Problem

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from latewood.errors import InvalidInputError
-from latewood.forms.values import count_of
+from latewood.forms.values import count_of, flag_of, optional, share_of
 from latewood.train.kmeans import cluster
 
 
@@ -51,9 +51,6 @@ class CrispPooling(BaseTokenPooling):
         fraction: float | None = None,
         normalize: bool = True,
     ) -> None:
-        if fraction is not None and not 0 < fraction <= 1:
-            message = f"the fraction must be above 0 and at most 1, not {fraction}"
-            raise InvalidInputError(message)
         tasks = [
             task
             for task, pooled in (
@@ -66,10 +63,10 @@ class CrispPooling(BaseTokenPooling):
             message = "neither queries nor documents would be pooled; give query_vectors, document_vectors or fraction"
             raise InvalidInputError(message)
         super().__init__(tasks=tasks)
-        self.query_vectors = None if query_vectors is None else count_of(query_vectors, "query_vectors")
-        self.document_vectors = None if document_vectors is None else count_of(document_vectors, "document_vectors")
-        self.fraction = fraction
-        self.normalize = normalize
+        self.query_vectors = optional(count_of, query_vectors, "query_vectors")
+        self.document_vectors = optional(count_of, document_vectors, "document_vectors")
+        self.fraction = optional(share_of, fraction, "fraction")
+        self.normalize = flag_of(normalize, "normalize")
 
     def forward(self, features: dict[str, Any], task: str | None = None, **_: Any) -> dict[str, Any]:
         """Pool `token_embeddings [texts, tokens, dim]`, and set `attention_mask` to the vectors that are left."""

@@ -1,7 +1,6 @@
 """BM25 as a first stage."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import cached_property
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -9,20 +8,12 @@ import numpy as np
 from latewood.common.packages import import_optional
 from latewood.common.types import Id
 from latewood.errors import InvalidInputError
-from latewood.forms.candidates import ScoreArray
-from latewood.forms.values import count_of
-from latewood.rerank.first_stages.protocol import (
-    FirstStageHits,
-    best_of,
-    check_count,
-    scores_of,
-    texts_of,
-    unique_ids,
-)
+from latewood.rerank.first_stages.exhaustive import Exhaustive
+from latewood.rerank.first_stages.protocol import check_count, texts_of, unique_ids
 from latewood.rerank.first_stages.words import EXTRA, PURPOSE, tokenized
 
 
-class Bm25FirstStage:
+class Bm25FirstStage(Exhaustive):
     """BM25 by the package `bm25s`.
 
     Parameters
@@ -53,7 +44,7 @@ class Bm25FirstStage:
         **tokenizer_options: Any,
     ) -> None:
         self._retriever = retriever
-        self._ids = unique_ids(ids)
+        super().__init__(unique_ids(ids))
         indexed: Any = getattr(retriever, "scores", None)
         if not isinstance(indexed, Mapping) or "num_docs" not in indexed:
             message = f"the retriever is a {type(retriever).__name__}; pass a bm25s.BM25 that has indexed the documents"
@@ -94,25 +85,7 @@ class Bm25FirstStage:
         retriever.index(words, show_progress=False)
         return cls(retriever, keys, **tokenizer_options)
 
-    def search(self, query: str, k: int) -> FirstStageHits:
-        """See `FirstStage.search`."""
-        return self.search_batch([query], k)[0]
-
-    def search_batch(self, queries: Sequence[str], k: int) -> list[FirstStageHits]:
-        """See `FirstStage.search_batch`."""
-        texts, depth = texts_of(queries, "queries"), count_of(k, "k")
-        return [best_of(scores, self._ids, depth) for scores in self._scores(texts)]
-
-    def score_batch(self, queries: Sequence[str], candidates: Sequence[Iterable[Id]]) -> list[ScoreArray]:
-        """See `LexicalFirstStage.score_batch`; NaN is for an id that was not indexed."""
-        return scores_of(texts_of(queries, "queries"), candidates, self._places, self._scores)
-
-    @cached_property
-    def _places(self) -> dict[Id, int]:
-        return {key: place for place, key in enumerate(self._ids)}
-
     def _scores(self, texts: list[str]) -> Iterator[Any]:
-        """Score all documents for each query."""
         tokens = tokenized(texts, self._options) if self._tokenize is None else self._tokenize(texts)
         for entry in tokens:
             terms = list(entry)

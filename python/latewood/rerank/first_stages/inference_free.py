@@ -1,6 +1,7 @@
 """Queries of a learned sparse model without inference: each token has a weight that is known beforehand."""
 
 from collections.abc import Iterable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -40,10 +41,10 @@ def inference_free(model: Any, texts: Iterable[str]) -> Any:
     -----
     Geng, Ru and Yang, *Towards Competitive Search Relevance For Inference-Free Learned Sparse Retrievers* (2024).
     """
-    library = import_optional("sentence_transformers", extra="encode", purpose="an inference-free model")
-    modules = import_optional("sentence_transformers.sparse_encoder.modules", extra="encode", purpose="it")
-    router = import_optional("sentence_transformers.base.modules", extra="encode", purpose="it").Router
-    torch = import_optional("torch", extra="encode", purpose="it")
+    needed = partial(import_optional, extra="encode", purpose="an inference-free model")
+    library, torch = needed("sentence_transformers"), needed("torch")
+    modules = needed("sentence_transformers.sparse_encoder.modules")
+    router = needed("sentence_transformers.base.modules").Router
     tokenizer = getattr(sparse_encoder(model), "tokenizer", None)
     if not isinstance(model, library.SparseEncoder) or not callable(tokenizer):
         message = f"a {type(model).__name__} has no tokenizer of a transformer; pass a SparseEncoder that has one"

@@ -15,7 +15,8 @@ from latewood.forms.ids import plain_ids
 from latewood.forms.metadata import filter_json
 from latewood.forms.values import count_of
 from latewood.index.index import Index
-from latewood.rerank.first_stages.protocol import FirstStageHits, best_of, scores_of, texts_of
+from latewood.rerank.first_stages.exhaustive import best_of, scores_of
+from latewood.rerank.first_stages.protocol import FirstStageHits, texts_of
 from latewood.rerank.first_stages.words import Counts, Words
 
 K1, B = 1.5, 0.75

@@ -1,16 +1,13 @@
 """What finds candidates for a text: a protocol of two methods, and how their results are read."""
 
 import inspect
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, Protocol, runtime_checkable
 
-import numpy as np
-from numpy.typing import NDArray
-
 from latewood.common.types import Id
 from latewood.errors import DuplicateIdError, InvalidInputError
-from latewood.forms.candidates import ScoreArray, Scored, items_of, read_candidates
+from latewood.forms.candidates import Scored, items_of, read_candidates
 from latewood.forms.ids import plain_ids
 
 FirstStageHits = tuple[Sequence[Id], Sequence[float]]
@@ -127,47 +124,3 @@ def check_count(ids: Sequence[Id], expected: int, what: str) -> None:
     if len(ids) != expected:
         message = f"{len(ids)} ids for the {expected} {what}; give one for each"
         raise InvalidInputError(message)
-
-
-def scores_of(
-    texts: list[str],
-    candidates: Sequence[Iterable[Id]],
-    places: Mapping[Id, int],
-    all_scores: Callable[[list[str]], Iterable[NDArray[np.floating[Any]]]],
-) -> list[ScoreArray]:
-    """Score each query's candidates, by a stage that scores all its documents.
-
-    Parameters
-    ----------
-    texts : list of str
-        Queries.
-    candidates : sequence of sequences of ids
-        One for each query.
-    places : mapping of id to int
-        Where the score of a document stands.
-    all_scores : callable
-        Queries → for each, the scores of all documents.
-
-    Returns
-    -------
-    list of float64 arrays [candidates]
-        NaN for an id that has no place.
-    """
-    if len(candidates) != len(texts):
-        message = f"candidates of {len(candidates)} queries for {len(texts)} queries; give one list for each"
-        raise InvalidInputError(message)
-    result: list[ScoreArray] = []
-    for scores, ids in zip(all_scores(texts), candidates, strict=True):
-        own = np.array([places.get(key, -1) for key in plain_ids(ids)], dtype=np.int64)
-        result.append(np.append(scores.astype(np.float64), np.nan)[own])
-    return result
-
-
-def best_of(scores: NDArray[np.floating[Any]], ids: Sequence[Id], k: int) -> FirstStageHits:
-    """Give the k documents of the highest scores above 0, ties by position."""
-    places = np.flatnonzero(scores > 0)
-    if len(places) > k:
-        least = np.partition(scores[places], len(places) - k)[len(places) - k]
-        places = places[scores[places] >= least]
-    order = places[np.argsort(-scores[places], kind="stable")[:k]]
-    return [ids[position] for position in order.tolist()], scores[order].astype(float).tolist()

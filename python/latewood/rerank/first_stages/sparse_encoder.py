@@ -2,34 +2,34 @@
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
-from functools import cached_property
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from latewood.common.packages import import_optional
+from latewood.common.files import replacing
 from latewood.common.types import Id
 from latewood.errors import InvalidInputError, StorageError
-from latewood.forms.candidates import ScoreArray, items_of
+from latewood.forms.candidates import items_of
 from latewood.forms.values import count_of, path_of
-from latewood.rerank.first_stages.protocol import (
-    FirstStageHits,
-    best_of,
-    check_count,
-    scores_of,
-    texts_of,
-    unique_ids,
+from latewood.rerank.first_stages.exhaustive import Exhaustive, best_of
+from latewood.rerank.first_stages.protocol import FirstStageHits, check_count, unique_ids
+from latewood.rerank.first_stages.sparse_vectors import (
+    encoded_blocks,
+    row_blocks,
+    rows_of,
+    scipy_sparse,
+    sparse_encoder,
+    stacked,
 )
-from latewood.rerank.first_stages.sparse_vectors import encoded_blocks, row_blocks, rows_of, sparse_encoder, stacked
 
 DOCUMENTS_AT_ONCE = 65_536
 """Documents of a block: while one is turned from rows into terms, it is in memory twice, and no other is."""
 _PARTS = ("data", "indices", "indptr")
 
 
-class SparseEncoderFirstStage:
+class SparseEncoderFirstStage(Exhaustive):
     """A learned sparse retriever: sentence-transformers' `SparseEncoder` over document vectors held in memory, exact.
 
     Parameters
@@ -60,7 +60,7 @@ class SparseEncoderFirstStage:
     def __init__(self, model: Any, ids: Iterable[Id], document_embeddings: Any, *, batch_size: int = 8) -> None:
         self._model = sparse_encoder(model)
         self._batch_size = count_of(batch_size, "batch_size")
-        self._ids = unique_ids(ids)
+        super().__init__(unique_ids(ids))
         # Vocabulary-major, so that a query touches only the terms it has.
         self._blocks = [rows.T.tocsr() for rows in _blocks(document_embeddings)]
         check_count(self._ids, sum(block.shape[1] for block in self._blocks), "document embeddings")
@@ -105,19 +105,6 @@ class SparseEncoderFirstStage:
         weights = sum(block.nnz for block in self._blocks)
         return f"{type(self).__name__}({len(self._ids)} documents, {self._vocabulary} terms, {weights} weights)"
 
-    def search(self, query: str, k: int) -> FirstStageHits:
-        """See `FirstStage.search`."""
-        return self.search_batch([query], k)[0]
-
-    def search_batch(self, queries: Sequence[str], k: int) -> list[FirstStageHits]:
-        """See `FirstStage.search_batch`."""
-        texts, depth = texts_of(queries, "queries"), count_of(k, "k")
-        return [best_of(scores, self._ids, depth) for scores in self._scores(texts)]
-
-    def score_batch(self, queries: Sequence[str], candidates: Sequence[Iterable[Id]]) -> list[ScoreArray]:
-        """See `LexicalFirstStage.score_batch`; NaN is for an id that the stage does not have."""
-        return scores_of(texts_of(queries, "queries"), candidates, self._places, self._scores)
-
     def search_embeddings(self, query_embeddings: Any, k: int) -> list[FirstStageHits]:
         """Find documents for queries that are encoded already.
 
@@ -145,14 +132,9 @@ class SparseEncoderFirstStage:
             arrays[f"shape{number}"] = np.array(block.shape, dtype=np.int64)
             for name in _PARTS:
                 arrays[f"{name}{number}"] = getattr(block, name)
-        scratch = target.with_name(f".{target.name}.{os.getpid()}.new")
         try:
-            try:
-                with scratch.open("wb") as file:
-                    np.savez(file, **arrays)  # type: ignore[arg-type]
-                scratch.replace(target)
-            finally:
-                scratch.unlink(missing_ok=True)
+            with replacing(target) as scratch, scratch.open("wb") as file:
+                np.savez(file, **arrays)  # type: ignore[arg-type]
         except OSError as error:
             message = f"the first stage cannot be written to {target}: {error.strerror or error}"
             raise StorageError(message) from error
@@ -177,12 +159,7 @@ class SparseEncoderFirstStage:
         stored = _read(source)
         return cls(model, next(stored), stored, batch_size=batch_size)
 
-    @cached_property
-    def _places(self) -> dict[Id, int]:
-        return {key: place for place, key in enumerate(self._ids)}
-
     def _scores(self, texts: list[str]) -> Iterator[Any]:
-        """Score all documents for each query."""
         if not texts:
             return
         known, rows = self._latest
@@ -235,7 +212,7 @@ def _blocks(embeddings: Any) -> Iterator[Any]:
 
 def _read(source: str) -> Iterator[Any]:
     """Give the ids of a file, then its blocks, each when it is asked for."""
-    sparse = import_optional("scipy.sparse", purpose="a learned sparse first stage")
+    sparse = scipy_sparse()
     number = 0
     try:
         with Path(source).open("rb") as file, np.load(file, allow_pickle=False) as arrays:

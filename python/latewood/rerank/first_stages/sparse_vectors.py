@@ -57,7 +57,7 @@ def rows_of(embeddings: Any, what: str) -> Any:
 
 def stacked(blocks: list[Any]) -> Any:
     """Put matrices below each other."""
-    return blocks[0] if len(blocks) == 1 else _sparse().vstack(blocks, format="csr")
+    return blocks[0] if len(blocks) == 1 else scipy_sparse().vstack(blocks, format="csr")
 
 
 def encoded_blocks(
@@ -103,7 +103,7 @@ def _parts(embeddings: Any, what: str) -> Iterator[Any]:
 
 
 def _csr(part: Any, what: str) -> Any:
-    sparse = _sparse()
+    sparse = scipy_sparse()
     if is_tensor(part) and str(part.layout) != "torch.strided":
         part = _in_scipy(part.detach().cpu().to_sparse_coo().coalesce())
     if not sparse.issparse(part):
@@ -124,11 +124,12 @@ def _in_scipy(tensor: Any) -> Any:
     values = tensor.values()
     weights = values.float().numpy() if values.is_floating_point() else values.numpy()
     if tensor.ndim != 2:
-        return _sparse().coo_array((weights, tuple(tensor.indices().numpy())), shape=tuple(tensor.shape))
+        return scipy_sparse().coo_array((weights, tuple(tensor.indices().numpy())), shape=tuple(tensor.shape))
     rows, terms = tensor.indices().numpy()
     bounds = np.searchsorted(rows, np.arange(tensor.shape[0] + 1))
-    return _sparse().csr_matrix((weights, terms, bounds), shape=tuple(tensor.shape))
+    return scipy_sparse().csr_matrix((weights, terms, bounds), shape=tuple(tensor.shape))
 
 
-def _sparse() -> Any:
+def scipy_sparse() -> Any:
+    """Give scipy's module of sparse matrices."""
     return import_optional("scipy.sparse", purpose="a learned sparse first stage")

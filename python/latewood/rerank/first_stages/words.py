@@ -1,9 +1,7 @@
 """Texts → how often each word occurs in them: counted once for each text, and kept in a file."""
 
 import json
-import os
 import re
-import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -16,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from latewood.common.files import replacing
 from latewood.common.packages import import_optional
 from latewood.errors import InvalidInputError
 from latewood.forms.values import shown
@@ -235,14 +234,8 @@ class Counts:
         }
         # Reading an index needs no right to write beside it.
         with suppress(OSError):
-            handle, name = tempfile.mkstemp(prefix=f"{path.stem}.", suffix=".new", dir=folder)
-            try:
-                with os.fdopen(handle, "wb") as file:
-                    np.savez(file, **arrays)
-                Path(name).replace(path)
-            except BaseException:
-                Path(name).unlink(missing_ok=True)
-                raise
+            with replacing(path) as scratch, scratch.open("wb") as file:
+                np.savez(file, **arrays)
             self.saved = len(self.digests)
 
 

@@ -11,9 +11,9 @@ import_optional("haystack", extra="haystack", purpose="the adapter for Haystack"
 
 from haystack import Document, component, default_from_dict, default_to_dict
 
-from latewood.forms.values import optional, text_of
+from latewood.forms.values import count_of, optional, text_of
 from latewood.integrations.haystack_forms import one_query
-from latewood.integrations.ranking import count_or_all, load, options_of, ranked, source_of, written
+from latewood.integrations.ranking import load, options_of, ranked, source_of, written
 
 
 @component
@@ -50,7 +50,7 @@ class LatewoodRanker:
         self._source = source_of(index, model, options)
         self.index = index
         self.model = model
-        self.top_k = count_or_all(top_k, "top_k")
+        self.top_k = optional(count_of, top_k, "top_k")
         self.id_key = optional(text_of, id_key, "id_key")
         self.options = options_of(options)
 
