@@ -440,10 +440,6 @@ def test_bm25_of_every_variant(method: str) -> None:
 # ── Seismic ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def count_words(texts: list[str]) -> list[dict[str, float]]:
-    return [{word: float(text.split().count(word)) for word in text.split()} for text in texts]
-
-
 @pytest.fixture(scope="module")
 def numbered() -> tuple[list[str], list[str]]:
     """Many documents and queries."""

@@ -3,15 +3,10 @@
 import errno
 import random
 import shutil
-import signal
-import subprocess
-import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 from unittest import mock
 
 from latewood.cluster import ClusterManifest, ClusterWriter, create, grow, recover
@@ -20,27 +15,13 @@ from latewood.errors import CorruptIndexError, LatewoodError, StorageError
 from latewood.index.writer import Writer
 from trials.corpora import token_vectors
 from trials.counts import Attempts, Counts
-from trials.kills import ADDED, DIM, Documents, state
+from trials.kills import DIM, Documents, change, killed, state
 
-ROOT = Path(__file__).parent.parent
 SHARDS = 3
 LONGEST = 0.25
 """Seconds that a writer works at most."""
 MOST = 40
 """Commits of a cluster before another is made."""
-
-
-def change(writer: ClusterWriter, number: int) -> None:
-    """Make the changes of a commit that `state` tells of."""
-    vectors = token_vectors(1, ADDED, dim=DIM, tokens=(4, 30))
-    first = number * ADDED
-    added: dict[str, Any] = {"texts": [f"added {number}"] * ADDED, "metadata": [{"commit": number}] * ADDED}
-    writer.add(range(first, first + ADDED), vectors=vectors, **added)
-    if number:
-        writer.upsert([first - 1], vectors=vectors[:1], texts=[f"replaced {number}"])
-        writer.delete([first - 2])
-        writer.update_metadata(metadata={"seen": number}, filter={"commit": number - 1})
-        writer.update_metadata([0], {"last": number})
 
 
 def work(path: str, commits: int) -> None:
@@ -73,13 +54,7 @@ def run(counts: Counts, attempts: Attempts) -> None:
 
 def _killed(path: Path, commits: int, choices: random.Random) -> int:
     """Let a writer work for a moment; how many commits it reported."""
-    command = [sys.executable, "-c", f"from trials.clusters import work; work({str(path)!r}, {commits})"]
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as writer:
-        assert writer.stdout is not None
-        writer.stdout.readline()
-        time.sleep(choices.uniform(0, LONGEST))
-        writer.send_signal(signal.SIGKILL)
-        return len(writer.stdout.read().splitlines())
+    return killed(__name__, path, commits, choices.uniform(0, LONGEST))
 
 
 def _failing_shard(path: Path, commits: int, choices: random.Random) -> int:

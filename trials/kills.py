@@ -1,6 +1,5 @@
 """SIGKILL at a random moment of a writer's work: whole commits only, and every commit that was reported."""
 
-import random
 import shutil
 import signal
 import subprocess
@@ -11,7 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from latewood import Index
+from latewood import Index, Writer
+from latewood.cluster import ClusterWriter
 from latewood.errors import IndexNotFoundError, LatewoodError
 from trials.corpora import token_vectors
 from trials.counts import Attempts, Counts
@@ -45,9 +45,21 @@ def state(commits: int) -> Documents:
     return documents
 
 
+def change(writer: Writer | ClusterWriter, number: int) -> None:
+    """Make the changes of a commit that `state` tells of."""
+    vectors = token_vectors(1, ADDED, dim=DIM, tokens=(4, 30))
+    first = number * ADDED
+    added: dict[str, Any] = {"texts": [f"added {number}"] * ADDED, "metadata": [{"commit": number}] * ADDED}
+    writer.add(range(first, first + ADDED), vectors=vectors, **added)
+    if number:
+        writer.upsert([first - 1], vectors=vectors[:1], texts=[f"replaced {number}"])
+        writer.delete([first - 2])
+        writer.update_metadata(metadata={"seen": number}, filter={"commit": number - 1})
+        writer.update_metadata([0], {"last": number})
+
+
 def work(path: str, commits: int) -> None:
     """Create the index if it is not there, and commit until somebody ends it, reporting each commit when it stands."""
-    vectors = token_vectors(1, ADDED, dim=DIM, tokens=(4, 30))
     try:
         index = Index.open(path)
     except IndexNotFoundError:
@@ -57,15 +69,8 @@ def work(path: str, commits: int) -> None:
     else:
         print("ready", flush=True)
     for number in range(commits, commits + 10_000):
-        first = number * ADDED
         with index.writer() as writer:
-            added: dict[str, Any] = {"texts": [f"added {number}"] * ADDED, "metadata": [{"commit": number}] * ADDED}
-            writer.add(range(first, first + ADDED), vectors=vectors, **added)
-            if number:
-                writer.upsert([first - 1], vectors=vectors[:1], texts=[f"replaced {number}"])
-                writer.delete([first - 2])
-                writer.update_metadata(metadata={"seen": number}, filter={"commit": number - 1})
-                writer.update_metadata([0], {"last": number})
+            change(writer, number)
         print(number, flush=True)
         if number % COMPACTED == COMPACTED - 1:
             index.compact()
@@ -81,7 +86,8 @@ def run(counts: Counts, attempts: Attempts) -> None:
                 # The first commits, and the one that trains, must have their share.
                 shutil.rmtree(path, ignore_errors=True)
                 commits = 0
-            finished = _killed(path, commits, choices)
+            seconds = choices.uniform(0, choices.choice((0.01, LONGEST)))
+            finished = killed(__name__, path, commits, seconds)
             counts.note("commits", finished)
             reported = commits + finished
             found = _judge(counts, name, path, reported)
@@ -90,15 +96,15 @@ def run(counts: Counts, attempts: Attempts) -> None:
             commits = found or 0
 
 
-def _killed(path: Path, commits: int, choices: random.Random) -> int:
-    """Let a writer work for a moment; how many commits it reported."""
-    command = [sys.executable, "-c", f"from trials.kills import work; work({str(path)!r}, {commits})"]
+def killed(module: str, path: Path, commits: int, seconds: float) -> int:
+    """Let the `work` of a module go on for so long once it is ready; how many commits it reported."""
+    command = [sys.executable, "-c", f"from {module} import work; work({str(path)!r}, {commits})"]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as writer:
         assert writer.stdout is not None
         writer.stdout.readline()
-        time.sleep(choices.uniform(0, choices.choice((0.01, LONGEST))))
+        time.sleep(seconds)
         writer.send_signal(signal.SIGKILL)
-        return len([line for line in writer.stdout.read().splitlines() if line])
+        return len(writer.stdout.read().splitlines())
 
 
 def _judge(counts: Counts, name: str, path: Path, reported: int) -> int | None:

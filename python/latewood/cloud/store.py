@@ -102,13 +102,6 @@ class Store:
         except FileNotFoundError:
             return None
 
-    def size(self, name: str) -> int | None:
-        """Give the size of an object; None if it is not there."""
-        try:
-            return int(self._do(lambda: self._obstore.head(self._store, name)["size"], name, "looked at"))
-        except FileNotFoundError:
-            return None
-
     def create(self, name: str, content: bytes) -> bool:
         """Put a small object where none is; False if one is there. Of several who do so, one succeeds."""
 

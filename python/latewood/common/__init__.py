@@ -1,1 +1,1 @@
-"""What every other part may use: types, optional packages, progress."""
+"""What every other part may use: types, optional packages, progress, files."""

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use latewood_core::Result;
 use latewood_core::codec::{CodecKind, CodecOptions, FdeOptions};
 use latewood_core::ids::IdRef;
-use latewood_core::index::{Index, IndexOptions, KeptVectors, Snapshot};
+use latewood_core::index::{Index, IndexOptions, KeptVectors, Location, Snapshot};
 use latewood_core::parallel::Execution;
 use latewood_core::search::{self, Answer, Candidates, Evidence, Feedback, Rescore, SearchOptions};
 use latewood_core::storage::{FileStorage, Storage};
@@ -230,36 +230,13 @@ impl PyIndex {
 
     /// Token vectors of each id: the kept ones, or those that the codes stand for.
     fn vectors<'py>(&self, py: Python<'py>, ids: &Bound<'py, PyAny>) -> PyResult<Vectors<'py>> {
-        let ids: Vec<GivenId> = arrays::ids(ids)?;
-        let (values, offsets, dim) = self.run(py, |snapshot, execution| {
-            let (mut values, mut offsets) = (Vec::new(), vec![0_i64]);
-            for id in &ids {
-                execution.check()?;
-                values.extend(snapshot.decode(snapshot.locate(id)?)?);
-                offsets.push((values.len() / snapshot.dim()) as i64);
-            }
-            Ok((values, offsets, snapshot.dim()))
-        })?;
-        Ok((values.into_pyarray(py).reshape([*offsets.last().unwrap_or(&0) as usize, dim])?, offsets.into_pyarray(py)))
+        self.decoded(py, ids, Snapshot::dim, Snapshot::decode)
     }
 
     /// What the codes of each id stand for, before the rotation is undone: what `expand` takes.
     fn rotated_vectors<'py>(&self, py: Python<'py>, ids: &Bound<'py, PyAny>) -> PyResult<Vectors<'py>> {
-        let ids: Vec<GivenId> = arrays::ids(ids)?;
-        let depth = self.index.snapshot().codec.as_ref().map_or(1, |codec| codec.depth());
-        let (values, offsets) = self.run(py, |snapshot, execution| {
-            let (mut values, mut offsets) = (Vec::new(), vec![0_i64]);
-            for id in &ids {
-                execution.check()?;
-                values.extend(snapshot.decode_rotated(snapshot.locate(id)?)?);
-                offsets.push((values.len() / depth) as i64);
-            }
-            Ok((values, offsets))
-        })?;
-        Ok((
-            values.into_pyarray(py).reshape([*offsets.last().unwrap_or(&0) as usize, depth])?,
-            offsets.into_pyarray(py),
-        ))
+        let depth = |snapshot: &Snapshot| snapshot.codec.as_ref().map_or(1, |codec| codec.depth());
+        self.decoded(py, ids, depth, Snapshot::decode_rotated)
     }
 
     /// How many live documents have a token in each cell.
@@ -363,6 +340,29 @@ impl PyIndex {
 }
 
 impl PyIndex {
+    /// What `decode` gives of each id, in rows of `width` components.
+    fn decoded<'py>(
+        &self,
+        py: Python<'py>,
+        ids: &Bound<'py, PyAny>,
+        width: impl Fn(&Snapshot) -> usize + Send,
+        decode: impl Fn(&Snapshot, Location) -> Result<Vec<f32>> + Send,
+    ) -> PyResult<Vectors<'py>> {
+        let ids: Vec<GivenId> = arrays::ids(ids)?;
+        let (values, offsets, width) = self.run(py, |snapshot, execution| {
+            let width = width(snapshot);
+            let (mut values, mut offsets) = (Vec::new(), vec![0_i64]);
+            for id in &ids {
+                execution.check()?;
+                values.extend(decode(snapshot, snapshot.locate(id)?)?);
+                offsets.push((values.len() / width) as i64);
+            }
+            Ok((values, offsets, width))
+        })?;
+        let rows = values.len() / width;
+        Ok((values.into_pyarray(py).reshape([rows, width])?, offsets.into_pyarray(py)))
+    }
+
     /// What search and rerank share: check the queries, leave the interpreter, wrap the rankings.
     fn rank(
         &self,

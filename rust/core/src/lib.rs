@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! token vectors (─pooling→ fewer) ─codec→ codes ─writer→ immutable segment ─manifest→ snapshot
-//! query token vectors ─prepare→ gather → prune → score → top_k → hits (→ explain)
+//! query token vectors ─prepare→ gather → prune → refine → score → top_k (→ rescore) → hits (→ explain)
 //! ```
 //!
 //! One folder for each arrow, in this order. The crate knows nothing of Python.

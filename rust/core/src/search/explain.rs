@@ -7,7 +7,8 @@ use crate::error::Result;
 use crate::index::{KeptVectors, Location, Snapshot};
 use crate::tokens::TokenMatrix;
 
-/// Weighted dot products as the score counts them, on codes or on kept vectors, `[query tokens, document tokens]`: each row's maximum is that query token's part of the score.
+/// Weighted dot products as the score counts them, on codes or on kept vectors, `[query tokens, document tokens]`: each row's
+/// maximum is that query token's part of the score.
 ///
 /// # Errors
 /// As for [`super::search`].

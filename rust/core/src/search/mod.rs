@@ -45,8 +45,8 @@ use pass::OnePass;
 /// `weights`, one for each query token of the batch, scale each token's part of the score.
 ///
 /// # Errors
-/// [`crate::Error::Dimension`], [`crate::Error::IdKind`] and [`crate::Error::Invalid`] for queries and options that cannot be searched with,
-/// [`crate::Error::Corrupt`] for a damaged file, [`crate::Error::Interrupted`].
+/// [`crate::Error::Dimension`], [`crate::Error::IdKind`] and [`crate::Error::Invalid`] for queries and options that cannot be
+/// searched with, [`crate::Error::Corrupt`] for a damaged file, [`crate::Error::Interrupted`].
 pub fn search(
     snapshot: &Snapshot,
     queries: &TokenMatrix<'_>,

@@ -1,8 +1,9 @@
 //! The second stage: somebody else's candidates, scored by MaxSim, with the candidate pruning and early exit of
 //! *Multivector Reranking in the Era of Strong First-Stage Retrievers* (Martinico et al., ECIR 2026).
 
-use serde::Deserialize;
 use std::cmp::Ordering;
+
+use serde::Deserialize;
 
 use super::allowed::Allowed;
 use super::batch::{Batch, Rank};
