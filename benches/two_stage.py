@@ -31,7 +31,8 @@ from latewood import (
     reciprocal_rank_fusion,
     weighted_fusion,
 )
-from latewood.cli.demo import cache_folder, cached_vectors
+from latewood.cli.demo import cached_vectors
+from latewood.common.files import cache_folder
 from latewood.encode import nano_en
 from latewood.errors import MissingDependencyError
 from latewood.evaluate import evaluate_run, load_beir

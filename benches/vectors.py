@@ -19,7 +19,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from latewood.cli.demo import cache_folder, cached_vectors, default_folder
+from latewood.cli.demo import cached_vectors, default_folder
+from latewood.common.files import cache_folder
 from latewood.encode import SentenceTransformersEncoder, minilm_token_outputs, nano_en
 from latewood.evaluate import load_beir
 from latewood.forms.ragged import Ragged, to_ragged

@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from latewood import _core
+from latewood.common.files import cache_folder
 from latewood.common.packages import import_optional
 from latewood.common.progress import progress_bar
 from latewood.common.types import OffsetArray, Run
@@ -251,20 +252,6 @@ def timed(call: Callable[[int], Any], count: int) -> tuple[list[Any], float]:
 
 
 # -- token vectors, kept between runs
-
-
-def cache_folder() -> Path:
-    """Where token vectors are kept: `LATEWOOD_CACHE`, else the user's cache folder of this system."""
-    chosen = os.environ.get("LATEWOOD_CACHE")
-    if chosen:
-        return Path(chosen)
-    if sys.platform == "win32":
-        base = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
-    elif sys.platform == "darwin":
-        base = Path.home() / "Library" / "Caches"
-    else:
-        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return base / "latewood"
 
 
 def cached_vectors(

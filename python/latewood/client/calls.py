@@ -14,12 +14,13 @@ from latewood.forms.arrays import as_list, numbers
 from latewood.forms.candidates import many_lists, one_list
 from latewood.forms.ids import one_id, plain_ids
 from latewood.forms.metadata import filter_json
-from latewood.forms.ragged import Ragged, is_text_batch, listed, to_ragged
+from latewood.forms.ragged import Ragged, listed, to_ragged
 from latewood.forms.values import choice_of, count_of, flag_of, optional, share_of, shown, text_of, threads_of
 from latewood.forms.weights import split_weights
 from latewood.index.additions import Additions
 from latewood.index.explanation import Explanation
 from latewood.index.options import RankingOptions, RerankOptions, SearchOptions
+from latewood.index.queries import text_or_vectors, texts_or_vectors
 from latewood.index.results import Document, Hit, Hits, Plan
 from latewood.index.tuning import Tuning
 from latewood.index.writer import metadata_changes, which_documents
@@ -64,9 +65,7 @@ def search(
     query: Any, k: Any, ids: Any, weights: Any, with_documents: Any, options: Mapping[str, Any], explain: Explain
 ) -> Call[Hits]:
     """Ask for the best documents for one query."""
-    asked, body = _one(query, weights), _options(SearchOptions, k, with_documents, options)
-    if ids is not None:
-        body["ids"] = list(plain_ids(ids))
+    asked, body = _one(query, weights), {**_only(ids), **_options(SearchOptions, k, with_documents, options)}
     return Call("POST", "/search", lambda answer: _hits([answer], [asked], body, explain)[0], {**asked, **body})
 
 
@@ -74,9 +73,7 @@ def search_batch(
     queries: Any, k: Any, ids: Any, weights: Any, with_documents: Any, options: Mapping[str, Any], explain: Explain
 ) -> Call[list[Hits]]:
     """Ask for the best documents for each of several queries."""
-    asked, body = _several(queries, weights), _options(SearchOptions, k, with_documents, options)
-    if ids is not None:
-        body["ids"] = list(plain_ids(ids))
+    asked, body = _several(queries, weights), {**_only(ids), **_options(SearchOptions, k, with_documents, options)}
     return Call("POST", "/search_batch", _batch(asked, body, explain), {**_joined(asked), **body})
 
 
@@ -258,6 +255,10 @@ def _chosen(ids: Any, filter_: Any, missing: Any) -> dict[str, Any]:
     )
 
 
+def _only(ids: Any) -> dict[str, Any]:
+    return {} if ids is None else {"ids": list(plain_ids(ids))}
+
+
 def _parsed(written: str | list[str]) -> Any:
     return json.loads(written) if isinstance(written, str) else [json.loads(one) for one in written]
 
@@ -279,32 +280,22 @@ def _options(kind: type[RankingOptions], k: Any, with_documents: Any, options: M
 
 def _one(query: Any, weights: Any) -> dict[str, Any]:
     """Read one query."""
-    if isinstance(query, str):
-        # How many tokens it has, the service knows.
-        return _weighted(text_of(query, "the query"), optional(_weights, weights, "weights"))
-    given = listed(query, "the query vectors")
-    count = len(given) if is_text_batch(given) else 1
-    ragged = None if is_text_batch(given) else to_ragged(given, kind="query")
-    count = count if ragged is None else len(ragged)
-    if ragged is None or count != 1:
-        message = f"{count} queries are given where one is expected; use the batch form of the call"
-        raise InvalidInputError(message)
-    return _weighted(_encoded(ragged[0]), split_weights(weights, ragged))
+    given = text_or_vectors(query)
+    if isinstance(given, Ragged):
+        return _weighted(_encoded(given[0]), split_weights(weights, given))
+    # How many tokens it has, the service knows.
+    return _weighted(text_of(given, "the query"), optional(_weights, weights, "weights"))
 
 
 def _several(queries: Any, weights: Any) -> list[dict[str, Any]]:
     """Read several queries, with the weights of each."""
-    if isinstance(queries, str):
-        message = "one query text is given where several are expected; pass [text], or use the single form of the call"
-        raise InvalidInputError(message)
-    given = listed(queries, "the query vectors")
-    if is_text_batch(given):
-        texts = [text_of(text, f"query {position}") for position, text in enumerate(given)]
-        return [_weighted(text, own) for text, own in zip(texts, _text_weights(weights, len(texts)), strict=True)]
-    ragged = to_ragged(given, kind="query")
-    flat = split_weights(weights, ragged)
-    parts = [None] * len(ragged) if flat is None else np.split(flat, ragged.offsets[1:-1])
-    return [_weighted(_encoded(one), part) for one, part in zip(ragged, parts, strict=True)]
+    given = texts_or_vectors(queries)
+    if isinstance(given, Ragged):
+        flat = split_weights(weights, given)
+        parts = [None] * len(given) if flat is None else np.split(flat, given.offsets[1:-1])
+        return [_weighted(_encoded(one), part) for one, part in zip(given, parts, strict=True)]
+    texts = [text_of(text, f"query {position}") for position, text in enumerate(given)]
+    return [_weighted(text, own) for text, own in zip(texts, _text_weights(weights, len(texts)), strict=True)]
 
 
 def _text_weights(weights: Any, count: int) -> list[FloatArray | None]:

@@ -14,14 +14,15 @@ from weakref import finalize
 
 from latewood.cloud.generations import NAME, File, Generation, checksum, described, newest
 from latewood.cloud.store import Store
+from latewood.common.files import CACHE, cache_folder
 from latewood.common.progress import progress_bar
 from latewood.errors import CorruptIndexError, InvalidInputError, LatewoodError, StorageError
 
 if sys.platform != "win32":
     import fcntl
 
-CACHE, CACHE_BYTES = "LATEWOOD_CACHE", "LATEWOOD_CACHE_BYTES"
-"""Environment variables: where pulled indexes lie, and how much of them may lie there."""
+CACHE_BYTES = "LATEWOOD_CACHE_BYTES"
+"""The environment variable that says how much of pulled indexes may lie in the cache."""
 DEFAULT_BYTES = 50 << 30
 IN_USE, PULLING = ".in-use", ".pulling"
 """Locked by who reads an index of the cache, and by who pulls into it."""
@@ -47,9 +48,8 @@ class Pulled:
             message = "what is pulled needs locks of files as POSIX has them; this system has none"
             raise InvalidInputError(message)
         self.store = Store(url)
-        given = cache or os.environ.get(CACHE)
         # Absolute, so that `refresh` finds it from wherever it is called.
-        self.root = Path(given or "~/.cache/latewood").expanduser().absolute()
+        self.root = Path(cache).expanduser().absolute() if cache else cache_folder()
         self.folder = self.root / hashlib.sha256(self.store.url.encode()).hexdigest()[:32]
         self._here: Generation | None = None
         try:

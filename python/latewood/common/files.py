@@ -1,10 +1,19 @@
-"""Files that are replaced when they are whole."""
+"""Files that are replaced when they are whole, and the folder of those that can be made again."""
 
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
+
+CACHE = "LATEWOOD_CACHE"
+"""The environment variable that names the cache."""
+
+
+def cache_folder() -> Path:
+    """Give the folder that `LATEWOOD_CACHE` names, else `~/.cache/latewood`, as an absolute path."""
+    return Path(os.environ.get(CACHE) or "~/.cache/latewood").expanduser().absolute()
 
 
 @contextmanager

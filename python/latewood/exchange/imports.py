@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterable, Iterator
 from itertools import chain
 from pathlib import Path
-from typing import Any, cast, get_args
+from typing import Any, get_args
 
 from latewood.common.files import replacing
 from latewood.common.progress import progress_bar
@@ -15,7 +15,7 @@ from latewood.exchange.parts import Part
 from latewood.exchange.plaid import open_plaid
 from latewood.forms.ids import normalise_ids
 from latewood.forms.values import choice_of, flag_of, optional, path_of, text_of, threads_of
-from latewood.index.index import Index
+from latewood.index.index import Index, checked_index
 
 
 def import_index(
@@ -132,9 +132,7 @@ def export_index(
     MissingDependencyError
         pyarrow (extra `arrow`), pylance (extra `lance`) or safetensors is not installed.
     """
-    if not isinstance(cast("object", index), Index):
-        message = f"index must be an Index, not a {type(index).__name__}; open it with Index.open"
-        raise InvalidInputError(message)
+    checked_index(index)
     target = Path(path_of(path)).expanduser()
     keys, number = optional(normalise_ids, ids, "ids"), choice_of(dtype, "dtype", get_args(Dtype))
     _check_ending(target)

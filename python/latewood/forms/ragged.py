@@ -197,7 +197,7 @@ def to_ragged(
     return ragged
 
 
-def one_matrix(data: Any, dim: int) -> Ragged | None:
+def one_matrix(data: Any, dim: int | None) -> Ragged | None:
     """Wrap the commonest query, one float32 matrix as it should be; None for all others, which `to_ragged` takes.
 
     After a rerank's work nothing of Python is left in the caches, so that each step here counts several times.

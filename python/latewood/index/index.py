@@ -1124,6 +1124,14 @@ class Index:
             came_too_late(ending)
 
 
+def checked_index(index: Any) -> Index:
+    """Check that `index` is an open index."""
+    if not isinstance(index, Index):
+        message = f"index is a {type(index).__name__}; pass a latewood.Index, which Index.open gives"
+        raise InvalidInputError(message)
+    return index
+
+
 def _default_encoder() -> Encoder:
     try:
         return nano_en()

@@ -27,37 +27,49 @@ class Queries:
         return Queries(self.vectors.copy(), self.weights, self.texts)
 
 
-def one_query(query: str | VectorInput, weights: Any, encoding: Encoding) -> Queries:
-    """Read the query of a call that takes one."""
+def text_or_vectors(query: str | VectorInput, dim: int | None = None) -> str | Ragged:
+    """Read the query of a call that takes one, and encode nothing; `dim` is what its vectors must have."""
     if isinstance(query, str):
-        vectors = encode_queries(encoding.require("a text query"), [query], dim=encoding.dim)
-        return Queries(vectors, split_weights(weights, vectors), [query])
-    matrix = one_matrix(query, encoding.dim)
+        return query
+    matrix = one_matrix(query, dim)
     if matrix is None:
         given = listed(query, "the query vectors")
         count = len(given) if is_text_batch(given) else 1
         if count == 1:
-            matrix = to_ragged(given, dim=encoding.dim, kind="query")
+            matrix = to_ragged(given, dim=dim, kind="query")
             count = len(matrix)
         if matrix is None or count != 1:
             message = f"{count} queries are given where one is expected; use the batch form of the call"
             raise InvalidInputError(message)
-    return Queries(matrix, split_weights(weights, matrix))
+    return matrix
 
 
-def many_queries(queries: Sequence[str] | VectorInput, weights: Any, encoding: Encoding) -> Queries:
-    """Read the queries of a call that takes several; those that were read before stay as they are."""
-    if isinstance(queries, Queries):
-        return queries
+def texts_or_vectors(queries: Sequence[str] | VectorInput, dim: int | None = None) -> list[str] | Ragged:
+    """Read the queries of a call that takes several in the same way."""
     if isinstance(queries, str):
         message = "one query text is given where several are expected; pass [text], or use the single form of the call"
         raise InvalidInputError(message)
     given = listed(queries, "the query vectors")
-    texts = list(given) if is_text_batch(given) else None
-    if texts is not None:
-        vectors = encode_queries(encoding.require("text queries"), texts, dim=encoding.dim)
-    else:
-        vectors = to_ragged(given, dim=encoding.dim, kind="query")
-        if len(vectors) == 0:
-            vectors = Ragged(np.zeros((0, encoding.dim), dtype=np.float32), np.zeros(1, dtype=np.int64))
-    return Queries(vectors, split_weights(weights, vectors), texts)
+    return list(given) if is_text_batch(given) else to_ragged(given, dim=dim, kind="query")
+
+
+def one_query(query: str | VectorInput, weights: Any, encoding: Encoding) -> Queries:
+    """Read one query, and encode it if it is a text."""
+    given = text_or_vectors(query, encoding.dim)
+    if isinstance(given, Ragged):
+        return Queries(given, split_weights(weights, given))
+    vectors = encode_queries(encoding.require("a text query"), [given], dim=encoding.dim)
+    return Queries(vectors, split_weights(weights, vectors), [given])
+
+
+def many_queries(queries: Sequence[str] | VectorInput, weights: Any, encoding: Encoding) -> Queries:
+    """Read several queries, and encode them if they are texts; those that were read before stay as they are."""
+    if isinstance(queries, Queries):
+        return queries
+    given = texts_or_vectors(queries, encoding.dim)
+    if isinstance(given, Ragged):
+        if len(given) == 0:
+            given = Ragged(np.zeros((0, encoding.dim), dtype=np.float32), np.zeros(1, dtype=np.int64))
+        return Queries(given, split_weights(weights, given))
+    vectors = encode_queries(encoding.require("text queries"), given, dim=encoding.dim)
+    return Queries(vectors, split_weights(weights, vectors), given)

@@ -12,7 +12,7 @@ from latewood.encode.protocol import encode_queries
 from latewood.errors import InvalidInputError
 from latewood.forms.ids import plain_ids
 from latewood.forms.values import count_of, optional, shown
-from latewood.index.index import Index
+from latewood.index.index import Index, checked_index
 from latewood.index.options import RerankOptions, SearchOptions
 from latewood.index.results import Hits
 from latewood.rerank.reranker import Reranker
@@ -60,11 +60,7 @@ def source_of(index: Any, model: Any, options: Mapping[str, Any] | None = None) 
 
 def index_of(index: Any) -> Index:
     """Open an index that is given by its path."""
-    found = Index.open(index) if isinstance(index, (str, os.PathLike)) else index
-    if not isinstance(found, Index):
-        message = f"index is a {type(index).__name__}; pass a latewood.Index, or the path of one"
-        raise InvalidInputError(message)
-    return found
+    return Index.open(index) if isinstance(index, (str, os.PathLike)) else checked_index(index)
 
 
 def searcher_of(index: Any, options: Mapping[str, Any] | None = None) -> Searcher:

@@ -15,7 +15,7 @@ from latewood.forms.candidates import ScoreArray
 from latewood.forms.ids import plain_ids
 from latewood.forms.ragged import Ragged, to_ragged
 from latewood.forms.values import flag_of, optional
-from latewood.index.index import Index
+from latewood.index.index import Index, checked_index
 from latewood.index.options import RerankOptions
 from latewood.index.results import Hits
 from latewood.rerank.first_stages.protocol import texts_of
@@ -88,10 +88,7 @@ class Stages:
     """What a call may choose."""
 
     def __init__(self, index: Index, **defaults: Any) -> None:
-        if not isinstance(cast("object", index), Index):
-            message = f"index is a {type(index).__name__}; pass a latewood.Index"
-            raise InvalidInputError(message)
-        self.index = index
+        self.index = checked_index(index)
         self._defaults = defaults
         self.options.of(k=1, **defaults)
 

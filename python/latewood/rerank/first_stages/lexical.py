@@ -14,7 +14,7 @@ from latewood.forms.candidates import ScoreArray
 from latewood.forms.ids import plain_ids
 from latewood.forms.metadata import filter_json
 from latewood.forms.values import count_of
-from latewood.index.index import Index
+from latewood.index.index import Index, checked_index
 from latewood.rerank.first_stages.exhaustive import best_of, scores_of
 from latewood.rerank.first_stages.protocol import FirstStageHits, texts_of
 from latewood.rerank.first_stages.words import Counts, Words
@@ -67,10 +67,7 @@ class LexicalFirstStage:
     def __init__(
         self, index: Index, *, tokenize: Callable[[list[str]], Any] | None = None, **tokenizer_options: Any
     ) -> None:
-        if not isinstance(cast("object", index), Index):
-            message = f"index is a {type(index).__name__}; pass a latewood.Index"
-            raise InvalidInputError(message)
-        self.index = index
+        self.index = checked_index(index)
         self._words = Words(tokenize, tokenizer_options)
         self._lock = (os.getpid(), Lock())
         self._state: _State | None = None

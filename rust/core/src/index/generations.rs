@@ -47,7 +47,7 @@ pub(crate) fn without_folder(storage: &dyn Storage, error: Error) -> Error {
 /// The newest manifest, whatever the files that it names are like.
 ///
 /// # Errors
-/// As for [`open_newest`].
+/// As [`newest`], and as [`Manifest::read`].
 pub(crate) fn read_newest(storage: &dyn Storage) -> Result<Stored> {
     loop {
         let generation = newest(storage)?;
