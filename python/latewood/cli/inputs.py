@@ -134,7 +134,7 @@ def read_queries(source: Path) -> Queries:
 def ids_of_index(index: Index, ids: Iterable[str]) -> list[Id]:
     """Ids from a text file or command line, as the index has them: integers where its ids are integers."""
     keys = list(ids)
-    if not isinstance(index.ids(), np.ndarray) or not len(index):
+    if index.info()["id_kind"] != "int":
         return list(keys)
     wrong = next((key for key in keys if not re.fullmatch("-?[0-9]{1,19}", key)), None)
     if wrong is not None:

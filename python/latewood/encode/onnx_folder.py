@@ -8,7 +8,7 @@ import json
 import string
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from latewood.encode.onnx_modules import (
     ELSE,
@@ -171,6 +171,46 @@ def _pipeline(folder: Path, graph: str | None) -> Recipe:
             "sentence_transformers.MultiVectorEncoder and save it again"
         )
         raise EncoderError(message)
+    modules = _modules(folder)
+    transformer = modules.transformer
+    backbone = _json(folder / "config.json")
+    saved = settings.get("prompts") or {}
+    prompts = {task: str(saved.get(task) or "") for task in ("query", "document")}
+    limit = _longest(folder, transformer)
+    width = width_of(modules.projections) or backbone.get("hidden_size")
+    return Recipe(
+        folder=folder,
+        graph=_graph(folder, graph),
+        name=str(folder),
+        revision=None,
+        dim=width if isinstance(width, int) else None,
+        sides={
+            "query": _query_side(transformer, prompts["query"], limit, folder),
+            "document": Side(prompts["document"], transformer.get("document_length") or limit),
+        },
+        special=_special(folder, SpecialTokens()),
+        masks=tuple(modules.masks),
+        projections=tuple(modules.projections),
+        outputs=("last_hidden_state", "token_embeddings"),
+        pooling=modules.pooling,
+    )
+
+
+_SHOWN = ("query_length", "document_length", "query_expansion")
+_HIDDEN = frozenset({"activation_function", "module_input_name", "module_output_name"})
+
+
+class _Modules(NamedTuple):
+    """What `modules.json` and the folders that it names say."""
+
+    transformer: dict[str, Any]
+    masks: list[Skiplist]
+    projections: list[Tokenwise]
+    pooling: list[dict[str, Any]]
+    """For the fingerprint: each module with the settings that shape its vectors."""
+
+
+def _modules(folder: Path) -> _Modules:
     transformer: dict[str, Any] | None = None
     masks: list[Skiplist] = []
     projections: list[Tokenwise] = []
@@ -201,31 +241,7 @@ def _pipeline(folder: Path, graph: str | None) -> Recipe:
     if transformer is None:
         message = f"{folder / MODULES} names no Transformer; {ELSE}"
         raise EncoderError(message)
-    backbone = _json(folder / "config.json")
-    saved = settings.get("prompts") or {}
-    prompts = {task: str(saved.get(task) or "") for task in ("query", "document")}
-    limit = _longest(folder, transformer)
-    width = width_of(projections) or backbone.get("hidden_size")
-    return Recipe(
-        folder=folder,
-        graph=_graph(folder, graph),
-        name=str(folder),
-        revision=None,
-        dim=width if isinstance(width, int) else None,
-        sides={
-            "query": _query_side(transformer, prompts["query"], limit, folder),
-            "document": Side(prompts["document"], transformer.get("document_length") or limit),
-        },
-        special=_special(folder, SpecialTokens()),
-        masks=tuple(masks),
-        projections=tuple(projections),
-        outputs=("last_hidden_state", "token_embeddings"),
-        pooling=pooling,
-    )
-
-
-_SHOWN = ("query_length", "document_length", "query_expansion")
-_HIDDEN = frozenset({"activation_function", "module_input_name", "module_output_name"})
+    return _Modules(transformer, masks, projections, pooling)
 
 
 def _transformer(config: dict[str, Any], where: str) -> dict[str, Any]:

@@ -345,8 +345,8 @@ impl PyIndex {
         &self,
         py: Python<'py>,
         ids: &Bound<'py, PyAny>,
-        width: impl Fn(&Snapshot) -> usize + Send,
-        decode: impl Fn(&Snapshot, Location) -> Result<Vec<f32>> + Send,
+        width: fn(&Snapshot) -> usize,
+        decode: fn(&Snapshot, Location) -> Result<Vec<f32>>,
     ) -> PyResult<Vectors<'py>> {
         let ids: Vec<GivenId> = arrays::ids(ids)?;
         let (values, offsets, width) = self.run(py, |snapshot, execution| {
