@@ -18,12 +18,12 @@ def cache_folder() -> Path:
 
 @contextmanager
 def replacing(target: Path) -> Iterator[Path]:
-    """Give a path of the target's name to write to, which takes the target's place at the end of the block.
+    """Give a path to write to, with the target's ending in small letters, which takes its place at the end of the block.
 
     What fails leaves the target as it was, and nothing beside it; of two calls at once, each has a path of its own.
     """
     with TemporaryDirectory(dir=target.parent, prefix=f".{target.stem}.", suffix=".new") as folder:
-        scratch = Path(folder, target.name)
+        scratch = Path(folder, f"new{target.suffix.lower()}")
         yield scratch
         if target.exists():
             shutil.copymode(target, scratch)

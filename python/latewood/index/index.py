@@ -1127,7 +1127,7 @@ class Index:
 def checked_index(index: Any) -> Index:
     """Check that `index` is an open index."""
     if not isinstance(index, Index):
-        message = f"index is a {type(index).__name__}; pass a latewood.Index, which Index.open gives"
+        message = f"index is a {type(index).__name__}, and must be an Index: Index.open gives one"
         raise InvalidInputError(message)
     return index
 
