@@ -18,11 +18,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from latewood import Feedback, Index, Stop
 from latewood.cluster import ClusterWriter, Shard, ShardedIndex, create
 from latewood.cluster.asking import LocalShards
-from latewood.cluster.merging import Told
+from latewood.cluster.merging import Found
+from latewood.cluster.packing import packed, unpacked
 from latewood.cluster.reading import ShardReader
 from latewood.errors import (
     DuplicateIdError,
@@ -34,7 +37,6 @@ from latewood.errors import (
     UnknownIdError,
 )
 from latewood.forms.ragged import Ragged, to_ragged
-from latewood.index.queries import Queries
 from strategies import make_corpus
 from support import HashEncoder, run_python
 from trials.nodes import nodes as ray_nodes
@@ -525,17 +527,60 @@ def test_calls_are_those_of_an_index() -> None:
         assert ours == theirs, name
 
 
+def as_told(value: Any) -> Any:
+    """Give a value as JSON and arrays have it: tuples are lists."""
+    if isinstance(value, np.ndarray):
+        return (value.dtype.str, value.shape, value.tobytes())
+    if isinstance(value, dict):
+        return {name: as_told(part) for name, part in value.items()}
+    return [as_told(part) for part in value] if isinstance(value, (list, tuple)) else value
+
+
 def test_what_shards_have_found_travels_whole(both: tuple[ShardedIndex, Index]) -> None:
     sharded, _ = both
     reader = ShardReader(sharded._root, 1)
-    queries = Queries(to_ragged(CORPUS.queries[:4], dim=CORPUS.dim, kind="query"))
-    none = Queries(Ragged(np.zeros((0, CORPUS.dim), np.float32), np.zeros(1, np.int64)))
+    queries = to_ragged(CORPUS.queries[:4], dim=CORPUS.dim, kind="query")
+    none = Ragged(np.zeros((0, CORPUS.dim), np.float32), np.zeros(1, np.int64))
     for asked in (queries, none):
         for options in ({"k": 9, "gather": "exact"}, {"k": 9}, {"k": 3, "filter": {"n": "none"}}):
-            for told in (Told(documents=True), Told(group_by="n")):
-                found = reader.search(sharded.generation, asked, None, options, told)
-                assert len(found) == len(asked.vectors)
-                assert pickle.loads(pickle.dumps(found)) == found
+            for told in ((None, True), ("n", False)):
+                question = (sharded.generation, asked.values, asked.offsets, None, None, options, *told)
+                found = reader.search(*question)
+                assert len(Found(*found).planned) == len(asked)
+                assert as_told(unpacked(packed(found))) == as_told(found)
+                again = reader.search(*unpacked(packed(question)))
+                # The last is how long it took, and stats have that too.
+                assert as_told((*again[:6], *again[7:-1])) == as_told((*found[:6], *found[7:-1]))
+
+
+plain = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=12,
+)
+arrays = st.builds(
+    lambda kind, shape, step: np.arange(np.prod(shape) * step).astype(kind)[::step].reshape(shape),
+    st.sampled_from(["f4", "f8", "i8", "u8", "?", "u1"]),
+    st.lists(st.integers(0, 5), min_size=1, max_size=3),
+    st.integers(1, 2),
+)
+
+
+@settings(deadline=None)
+@given(st.lists(plain | arrays, max_size=6))
+def test_plain_values_and_arrays_travel_whole(values: list[Any]) -> None:
+    data = packed(values)
+    assert as_told(unpacked(data)) == as_told(values)
+    for one in unpacked(data):
+        if isinstance(one, np.ndarray):
+            assert one.flags.aligned
+            assert one.flags.c_contiguous
+
+
+@pytest.mark.parametrize("value", [object(), {1, 2}, np.int64(3), b"bytes"], ids=repr)
+def test_what_is_not_plain_does_not_travel(value: Any) -> None:
+    with pytest.raises(TypeError):
+        packed([value])
 
 
 # ── with Ray ─────────────────────────────────────────────────────────────────────────────────────────────────────────
