@@ -22,12 +22,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from latewood import Feedback, Index, Stop
-from latewood.cluster import ClusterWriter, Shard, ShardedIndex, create
+from latewood.cluster import ClusterManifest, ClusterWriter, Shard, ShardedIndex, create
 from latewood.cluster.asking import LocalShards
 from latewood.cluster.merging import Found
 from latewood.cluster.packing import packed, unpacked
 from latewood.cluster.reading import ShardReader
+from latewood.cluster.replica import Replica, answered, asking
 from latewood.errors import (
+    CorruptIndexError,
     DuplicateIdError,
     IndexReplacedError,
     InvalidInputError,
@@ -390,20 +392,35 @@ def test_many_threads_follow_somebody_who_commits(tmp_path: Path) -> None:
         assert len(sharded) == least + 180
 
 
-def test_a_stop_and_ctrl_c_are_heard_by_all_shards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(scope="module")
+def slow(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Any]]:
+    """Give a cluster, and queries that take it many seconds."""
+    root = tmp_path_factory.mktemp("slow") / "cluster"
     generator = np.random.default_rng(0)
     vectors = [generator.standard_normal((60, 32)).astype(np.float32) for _ in range(2000)]
-    create(tmp_path / "cluster", shards=3, sample=vectors[:100], dim=32)
-    with ClusterWriter(tmp_path / "cluster") as writer:
+    create(root, shards=3, sample=vectors[:100], dim=32)
+    with ClusterWriter(root) as writer:
         writer.add(range(2000), vectors=vectors)
-    queries = vectors[:1500]
-    with ShardedIndex.open(tmp_path / "cluster", replicas=0) as sharded:
+    return root, vectors[:1500]
+
+
+@pytest.mark.parametrize("replicas", [0, pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_stop_and_ctrl_c_are_heard_by_all_shards(
+    slow: tuple[Path, list[Any]], replicas: int, capfd: pytest.CaptureFixture[str]
+) -> None:
+    root, queries = slow
+    if replicas:
+        pytest.importorskip("ray")
+    with ShardedIndex.open(root, replicas=replicas, cpus=0.1) as sharded:
+        sharded.search(queries[0])
 
         def is_idle() -> bool:
             begun = time.monotonic()
             sharded.search_batch(queries[:20], gather="exact")
             return time.monotonic() - begun < 2
 
+        capfd.readouterr()
         begun = time.monotonic()
         with Stop(seconds=0.2), pytest.raises(StoppedError):
             sharded.search_batch(queries, gather="exact")
@@ -420,6 +437,7 @@ def test_a_stop_and_ctrl_c_are_heard_by_all_shards(tmp_path: Path, monkeypatch: 
         assert is_idle()
         with pytest.raises(InvalidInputError):
             sharded.search(queries[0], filter={"n": {"no": 1}})
+        assert "".join(capfd.readouterr()) == "", "nothing is printed"
 
 
 def test_hits_explain_themselves_on_what_was_searched(tmp_path: Path) -> None:
@@ -551,6 +569,65 @@ def test_what_shards_have_found_travels_whole(both: tuple[ShardedIndex, Index]) 
                 again = reader.search(*unpacked(packed(question)))
                 # The last is how long it took, and stats have that too.
                 assert as_told((*again[:6], *again[7:-1])) == as_told((*found[:6], *found[7:-1]))
+
+
+def test_a_replica_answers_and_ends(both: tuple[ShardedIndex, Index]) -> None:
+    sharded, single = both
+    replica, query = Replica(sharded._root, 0), to_ragged(CORPUS.queries[:1])
+    generation, options = sharded.generation, {"k": 3}
+    arguments = (generation, query.values, query.offsets, None, None, options, None, False)
+    own = [key for key in single.ids() if not sharded._manifest.shards_of([key])[0]]
+    assert answered(replica.answer(asking(1, "contains", (generation, [*own, "nobody"])))) == [True] * len(own) + [
+        False
+    ]
+    # What is raised is raised where it was asked, with its words.
+    with pytest.raises(UnknownIdError, match="nobody"):
+        answered(replica.answer(asking(2, "documents", (generation, ["nobody"]))))
+    with pytest.raises(InvalidInputError, match="k must"):
+        answered(replica.answer(asking(3, "search", (*arguments[:5], {"k": 0}, None, False))))
+    with pytest.raises(CorruptIndexError, match="refresh"):
+        answered(replica.answer(asking(4, "count", (generation + 1, None))))
+    replica.end(6)
+    for _ in range(2):
+        with pytest.raises(StoppedError):
+            answered(replica.answer(asking(6, "search", arguments)))
+    # What has ended by itself may be ended, and others go on.
+    assert Found(*answered(replica.answer(asking(7, "search", arguments)))).planned == [0]
+    replica.end(7)
+    assert Found(*answered(replica.answer(asking(8, "search", arguments)))).planned == [0]
+    assert not replica._running
+
+
+def test_what_a_replica_is_at_work_on_ends(slow: tuple[Path, list[Any]]) -> None:
+    root, queries = slow
+    replica, asked = Replica(root, 0), to_ragged(queries)
+    arguments = (
+        ClusterManifest.newest(root).generation,
+        asked.values,
+        asked.offsets,
+        None,
+        None,
+        {"k": 3, "gather": "exact"},
+        None,
+        False,
+    )
+    raised: list[Any] = []
+
+    def ask() -> None:
+        with pytest.raises(StoppedError):
+            answered(replica.answer(asking(5, "search", arguments)))
+        raised.append(time.monotonic())
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    while not replica._running:
+        time.sleep(0.01)
+    time.sleep(0.3)
+    assert not raised
+    ended = time.monotonic()
+    replica.end(5)
+    thread.join()
+    assert raised[0] - ended < 1
 
 
 plain = st.recursive(

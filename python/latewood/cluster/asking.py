@@ -15,9 +15,8 @@ from typing import Any, Protocol
 import numpy as np
 
 from latewood._core import Stop, maxsim
-from latewood.cluster.packing import packed, unpacked
 from latewood.cluster.reading import ShardReader
-from latewood.cluster.replica import Replica
+from latewood.cluster.replica import Replica, answered, asking
 from latewood.cluster.sessions import Session
 from latewood.common.packages import import_optional
 from latewood.errors import CorruptIndexError, LatewoodError, ServiceError
@@ -166,8 +165,7 @@ class RayShards:
             raise MissingShardsError(sorted(calls), {})
         end, number = time.monotonic() + timeout, next(self._numbers)
         waiting = {
-            place: _Waiting(packed((number, method, *arguments)), self._order(place))
-            for place, arguments in calls.items()
+            place: _Waiting(asking(number, method, arguments), self._order(place)) for place, arguments in calls.items()
         }
         kind = (method, max((len(one.question) for one in waiting.values()), default=0).bit_length())
         answers: dict[int, Any] = {}
@@ -233,15 +231,16 @@ class RayShards:
         """Take an answer; whether it is one."""
         replica, begun = one.asked.pop(reference)
         try:
-            answers[place] = unpacked(self._ray.get(reference))
-        except self._ray.exceptions.RayTaskError as error:
-            # What the reader itself has raised is the answer.
-            cause = error.cause if isinstance(error.cause, LatewoodError) else error
+            answers[place] = answered(self._ray.get(reference))
+        except CorruptIndexError:
             # The files of another replica may be whole.
-            if isinstance(cause, CorruptIndexError) and (one.untried or one.asked):
+            if one.untried or one.asked:
                 one.again_at = 0.0
                 return False
-            raise cause from None
+            raise
+        except self._ray.exceptions.RayTaskError:
+            # Nothing that a shard's reader raises by itself: another replica would do the same.
+            raise
         except self._ray.exceptions.RayError:
             self._resting[place, replica] = time.monotonic() + REST
             one.again_at = 0.0

@@ -242,7 +242,7 @@ class Origin(Source):
         """Do the same, and give ids and scores as arrays."""
         rows, count = self._chosen(), len(self._lengths)
         told = [self.report(query) for query in range(count)]
-        stats: Stats = {}
+        stats: Stats = {"queries": 0.0}
         for own, _ in told:
             for name, value in own.items():
                 stats[name] = stats.get(name, 0.0) + value
