@@ -20,9 +20,6 @@ from latewood.index.options import RankingOptions, RerankOptions, SearchOptions
 from latewood.index.queries import Queries
 from latewood.index.results import Hit, Hits, Plan, SearchArrays, Source
 
-Documents = list[tuple[str | None, str | None]]
-"""Texts, and metadata as JSON."""
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Found:
@@ -37,8 +34,12 @@ class Found:
         Those of query i are rows `offsets[i]` to `offsets[i + 1]`.
     groups : list of str or None [rows], or None
         What a document has in common with all of its group; None where it stands for itself.
-    documents : list of (str or None, str or None) [rows], or None
-        Texts, and metadata as JSON.
+    documents : bytes or None
+        Text and metadata of each row, the latter as JSON, in UTF-8: most are never looked at.
+    bounds : int64 array [2 rows + 1], or None
+        Where each of them begins and ends.
+    given : bool array [2 rows], or None
+        Whether there is one.
     names : list of str
     stats : float64 array [queries, names]
         What was counted, by these names.
@@ -53,7 +54,9 @@ class Found:
     scores: FloatArray
     offsets: OffsetArray
     groups: list[str | None] | None
-    documents: Documents | None
+    documents: Any
+    bounds: OffsetArray | None
+    given: NDArray[np.bool_] | None
     names: list[str]
     stats: NDArray[np.float64]
     plans: list[dict[str, Any]]
@@ -63,6 +66,17 @@ class Found:
     def report(self, query: int) -> tuple[Stats, Plan]:
         """Give what was counted for a query, and how its candidates were found."""
         return dict(zip(self.names, self.stats[query].tolist(), strict=True)), plan_of(self.plans[self.planned[query]])
+
+    def document(self, row: int) -> tuple[str | None, str | None]:
+        """Give text, and metadata as JSON, of a row; None where there is none, or where they have not travelled."""
+        if self.bounds is None or self.given is None:
+            return None, None
+        first, middle, last = self.bounds[2 * row : 2 * row + 3].tolist()
+        with_text, with_metadata = self.given[2 * row : 2 * row + 2].tolist()
+        return (
+            str(self.documents[first:middle], "utf-8") if with_text else None,
+            str(self.documents[middle:last], "utf-8") if with_metadata else None,
+        )
 
 
 Answers = dict[int, Found]
@@ -80,7 +94,9 @@ class Merged:
     queries: NDArray[np.int64]
     ranks: NDArray[np.int64]
     groups: list[str | None] | None
-    documents: Documents | None
+    shards: NDArray[np.int64]
+    rows: NDArray[np.int64]
+    """Where they come from: the shard, and the row of what it has found."""
 
     def some(self, kept: NDArray[np.bool_]) -> "Merged":
         """Give some of the rows."""
@@ -91,7 +107,8 @@ class Merged:
             self.queries[rows],
             self.ranks[rows],
             _rows(self.groups, rows),
-            _rows(self.documents, rows),
+            self.shards[rows],
+            self.rows[rows],
         )
 
     def offsets(self, queries: int) -> OffsetArray:
@@ -117,29 +134,25 @@ def best(found: Answers, orders: Orders, *, of_groups: bool = True) -> Merged:
     order = np.lexsort(keys)
     tied = order[_tied([key[order] for key in keys], shards[order])]
     if len(tied):
-        own = {shard: tied[shards[tied] == shard] for shard in np.unique(shards[tied]).tolist()}
-        told = orders({shard: plain_ids(chosen(ids, rows)) for shard, rows in own.items()})
+        by_shard = {shard: tied[shards[tied] == shard] for shard in np.unique(shards[tied]).tolist()}
+        told = orders({shard: plain_ids(chosen(ids, own)) for shard, own in by_shard.items()})
         places = np.zeros(len(scores), np.int64)
-        for shard, rows in own.items():
+        for shard, own in by_shard.items():
             # Of a shard that is lost by now, documents come last.
-            places[rows] = told.get(shard, LARGEST)
+            places[own] = told.get(shard, LARGEST)
         order = np.lexsort((places, *keys))
-    groups, documents = (_column([getattr(part, name) for part in parts]) for name in ("groups", "documents"))
+    told_groups = [part.groups for part in parts if part.groups is not None]
+    groups = list(chain.from_iterable(told_groups)) if told_groups else None
     if of_groups and groups is not None:
         order = order[_first_of_groups(queries[order].tolist(), _rows(groups, order) or [])]
     queries = queries[order]
     ranks = np.arange(len(order)) - np.searchsorted(queries, queries)
-    return Merged(chosen(ids, order), scores[order], queries, ranks, _rows(groups, order), _rows(documents, order))
+    rows = _joined([np.arange(len(part.scores)) for part in parts], np.int64)[order]
+    return Merged(chosen(ids, order), scores[order], queries, ranks, _rows(groups, order), shards[order], rows)
 
 
 def _joined(parts: Sequence[NDArray[Any]], kind: Any) -> NDArray[Any]:
     return np.concatenate([np.zeros(0, kind), *parts])
-
-
-def _column(parts: Sequence[list[Any] | None]) -> list[Any] | None:
-    """Join a column that all shards have told, or none."""
-    told = [part for part in parts if part is not None]
-    return list(chain.from_iterable(told)) if told else None
 
 
 def _rows(column: list[Any] | None, rows: NDArray[np.int64]) -> list[Any] | None:
@@ -231,9 +244,12 @@ class Origin(Source):
         """Choose among what shards have found, as a single index does."""
         rows = self._chosen()
         batch = [Hits(source=self, query=query) for query in range(len(self._lengths))]
-        columns = (rows.queries.tolist(), plain_ids(rows.ids), rows.scores.tolist(), rows.ranks.tolist())
-        for place, (query, key, score, rank) in enumerate(zip(*columns, strict=True)):
-            text, stored = (None, None) if rows.documents is None else rows.documents[place]
+        found = self._ranked.passes[-1]
+        columns = (rows.queries, rows.scores, rows.ranks, rows.shards, rows.rows)
+        for key, query, score, rank, shard, row in zip(
+            plain_ids(rows.ids), *(column.tolist() for column in columns), strict=True
+        ):
+            text, stored = found[shard].document(row)
             metadata = without_order(metadata_of(key, stored))
             batch[query].append(Hit(key, score, rank + 1, text, metadata, self, query))
         return batch

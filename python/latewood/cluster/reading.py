@@ -3,6 +3,7 @@
 import os
 import time
 from dataclasses import asdict
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -151,11 +152,19 @@ class ShardReader:
         return index
 
 
+def _texts(documents: list[tuple[str | None, str | None]]) -> tuple[bytes, Any, Any]:
+    """Join texts and metadata as UTF-8: the bytes, the bounds of each, and whether it is there."""
+    given = list(chain.from_iterable(documents))
+    parts = [b"" if text is None else text.encode() for text in given]
+    bounds = np.cumsum([0, *map(len, parts)], dtype=np.int64)
+    return b"".join(parts), bounds, np.array([text is not None for text in given], dtype=np.bool_)
+
+
 def _columns(found: index_found.Found, group_by: str | None, with_documents: Any, begun: float) -> tuple[Any, ...]:
     """Take what a call has found, and its seconds, which the queries of a batch share."""
     arrays = found.arrays()
     groups = None if group_by is None else found.groups(group_by)
-    documents = found.documents() if with_documents else None
+    documents = _texts(found.documents()) if with_documents else (None, None, None)
     told = [found.report(query) for query in range(len(arrays))]
     plans = list(dict.fromkeys(plan for _, plan in told))
     places = {plan: place for place, plan in enumerate(plans)}
@@ -165,7 +174,7 @@ def _columns(found: index_found.Found, group_by: str | None, with_documents: Any
         arrays.scores,
         arrays.offsets,
         groups,
-        documents,
+        *documents,
         # One call has told all of them, by the same names.
         list(told[0][0]) if told else [],
         np.array([list(stats.values()) for stats, _ in told], np.float64),
