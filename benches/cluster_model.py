@@ -14,7 +14,6 @@ import argparse
 import json
 import math
 import os
-import pickle
 import random
 import tempfile
 import time
@@ -35,12 +34,11 @@ from compare import gathered
 from latewood import Index
 from latewood.cluster import ClusterManifest, ClusterWriter, ShardedIndex, create
 from latewood.cluster.asking import PATIENCE
-from latewood.cluster.merging import Told
+from latewood.cluster.packing import packed
 from latewood.cluster.reading import ShardReader
 from latewood.errors import ServiceError
 from latewood.evaluate import load_beir
-from latewood.forms.ragged import to_ragged
-from latewood.index.queries import Queries
+from latewood.forms.ragged import Ragged, to_ragged
 from resampled import Source
 from scattered import Answered, Cluster, Costs, simulate
 from trials.nodes import nodes
@@ -175,19 +173,20 @@ def asking(vectors: TokenVectors, shards: int, seconds: float) -> dict[str, Any]
             texts = ["{title} {text}".format(**corpus[key]) for key in vectors.ids]
             writer.add(vectors.ids, vectors=documents, texts=texts)
         generation = ClusterManifest.newest(root).generation
-        asked = [Queries(to_ragged([query])) for query in queries]
+        asked = [to_ragged([query]) for query in queries]
         readers = [ShardReader(root, place) for place in range(shards)]
 
-        def search(reader: ShardReader, query: Queries) -> Callable[[], Any]:
-            return lambda: reader.search(generation, query, None, {"k": K, "threads": 1}, Told(documents=True))
+        def question(query: Ragged) -> tuple[Any, ...]:
+            return (generation, query.values, query.offsets, None, None, {"k": K, "threads": 1}, None, True)
+
+        def search(reader: ShardReader, query: Ragged) -> Callable[[], Any]:
+            return lambda: reader.search(*question(query))
 
         calls = [[search(reader, query) for query in asked] for reader in readers]
         found: dict[str, Any] = {
             "searches": times(calls).tolist(),
-            "question_bytes": len(
-                pickle.dumps((generation, asked[0], None, {"k": K, "threads": 1}, Told(documents=True)))
-            ),
-            "answer_bytes": round(float(np.mean([len(pickle.dumps(call())) for own in calls for call in own[:50]]))),
+            "question_bytes": len(packed((0, "search", *question(asked[0])))),
+            "answer_bytes": round(float(np.mean([len(packed(call())) for own in calls for call in own[:50]]))),
         }
         del calls, readers
         if seconds:

@@ -18,13 +18,18 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from latewood import Feedback, Index, Stop
-from latewood.cluster import ClusterWriter, Shard, ShardedIndex, create
+from latewood.cluster import ClusterManifest, ClusterWriter, Shard, ShardedIndex, create
 from latewood.cluster.asking import LocalShards
-from latewood.cluster.merging import Told
+from latewood.cluster.merging import Found
+from latewood.cluster.packing import packed, unpacked
 from latewood.cluster.reading import ShardReader
+from latewood.cluster.replica import Replica, answered, asking
 from latewood.errors import (
+    CorruptIndexError,
     DuplicateIdError,
     IndexReplacedError,
     InvalidInputError,
@@ -34,7 +39,6 @@ from latewood.errors import (
     UnknownIdError,
 )
 from latewood.forms.ragged import Ragged, to_ragged
-from latewood.index.queries import Queries
 from strategies import make_corpus
 from support import HashEncoder, run_python
 from trials.nodes import nodes as ray_nodes
@@ -388,14 +392,21 @@ def test_many_threads_follow_somebody_who_commits(tmp_path: Path) -> None:
         assert len(sharded) == least + 180
 
 
-def test_a_stop_and_ctrl_c_are_heard_by_all_shards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(scope="module")
+def slow(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Any]]:
+    """Give a cluster, and queries that take it many seconds."""
+    root = tmp_path_factory.mktemp("slow") / "cluster"
     generator = np.random.default_rng(0)
     vectors = [generator.standard_normal((60, 32)).astype(np.float32) for _ in range(2000)]
-    create(tmp_path / "cluster", shards=3, sample=vectors[:100], dim=32)
-    with ClusterWriter(tmp_path / "cluster") as writer:
+    create(root, shards=3, sample=vectors[:100], dim=32)
+    with ClusterWriter(root) as writer:
         writer.add(range(2000), vectors=vectors)
-    queries = vectors[:1500]
-    with ShardedIndex.open(tmp_path / "cluster", replicas=0) as sharded:
+    return root, vectors[:1500]
+
+
+def assert_stops_are_heard(root: Path, queries: list[Any], *, replicas: int) -> None:
+    with ShardedIndex.open(root, replicas=replicas, cpus=0.1) as sharded:
+        sharded.search(queries[0])
 
         def is_idle() -> bool:
             begun = time.monotonic()
@@ -418,6 +429,10 @@ def test_a_stop_and_ctrl_c_are_heard_by_all_shards(tmp_path: Path, monkeypatch: 
         assert is_idle()
         with pytest.raises(InvalidInputError):
             sharded.search(queries[0], filter={"n": {"no": 1}})
+
+
+def test_a_stop_and_ctrl_c_are_heard_by_all_shards(slow: tuple[Path, list[Any]]) -> None:
+    assert_stops_are_heard(*slow, replicas=0)
 
 
 def test_hits_explain_themselves_on_what_was_searched(tmp_path: Path) -> None:
@@ -525,17 +540,121 @@ def test_calls_are_those_of_an_index() -> None:
         assert ours == theirs, name
 
 
+def as_told(value: Any) -> Any:
+    """Give a value as JSON and arrays have it: tuples are lists."""
+    if isinstance(value, np.ndarray):
+        return (value.dtype.str, value.shape, value.tobytes())
+    if isinstance(value, memoryview):
+        return value.tobytes()
+    if isinstance(value, dict):
+        return {name: as_told(part) for name, part in value.items()}
+    return [as_told(part) for part in value] if isinstance(value, (list, tuple)) else value
+
+
 def test_what_shards_have_found_travels_whole(both: tuple[ShardedIndex, Index]) -> None:
     sharded, _ = both
     reader = ShardReader(sharded._root, 1)
-    queries = Queries(to_ragged(CORPUS.queries[:4], dim=CORPUS.dim, kind="query"))
-    none = Queries(Ragged(np.zeros((0, CORPUS.dim), np.float32), np.zeros(1, np.int64)))
+    queries = to_ragged(CORPUS.queries[:4], dim=CORPUS.dim, kind="query")
+    none = Ragged(np.zeros((0, CORPUS.dim), np.float32), np.zeros(1, np.int64))
     for asked in (queries, none):
         for options in ({"k": 9, "gather": "exact"}, {"k": 9}, {"k": 3, "filter": {"n": "none"}}):
-            for told in (Told(documents=True), Told(group_by="n")):
-                found = reader.search(sharded.generation, asked, None, options, told)
-                assert len(found) == len(asked.vectors)
-                assert pickle.loads(pickle.dumps(found)) == found
+            for told in ((None, True), ("n", False)):
+                question = (sharded.generation, asked.values, asked.offsets, None, None, options, *told)
+                found = reader.search(*question)
+                assert len(Found(*found).planned) == len(asked)
+                assert as_told(unpacked(packed(found))) == as_told(found)
+                again = reader.search(*unpacked(packed(question)))
+                # The last is how long it took, and stats have that too.
+                assert as_told((*again[:8], *again[9:-1])) == as_told((*found[:8], *found[9:-1]))
+
+
+def test_a_replica_answers_and_ends(both: tuple[ShardedIndex, Index]) -> None:
+    sharded, single = both
+    replica, query = Replica(sharded._root, 0), to_ragged(CORPUS.queries[:1])
+    generation, options = sharded.generation, {"k": 3}
+    arguments = (generation, query.values, query.offsets, None, None, options, None, False)
+    own = [key for key in single.ids() if not sharded._manifest.shards_of([key])[0]]
+    assert answered(replica.answer(asking(1, "contains", (generation, [*own, "nobody"])))) == [True] * len(own) + [
+        False
+    ]
+    # What is raised is raised where it was asked, with its words.
+    with pytest.raises(UnknownIdError, match="nobody"):
+        answered(replica.answer(asking(2, "documents", (generation, ["nobody"]))))
+    with pytest.raises(InvalidInputError, match="k must"):
+        answered(replica.answer(asking(3, "search", (*arguments[:5], {"k": 0}, None, False))))
+    with pytest.raises(CorruptIndexError, match="refresh"):
+        answered(replica.answer(asking(4, "count", (generation + 1, None))))
+    replica.end(6)
+    for _ in range(2):
+        with pytest.raises(StoppedError):
+            answered(replica.answer(asking(6, "search", arguments)))
+    # What has ended by itself may be ended, and others go on.
+    assert Found(*answered(replica.answer(asking(7, "search", arguments)))).planned == [0]
+    replica.end(7)
+    assert Found(*answered(replica.answer(asking(8, "search", arguments)))).planned == [0]
+    assert not replica._running
+
+
+def test_what_a_replica_is_at_work_on_ends(slow: tuple[Path, list[Any]]) -> None:
+    root, queries = slow
+    replica, asked = Replica(root, 0), to_ragged(queries)
+    arguments = (
+        ClusterManifest.newest(root).generation,
+        asked.values,
+        asked.offsets,
+        None,
+        None,
+        {"k": 3, "gather": "exact"},
+        None,
+        False,
+    )
+    raised: list[Any] = []
+
+    def ask() -> None:
+        with pytest.raises(StoppedError):
+            answered(replica.answer(asking(5, "search", arguments)))
+        raised.append(time.monotonic())
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    while not replica._running:
+        time.sleep(0.01)
+    time.sleep(0.3)
+    assert not raised
+    ended = time.monotonic()
+    replica.end(5)
+    thread.join()
+    assert raised[0] - ended < 1
+
+
+plain = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=12,
+)
+arrays = st.builds(
+    lambda kind, shape, step: np.arange(np.prod(shape) * step).astype(kind)[::step].reshape(shape),
+    st.sampled_from(["f4", "f8", "i8", "u8", "?", "u1"]),
+    st.lists(st.integers(0, 5), min_size=1, max_size=3),
+    st.integers(1, 2),
+)
+
+
+@settings(deadline=None)
+@given(st.lists(plain | arrays | st.binary(), max_size=6))
+def test_plain_values_and_arrays_travel_whole(values: list[Any]) -> None:
+    data = packed(values)
+    assert as_told(unpacked(data)) == as_told(values)
+    for one in unpacked(data):
+        if isinstance(one, np.ndarray):
+            assert one.flags.aligned
+            assert one.flags.c_contiguous
+
+
+@pytest.mark.parametrize("value", [object(), {1, 2}, np.int64(3), [b"bytes"]], ids=repr)
+def test_what_is_not_plain_does_not_travel(value: Any) -> None:
+    with pytest.raises(TypeError):
+        packed([value])
 
 
 # ── with Ray ─────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -708,3 +827,12 @@ def test_what_takes_several_questions(nodes: Any, tmp_path: Path) -> None:
             assert hits
             assert sharded.missing == [1]
             assert hits.stats["missing_shards"] == 1
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_stop_and_ctrl_c_are_heard_by_replicas(
+    nodes: Any, slow: tuple[Path, list[Any]], capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert_stops_are_heard(*slow, replicas=2)
+    assert "".join(capfd.readouterr()) == "", "Ray writes nothing of it"

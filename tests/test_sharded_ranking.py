@@ -9,9 +9,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from latewood import Feedback, Hits, Index
+from latewood import Feedback, Hits, Index, SearchArrays
 from latewood.cluster import ClusterWriter, ShardedIndex, create
 from latewood.cluster.asking import MissingShardsError
+from latewood.cluster.replica import Replica, answered, asking
 from latewood.errors import InvalidInputError, LatewoodError, ServiceError
 from strategies import make_corpus
 from support import HashEncoder
@@ -35,13 +36,27 @@ def metadata(number: int) -> dict[str, Any] | None:
     return {"page": PAGES[number * 7 % len(PAGES)], "site": site, "few": number % 2, "site.name": number % 4}
 
 
+class InBytes:
+    """Shards in this process that are asked in bytes, as those in other processes are."""
+
+    def __init__(self, root: Path, count: int) -> None:
+        self._replicas = [Replica(root, place) for place in range(count)]
+
+    def ask(self, method: str, calls: Any, *, timeout: float) -> dict[int, Any]:
+        asked = {place: asking(7, method, arguments) for place, arguments in calls.items()}
+        return {place: answered(self._replicas[place].answer(question)) for place, question in asked.items()}
+
+    def close(self) -> None:
+        """Nothing is to let go of."""
+
+
 @pytest.fixture(
     scope="module",
-    params=[(3, {}), (5, {"bits": 2}), (3, {"keep_vectors": "float16"})],
-    ids=["three shards", "five shards of few bits", "kept vectors"],
+    params=[(3, {}, False), (5, {"bits": 2}, True), (3, {"keep_vectors": "float16"}, False)],
+    ids=["three shards", "five shards of few bits, asked in bytes", "kept vectors"],
 )
 def both(request: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[ShardedIndex, Index]]:
-    shards, codec = request.param
+    shards, codec, in_bytes = request.param
     path = tmp_path_factory.mktemp("both")
     create(path / "cluster", shards=shards, sample=CORPUS.documents[:150], dim=CORPUS.dim, **codec)
     single = Index.create(path / "single", codec_from=path / "cluster" / "codec", train_after=2**62, **codec)
@@ -57,6 +72,8 @@ def both(request: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tup
             target.update_metadata(IDS[20:23], {"page": "moved"})
             target.delete(IDS[8:30:4])
     with ShardedIndex.open(path / "cluster", replicas=0) as sharded:
+        if in_bytes:
+            sharded._shards_or_none = InBytes(path / "cluster", shards)
         yield sharded, single
 
 
@@ -68,6 +85,17 @@ def assert_same(found: Hits, wanted: Hits) -> None:
         why, because = found[place].explain(), wanted[place].explain()
         np.testing.assert_array_equal(why.matrix, because.matrix)
         assert why.query_tokens == because.query_tokens
+
+
+def assert_same_arrays(found: SearchArrays, wanted: SearchArrays) -> None:
+    assert type(found.ids) is type(wanted.ids)
+    assert list(found.ids) == list(wanted.ids)
+    assert found.scores.dtype == wanted.scores.dtype
+    assert found.scores.tobytes() == wanted.scores.tobytes()
+    assert found.offsets.dtype == wanted.offsets.dtype
+    assert found.offsets.tolist() == wanted.offsets.tolist()
+    assert found.plan == wanted.plan
+    assert found.stats["queries"] == wanted.stats["queries"]
 
 
 FILTERS = [None, {"few": 1}, {"page": "x"}, {"or": [{"few": 0}, {"page": {"exists": False}}]}, {"few": 9}]
@@ -127,6 +155,8 @@ def test_searches(
     query = CORPUS.queries[number]
     found, wanted = (index.search(query, weights=weights_of(query, ends), **EXACT, **options) for index in both)
     assert_same(found, wanted)
+    weights = None if ends is None else [weights_of(query, ends)]
+    assert_same_arrays(*(index.search_arrays([query], weights=weights, **EXACT, **options) for index in both))
     if options["feedback"] is not None:
         assert found.stats["feedback_vectors"] == wanted.stats["feedback_vectors"]
 
@@ -180,10 +210,13 @@ def test_batches(both: tuple[ShardedIndex, Index], feedback: Feedback | None, gr
         found, wanted = (index.search_batch(queries, 7, ids=iter(IDS[:250]), **options, **more) for index in both)
         for own, theirs in zip(found, wanted, strict=True):
             assert_same(own, theirs)
+        assert_same_arrays(*(index.search_arrays(queries, 7, ids=IDS[:250], **options, **more) for index in both))
     why = found[0][0].explain().matrix.copy()
     queries[0][:] = 0
     np.testing.assert_array_equal(found[0][0].explain().matrix, why)
     assert both[0].search_batch([], 3, **options) == []
+    nothing = both[0].search_arrays([], 3, **options)
+    assert (len(nothing), list(nothing.ids), nothing.offsets.tolist(), nothing.stats["queries"]) == (0, [], [0], 0)
 
 
 @pytest.mark.parametrize("options", [{"alpha": 0.2, "k": 4}, {"beta": 3, "k": 2}, {"group_by": "few", "k": 2}], ids=str)
@@ -196,6 +229,89 @@ def test_batches_of_reranks(both: tuple[ShardedIndex, Index], options: dict[str,
         found, wanted = (index.rerank_batch(CORPUS.queries, lists, scores, **options, **more) for index in both)
         for own, theirs in zip(found, wanted, strict=True):
             assert_same(own, theirs)
+        assert_same_arrays(*(index.rerank_arrays(CORPUS.queries, lists, scores, **options, **more) for index in both))
+    flat, bounds = [key for own in lists for key in own], np.cumsum([0, *map(len, lists)])
+    assert_same_arrays(
+        *(
+            index.rerank_arrays(iter(CORPUS.queries), flat, np.concatenate(scores), offsets=bounds, **options)
+            for index in both
+        )
+    )
+
+
+def test_runs(both: tuple[ShardedIndex, Index]) -> None:
+    queries = {f"q{number}": query for number, query in enumerate(CORPUS.queries)}
+    live = list(both[1].ids())
+    run: dict[str, object] = {
+        "q3": {key: float(-place) for place, key in enumerate(live[:30])},
+        "q1": [(key, 1.0) for key in live[9:12]],
+        "q0": {},
+    }
+    options: dict[str, Any] = {"k": 5, "alpha": 0.3, "filter": {"few": 1}}
+    found, wanted = (index.rerank_run(queries, run, **options) for index in both)
+    assert list(found) == list(wanted) == ["q0", "q1", "q3"]
+    for key in found:
+        assert_same(found[key], wanted[key])
+    assert both[0].rerank_run(queries, {}) == {}
+    with pytest.raises(InvalidInputError, match="'q9'"):
+        both[0].rerank_run(queries, {"q9": live[:2]})
+    with pytest.raises(InvalidInputError, match="rerank_batch"):
+        both[0].rerank_run(CORPUS.queries, run)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("condition", FILTERS)
+def test_ids_are_in_the_order_of_one_index(both: tuple[ShardedIndex, Index], condition: Any) -> None:
+    found, wanted = (index.ids(filter=condition) for index in both)
+    assert type(found) is type(wanted)
+    assert list(found) == list(wanted)
+    assert both[0].count(filter=condition) == len(found)
+    with pytest.raises(InvalidInputError):
+        both[0].ids(filter={"few": {"no": 1}})
+    with pytest.raises(InvalidInputError):
+        both[0].ids(filter="few")  # type: ignore[arg-type]
+
+
+def test_recall_is_measured_as_in_one_index(both: tuple[ShardedIndex, Index]) -> None:
+    sharded, single = both
+    asked = CORPUS.queries
+    assert sharded.measure_recall(iter(asked), 5) == 1.0, "so few documents are all scored"
+    best = single.search_batch(asked, 5, gather="exact", ids=IDS[:200])
+    found = sharded.search_batch(asked, 5, gather="postings", probes=1, max_scored=3, ids=IDS[:200])
+    wanted = np.mean(
+        [len({hit.id for hit in one} & {hit.id for hit in own}) / 5 for one, own in zip(best, found, strict=True)]
+    )
+    told = sharded.measure_recall(asked, 5, ids=iter(IDS[:200]), gather="postings", probes=1, max_scored=3)
+    assert told == pytest.approx(wanted)
+
+
+def test_only_where_scores_are_equal_are_shards_asked_for_the_order(
+    both: tuple[ShardedIndex, Index], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sharded, single = both
+    real, asked = sharded._shards.ask, []
+
+    def ask(method: str, calls: Any, *, timeout: float) -> Any:
+        asked.append((method, {place: arguments[1] for place, arguments in calls.items()}))
+        return real(method, calls, timeout=timeout)
+
+    monkeypatch.setattr(sharded._shards, "ask", ask)
+    # The documents of the first eighty come twice, the others once.
+    query, others = CORPUS.queries[0], IDS[90:200]
+    assert sharded.rerank(query, others) == single.rerank(query, others)
+    assert [method for method, _ in asked] == ["rerank"]
+    asked.clear()
+    pairs = [key for number in range(30, 60) for key in (IDS[240 + number], IDS[number])]
+    assert sharded.rerank(query, pairs) == single.rerank(query, pairs)
+    assert [method for method, _ in asked] == ["rerank", "orders"]
+    # Twins in one shard are in order there.
+    ordered = {key for own in asked[1][1].values() for key in own}
+    owners = dict(zip(pairs, sharded._manifest.shards_of(pairs).tolist(), strict=True))
+    assert ordered == {
+        key
+        for twins in zip(pairs[::2], pairs[1::2], strict=True)
+        if len({*map(owners.get, twins)}) > 1
+        for key in twins
+    }
 
 
 def test_pruning_prunes_and_early_exit_exits(both: tuple[ShardedIndex, Index]) -> None:
@@ -310,6 +426,28 @@ def test_a_call_reads_one_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         after = call(sharded)
         assert before != after
         assert found == (before if commits == 1 else after)
+
+
+def test_a_shard_that_is_lost_before_it_tells_the_order(
+    both: tuple[ShardedIndex, Index], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sharded, real = both[0], both[0]._shards.ask
+    pairs = [key for number in range(30, 60) for key in (IDS[240 + number], IDS[number])]
+    whole = sharded.rerank(CORPUS.queries[0], pairs)
+
+    def ask(method: str, calls: Any, *, timeout: float) -> Any:
+        answers = real(method, calls, timeout=timeout)
+        if method == "orders" and answers.pop(1, None) is not None:
+            raise MissingShardsError([1], answers)
+        return answers
+
+    monkeypatch.setattr(sharded._shards, "ask", ask)
+    with pytest.raises(ServiceError, match="shard 1"):
+        sharded.rerank(CORPUS.queries[0], pairs)
+    monkeypatch.setattr(sharded, "_partial", True)
+    hits = sharded.rerank(CORPUS.queries[0], pairs)
+    assert sharded.missing == [1]
+    assert sorted((hit.score, str(hit.id)) for hit in hits) == sorted((hit.score, str(hit.id)) for hit in whole)
 
 
 @pytest.mark.parametrize("lost", ["frequencies", "search", "rotated_vectors", "rerank"])

@@ -8,20 +8,23 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import copy_context
 from dataclasses import dataclass, field
+from itertools import count as numbers
 from threading import Lock, Semaphore
 from typing import Any, Protocol
 
-from latewood._core import Stop
+import numpy as np
+
+from latewood._core import Stop, maxsim
 from latewood.cluster.reading import ShardReader
+from latewood.cluster.replica import Replica, answered, asking
 from latewood.cluster.sessions import Session
 from latewood.common.packages import import_optional
 from latewood.errors import CorruptIndexError, LatewoodError, ServiceError
-from latewood.index.queries import Queries
 
 Kind = tuple[str, int]
-"""A call, and how many binary digits the number of its queries has."""
+"""A call, and how many binary digits the bytes of its largest question have: what takes about as long."""
 Calls = Mapping[int, tuple[Any, ...]]
-"""Shard → the arguments of what it is asked."""
+"""Shard → the arguments of what it is asked: arrays, and what JSON has."""
 HEDGED_AFTER = 0.95
 PATIENCE = 3
 """Another replica is asked when one takes so many times as long as that share of answers did.
@@ -35,8 +38,15 @@ FIRST_PATIENCE = 0.25
 """Before it is known how long answers take, from so many of them."""
 LEAST_KNOWN = 20
 REMEMBERED = 256
+HEARD = 0.05
+"""Seconds after which a caller that waits looks for a `Stop`."""
 REST = 1.0
 """Seconds for which a replica that has failed is asked last."""
+
+
+ENDING = "ending"
+"""The threads of an actor that hear of what is to end, when all others are at work."""
+NOTHING = (np.zeros((0, 1), np.float32), np.zeros(1, np.int64))
 
 
 class MissingShardsError(LatewoodError):
@@ -52,7 +62,7 @@ class Shards(Protocol):
     """What asks shards."""
 
     def ask(self, method: str, calls: Calls, *, timeout: float) -> dict[int, Any]:
-        """Ask some shards at once, and give their answers.
+        """Call a method of some shards' `ShardReader`, of all at once, and give what each gives.
 
         Raises
         ------
@@ -99,7 +109,7 @@ class LocalShards:
 class _Waiting:
     """A shard whose answer is not there yet."""
 
-    arguments: tuple[Any, ...]
+    question: bytes
     untried: list[int]
     asked: dict[Any, tuple[int, float]] = field(default_factory=dict)
     """Of what was asked, the replica and when."""
@@ -128,7 +138,9 @@ class RayShards:
         scheduling: Any = import_optional("ray.util.scheduling_strategies", extra="ray", purpose="placing replicas")
         nodes = sum(bool(node["Alive"]) for node in self._ray.nodes())
         strategy = "STRICT_SPREAD" if nodes >= replicas > 1 else "SPREAD"
-        actor = self._ray.remote(max_restarts=-1, max_concurrency=8, num_cpus=cpus)(ShardReader)
+        actor = self._ray.remote(max_restarts=-1, max_concurrency=8, concurrency_groups={ENDING: 1}, num_cpus=cpus)(
+            Replica
+        )
         self._groups = [placing.placement_group([{"CPU": cpus}] * replicas, strategy=strategy) for _ in range(count)]
         self._actors: list[list[Any]] = []
         for place, group in enumerate(self._groups):
@@ -142,6 +154,7 @@ class RayShards:
             ]
             self._actors.append(own)
         self._remove_group: Any = placing.remove_placement_group
+        self._numbers = numbers()
         self._lock = Lock()
         self._seconds: dict[Kind, list[float]] = {}
         self._resting: dict[tuple[int, int], float] = {}
@@ -150,31 +163,36 @@ class RayShards:
         """See `Shards.ask`; a shard that is slow is asked once more, from another replica."""
         if not self._session.lives():
             raise MissingShardsError(sorted(calls), {})
-        end, kind = time.monotonic() + timeout, kind_of(method, calls)
-        waiting = {place: _Waiting(arguments, self._order(place)) for place, arguments in calls.items()}
+        end, number = time.monotonic() + timeout, next(self._numbers)
+        waiting = {
+            place: _Waiting(asking(number, method, arguments), self._order(place)) for place, arguments in calls.items()
+        }
+        kind = (method, max((len(one.question) for one in waiting.values()), default=0).bit_length())
         answers: dict[int, Any] = {}
         lost: list[int] = []
-        for place, one in waiting.items():
-            self._send(place, one, method, kind)
-        while waiting:
-            now = time.monotonic()
-            for place, one in waiting.items():
-                if one.again_at <= now and one.untried:
-                    self._send(place, one, method, kind)
-            pending = {reference: place for place, one in waiting.items() for reference in one.asked}
-            wake = min([end, *(one.again_at for one in waiting.values() if one.untried)])
-            done, _ = self._ray.wait(list(pending), timeout=max(wake - now, 0.001)) if pending else ([], [])
-            for reference in done:
-                place = pending[reference]
-                if place in waiting and self._take(place, waiting[place], reference, answers, kind):
-                    # What another replica still does for it ends by itself.
+        try:
+            while waiting:
+                now = time.monotonic()
+                for place, one in waiting.items():
+                    if one.again_at <= now and one.untried:
+                        self._send(place, one, kind)
+                pending = {reference: place for place, one in waiting.items() for reference in one.asked}
+                wake = min([end, now + HEARD, *(one.again_at for one in waiting.values() if one.untried)])
+                done, _ = self._ray.wait(list(pending), timeout=max(wake - now, 0.001)) if pending else ([], [])
+                for reference in done:
+                    place = pending[reference]
+                    if place in waiting and self._take(place, waiting[place], reference, answers, kind):
+                        self._end(place, waiting.pop(place), number)
+                for place in [place for place, one in waiting.items() if not one.asked and not one.untried]:
+                    lost.append(place)
                     del waiting[place]
-            for place in [place for place, one in waiting.items() if not one.asked and not one.untried]:
-                lost.append(place)
-                del waiting[place]
-            if time.monotonic() >= end:
-                lost += list(waiting)
-                break
+                if time.monotonic() >= end:
+                    lost += list(waiting)
+                    break
+                _heed_stops()
+        finally:
+            for place, one in waiting.items():
+                self._end(place, one, number)
         if lost:
             raise MissingShardsError(sorted(lost), answers)
         return answers
@@ -197,26 +215,32 @@ class RayShards:
         replicas.sort(key=lambda replica: self._resting.get((place, replica), 0.0) <= now)
         return replicas
 
-    def _send(self, place: int, one: _Waiting, method: str, kind: Kind) -> None:
+    def _send(self, place: int, one: _Waiting, kind: Kind) -> None:
         replica = one.untried.pop()
-        reference = getattr(self._actors[place][replica], method).remote(*one.arguments)
+        reference = self._actors[place][replica].answer.remote(one.question)
         now = time.monotonic()
         one.asked[reference] = (replica, now)
         one.again_at = now + self._patience(kind)
+
+    def _end(self, place: int, one: _Waiting, number: int) -> None:
+        """End what other replicas still do for a shard."""
+        for replica, _ in one.asked.values():
+            self._actors[place][replica].end.options(concurrency_group=ENDING, num_returns=0).remote(number)
 
     def _take(self, place: int, one: _Waiting, reference: Any, answers: dict[int, Any], kind: Kind) -> bool:
         """Take an answer; whether it is one."""
         replica, begun = one.asked.pop(reference)
         try:
-            answers[place] = self._ray.get(reference)
-        except self._ray.exceptions.RayTaskError as error:
-            # What the reader itself has raised is the answer.
-            cause = error.cause if isinstance(error.cause, LatewoodError) else error
+            answers[place] = answered(self._ray.get(reference))
+        except CorruptIndexError:
             # The files of another replica may be whole.
-            if isinstance(cause, CorruptIndexError) and (one.untried or one.asked):
+            if one.untried or one.asked:
                 one.again_at = 0.0
                 return False
-            raise cause from None
+            raise
+        except self._ray.exceptions.RayTaskError:
+            # Nothing that a shard's reader raises by itself: another replica would do the same.
+            raise
         except self._ray.exceptions.RayError:
             self._resting[place, replica] = time.monotonic() + REST
             one.again_at = 0.0
@@ -235,10 +259,9 @@ class RayShards:
         return max(PATIENCE * known[int(HEDGED_AFTER * (len(known) - 1))], LEAST_PATIENCE)
 
 
-def kind_of(method: str, calls: Calls) -> Kind:
-    """Give what takes about as long: the same call, for about as many queries."""
-    sizes = [len(one.vectors) for arguments in calls.values() for one in arguments if isinstance(one, Queries)]
-    return method, max(sizes, default=1).bit_length()
+def _heed_stops() -> None:
+    """Raise what the core raises in every call whose caller is in the block of a `Stop` that was set."""
+    maxsim(*NOTHING, *NOTHING, pairs=False, precision="float32", threads=1)
 
 
 class Room:

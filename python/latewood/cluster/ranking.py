@@ -8,26 +8,29 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from latewood.cluster.commit import Commit
-from latewood.cluster.merging import Answers, Found, Ranked, Row, Told, best
-from latewood.common.types import Id
+from latewood.cluster.merging import Answers, Found, Merged, Ranked, best
+from latewood.cluster.routing import chosen
+from latewood.common.types import Id, IdSequence
 from latewood.errors import DuplicateIdError, UnknownIdError
 from latewood.forms.candidates import Candidates
-from latewood.forms.ids import plain_ids
+from latewood.forms.ids import join_ids, normalise_ids, plain_ids
 from latewood.forms.ragged import Ragged, to_ragged
 from latewood.forms.values import LARGEST
 from latewood.index.feedback import NOTHING, Added, Feedback
 from latewood.index.index import Index
-from latewood.index.options import RerankOptions, SearchOptions
+from latewood.index.options import RankingOptions, RerankOptions, SearchOptions
 from latewood.index.queries import Queries
 
-_HERE = ("offset", "min_score", "length_normalize", "feedback", "alpha", "beta", "prune_to")
-"""Options that look at all that shards have found."""
+_HERE = ("offset", "min_score", "length_normalize", "feedback", "alpha", "beta", "prune_to", "core")
+"""Options that look at all that shards have found, and the core's form of all."""
 _BY_CODES = {"rescore": "off", "group_by": None}
 """Options of a first pass: documents by the scores of their codes."""
-Lists = dict[int, list[list[Id]]]
-"""Shard → of each query, the candidates that it owns."""
+Told = tuple[str | None, bool]
+"""What shards tell of documents beside ids and scores: their groups by a field, and whether texts and metadata."""
+NEITHER: Told = (None, False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,9 +45,9 @@ class Rarity:
     @classmethod
     def of(cls, commit: Commit) -> "Rarity":
         """Ask for it."""
-        told = commit.ask_some("frequencies", commit.everywhere())
-        frequencies = np.sum([part for part, _ in told.values()], axis=0, dtype=np.uint64)
-        return cls(commit.generation, frequencies, sum(count for _, count in told.values()))
+        told = commit.ask_some("frequencies", commit.everywhere()).values()
+        frequencies = np.sum([part for part, _ in told], axis=0, dtype=np.uint64)
+        return cls(commit.generation, frequencies, sum(count for _, count in told))
 
 
 def search(
@@ -52,7 +55,6 @@ def search(
     queries: Queries,
     keys: Sequence[Id] | None,
     options: SearchOptions,
-    given: Mapping[str, Any],
     *,
     with_documents: bool,
 ) -> Ranked:
@@ -65,12 +67,10 @@ def search(
     keys : sequence of str or int, optional
         The only documents that may be found.
     options : SearchOptions
-    given : mapping
-        The keyword arguments that these were made of.
     with_documents : bool
     """
-    told = Told(options.group_by, with_documents)
-    return Ranked([_search(commit, queries, keys, _of_shards(options, given), told)])
+    found = _search(commit, queries, keys, _of_shards(options), (options.group_by, with_documents))
+    return Ranked(_best(commit, found), [found])
 
 
 def search_twice(
@@ -78,7 +78,6 @@ def search_twice(
     queries: Queries,
     keys: Sequence[Id] | None,
     options: SearchOptions,
-    given: Mapping[str, Any],
     feedback: Feedback,
     *,
     with_documents: bool,
@@ -89,7 +88,7 @@ def search_twice(
 
     Parameters
     ----------
-    commit, queries, keys, options, given, with_documents
+    commit, queries, keys, options, with_documents
         As for `search`.
     feedback : Feedback
         That of the options.
@@ -97,23 +96,25 @@ def search_twice(
         Any with the codec of the shards.
     rarity : Rarity
     """
-    usual, told = _of_shards(options, given), Told(options.group_by, with_documents)
+    usual, told = _of_shards(options), (options.group_by, with_documents)
     count = feedback.documents
     if feedback.mode == "reranker":
         count = max(feedback.rescored, count, usual["k"])
-    found = _search(commit, queries, keys, {**usual, "k": count, **_BY_CODES}, Told())
+    found = _search(commit, queries, keys, {**usual, "k": count, **_BY_CODES}, NEITHER)
     begun = time.perf_counter()
-    rows = [best(of_query)[:count] for of_query in found]
-    added = _added(commit, queries, [own[: feedback.documents] for own in rows], feedback, codec, rarity)
-    expanded = _joined(queries, added)
+    merged = _best(commit, found)
+    first = merged.some(merged.ranks < count)
+    added = _added(commit, queries, first.some(first.ranks < feedback.documents), feedback, codec, rarity)
+    expanded = _with_added(queries, added)
     seconds = (time.perf_counter() - begun) / max(len(added), 1)
     if feedback.mode == "ranker":
         again = _search(commit, expanded, keys, usual, told)
     else:
         shared = {name: usual.get(name) for name in ("k", "group_by", "rescore", "threads")}
-        again = _rerank(commit, expanded, _by_owner(commit, [[row.id for row in own] for own in rows]), shared, told)
+        again = _rerank(commit, expanded, first.ids, first.offsets(len(added)), shared, told)
     counted = [{"feedback_vectors": float(len(one.weights)), "feedback_s": seconds} for one in added]
-    return Ranked([found, again], counted, -1 if feedback.mode == "ranker" else 0, expanded, added)
+    found_by = -1 if feedback.mode == "ranker" else 0
+    return Ranked(_best(commit, again), [found, again], counted, found_by, expanded, added)
 
 
 def rerank(
@@ -121,7 +122,6 @@ def rerank(
     queries: Queries,
     lists: Candidates,
     options: RerankOptions,
-    given: Mapping[str, Any],
     *,
     with_documents: bool,
 ) -> Ranked:
@@ -137,68 +137,56 @@ def rerank(
     lists : Candidates
         Of all queries.
     options : RerankOptions
-    given : mapping
-        The keyword arguments that these were made of.
     """
-    keys, offsets = plain_ids(lists.ids), lists.offsets.tolist()
-    own = [list(keys[start:end]) for start, end in pairwise(offsets)]
-    for query, ids in enumerate(own):
-        if len(set(ids)) < len(ids):
-            twice = next(key for place, key in enumerate(ids) if key in ids[:place])
+    keys = plain_ids(lists.ids)
+    for query, (start, end) in enumerate(pairwise(lists.offsets.tolist())):
+        own = keys[start:end]
+        if len(set(own)) < len(own):
+            twice = next(key for place, key in enumerate(own) if key in own[:place])
             message = f"the candidate {twice!r} of query {query} is given twice"
             raise DuplicateIdError(message)
     try:
-        return _reranked(commit, queries, own, lists.scores, options, given, Told(options.group_by, with_documents))
+        return _reranked(commit, queries, lists, options, (options.group_by, with_documents))
     except UnknownIdError as error:
         # A shard knows no more than the places among its own candidates.
-        raise _unknown(commit, own) from error
+        raise _unknown(commit, keys, lists.offsets) from error
 
 
-def _reranked(
-    commit: Commit,
-    queries: Queries,
-    own: list[list[Id]],
-    scores: Any,
-    options: RerankOptions,
-    given: Mapping[str, Any],
-    told: Told,
-) -> Ranked:
-    usual = _of_shards(options, given)
+def _reranked(commit: Commit, queries: Queries, lists: Candidates, options: RerankOptions, told: Told) -> Ranked:
+    usual = _of_shards(options)
     passes: list[Answers] = []
     if options.alpha is not None or options.beta is not None:
-        every = {**usual, "k": None, **_BY_CODES}
-        scored = _rerank(commit, queries, _by_owner(commit, own), every, Told(options.group_by))
+        scored = _rerank(
+            commit, queries, lists.ids, lists.offsets, {**usual, "k": None, **_BY_CODES}, (options.group_by, False)
+        )
         passes.append(scored)
-        first = None if scores is None else np.split(scores, np.cumsum([len(ids) for ids in own])[:-1])
-        own = [
-            _chosen(found, own[query], None if first is None else first[query], options)
-            for query, found in enumerate(scored)
-        ]
-    passes.append(_rerank(commit, queries, _by_owner(commit, own), usual, told))
-    return Ranked(passes)
+        lists = _left(_best(commit, scored, of_groups=False), lists, options)
+    passes.append(_rerank(commit, queries, lists.ids, lists.offsets, usual, told))
+    return Ranked(_best(commit, passes[-1]), passes)
 
 
-def _unknown(commit: Commit, lists: Sequence[Sequence[Id]]) -> UnknownIdError:
-    owned = commit.owned(list(dict.fromkeys(key for own in lists for key in own)))
+def _unknown(commit: Commit, keys: Sequence[Id], offsets: NDArray[np.int64]) -> UnknownIdError:
+    owned = commit.owned(list(dict.fromkeys(keys)))
     answers = commit.ask("contains", {place: (own,) for place, own in owned.items()})
     held = {key for place, own in owned.items() for key, there in zip(own, answers[place], strict=True) if there}
     message = next(
         f"id {key!r} is not in the cluster (candidate {place} of query {query}); "
         'pass missing="skip" to leave such ids out'
-        for query, own in enumerate(lists)
-        for place, key in enumerate(own)
+        for query, (start, end) in enumerate(pairwise(offsets.tolist()))
+        for place, key in enumerate(keys[start:end])
         if key not in held
     )
     return UnknownIdError(message)
 
 
-def _of_shards(options: SearchOptions | RerankOptions, given: Mapping[str, Any]) -> dict[str, Any]:
+def _of_shards(options: RankingOptions) -> dict[str, Any]:
     """Give the keyword arguments that each shard gets; a filter as the plain mapping that it was read as."""
-    own = {name: value for name, value in given.items() if value is not None and name not in _HERE}
+    own = {name: value for name, value in vars(options).items() if value is not None and name not in _HERE}
     if options.filter is not None:
         texts = options.filter
         own["filter"] = json.loads(texts) if isinstance(texts, str) else [json.loads(text) for text in texts]
-    return {**own, "k": None if options.k is None else min(options.k + options.offset, LARGEST)}
+    k = own.get("k")
+    return {**own, "k": None if k is None else min(k + options.offset, LARGEST)}
 
 
 def _search(
@@ -206,66 +194,86 @@ def _search(
 ) -> Answers:
     # Where there is nothing to look for, one shard says what is wrong with the options.
     only: Mapping[int, Any] = dict.fromkeys(commit.places) if keys is None else commit.owned(keys) or {0: []}
-    calls = {place: (_plain(queries), own, options, told) for place, own in only.items()}
-    return _by_query(commit.ask_some("search", calls), queries)
+    asked = _plain(queries)
+    calls = {place: (*asked, own, options, *told) for place, own in only.items()}
+    return _found(commit.ask_some("search", calls))
 
 
-def _rerank(commit: Commit, queries: Queries, lists: Lists, options: Mapping[str, Any], told: Told) -> Answers:
-    calls = {place: (_plain(queries), own, options, told) for place, own in lists.items()}
-    return _by_query(commit.ask_some("rerank", calls), queries)
+def _rerank(
+    commit: Commit,
+    queries: Queries,
+    ids: IdSequence,
+    offsets: NDArray[np.int64],
+    options: Mapping[str, Any],
+    told: Told,
+) -> Answers:
+    owners = np.array(commit.owners(plain_ids(ids)), dtype=np.int64)
+    asked, calls = _plain(queries), {}
+    # As for searches.
+    for place in np.unique(owners).tolist() or [0]:
+        own = owners == place
+        bounds = np.concatenate([np.zeros(1, np.int64), np.cumsum(own)])[offsets]
+        calls[place] = (*asked, chosen(ids, np.flatnonzero(own)), bounds, options, *told)
+    return _found(commit.ask_some("rerank", calls))
 
 
-def _plain(queries: Queries) -> Queries:
-    """Give queries without their texts, which no shard needs."""
-    return Queries(queries.vectors, queries.weights)
+def _plain(queries: Queries) -> tuple[Any, Any, Any]:
+    """Give queries as arrays, without their texts, which no shard needs."""
+    return queries.vectors.values, queries.vectors.offsets, queries.weights
 
 
-def _by_query(found: Mapping[int, list[Found]], queries: Queries) -> Answers:
-    return [{place: own[query] for place, own in found.items()} for query in range(len(queries.vectors))]
+def _found(answers: Mapping[int, Sequence[Any]]) -> Answers:
+    return {place: Found(*own) for place, own in answers.items()}
 
 
-def _by_owner(commit: Commit, lists: Sequence[Sequence[Id]]) -> Lists:
-    given = [(query, key) for query, keys in enumerate(lists) for key in keys]
-    owners = commit.owners([key for _, key in given])
-    owned: Lists = {place: [[] for _ in lists] for place in set(owners)}
-    for (query, key), place in zip(given, owners, strict=True):
-        owned[place][query].append(key)
-    return owned or {0: [[] for _ in lists]}
+def _best(commit: Commit, found: Answers, *, of_groups: bool = True) -> Merged:
+    def orders(ids: Mapping[int, Sequence[Id]]) -> dict[int, Any]:
+        told = commit.ask_some("orders", {place: (own,) for place, own in ids.items()})
+        return {place: own for place, (own,) in told.items()}
+
+    return best(found, orders, of_groups=of_groups)
 
 
-def _chosen(found: Mapping[int, Found], given: Sequence[Id], first: Any, options: RerankOptions) -> list[Id]:
-    """Give those candidates of a query that `alpha` and `beta` leave."""
-    rows = sorted((row for one in found.values() for row in one.rows), key=lambda row: row.order)
-    places = {row.id: place for place, row in enumerate(rows)}
-    known = [place for place, key in enumerate(given) if key in places]
-    kept = options.core.choose(
-        np.array([row.score for row in rows], dtype=np.float32),
-        np.array([places[given[place]] for place in known], dtype=np.int64),
-        first=None if first is None else first[known],
-        groups=None if options.group_by is None else [row.group for row in rows],
-    )
-    return [rows[place].id for place in kept]
+def _left(found: Merged, given: Candidates, options: RerankOptions) -> Candidates:
+    """Give those candidates that `alpha` and `beta` leave, of which `found` has the scores on codes."""
+    keys, offsets = plain_ids(given.ids), given.offsets.tolist()
+    ids, bounds = plain_ids(found.ids), found.offsets(len(offsets) - 1).tolist()
+    left: list[list[Id]] = []
+    for (start, end), (first, last) in zip(pairwise(offsets), pairwise(bounds), strict=True):
+        own = ids[first:last]
+        places = {key: place for place, key in enumerate(own)}
+        known = [place for place in range(start, end) if keys[place] in places]
+        kept = options.core.choose(
+            found.scores[first:last],
+            np.array([places[keys[place]] for place in known], dtype=np.int64),
+            first=None if given.scores is None else given.scores[known],
+            groups=None if found.groups is None else found.groups[first:last],
+        )
+        left.append([own[place] for place in kept])
+    ends = np.cumsum([0, *map(len, left)], dtype=np.int64)
+    return Candidates(join_ids([normalise_ids(own) for own in left], what="candidates"), ends, None)
 
 
 def _added(
     commit: Commit,
     queries: Queries,
-    rows: Sequence[Sequence[Row]],
+    first: Merged,
     feedback: Feedback,
     codec: Index,
     rarity: Rarity,
 ) -> list[Added]:
     """Expand each query by the documents that were found first."""
-    owned = commit.owned(list(dict.fromkeys(row.id for own in rows for row in own)))
+    keys, bounds = plain_ids(first.ids), first.offsets(len(queries.vectors)).tolist()
+    owned = commit.owned(list(dict.fromkeys(keys)))
     points: dict[Id, Any] = {}
     for place, (values, offsets) in commit.ask_some(
         "rotated_vectors", {place: (own,) for place, own in owned.items()}
     ).items():
         points |= dict(zip(owned[place], np.split(values, offsets[1:-1]), strict=True))
     added = []
-    for query, own in enumerate(rows):
+    for query, (start, end) in enumerate(pairwise(bounds)):
         # Where a shard may be missing, its documents are as if they had not been found.
-        known = [points[row.id] for row in own if row.id in points]
+        known = [points[key] for key in keys[start:end] if key in points]
         if not known:
             added.append(NOTHING)
             continue
@@ -287,7 +295,7 @@ def _weights(queries: Queries, query: int) -> Any:
     return None if queries.weights is None else queries.weights[tokens]
 
 
-def _joined(queries: Queries, added: Sequence[Added]) -> Queries:
+def _with_added(queries: Queries, added: Sequence[Added]) -> Queries:
     """Append to each query what was added to it."""
     if not added:
         return queries

@@ -2,21 +2,27 @@
 
 import os
 import time
-from itertools import islice
+from dataclasses import asdict
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from latewood.cluster.manifest import LARGEST, ClusterManifest, name_of
-from latewood.cluster.merging import Batch, Found, Told
+from latewood.cluster.order import order_of
 from latewood.errors import CorruptIndexError
-from latewood.forms.candidates import many_lists
-from latewood.index import found
+from latewood.forms.candidates import Candidates
+from latewood.forms.ragged import Ragged
+from latewood.index import found as index_found
 from latewood.index.index import Index
 from latewood.index.options import RerankOptions, SearchOptions
 from latewood.index.queries import Queries
 
 KEPT = 2
 """Generations that stay open: queries that began before a commit end on what they began with."""
+AT_ONCE = 4096
+"""Documents whose texts and metadata are in memory together."""
 
 
 class ShardReader:
@@ -35,27 +41,61 @@ class ShardReader:
         self._place = place
         self._open: dict[int, Index] = {}
 
-    def prepare(self, generation: int) -> int:
-        """Open the shard as a generation of the cluster has it; how many documents it holds."""
-        return len(self._at(generation))
+    # What these take and give is plain, and flat: arrays, and what JSON has (`packing.py`). Each gives a sequence.
 
-    def search(self, generation: int, queries: Queries, only: Any, options: dict[str, Any], told: Told) -> Batch:
-        """Search for each query."""
+    def prepare(self, generation: int) -> tuple[int]:
+        """Open the shard as a generation of the cluster has it; how many documents it holds."""
+        return (len(self._at(generation)),)
+
+    def search(
+        self,
+        generation: int,
+        vectors: Any,
+        offsets: Any,
+        weights: Any,
+        only: Any,
+        options: dict[str, Any],
+        group_by: str | None,
+        with_documents: bool,
+    ) -> tuple[Any, ...]:
+        """Search for each query; what `merging.Found` has, in its order."""
         index, begun = self._at(generation), time.perf_counter()
-        of_shard = index._search(queries, only, SearchOptions.of(**options))  # noqa: SLF001  with what hits come from
-        return _found(of_shard, told, begun)
+        queries = Queries(Ragged(vectors, offsets), weights)
+        found = index._search(queries, only, SearchOptions.of(**options))  # noqa: SLF001  as arrays
+        return _columns(found, group_by, with_documents, begun)
 
     def rerank(
-        self, generation: int, queries: Queries, candidates: list[list[Any]], options: dict[str, Any], told: Told
-    ) -> Batch:
-        """Score each query's candidates."""
+        self,
+        generation: int,
+        vectors: Any,
+        offsets: Any,
+        weights: Any,
+        candidates: Any,
+        bounds: Any,
+        options: dict[str, Any],
+        group_by: str | None,
+        with_documents: bool,
+    ) -> tuple[Any, ...]:
+        """Score each query's candidates, which are those from `bounds[i]` to `bounds[i + 1]`; as `search`."""
         index, begun = self._at(generation), time.perf_counter()
-        lists = many_lists(candidates, None, None, len(queries.vectors))
-        of_shard = index._rerank(queries, lists, RerankOptions.of(**options))  # noqa: SLF001
-        return _found(of_shard, told, begun)
+        queries = Queries(Ragged(vectors, offsets), weights)
+        found = index._rerank(queries, Candidates(candidates, bounds, None), RerankOptions.of(**options))  # noqa: SLF001
+        return _columns(found, group_by, with_documents, begun)
 
-    def rotated_vectors(self, generation: int, ids: Any) -> Any:
-        """Give what the codes of documents stand for, as feedback takes it."""
+    def orders(self, generation: int, ids: Any) -> tuple[Any]:
+        """Give the places of documents among all of the cluster, int64 [ids]."""
+        documents = self._at(generation).documents(ids)
+        return (np.array([order_of(document.metadata) for document in documents], dtype=np.int64),)
+
+    def ids(self, generation: int, condition: Any) -> tuple[Any, Any]:
+        """Give the ids of documents, and their places among all of the cluster."""
+        ids = self._at(generation).ids(filter=condition)
+        parts = range(0, len(ids), AT_ONCE)
+        orders = [self.orders(generation, ids[start : start + AT_ONCE])[0] for start in parts]
+        return ids, np.concatenate([np.zeros(0, np.int64), *orders])
+
+    def rotated_vectors(self, generation: int, ids: Any) -> tuple[Any, Any]:
+        """Give what the codes of documents stand for, as feedback takes it: vectors and offsets."""
         return self._at(generation)._core.rotated_vectors(ids)  # noqa: SLF001
 
     def frequencies(self, generation: int) -> tuple[Any, int]:
@@ -63,31 +103,30 @@ class ShardReader:
         index = self._at(generation)
         return index._core.frequencies(), len(index)  # noqa: SLF001
 
-    def explain(self, generation: int, query: Any, key: Any, options: dict[str, Any]) -> Any:
+    def explain(self, generation: int, vectors: Any, weights: Any, key: Any, rescore: Any) -> tuple[Any, str | None]:
         """Give the matrix behind a score, and the document's text."""
-        index = self._at(generation)
-        explanation = index.explain(query, key, **options)
-        return explanation.matrix, index.documents([key])[0].text
+        return self._at(generation)._core.explain(vectors, key, weights, rescore)  # noqa: SLF001
 
-    def documents(self, generation: int, ids: Any) -> list[Any]:
-        """Give stored documents."""
-        return self._at(generation).documents(ids)
+    def documents(self, generation: int, ids: Any) -> list[tuple[str | None, str | None]]:
+        """Give text and metadata of each document."""
+        return self._at(generation)._core.documents(ids)  # noqa: SLF001
 
-    def vectors(self, generation: int, ids: Any) -> Any:
-        """Give stored vectors."""
+    def vectors(self, generation: int, ids: Any) -> list[Any]:
+        """Give the stored vectors of each document."""
         return list(self._at(generation).vectors(ids))
 
-    def count(self, generation: int, condition: Any) -> int:
+    def count(self, generation: int, condition: Any) -> tuple[int]:
         """Count documents."""
-        return self._at(generation).count(filter=condition)
+        return (self._at(generation).count(filter=condition),)
 
-    def contains(self, generation: int, ids: Any) -> Any:
+    def contains(self, generation: int, ids: Any) -> list[bool]:
         """Say of each id whether the shard holds it."""
-        return self._at(generation).contains(ids)
+        told: list[bool] = self._at(generation).contains(ids).tolist()
+        return told
 
-    def info(self, generation: int) -> dict[str, Any]:
+    def info(self, generation: int) -> tuple[dict[str, Any]]:
         """Tell what the shard is and has."""
-        return self._at(generation).info()
+        return (self._at(generation).info(),)
 
     def check(self, generation: int) -> list[str]:
         """Read every byte."""
@@ -113,10 +152,33 @@ class ShardReader:
         return index
 
 
-def _found(of_shard: found.Found, told: Told, begun: float) -> Batch:
+def _texts(documents: list[tuple[str | None, str | None]]) -> tuple[bytes, Any, Any]:
+    """Join texts and metadata as UTF-8: the bytes, the bounds of each, and whether it is there."""
+    given = list(chain.from_iterable(documents))
+    parts = [b"" if text is None else text.encode() for text in given]
+    bounds = np.cumsum([0, *map(len, parts)], dtype=np.int64)
+    return b"".join(parts), bounds, np.array([text is not None for text in given], dtype=np.bool_)
+
+
+def _columns(found: index_found.Found, group_by: str | None, with_documents: Any, begun: float) -> tuple[Any, ...]:
     """Take what a call has found, and its seconds, which the queries of a batch share."""
-    # The order of all documents is in their metadata.
-    batch = of_shard.hits(with_documents=True)
-    groups = iter(of_shard.groups(told.group_by))
-    seconds = (time.perf_counter() - begun) / max(len(batch), 1)
-    return Batch(Found.of(hits, islice(groups, len(hits)), seconds, documents=told.documents) for hits in batch)
+    arrays = found.arrays()
+    groups = None if group_by is None else found.groups(group_by)
+    documents = _texts(found.documents()) if with_documents else (None, None, None)
+    told = [found.report(query) for query in range(len(arrays))]
+    plans = list(dict.fromkeys(plan for _, plan in told))
+    places = {plan: place for place, plan in enumerate(plans)}
+    seconds = (time.perf_counter() - begun) / max(len(told), 1)
+    return (
+        arrays.ids,
+        arrays.scores,
+        arrays.offsets,
+        groups,
+        *documents,
+        # One call has told all of them, by the same names.
+        list(told[0][0]) if told else [],
+        np.array([list(stats.values()) for stats, _ in told], np.float64),
+        [asdict(plan) for plan in plans],
+        [places[plan] for _, plan in told],
+        seconds,
+    )

@@ -7,7 +7,7 @@ from hashlib import blake2b
 import numpy as np
 from numpy.typing import NDArray
 
-from latewood.common.types import Id, IdSequence
+from latewood.common.types import Id, IdSequence, ResultIds
 from latewood.forms.ids import plain_ids
 from latewood.forms.ragged import Ragged
 
@@ -35,7 +35,7 @@ def divided(first: int, last: int, parts: int) -> list[int]:
     return [first + (last - first) * part // parts for part in range(parts)]
 
 
-def chosen(ids: IdSequence, rows: NDArray[np.intp]) -> IdSequence:
+def chosen(ids: IdSequence, rows: NDArray[np.intp]) -> ResultIds:
     """Give some of normalised ids, in the form that they have."""
     return ids[rows] if isinstance(ids, np.ndarray) else [str(ids[row]) for row in rows.tolist()]
 

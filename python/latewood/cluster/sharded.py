@@ -1,11 +1,11 @@
 """A cluster that is read as an index is."""
 
+import json
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeVar, Unpack
+from typing import Any, Self, TypeVar, Unpack, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,20 +16,23 @@ from latewood.cluster.commit import Commit
 from latewood.cluster.manifest import CODEC, ClusterManifest, root_of
 from latewood.cluster.merging import Origin, Ranked
 from latewood.cluster.order import without_order
+from latewood.cluster.routing import chosen
 from latewood.common.signatures import shows
-from latewood.common.types import Filter, Id, Rescore, VectorInput
+from latewood.common.types import Filter, Id, Rescore, ResultIds, VectorInput
 from latewood.errors import CorruptIndexError, IndexReplacedError, InvalidInputError, LatewoodError
-from latewood.forms.candidates import many_lists
-from latewood.forms.ids import normalise_ids, one_id, plain_ids
+from latewood.forms.candidates import many_lists, of_run
+from latewood.forms.ids import join_ids, normalise_ids, one_id, plain_ids
+from latewood.forms.metadata import filter_json
 from latewood.forms.ragged import Ragged, to_ragged
-from latewood.forms.values import count_of, flag_of, number_of
+from latewood.forms.values import choice_of, count_of, flag_of, number_of, optional
 from latewood.index.explanation import Explanation
 from latewood.index.feedback import NOTHING, Added
-from latewood.index.found import explanation
+from latewood.index.found import explanation, metadata_of
 from latewood.index.index import Index
-from latewood.index.options import RankingOptions, RerankKeywords, RerankOptions, SearchKeywords, SearchOptions
+from latewood.index.options import EXACT, RankingOptions, RerankKeywords, RerankOptions, SearchKeywords, SearchOptions
 from latewood.index.queries import Queries, many_queries, one_query
-from latewood.index.results import Document, Hits
+from latewood.index.results import Document, Hits, SearchArrays
+from latewood.index.tuning import recall
 
 R = TypeVar("R")
 STARTING = 60.0
@@ -221,7 +224,7 @@ class ShardedIndex:
     ) -> Hits:
         """Find the k best documents for one query; parameters are those of `Index.search`."""
         asked = one_query(query, weights, self._codec._encoding)  # noqa: SLF001  what an index has, a cluster has once
-        return self._search(asked, k, ids, with_documents, options)[0]
+        return self._search(asked, k, ids, with_documents, options).hits()[0]
 
     @shows(SearchOptions)
     def search_batch(
@@ -236,7 +239,21 @@ class ShardedIndex:
     ) -> list[Hits]:
         """Find the k best documents for each of several queries; parameters are those of `Index.search_batch`."""
         asked = many_queries(queries, weights, self._codec._encoding)  # noqa: SLF001
-        return self._search(asked, k, ids, with_documents, options)
+        return self._search(asked, k, ids, with_documents, options).hits()
+
+    @shows(SearchOptions)
+    def search_arrays(
+        self,
+        queries: Sequence[str] | VectorInput,
+        k: int = 10,
+        *,
+        ids: Iterable[Id] | None = None,
+        weights: Any = None,
+        **options: Unpack[SearchKeywords],
+    ) -> SearchArrays:
+        """Do as `search_batch`, and give ids and scores as arrays: neither texts nor metadata are read."""
+        asked = many_queries(queries, weights, self._codec._encoding)  # noqa: SLF001
+        return self._search(asked, k, ids, False, options).arrays()
 
     @shows(RerankOptions)
     def rerank(
@@ -257,7 +274,7 @@ class ShardedIndex:
         """
         asked = one_query(query, weights, self._codec._encoding)  # noqa: SLF001
         given = ([candidates], None if scores is None else [scores], None)
-        return self._rerank(asked, given, k, with_documents, options)[0]
+        return self._rerank(asked, given, k, with_documents, options).hits()[0]
 
     @shows(RerankOptions)
     def rerank_batch(
@@ -274,7 +291,38 @@ class ShardedIndex:
     ) -> list[Hits]:
         """Order the candidates of several queries; parameters are those of `Index.rerank_batch`."""
         asked = many_queries(queries, weights, self._codec._encoding)  # noqa: SLF001
-        return self._rerank(asked, (candidates, scores, offsets), k, with_documents, options)
+        return self._rerank(asked, (candidates, scores, offsets), k, with_documents, options).hits()
+
+    @shows(RerankOptions)
+    def rerank_arrays(
+        self,
+        queries: Sequence[str] | VectorInput,
+        candidates: object,
+        scores: object = None,
+        *,
+        offsets: Any = None,
+        k: int | None = None,
+        weights: Any = None,
+        **options: Unpack[RerankKeywords],
+    ) -> SearchArrays:
+        """Do as `rerank_batch`, and give ids and scores as arrays: neither texts nor metadata are read."""
+        asked = many_queries(queries, weights, self._codec._encoding)  # noqa: SLF001
+        return self._rerank(asked, (candidates, scores, offsets), k, False, options).arrays()
+
+    @shows(RerankOptions)
+    def rerank_run(
+        self,
+        queries: Mapping[str, str | VectorInput],
+        run: Mapping[str, object],
+        *,
+        k: int | None = None,
+        with_documents: bool = True,
+        **options: Unpack[RerankKeywords],
+    ) -> dict[str, Hits]:
+        """Rerank a first stage's run; parameters are those of `Index.rerank_run`."""
+        keys, asked, candidates = of_run(queries, run)
+        hits = self.rerank_batch(asked, candidates, k=k, with_documents=with_documents, **options)
+        return dict(zip(keys, hits, strict=True))
 
     def explain(
         self,
@@ -288,15 +336,45 @@ class ShardedIndex:
         """Show how a document's score comes about; parameters are those of `Index.explain`."""
         asked = one_query(query, weights, self._codec._encoding)  # noqa: SLF001
         length_normalize = flag_of(length_normalize, "length_normalize")
-        return self._read(
-            lambda commit: self._explain(commit, asked, 0, one_id(id), NOTHING, rescore, length_normalize)
+        on = optional(choice_of, rescore, "rescore", get_args(Rescore))
+        return self._read(lambda commit: self._explain(commit, asked, 0, one_id(id), NOTHING, on, length_normalize))
+
+    @shows(SearchOptions)
+    def measure_recall(
+        self,
+        queries: Sequence[str] | VectorInput,
+        k: int = 10,
+        *,
+        ids: Iterable[Id] | None = None,
+        weights: Any = None,
+        **options: Unpack[SearchKeywords],
+    ) -> float:
+        """Measure the share of the exact top k that a search with `options` finds, as `Index.measure_recall` does."""
+        asked = many_queries(queries, weights, self._codec._encoding)  # noqa: SLF001
+        only = None if ids is None else normalise_ids(ids)
+        complete: SearchKeywords = {**options, **EXACT}
+        return recall(
+            self.search_arrays(asked, k, ids=only, **complete), self.search_arrays(asked, k, ids=only, **options)
         )
+
+    def ids(self, *, filter: Filter | None = None) -> ResultIds:  # noqa: A002
+        """Give the ids of all documents, or of those that `filter` lets through: an int64 array or a list of str.
+
+        They come in the order in which the documents were added. That takes reading the metadata of all of them.
+        """
+        told = self._everywhere("ids", _mapping(filter)).values()
+        ids = join_ids([own for own, _ in told], what="ids")
+        order = np.argsort(np.concatenate([orders for _, orders in told]), kind="stable")
+        return chosen(ids, order)
 
     def documents(self, ids: Iterable[Id]) -> list[Document]:
         """Give stored documents without vectors, in the order of `ids`."""
         keys = plain_ids(ids)
         rows = self._owned("documents", keys)
-        return [replace(rows[key], metadata=without_order(rows[key].metadata)) for key in keys]
+        return [
+            Document(key, text, without_order(metadata_of(key, metadata)))
+            for key, (text, metadata) in zip(keys, map(rows.__getitem__, keys), strict=True)
+        ]
 
     def vectors(self, ids: Iterable[Id]) -> Ragged:
         """Give stored token vectors, as `Index.vectors` does."""
@@ -308,7 +386,7 @@ class ShardedIndex:
 
     def count(self, *, filter: Filter | None = None) -> int:  # noqa: A002
         """Count documents, or those that `filter` lets through."""
-        return sum(self._everywhere("count", filter).values())
+        return sum(count for (count,) in self._everywhere("count", _mapping(filter)).values())
 
     def __len__(self) -> int:
         """Count documents."""
@@ -330,7 +408,7 @@ class ShardedIndex:
 
     def info(self) -> list[dict[str, Any]]:
         """Tell what each shard is and has, as `Index.info` does."""
-        return [one for _, one in sorted(self._everywhere("info").items())]
+        return [one for _, (one,) in sorted(self._everywhere("info").items())]
 
     def check(self) -> list[str]:
         """Read every byte of all shards, and list what is wrong."""
@@ -338,47 +416,44 @@ class ShardedIndex:
 
     # ── how shards are asked ─────────────────────────────────────────────────────────────────────────────────────────
 
-    def _search(
-        self, queries: Queries, k: Any, ids: Any, with_documents: Any, options: Mapping[str, Any]
-    ) -> list[Hits]:
-        chosen, with_documents = SearchOptions.of(k=k, **options), flag_of(with_documents, "with_documents")
-        chosen.check_count(len(queries.vectors))
+    def _search(self, queries: Queries, k: Any, ids: Any, with_documents: Any, options: Mapping[str, Any]) -> Origin:
+        made, with_documents = SearchOptions.of(k=k, **options), flag_of(with_documents, "with_documents")
+        made.check_count(len(queries.vectors))
         keys = None if ids is None else plain_ids(normalise_ids(ids))
 
-        def work(commit: Commit) -> list[Hits]:
-            if chosen.feedback is None:
-                ranked = ranking.search(commit, queries, keys, chosen, options, with_documents=with_documents)
-                return self._hits(commit, ranked, queries, chosen)
-            ranked = ranking.search_twice(
-                commit,
-                queries,
-                keys,
-                chosen,
-                options,
-                chosen.feedback,
-                with_documents=with_documents,
-                codec=self._codec,
-                rarity=self._rarity(commit),
-            )
-            return self._hits(commit, ranked, queries, chosen)
+        def work(commit: Commit) -> Origin:
+            if made.feedback is None:
+                ranked = ranking.search(commit, queries, keys, made, with_documents=with_documents)
+            else:
+                ranked = ranking.search_twice(
+                    commit,
+                    queries,
+                    keys,
+                    made,
+                    made.feedback,
+                    with_documents=with_documents,
+                    codec=self._codec,
+                    rarity=self._rarity(commit),
+                )
+            return self._origin(commit, ranked, queries, made)
 
         return self._read(work)
 
     def _rerank(
         self, queries: Queries, given: tuple[Any, Any, Any], k: Any, with_documents: Any, options: Mapping[str, Any]
-    ) -> list[Hits]:
-        chosen, with_documents = RerankOptions.of(k=k, **options), flag_of(with_documents, "with_documents")
-        chosen.check_count(len(queries.vectors))
+    ) -> Origin:
+        made, with_documents = RerankOptions.of(k=k, **options), flag_of(with_documents, "with_documents")
+        made.check_count(len(queries.vectors))
         lists = many_lists(*given, len(queries.vectors))
-        chosen.check_scores(lists)
+        made.check_scores(lists)
 
-        def work(commit: Commit) -> list[Hits]:
-            ranked = ranking.rerank(commit, queries, lists, chosen, options, with_documents=with_documents)
-            return self._hits(commit, ranked, queries, chosen)
+        def work(commit: Commit) -> Origin:
+            ranked = ranking.rerank(commit, queries, lists, made, with_documents=with_documents)
+            return self._origin(commit, ranked, queries, made)
 
         return self._read(work)
 
-    def _hits(self, commit: Commit, ranked: Ranked, queries: Queries, options: RankingOptions) -> list[Hits]:
+    def _origin(self, commit: Commit, ranked: Ranked, queries: Queries, options: RankingOptions) -> Origin:
         # Whoever asked may fill the arrays again before a hit explains itself.
         asked = ranked.expanded or queries.copy()
 
@@ -388,9 +463,7 @@ class ShardedIndex:
             return self._explain(commit, asked, query, key, added, options.rescore, options.length_normalize)
 
         self.missing = sorted(commit.missing)
-        origin = Origin(ranked, commit.missing, explain)
-        lengths = queries.vectors.lengths.tolist()
-        return [origin.hits(query, tokens, options) for query, tokens in enumerate(lengths)]
+        return Origin(ranked, queries.vectors.lengths, options, commit.missing, explain)
 
     def _explain(
         self,
@@ -399,13 +472,13 @@ class ShardedIndex:
         query: int,
         key: Id,
         added: Added,
-        rescore: Rescore | None,
+        rescore: str | None,
         length_normalize: bool,
     ) -> Explanation:
         vectors = queries.vectors[query]
         start, end = int(queries.vectors.offsets[query]), int(queries.vectors.offsets[query + 1])
-        given = {"rescore": rescore, "weights": None if queries.weights is None else queries.weights[start:end]}
-        answers = commit.ask("explain", dict.fromkeys(commit.owners([key]), (vectors, key, given)))
+        weights = None if queries.weights is None else queries.weights[start:end]
+        answers = commit.ask("explain", dict.fromkeys(commit.owners([key]), (vectors, weights, key, rescore)))
         (matrix, text) = next(iter(answers.values()))
         return explanation(
             key,
@@ -452,3 +525,9 @@ class ShardedIndex:
                     if last or not moved:
                         raise
         raise AssertionError
+
+
+def _mapping(condition: Filter | None) -> Any:
+    """Read a filter, and give it as it travels."""
+    text = filter_json(condition)
+    return None if text is None else json.loads(text)

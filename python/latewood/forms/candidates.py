@@ -68,6 +68,26 @@ def many_lists(candidates: Any, scores: Any, offsets: Any, queries: int) -> Cand
     return Candidates(join_ids([ids for ids, _ in parts], what="candidates"), bounds, values)
 
 
+def of_run(queries: Any, run: Any) -> tuple[list[Any], list[Any], list[Any]]:
+    """Take queries and a run apart: the ids, queries and candidates of those queries that the run has.
+
+    Raises
+    ------
+    InvalidInputError
+        No mappings, or candidates for a query that is not there.
+    """
+    for given, what in ((queries, "queries"), (run, "the run")):
+        if not isinstance(given, Mapping):
+            message = f"{what} must be a mapping by query id, not a {type(given).__name__}; use rerank_batch"
+            raise InvalidInputError(message)
+    unknown = next((key for key in run if key not in queries), None)
+    if unknown is not None:
+        message = f"the run has candidates for query {unknown!r}, and there is no such query"
+        raise InvalidInputError(message)
+    keys = [key for key in queries if key in run]
+    return keys, [queries[key] for key in keys], [run[key] for key in keys]
+
+
 # ── one list, in whatever form ───────────────────────────────────────────────────────────────────────────────────────
 
 Scored: TypeAlias = tuple[IdSequence, ScoreArray | None]

@@ -40,10 +40,14 @@ class Found:
             for place in range(offsets[query], offsets[query + 1]):
                 rank += 1
                 key, score, text, stored = rows[place]
-                metadata = None if stored is None else _metadata(key, stored)
+                metadata = metadata_of(key, stored)
                 hits.append(Hit(key, score, rank, text, metadata, self, query, place))
             batch.append(hits)
         return batch
+
+    def documents(self) -> list[tuple[str | None, str | None]]:
+        """Give text, and metadata as JSON, of each hit of the batch."""
+        return [(text, stored) for _, _, text, stored in self._results.rows(with_documents=True)[0]]
 
     def arrays(self) -> SearchArrays:
         """Give ids, scores and offsets as they are."""
@@ -57,11 +61,11 @@ class Found:
     @property
     def plan(self) -> Plan:
         """How candidates were found: where filters differ, for the first query that has any."""
-        return _plan(self._results.plan())
+        return plan_of(self._results.plan())
 
     def report(self, query: int) -> tuple[Stats, Plan]:
         """See `Source.report`."""
-        return self._results.stats(query), _plan(self._results.plan(query))
+        return self._results.stats(query), plan_of(self._results.plan(query))
 
     def explain(self, query: int, place: int, key: Id) -> Explanation:
         """See `Source.explain`: what was searched explains its hits, whatever the index has become since."""
@@ -109,16 +113,20 @@ def explanation(
 def documents_of(core: _core.Index, ids: IdSequence) -> list[Document]:
     """Text and metadata of documents, in the order of `ids`."""
     return [
-        Document(key, text, None if metadata is None else _metadata(key, metadata))
+        Document(key, text, metadata_of(key, metadata))
         for key, (text, metadata) in zip(plain_ids(ids), core.documents(ids), strict=True)
     ]
 
 
-def _plan(told: dict[str, Any]) -> Plan:
+def plan_of(told: dict[str, Any]) -> Plan:
+    """Make a plan of what is told of it."""
     return Plan(**{**told, "without_effect": tuple(told["without_effect"])})
 
 
-def _metadata(key: Id, stored: str) -> Any:
+def metadata_of(key: Id, stored: str | None) -> Any:
+    """Read the stored metadata of a document, JSON or None; damage is a `CorruptIndexError`."""
+    if stored is None:
+        return None
     try:
         return json.loads(stored)
     except ValueError as error:

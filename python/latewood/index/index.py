@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Self, Unpack, cast, get_args
+from typing import Any, Literal, Self, Unpack, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +28,7 @@ from latewood.errors import (
     MissingDependencyError,
     UnknownIdError,
 )
-from latewood.forms.candidates import Candidates, many_lists, one_list
+from latewood.forms.candidates import Candidates, many_lists, of_run, one_list
 from latewood.forms.ids import normalise_ids, one_id
 from latewood.forms.metadata import filter_json
 from latewood.forms.ragged import Ragged
@@ -831,22 +831,8 @@ class Index:
         InvalidInputError
             No mappings, or candidates for a query that is not there.
         """
-        for given, what in ((queries, "queries"), (run, "the run")):
-            if not isinstance(cast("object", given), Mapping):
-                message = f"{what} must be a mapping by query id, not a {type(given).__name__}; use rerank_batch"
-                raise InvalidInputError(message)
-        unknown = next((key for key in run if key not in queries), None)
-        if unknown is not None:
-            message = f"the run has candidates for query {unknown!r}, and there is no such query"
-            raise InvalidInputError(message)
-        keys = [key for key in queries if key in run]
-        hits = self.rerank_batch(
-            [queries[key] for key in keys],
-            [run[key] for key in keys],
-            k=k,
-            with_documents=with_documents,
-            **options,
-        )
+        keys, asked, candidates = of_run(queries, run)
+        hits = self.rerank_batch(asked, candidates, k=k, with_documents=with_documents, **options)
         return dict(zip(keys, hits, strict=True))
 
     def _rerank(self, queries: Queries, candidates: Candidates, options: RerankOptions) -> Found:
