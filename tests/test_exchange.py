@@ -258,10 +258,15 @@ def test_files_that_are_none(tmp_path: Path) -> None:
         "nulls": {"v": pyarrow.array([None], vectors.type)},
         "none": {"v": vectors[:0]},
         "far infinity": {"distance": [float("inf")], "v": vectors},
+        "no number": {"id": ["a"], "at": [{"price": [float("nan")]}], "v": vectors},
+    }
+    told = {
+        "far infinity": "document 0 is not JSON in field 'distance'",
+        "no number": "'a' is not JSON in field 'at.price'",
     }
     for name, columns in tables.items():
         parquet.write_table(pyarrow.table(columns), tmp_path / f"{name}.parquet")
-        with pytest.raises(InvalidInputError):
+        with pytest.raises(InvalidInputError, match=told.get(name)):
             import_index(tmp_path / f"{name}.parquet", tmp_path / "index", overwrite=True)
     doubled = pyarrow.Table.from_arrays([vectors, pyarrow.array([1]), pyarrow.array([2])], ["v", "id", "id"])
     parquet.write_table(doubled, tmp_path / "doubled.parquet")

@@ -259,6 +259,36 @@ def test_filters_are_those_of_the_index(
     wait_for_ids(reader, ids_of(indexes["coarse"].search(QUERY, 10)))
 
 
+@pytest.mark.parametrize(
+    ("operator", "value"),
+    [("eq", 2**53 + 1), ("eq", 2**53), ("gt", 2**53), ("eq", 10**30), ("lte", -(10**400)), ("eq", 0.1), ("eq", 1e300)],
+)
+def test_numbers_are_the_readers_to_the_last_digit(
+    browser: Any, numbers: tuple[str, Index], operator: str, value: float
+) -> None:
+    address, index = numbers
+    reader = Reader(browser, address)
+    reader.open("tree", filters=[{"field": "n", "operator": operator, "value": str(value)}])
+    wait_for_ids(reader, ids_of(index.search("tree", 10, filter={"n": {operator: value}})))
+    offered = reader.page.locator("datalist option").evaluate_all("all => all.map(one => one.value)")
+    whole = {str(number) for number in NUMBERS if isinstance(number, int)}
+    assert whole <= set(offered)
+    reader.context.close()
+    assert reader.faults == []
+
+
+NUMBERS = [2**53 - 1, 2**53, 2**53 + 1, 2**64, 10**30, 10**30 + 1, -(10**400), 0.1, 1e300]
+
+
+@pytest.fixture(scope="module")
+def numbers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Index]]:
+    index = Index.create(tmp_path_factory.mktemp("numbers") / "index")
+    count = len(NUMBERS)
+    index.add([f"d{n}" for n in range(count)], texts=["a tree"] * count, metadata=[{"n": n} for n in NUMBERS])
+    with serving({"index": index}) as address:
+        yield address, index
+
+
 def test_several_filters_hold_together(reader: Reader, indexes: dict[str, Index]) -> None:
     page = reader.open(
         filters=[

@@ -251,6 +251,26 @@ def test_an_index_that_is_gone_hides_no_other(texts: Index, tmp_path: Path) -> N
     assert str(tmp_path) not in gone["problem"]
 
 
+def test_a_service_is_ready_while_each_index_can_be_read(texts: Index, tmp_path: Path) -> None:
+    """It becomes ready again when the index is back."""
+    other = Index.create(tmp_path / "other", dim=8)
+    away = tmp_path / "away"
+    with served(texts=texts, other=other) as client:
+        # Who is busy is ready, and so is who has no thread free for it.
+        client.app.state.service.reading._waiting = 10**6  # type: ignore[attr-defined]
+        assert client.get("/readyz").json() == {"status": "ready"}
+        Path(other.path).rename(away)
+        answer = client.get("/readyz")
+        assert answer.status_code == HTTPStatus.SERVICE_UNAVAILABLE
+        assert answer.headers["retry-after"] == "1"
+        assert answer.json()["detail"].startswith("other cannot be read: ")
+        assert str(tmp_path) not in answer.text
+        # It lives, and is not to be killed for what lies on a disk.
+        assert client.get("/healthz").status_code == HTTPStatus.OK
+        away.rename(other.path)
+        assert client.get("/readyz").status_code == HTTPStatus.OK
+
+
 @pytest.mark.parametrize("named", [True, False])
 def test_texts_are_encoded_by_the_encoder_of_their_index(tmp_path: Path, named: bool) -> None:
     for package in ("onnx", "onnxruntime", "tokenizers"):

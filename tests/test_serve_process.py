@@ -1,9 +1,13 @@
 """A service as a process: how it ends, where it listens, what it logs, and heads of requests that no parser likes."""
 
+import asyncio
+import gc
 import json
 import os
+import pickle
 import signal
 import socket
+import stat
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -13,15 +17,18 @@ from typing import Any
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
-from latewood import Client, Index
-from latewood.errors import StorageError
+from latewood import AsyncClient, Client, Index
+from latewood.cli.commands import cli
+from latewood.errors import ServiceError, StorageError
 from trials.serving import Service
 
 pytest.importorskip("starlette")
 httpx: Any = pytest.importorskip("httpx")
 
 from latewood.serve import run  # noqa: E402  where there is none, nothing of this is tested
+from latewood.serve.listening import listening_at  # noqa: E402
 
 DIM = 16
 QUERY = np.eye(DIM, dtype="float32")[:2]
@@ -101,6 +108,79 @@ def test_why_an_address_cannot_be_served_at(folder: Path, capfd: pytest.CaptureF
             run({"news": folder}, port=port)
     # The error says it, and nothing else does.
     assert capfd.readouterr() == ("", "")
+
+
+async def counted(url: str) -> int:
+    async with AsyncClient(url, "news") as client:
+        return await client.count()
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_socket_is_its_owners_alone(folder: Path, tmp_path: Path, workers: int) -> None:
+    """It goes with the service; one that a killed service has left is replaced."""
+    # No part of it is read as one of an address.
+    path = tmp_path / "a b%20c?#ä.sock"
+    at = ("--uds", str(path), "--workers", str(workers))
+    with Service({"news": folder}, *at) as service:
+        assert service.url == f"unix://{path}"
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+        with Client(service.url, "news") as client:
+            assert client.search(QUERY, 1)[0].id == "rings"
+            with pickle.loads(pickle.dumps(client)) as copy:
+                assert len(copy) == 2
+        assert asyncio.run(counted(service.url)) == 2
+        with pytest.raises(StorageError, match="Address already in use; choose another path"):
+            run({"news": folder}, uds=path)
+        service.kill()
+    assert path.is_socket()
+    with Service({"news": folder}, *at) as service, Client(service.url, "news") as client:
+        assert len(client) == 2
+        assert service.stop() == 0
+    assert not path.exists()
+
+
+# httpcore leaves a socket open that did not connect.
+@pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
+def test_a_socket_where_nobody_listens(tmp_path: Path) -> None:
+    with Client(f"unix://{tmp_path}/none", "news", retries=0) as client:
+        with pytest.raises(ServiceError, match=r"/none gave no answer: .*; see that the service runs there"):
+            client.count()
+        gc.collect()
+
+
+def test_a_socket_may_be_anybodys_who_has_a_token(folder: Path, tmp_path: Path) -> None:
+    path, token = tmp_path / "socket", "t" * 16
+    with Service({"news": folder}, "--uds", str(path), environment={"LATEWOOD_READ_TOKENS": token}) as service:
+        assert stat.S_IMODE(path.stat().st_mode) == 0o666
+        with Client(service.url, "news", token=token) as client:
+            assert len(client) == 2
+        with Client(service.url, "news") as client, pytest.raises(ServiceError, match="give a token"):
+            len(client)
+
+
+def test_a_socket_takes_nothings_place(folder: Path, tmp_path: Path) -> None:
+    file, other = tmp_path / "file", tmp_path / "other"
+    file.write_text("kept")
+    other.symlink_to(file)
+    for path in (file, other, tmp_path, tmp_path / "none" / "socket", tmp_path / ("long" * 40)):
+        with pytest.raises(StorageError, match=r"cannot be served at: .*; choose another path"):
+            run({"news": folder}, uds=path)
+    assert file.read_text() == "kept"
+    for more in (["--port", "8000"], ["--host", "127.0.0.1"]):
+        result = CliRunner().invoke(cli, ["serve", str(folder), "--uds", str(tmp_path / "socket"), *more])
+        assert (result.exit_code, "leave out --host and --port" in result.output) == (2, True)
+
+
+def test_a_socket_of_a_later_service_stays(tmp_path: Path) -> None:
+    path = tmp_path / "socket"
+    with listening_at(path, for_all=False) as (first, _):
+        first.close()
+        path.unlink()
+        # In another tick of the file system's clock.
+        time.sleep(0.05)
+        with socket.socket(socket.AF_UNIX) as later:
+            later.bind(str(path))
+    assert path.is_socket()
 
 
 @pytest.fixture(scope="module")

@@ -38,8 +38,9 @@ class Service:
         log: IO[bytes] | int = subprocess.DEVNULL,
     ) -> None:
         named = [f"{name}={path}" for name, path in (indexes or {}).items()]
+        at = [] if "--uds" in arguments else ["--port", str(port)]
         self.process = subprocess.Popen(
-            [sys.executable, "-c", START, "serve", *named, "--port", str(port), "--json", *arguments],
+            [sys.executable, "-c", START, "serve", *named, *at, "--json", *arguments],
             env={**os.environ, "OMP_NUM_THREADS": "1", **(environment or {})},
             stdout=subprocess.PIPE,
             stderr=log,
@@ -51,8 +52,10 @@ class Service:
         line = self.process.stdout.readline()
         assert line, f"the service has ended with {self.process.wait()}"
         self.url: str = json.loads(line)["address"]
-        with urlopen(f"{self.url}/healthz", timeout=60):
-            pass
+        # A socket is asked by who knows how.
+        if self.url.startswith("http"):
+            with urlopen(f"{self.url}/healthz", timeout=60):
+                pass
 
     @property
     def port(self) -> int:

@@ -4,9 +4,10 @@ import os
 from pathlib import Path
 
 import click
+from click.core import ParameterSource
 
 from latewood.cli.outcome import command, tell
-from latewood.cli.parameters import COUNT, encoder_option
+from latewood.cli.parameters import COUNT, PATH, encoder_option
 
 READ_TOKENS, WRITE_TOKENS = "LATEWOOD_READ_TOKENS", "LATEWOOD_WRITE_TOKENS"
 """Environment variables with tokens, divided by spaces."""
@@ -16,6 +17,11 @@ READ_TOKENS, WRITE_TOKENS = "LATEWOOD_READ_TOKENS", "LATEWOOD_WRITE_TOKENS"
 @click.argument("indexes", metavar="[NAME=FOLDER]...", nargs=-1)
 @click.option("--host", default="127.0.0.1", show_default=True, help="Any other than this machine's own needs tokens.")
 @click.option("--port", default=8000, show_default=True, type=click.IntRange(0, 65_535), help="0 for any that is free.")
+@click.option(
+    "--uds",
+    type=PATH,
+    help="Serve at a Unix socket of this path, and at no port; without tokens only for who owns this process.",
+)
 @click.option("--workers", default=1, show_default=True, type=COUNT, help="Processes.")
 @encoder_option
 @click.option(
@@ -37,6 +43,7 @@ def serve(
     indexes: tuple[str, ...],
     host: str,
     port: int,
+    uds: Path | None,
     workers: int,
     encoder: str | None,
     token_file: Path | None,
@@ -53,6 +60,10 @@ def serve(
     """
     from latewood.serve import Settings, run
 
+    given = click.get_current_context().get_parameter_source
+    if uds is not None and {given("host"), given("port")} != {ParameterSource.DEFAULT}:
+        message = "--uds is served at no port; leave out --host and --port"
+        raise click.UsageError(message)
     reading, writing = _tokens(token_file)
     settings = Settings(
         timeout=timeout,
@@ -69,7 +80,7 @@ def serve(
         names = ", ".join(folders) or "a reranker"
         tell({"address": address, "indexes": list(folders)}, as_json, lambda: f"latewood serves {names} at {address}")
 
-    run(folders, host=host, port=port, workers=workers, encoder=encoder, settings=settings, ready=ready)
+    run(folders, host=host, port=port, uds=uds, workers=workers, encoder=encoder, settings=settings, ready=ready)
 
 
 def _folders(given: tuple[str, ...]) -> dict[str, str]:

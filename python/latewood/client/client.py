@@ -43,7 +43,7 @@ class AsyncClient(Sender):
     loop ends.
     """
 
-    _kind = "AsyncClient"
+    _kind, _transport = "AsyncClient", "AsyncHTTPTransport"
 
     def __init__(
         self, url: str, name: str | None = None, *, token: str | None = None, timeout: float = 60.0, retries: int = 3
@@ -276,7 +276,7 @@ class Client(Sender):
     Parameters
     ----------
     url : str
-        Of the service, such as "http://localhost:8000".
+        Of the service, such as "http://localhost:8000", or "unix:///run/latewood.sock" for a Unix socket of this path.
     name : str, optional
         The index there; without one, the client only reranks texts.
     token : str, optional
@@ -304,7 +304,7 @@ class Client(Sender):
     threads may use one client, and a fork has connections of its own.
     """
 
-    _kind = "Client"
+    _kind, _transport = "Client", "HTTPTransport"
 
     def __init__(
         self, url: str, name: str | None = None, *, token: str | None = None, timeout: float = 60.0, retries: int = 3

@@ -21,6 +21,8 @@ T = TypeVar("T")
 
 BUSY = (429, 503)
 """Nothing was done, and the answer may say when to ask again."""
+SOCKET = "unix://"
+"""Before the path of a Unix socket."""
 FIRST_PAUSE = 0.1
 """Seconds before a request is sent again where no answer says how long; doubled each time."""
 
@@ -31,7 +33,7 @@ class Sender(ABC):
     Parameters
     ----------
     url : str
-        Of the service.
+        Of the service, or of its socket.
     name : str or None
         The index there; None for a client that reranks texts only.
     token : str, optional
@@ -42,11 +44,13 @@ class Sender(ABC):
     """
 
     _kind: str
-    """The class of httpx."""
+    _transport: str
+    """The classes of httpx."""
 
     def __init__(self, url: Any, name: Any, token: Any, timeout: Any, retries: Any) -> None:
         self._library = import_optional("httpx", extra="client", purpose="a client of a service")
-        self.url = self._address(url)
+        self.url = text_of(url, "url").rstrip("/")
+        self._base, self._options = self._way(self.url)
         self.name = optional(_name, name, "name")
         self._token = optional(_token, token, "token")
         self._timeout = number_of(timeout, "timeout", least=0.001, most=1e6)
@@ -98,12 +102,12 @@ class Sender(ABC):
     def _asked(self, call: Call[Any]) -> dict[str, Any]:
         """Give the arguments of httpx' `request`."""
         if call.path.startswith("/v1/"):
-            url = f"{self.url}{call.path}"
+            url = f"{self._base}{call.path}"
         elif self.name is None:
             message = f"{self!r} names no index; make a client with the name of one"
             raise InvalidInputError(message)
         else:
-            url = f"{self.url}/v1/indexes/{quote(self.name, safe='')}{call.path}"
+            url = f"{self._base}/v1/indexes/{quote(self.name, safe='')}{call.path}"
         request: dict[str, Any] = {"method": call.method, "url": url}
         if call.body is not None:
             request["content"] = json.dumps(call.body, ensure_ascii=False, separators=(",", ":")).encode()
@@ -166,7 +170,9 @@ class Sender(ABC):
                 if other[1] is not None and other[1].is_closed():
                     self._connected.pop(other, None)
             headers = {} if self._token is None else {"authorization": f"Bearer {self._token}"}
-            made = getattr(self._library, self._kind)(headers=headers, timeout=self._timeout)
+            # Without a transport of its own, httpx asks the environment for proxies.
+            options = {"transport": getattr(self._library, self._transport)(**self._options)} if self._options else {}
+            made = getattr(self._library, self._kind)(headers=headers, timeout=self._timeout, **options)
             # Of two threads that come at once, both get what the first has made.
             return self._connected.setdefault(key, made)
         return self._connected[key]
@@ -175,21 +181,23 @@ class Sender(ABC):
         """Give the same to be closed, if there is one."""
         return self._connected.pop((os.getpid(), place), None)
 
-    def _address(self, url: Any) -> str:
-        text = text_of(url, "url").rstrip("/")
+    def _way(self, url: str) -> tuple[str, dict[str, Any]]:
+        """Give the address that requests are sent to, and options of the transport that leads there."""
+        if url.startswith(f"{SOCKET}/"):
+            return "http://localhost", {"uds": url.removeprefix(SOCKET)}
         try:
-            parsed = self._library.URL(text)
+            parsed = self._library.URL(url)
             known = parsed.scheme in ("http", "https") and parsed.host and not (parsed.query or parsed.fragment)
-            known = known and text.split() == [text]
+            known = known and url.split() == [url]
         except self._library.InvalidURL:
             known = False
         if not known:
-            message = f"url is {shown(url)}; give one such as 'http://localhost:8000'"
+            message = f"url is {shown(url)}; give one such as 'http://localhost:8000' or 'unix:///run/latewood.sock'"
             raise InvalidInputError(message)
         if parsed.userinfo:
             message = "url has a user or a password in it, which messages would show; a token goes into token="
             raise InvalidInputError(message)
-        return text
+        return url, {}
 
 
 def _name(given: Any, what: str) -> str:

@@ -18,7 +18,7 @@ def cache_folder() -> Path:
 
 @contextmanager
 def replacing(target: Path) -> Iterator[Path]:
-    """Give a path to write to, with the target's ending in small letters, which takes its place at the end of the block.
+    """Give a path to write to, with the target's ending in small letters; it takes the target's place in the end.
 
     What fails leaves the target as it was, and nothing beside it; of two calls at once, each has a path of its own.
     """

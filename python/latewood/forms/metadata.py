@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import date
 from typing import Any
 
@@ -29,14 +30,31 @@ def mapping_json(value: Any, what: str, example: str) -> str:
         message = f"{what} is a {type(value).__name__}; pass a mapping such as {example}"
         raise InvalidInputError(message)
     try:
-        text = json.dumps(dict(value), ensure_ascii=False, allow_nan=False, default=_json_value)
+        text = _written(dict(value))
     except RecursionError as error:
         message = f"{what} is nested too deeply to be written as JSON; make it flatter"
         raise InvalidInputError(message) from error
     except Exception as error:  # a foreign mapping may raise anything
-        message = f"{what} is not JSON: {error}"
+        path = ".".join(_path(value))
+        place = f" in field {path[:200]!r}" if path else ""
+        message = f"{what} is not JSON{place}: {error}"
         raise InvalidInputError(message) from error
     return text_of(text, what)
+
+
+def _written(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, allow_nan=False, default=_json_value)
+
+
+def _path(value: Any) -> list[str]:
+    """Lead to the innermost field that cannot be written."""
+    with suppress(Exception):  # as above
+        for key, inner in dict(value).items():
+            try:
+                _written(inner)
+            except Exception:  # noqa: BLE001  as above
+                return [str(key), *_path(inner)]
+    return []
 
 
 def _json_value(value: Any) -> Any:

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -110,12 +110,15 @@ def _name(name: str) -> str:
     raise InvalidInputError(message)
 
 
-def _plain(service: Service, path: str, scope: Any, answer: Callable[[Request], Response]) -> Route:
+def _plain(
+    service: Service, path: str, scope: Any, answer: Callable[[Request], Response | Awaitable[Response]]
+) -> Route:
     async def run(request: Request) -> Response:
         try:
             check_host(request, service.settings)
             check_scope(request, service.settings, scope)
-            return answer(request)
+            response = answer(request)
+            return response if isinstance(response, Response) else await response
         # As of operations.
         except Exception as error:
             problem = problem_of(error)
@@ -127,10 +130,15 @@ def _plain(service: Service, path: str, scope: Any, answer: Callable[[Request], 
     return Route(path, run, methods=["GET"])
 
 
-def _readiness(service: Service, _: Request) -> Response:
-    if service.ready:
-        return Response('{"status":"ready"}', media_type="application/json")
-    raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, "the service is ending", Retry_After="1")
+async def _readiness(service: Service, _: Request) -> Response:
+    if not service.ready:
+        raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, "the service is ending", Retry_After="1")
+    # Not at the desk, where all may wait: who is busy is ready. Nor here, for a look at a folder may take its time.
+    found = await asyncio.to_thread(service.problems)
+    if found:
+        told = "; ".join(f"{name} cannot be read: {problem}" for name, problem in found.items())
+        raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, told, Retry_After="1")
+    return Response('{"status":"ready"}', media_type="application/json")
 
 
 def _counts(service: Service, _: Request) -> Response:

@@ -55,6 +55,16 @@ class Service:
             message = message.replace(served.index.path, name)
         return message
 
+    def problems(self) -> dict[str, str]:
+        """Tell of each index that cannot be read now why that is."""
+        found = {}
+        for name, served in self.indexes.items():
+            try:
+                served.read(lambda _: None)
+            except LatewoodError as error:
+                found[name] = str(error)
+        return found
+
     def of(self, name: str) -> ServedIndex:
         """Give the index that a path names."""
         found = self.indexes.get(name)

@@ -1,4 +1,4 @@
-"""A service as processes: the socket, the workers behind it, and their end."""
+"""A service as processes: the workers behind its socket, and their end."""
 
 import asyncio
 import json
@@ -6,7 +6,6 @@ import multiprocessing
 import os
 import shutil
 import signal
-import socket
 import sys
 import tempfile
 import threading
@@ -24,13 +23,14 @@ from uvicorn.supervisors import Multiprocess
 
 from latewood.common.processors import processors
 from latewood.encode.protocol import as_encoder
-from latewood.errors import InvalidInputError, StorageError
+from latewood.errors import InvalidInputError
 from latewood.forms.values import count_of, path_of
 from latewood.index.encoding import RECORDED
 from latewood.integrations.ranking import load
 from latewood.rerank.reranker import Reranker
 from latewood.serve.access import is_loopback
 from latewood.serve.application import application
+from latewood.serve.listening import listening, listening_at
 from latewood.serve.logs import log_lines
 from latewood.serve.metrics import DIRECTORY
 from latewood.serve.problems import CONTENT_TYPE, Problem
@@ -116,6 +116,7 @@ def run(
     *,
     host: str = "127.0.0.1",
     port: int = 8000,
+    uds: str | os.PathLike[str] | None = None,
     workers: int = 1,
     encoder: str | None = None,
     settings: Settings | None = None,
@@ -131,6 +132,9 @@ def run(
         Anything but the loopback interface needs tokens.
     port : int
         0 for any that is free.
+    uds : path-like, optional
+        A Unix socket to serve at, and at no port: only who owns the process may connect, or, with tokens, every user
+        of the machine that may enter its folder.
     workers : int
         Processes, which share the mapped files. Any of them may write; the index's lock lets one at a time.
     encoder : str, optional
@@ -149,11 +153,12 @@ def run(
     EncoderError, EncoderMismatchError
         The encoder cannot be loaded, or is not the one that an index was made with.
     StorageError
-        The address is taken, or is none of this machine's.
+        The address is taken, or is none of this machine's; or something that is no socket has its path.
     """
     chosen = settings or Settings()
     workers = count_of(workers, "workers", most=1024)
-    if not (chosen.has_tokens or is_loopback(host)):
+    port = count_of(port, "port", least=0, most=65_535)
+    if not (chosen.has_tokens or uds is not None or is_loopback(host)):
         message = (
             f"{host} can be reached from other machines: give read or write tokens (docs/serving.md), or serve on "
             "127.0.0.1"
@@ -173,8 +178,6 @@ def run(
     config = uvicorn.Config(
         f"{__name__}:made",
         factory=True,
-        host=host,
-        port=count_of(port, "port", least=0, most=65_535),
         workers=workers,
         http=_Protocol,
         ws="none",
@@ -191,10 +194,12 @@ def run(
         told = {ASKED: json.dumps({**asked, "counts": counts})} | ({} if counts is None else {DIRECTORY: counts})
         os.environ.update(told)
         try:
-            with _socket(host, port, config.backlog) as sock:
-                name = f"[{host}]" if ":" in host else host
+            place = listening(host, port) if uds is None else listening_at(uds, for_all=chosen.has_tokens)
+            with place as (sock, address):
+                # At once: who is told the address may connect before the first worker is there.
+                sock.listen(config.backlog)
                 if ready is not None:
-                    ready(f"http://{name}:{sock.getsockname()[1]}")
+                    ready(address)
                 if workers > 1:
                     Multiprocess(config, sockets=[sock]).run()
                 else:
@@ -263,14 +268,3 @@ def _end_with_parent(counts: str | None) -> None:
         if counts is not None:
             shutil.rmtree(counts, ignore_errors=True)
         signal.raise_signal(signal.SIGTERM)
-
-
-def _socket(host: str, port: int, backlog: int) -> socket.socket:
-    """Listen at once: who is told the address may connect before the first worker is there."""
-    try:
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        return socket.create_server((host, port), family=family, backlog=backlog)
-    except OSError as error:
-        reason = (error.strerror or str(error)).partition(" (")[0]
-        message = f"{host}:{port} cannot be served at: {reason}; choose another address or port"
-        raise StorageError(message) from error

@@ -18,9 +18,21 @@ export async function ask(path, body, signal) {
     await enterToken();
     return ask(path, body, signal);
   }
-  const told = await answer.json().catch(() => ({}));
+  const told = read(await answer.text());
   if (!answer.ok) throw new Error(told.detail ?? `The service answered ${answer.status}.`);
   return told;
+}
+
+export const isWhole = (text) => /^[+-]?\d+$/.test(text);
+
+// A script's own numbers end at 2^53; whole ones beyond become a BigInt. What is no JSON tells nothing.
+function read(text) {
+  try {
+    return JSON.parse(text, (_, value, context) => (
+      typeof value === "number" && !Number.isSafeInteger(value) && isWhole(context?.source) ? BigInt(context.source) : value));
+  } catch {
+    return {};
+  }
 }
 
 // Several requests may be refused at once; the reader is asked once.

@@ -1,5 +1,6 @@
 // Rows of conditions on the fields that the index has, and the filter that they make.
 
+import { isWhole } from "./ask.js";
 import { make, option } from "./make.js";
 
 const COMPARISONS = [["eq", "is"], ["ne", "is not"]];
@@ -9,6 +10,9 @@ const OF_KIND = {
   flag: COMPARISONS,
 };
 let count = 0;
+
+// As it is written, for a script's own numbers end at 2^53.
+const whole = (text) => (Number.isSafeInteger(Number(text)) ? Number(text) : JSON.rawJSON(BigInt(text)));
 
 export class Filters {
   constructor(list, changed) {
@@ -73,6 +77,7 @@ export class Filters {
   typed(name, value) {
     const kinds = this.fields.find((one) => one.name === name)?.kinds ?? ["text"];
     if (kinds.includes("flag") && ["true", "false"].includes(value)) return value === "true";
+    if (kinds.includes("number") && isWhole(value)) return whole(value);
     if (kinds.includes("number") && Number.isFinite(Number(value))) return Number(value);
     return value;
   }
