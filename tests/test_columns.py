@@ -54,6 +54,26 @@ def test_texts_and_ids(tmp_path: Path, column: Callable[[list[Any]], Any], ids: 
     assert Bm25FirstStage.from_texts(column(ids), column(TEXTS)).search_batch(column(["owls"]), 1)[0][0] == [ids[1]]
 
 
+def test_what_is_missing_is_none(tmp_path: Path, column: Callable[[list[Any]], Any]) -> None:
+    index = Index.create(tmp_path / "index", dim=4)
+    texts = ["a tree", None, "naïve 猫"]
+    index.add(column(["x", "y", "z"]), vectors=VECTORS, texts=column(texts))
+    assert [document.text for document in index.documents(["x", "y", "z"])] == texts
+    with pytest.raises(InvalidInputError, match="an id is a str or an int, not"):
+        index.contains(column(texts))
+
+
+def test_metadata_of_a_joined_table(tmp_path: Path) -> None:
+    left = pandas.DataFrame({"id": ["x", "y", "z"]})
+    right = pandas.DataFrame({"id": ["x", "z"], "text": ["a tree", "naïve"], "metadata": [{"n": 1}, {"n": 2}]})
+    table = left.merge(right, how="left")
+    index = Index.create(tmp_path / "index", dim=4)
+    index.add(table["id"], vectors=VECTORS, texts=table["text"], metadata=table["metadata"])
+    documents = index.documents(table["id"])
+    assert [document.metadata for document in documents] == [{"n": 1}, None, {"n": 2}]
+    assert [document.text for document in documents] == ["a tree", None, "naïve"]
+
+
 def test_numbers(tmp_path: Path, column: Callable[[list[Any]], Any]) -> None:
     index = Index.create(tmp_path / "index", dim=4)
     index.add([1, 2, 3], vectors=VECTORS)

@@ -200,11 +200,20 @@ def test_weights(index: Index, corpus: Corpus) -> None:
     assert [hit.score for hit in muted] == pytest.approx([hit.score for hit in shorter], abs=1e-5)
     decoded = index.vectors([muted[0].id])[0]
     assert muted[0].score == pytest.approx(maxsim(query, decoded, weights), abs=int8_tolerance(query, decoded, weights))
-    for bad in (-1.0, np.nan, np.inf):
+    for bad in (-1.0, np.nan, np.inf, 1.1e6):
         with pytest.raises(InvalidInputError, match="weight"):
             index.search(query, weights=np.full(len(query), bad))
     with pytest.raises(InvalidInputError, match="weights"):
         index.search(query, weights=[1.0])
+
+
+def test_scores_of_the_largest_queries_are_finite(tmp_path: Path) -> None:
+    largest = np.full((4096, 4096), 1e12, dtype=np.float32)
+    index = Index.create(tmp_path / "index", dim=4096)
+    index.add([1, 2], vectors=[largest[:1], -largest[:1]])
+    assert [hit.id for hit in index.search(largest, weights=np.full(4096, 1e6), gather="exact")] == [1, 2]
+    scores = [hit.score for hit in index.rerank(largest, [1, 2], weights=np.full(4096, 1e6))]
+    assert scores[0] > 1e37 and scores[1] < -1e37 and np.isfinite(scores).all()
 
 
 def test_every_way_of_asking_takes_weights(index: Index, corpus: Corpus) -> None:

@@ -91,6 +91,14 @@ def test_the_engine_goes_by_it(index: Index) -> None:
     assert right.chosen.scored < 8
 
 
+def test_tuned_again_it_is_measured_by_the_depth_that_it_was_made_with(index: Index) -> None:
+    engine = TwoStage(Noisy(index, VECTORS), index, depth=60)
+    first = engine.tune(TEXTS, recall=0.8, k=5, query_vectors=VECTORS)
+    assert first.chosen.depth < 60
+    for again in (engine, copy.copy(engine)):
+        assert again.tune(TEXTS, recall=0.8, k=5, query_vectors=VECTORS) == first
+
+
 def test_a_copy_is_tuned_by_itself(index: Index) -> None:
     engine = TwoStage(Noisy(index, VECTORS), index, depth=60)
     for other in (copy.copy(engine), copy.deepcopy(engine)):

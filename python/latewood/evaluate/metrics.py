@@ -74,13 +74,19 @@ def evaluated(run: Any, qrels: Any, metrics: Any, ignore_identical_ids: Any) -> 
     ranked = rankings(run)
     ir_measures: Any = import_optional("ir_measures", extra="eval", purpose="evaluation")
     parsed = _parsed(ir_measures, metrics)
-    # Ranks in place of scores, so that ties are not broken in another way.
+    # Numbers in place of ids, since some metrics are computed by programs that read nothing else, and ranks in place of
+    # scores, so that ties are not broken in another way.
+    queries = {str(number): query for number, query in enumerate(judgements, start=1)}
+    judged: Qrels = {}
     ranks: Run = {}
-    for query, hits in ranked.items():
-        kept = [document for document in hits if not (left_out and document == query)]
-        ranks[query] = {document: float(-rank) for rank, document in enumerate(kept)}
+    for number, query in queries.items():
+        kept = [document for document in ranked.get(query, ()) if not (left_out and document == query)]
+        names = {document: str(place) for place, document in enumerate([*judgements[query], *kept])}
+        judged[number] = {names[document]: relevance for document, relevance in judgements[query].items()}
+        if query in ranked:
+            ranks[number] = {names[document]: float(-rank) for rank, document in enumerate(kept)}
     try:
-        values, rows = ir_measures.calc(parsed, judgements, ranks)
+        values, rows = ir_measures.calc(parsed, judged, ranks)
     # ir-measures and what it calls raise whatever they come to.
     except Exception as error:
         message = f"ir-measures cannot compute {', '.join(map(str, parsed))}: {error}"
@@ -88,7 +94,7 @@ def evaluated(run: Any, qrels: Any, metrics: Any, ignore_identical_ids: Any) -> 
     # A judged query that the run lacks has found nothing, whether the metric's author gives it a row or not.
     per_query = {str(measure): dict.fromkeys(judgements, 0.0) for measure in parsed}
     for row in rows:
-        per_query[str(row.measure)][row.query_id] = float(row.value)
+        per_query[str(row.measure)][queries[row.query_id]] = float(row.value)
     return Evaluated({str(measure): float(values[measure]) for measure in parsed}, per_query)
 
 

@@ -13,8 +13,10 @@ import numpy as np
 
 from latewood.common.packages import import_optional
 from latewood.common.progress import chunks
+from latewood.common.types import IdSequence
 from latewood.errors import InvalidInputError
 from latewood.exchange.parts import Part
+from latewood.forms.arrays import AnyArray
 from latewood.forms.arrow import is_list_of_vectors
 from latewood.forms.ids import plain_ids
 from latewood.forms.ragged import Ragged, to_ragged
@@ -23,6 +25,8 @@ from latewood.index.index import Index
 
 TABLES = (".parquet", ".arrow", ".feather", ".lance")
 ARCHIVES = (".npz", ".safetensors")
+MOST_CHARACTERS = 2**28
+"""Of ids in an .npz file, four bytes each."""
 
 
 def ending_of(path: Path) -> str:
@@ -70,19 +74,32 @@ def write_table(reader: Any, path: Path) -> None:
             writer.write_batch(batch)
 
 
-def write_archive(index: Index, ids: Any, path: Path, dtype: str) -> None:
+def write_archive(index: Index, ids: IdSequence, path: Path, dtype: str) -> None:
     """Write `values`, `offsets` and `ids`; texts and metadata have no place in it."""
     vectors = index.vectors(ids)
     arrays = {"values": vectors.values.astype(dtype, copy=False), "offsets": vectors.offsets}
-    keys = np.asarray(ids)
     if ending_of(path) == ".npz":
-        np.savez(path, values=arrays["values"], offsets=arrays["offsets"], ids=keys)
+        np.savez(path, values=arrays["values"], offsets=arrays["offsets"], ids=_id_array(ids))
         return
     safetensors: Any = import_optional("safetensors.numpy", extra="text", purpose="writing .safetensors files")
-    if keys.dtype.kind == "i":
-        safetensors.save_file({**arrays, "ids": keys}, str(path))
+    if isinstance(ids, np.ndarray):
+        safetensors.save_file({**arrays, "ids": ids}, str(path))
     else:
-        safetensors.save_file(arrays, str(path), metadata={"ids": json.dumps(list(ids))})
+        safetensors.save_file(arrays, str(path), metadata={"ids": json.dumps(ids)})
+
+
+def _id_array(ids: IdSequence) -> AnyArray:
+    """Give ids as one array: in it, each string has the room of the longest, and ends before the NULs at its end."""
+    if isinstance(ids, np.ndarray):
+        return ids
+    longest = max(map(len, ids), default=0)
+    if any(key.endswith("\0") for key in ids) or longest * len(ids) > MOST_CHARACTERS:
+        message = (
+            f"an .npz file cannot hold {len(ids)} ids of which one ends in NUL, or is so long ({longest} characters) "
+            "that all take too much room; end the file's name in .safetensors, .parquet or .arrow"
+        )
+        raise InvalidInputError(message)
+    return np.asarray(ids, dtype=np.str_)
 
 
 def _table(path: Path) -> Iterator[Part]:
@@ -102,16 +119,21 @@ def _table(path: Path) -> Iterator[Part]:
 
 
 def _batches(path: Path) -> Any:
+    """Give a table without rows, which tells the columns and dimensions, and then the rows."""
     if ending_of(path) == ".parquet":
         parquet = import_optional("pyarrow.parquet", extra="arrow", purpose="reading .parquet files")
         with parquet.ParquetFile(path) as file:
+            yield file.schema_arrow.empty_table()
             yield from file.iter_batches(ROWS)
     elif ending_of(path) == ".lance":
         lance = import_optional("lance", extra="lance", purpose="reading Lance tables")
-        yield from lance.dataset(str(path)).to_batches(batch_size=ROWS)
+        dataset = lance.dataset(str(path))
+        yield dataset.schema.empty_table()
+        yield from dataset.to_batches(batch_size=ROWS)
     else:
         ipc: Any = import_optional("pyarrow.ipc", extra="arrow", purpose=f"reading {ending_of(path)} files")
         with ipc.open_file(str(path)) as file:
+            yield file.schema.empty_table()
             for number in range(file.num_record_batches):
                 batch = file.get_batch(number)
                 yield from (batch.slice(rows.start, rows.stop - rows.start) for rows in chunks(batch.num_rows, ROWS))

@@ -238,7 +238,11 @@ def listed(data: Any, what: str) -> Any:
         raise InvalidInputError(message)
     if hasattr(data, "__array__"):
         plain = as_array(data, what)
-        return plain.tolist() if plain.ndim and plain.dtype.kind in "OUT" else plain
+        if not plain.ndim or plain.dtype.kind not in "OUT":
+            return plain
+        # Where a list has None, a column of pandas has NaN or NA.
+        missing = data.isna() if plain.ndim == 1 and hasattr(data, "isna") else np.zeros(len(plain), dtype=np.bool_)
+        return [None if gone else item for item, gone in zip(plain.tolist(), missing, strict=True)]
     return as_list(data, what) if isinstance(data, Iterable) else data
 
 

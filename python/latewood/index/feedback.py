@@ -32,8 +32,8 @@ class Feedback:
     vectors : int
         Vectors to add at most, no more than `clusters`; a query never becomes longer than 4,096.
     weight : float
-        Of what is added; 0 leaves every score as it was. On SciFact no weight gained nDCG@10 beyond chance:
-        measure on judgements of your own (docs/feedback.md).
+        Of what is added, from 0, which leaves every score as it was, to a million. On SciFact no weight gained nDCG@10
+        beyond chance: measure on judgements of your own (docs/feedback.md).
     weighting : {"normalised", "raw"}
         "normalised": the weights of the added vectors sum to `weight` times the sum of the query tokens' weights,
         which is their number unless `weights` are given. "raw": `weight` times idf, as in the paper; in a large index
@@ -46,7 +46,7 @@ class Feedback:
     Raises
     ------
     InvalidInputError
-        A count below 1, more vectors than clusters, a negative `weight`, an unknown word.
+        A count below 1, more vectors than clusters, a `weight` beyond its bounds, an unknown word.
 
     Notes
     -----
@@ -74,7 +74,7 @@ class Feedback:
                 "ask for more clusters or fewer vectors"
             )
             raise InvalidInputError(message)
-        object.__setattr__(self, "weight", number_of(self.weight, "weight of feedback", least=0.0))
+        object.__setattr__(self, "weight", number_of(self.weight, "weight of feedback", least=0.0, most=1e6))
         for name, known in (("weighting", get_args(Weighting)), ("mode", get_args(Mode))):
             choice_of(getattr(self, name), f"{name} of feedback", known)
 

@@ -624,7 +624,7 @@ class Index:
         ids : sequence of str or int, optional
             Search only among these; those the index does not hold are passed over. All are of the index's kind.
         weights : array [query tokens], optional
-            Not negative; multiplies what each query token adds.
+            From 0 to a million; multiplies what each query token adds.
         with_documents : bool
             Whether hits carry stored text and metadata.
         **options

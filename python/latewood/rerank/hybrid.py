@@ -106,7 +106,7 @@ class Hybrid(Stages):
         query_vectors : [tokens, dim] array, optional
             Of the query, so that the index's encoder is not asked.
         weights : array [query tokens], optional
-            Not negative; multiplies what each query token adds to MaxSim.
+            From 0 to a million; multiplies what each query token adds to MaxSim.
         with_documents : bool
             Whether hits carry stored text and metadata.
         **options

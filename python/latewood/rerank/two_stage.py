@@ -68,6 +68,7 @@ class TwoStage(Stages):
     ) -> None:
         super().__init__(index, depth=depth, alpha=alpha, beta=beta, prune_to=prune_to, fusion=fusion, missing=missing)
         self.first_stage = as_first_stage(first_stage)
+        self._depth = depth
 
     @classmethod
     def from_index(cls, index: Index, **options: Unpack[TwoStageKeywords]) -> "TwoStage":
@@ -98,7 +99,7 @@ class TwoStage(Stages):
         query_vectors : [tokens, dim] array, optional
             Of the query, so that the index's encoder is not asked.
         weights : array [query tokens], optional
-            Not negative; multiplies what each query token adds to MaxSim.
+            From 0 to a million; multiplies what each query token adds to MaxSim.
         with_documents : bool
             Whether hits carry stored text and metadata.
         **options
@@ -155,7 +156,8 @@ class TwoStage(Stages):
         """Measure how few candidates must be scored to give what a full rerank gives, and go by that from now on.
 
         Depth, `alpha` and `beta` of this engine become those that score the fewest documents and keep the target;
-        `fusion`, `prune_to` and `missing` are as they were set. The first stage is asked once for each query.
+        `fusion`, `prune_to` and `missing` are as they were set. The full rerank is of the depth that the engine was made
+        with, also when it has been tuned before. The first stage is asked once for each query.
 
         Parameters
         ----------
@@ -187,7 +189,7 @@ class TwoStage(Stages):
         if query_vectors is not None and len(texts) != len(queries):
             message = "some queries have no judgements, and vectors are given; leave out such queries and their vectors"
             raise InvalidInputError(message)
-        full = {**self._defaults, "alpha": None, "beta": None, "threads": threads}
+        full = {**self._defaults, "depth": self._depth, "alpha": None, "beta": None, "threads": threads}
         options = TwoStageOptions.of(k=k, **full)
         asked = self._asked(texts, query_vectors, None, None)
         if not texts:

@@ -7,6 +7,9 @@ use crate::tokens::TokenMatrix;
 /// Token vectors of one query, at most. Beyond, the tables of a query outgrow every cache, and a search takes seconds.
 pub const MAX_QUERY_TOKENS: usize = 4096;
 
+/// The largest weight: of so many tokens with the largest values that are encoded, no score becomes infinite.
+pub(super) const LARGEST_WEIGHT: f32 = 1e6;
+
 /// One query: its number in the batch, its token vectors `[tokens, dim]` and a weight for each token.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Query<'a> {
@@ -43,9 +46,10 @@ pub(super) fn check_queries(snapshot: &Snapshot, queries: &TokenMatrix<'_>, weig
                 queries.tokens()
             )));
         }
-        if let Some(at) = weights.iter().position(|weight| !weight.is_finite() || *weight < 0.0) {
+        if let Some(at) = weights.iter().position(|weight| !(0.0..=LARGEST_WEIGHT).contains(weight)) {
             return Err(Error::invalid(format!(
-                "weight {} of query token {at} must be a finite number of at least 0",
+                "weight {} of query token {at} must be a number of at least 0 and at most {LARGEST_WEIGHT}; only their \
+                 proportions change an order",
                 weights[at]
             )));
         }

@@ -3,6 +3,7 @@
 use serde::Deserialize;
 
 use crate::error::{Error, Result};
+use crate::search::query::LARGEST_WEIGHT;
 
 /// What the expanded query is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
@@ -63,8 +64,9 @@ impl Feedback {
                 "feedback cannot add {vectors} vectors from {clusters} clusters; ask for more clusters or fewer vectors"
             )));
         }
-        if !self.weight.is_finite() || self.weight < 0.0 {
-            return Err(Error::invalid("weight of feedback must be a finite number of at least 0"));
+        if !(0.0..=LARGEST_WEIGHT).contains(&self.weight) {
+            let message = format!("weight of feedback must be a number of at least 0 and at most {LARGEST_WEIGHT}");
+            return Err(Error::invalid(message));
         }
         Ok(())
     }
