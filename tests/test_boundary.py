@@ -35,8 +35,8 @@ INSIDE = {(_core.Index, name) for name in ("commit", "expand", "frequencies", "p
     (_core.Writer, name)
     for name in ("changes", "check_ids", "check_usable", "delete_matching", "generation", "update_metadata_matching")
 }
-"""What publishing, clusters and Arrow's readers ask of an index, and the wrapper of a writer of it: what can be added, what matches a
-filter, what a call that raised has changed, and whether it committed."""
+"""What publishing, clusters and Arrow's readers ask of an index, and the wrapper of a writer of it: what can be added,
+what matches a filter, what a call that raised has changed, and whether it committed."""
 
 
 @pytest.mark.skipif(not BINDINGS.is_dir(), reason="needs the sources")
