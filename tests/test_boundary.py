@@ -31,12 +31,12 @@ RENAMED = {
 SEARCHES = ("search", "search_batch", "search_arrays", "measure_recall")
 RERANKS = ("rerank", "rerank_batch", "rerank_arrays", "rerank_run")
 
-INSIDE = {(_core.Index, name) for name in ("commit", "expand", "frequencies", "rotated_vectors")} | {
+INSIDE = {(_core.Index, name) for name in ("commit", "expand", "frequencies", "pinned", "rotated_vectors")} | {
     (_core.Writer, name)
     for name in ("changes", "check_ids", "check_usable", "delete_matching", "generation", "update_metadata_matching")
 }
-"""What publishing and clusters ask of an index, and the wrapper of a writer of it: what can be added, what matches a
-filter, what a call that raised has changed, and whether it committed."""
+"""What publishing, clusters and Arrow's readers ask of an index, and the wrapper of a writer of it: what can be added,
+what matches a filter, what a call that raised has changed, and whether it committed."""
 
 
 @pytest.mark.skipif(not BINDINGS.is_dir(), reason="needs the sources")

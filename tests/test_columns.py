@@ -74,6 +74,16 @@ def test_metadata_of_a_joined_table(tmp_path: Path) -> None:
     assert [document.text for document in documents] == ["a tree", None, "naïve"]
 
 
+def test_changes_of_metadata(tmp_path: Path) -> None:
+    index = Index.create(tmp_path / "index", dim=4)
+    index.add([1, 2], vectors=VECTORS[:2])
+    frame = pandas.DataFrame({"id": [2, 1], "metadata": [{"n": 2, "type": "a"}, {"n": 1}]})
+    assert index.update_metadata(frame["id"], frame["metadata"]) == 2
+    assert [document.metadata for document in index.documents([1, 2])] == [{"n": 1}, {"n": 2, "type": "a"}]
+    with pytest.raises(InvalidInputError, match="metadata"):
+        index.update_metadata([1, 2], frame)
+
+
 def test_numbers(tmp_path: Path, column: Callable[[list[Any]], Any]) -> None:
     index = Index.create(tmp_path / "index", dim=4)
     index.add([1, 2, 3], vectors=VECTORS)

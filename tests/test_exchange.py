@@ -2,6 +2,7 @@
 
 import datetime as dt
 import json
+import shutil
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -80,7 +81,7 @@ def test_an_empty_index(tmp_path: Path, ending: str) -> None:
     path = tmp_path / f"documents{ending}"
     export_index(Index.create(tmp_path / "index", dim=9), path)
     empty = import_index(path, tmp_path / "again")
-    assert len(empty) == 0 and empty.dim == 9
+    assert (len(empty), empty.dim) == (0, 9)
 
 
 @pytest.mark.parametrize("ending", FORMS)
@@ -156,6 +157,21 @@ def test_a_reader_sees_the_moment_it_was_made(index: Index) -> None:
     index.compact()
     assert reader.read_all().equals(before)
     assert index.to_arrow().num_rows == 10
+
+
+def test_a_reader_whose_commit_has_left_the_folder(index: Index, tmp_path: Path) -> None:
+    reader, ids = Index.open(index.path), list(index.ids())
+    before = reader.to_arrow()
+    for key in ids[:4]:
+        index.delete([key])
+    assert reader.to_arrow().equals(before)
+    shutil.rmtree(index.path)
+    other = Index.create(index.path, dim=CORPUS.dim)
+    other.add(ids, vectors=[np.ones((1, CORPUS.dim), dtype=np.float32)] * len(ids))
+    assert reader.generation == other.generation
+    assert reader.to_arrow().equals(before)
+    export_index(reader, tmp_path / "documents.parquet")
+    assert_same(import_index(tmp_path / "documents.parquet", tmp_path / "again", keep_vectors="float16"), reader)
 
 
 def test_ragged_to_arrow() -> None:

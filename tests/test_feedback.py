@@ -263,7 +263,7 @@ def test_an_index_without_cells(tmp_path: Path, corpus: Corpus) -> None:
         ({"vectors": True}, "vectors of feedback must be an integer"),
         ({"rescored": -1}, "rescored of feedback"),
         ({"vectors": 25}, "cannot add 25 vectors from 24 clusters"),
-        ({"weight": -0.5}, "weight of feedback must be a finite number of at least 0 and at most 1e+06, not -0.5"),
+        ({"weight": -0.5}, r"weight of feedback must be a finite number of at least 0 and at most 1e\+06, not -0\.5"),
         ({"weight": float("nan")}, "weight"),
         ({"weight": float("inf")}, "weight"),
         ({"weight": 1.1e6}, "weight"),

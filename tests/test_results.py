@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from latewood import Hit, Hits, Index, Plan
+from latewood import Feedback, Hit, Hits, Index, Plan, RerankOptions, SearchOptions
 from latewood.errors import InvalidInputError, LatewoodError
 from strategies import Corpus, make_corpus
 from support import build_index
@@ -55,6 +55,21 @@ def test_copies_and_pickles(hits: Hits) -> None:
         Hit("x", 1.0, 1).explain()
     changed = dataclasses.replace(hits[0], score=2.0)
     assert (changed.id, changed.score) == (hits[0].id, 2.0)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        SearchOptions(k=3, filter={"a": [1, "é"]}, recall=0.9, feedback=Feedback()),
+        SearchOptions(k=1, filter=[None, {"a": None}], gather="exact"),
+        RerankOptions(k=2, alpha=0.5, missing="skip"),
+        RerankOptions(),
+    ],
+)
+def test_options_are_copied_and_pickled(options: SearchOptions | RerankOptions) -> None:
+    for other in (copy.copy(options), copy.deepcopy(options), pickle.loads(pickle.dumps(options))):
+        assert other == options
+        assert type(other.core) is type(options.core)
 
 
 def test_the_array_that_was_asked_with_may_be_filled_again(tmp_path: Path, corpus: Corpus) -> None:

@@ -112,6 +112,9 @@ class Index:
     def open(path: str, *, generation: int | None = None, mmap: bool = True) -> Index: ...
     @staticmethod
     def recover(path: str, *, generation: int | None = None, mmap: bool = True) -> Index: ...
+    def pinned(self) -> Index:
+        """The commit that is read, as an index that stays at it."""
+
     @property
     def path(self) -> str: ...
     @property

@@ -13,7 +13,7 @@ from latewood.errors import InvalidInputError
 from latewood.forms.arrays import as_list, numbers
 from latewood.forms.candidates import many_lists, one_list
 from latewood.forms.ids import one_id, plain_ids
-from latewood.forms.metadata import filter_json
+from latewood.forms.metadata import filter_json, is_one_mapping
 from latewood.forms.ragged import Ragged, listed, to_ragged
 from latewood.forms.values import choice_of, count_of, flag_of, optional, share_of, shown, text_of, threads_of
 from latewood.forms.weights import split_weights
@@ -161,7 +161,7 @@ def update_metadata(ids: Any, metadata: Any, filter_: Any, replace: Any, missing
     """Ask for metadata to be changed."""
     body = _chosen(ids, filter_, missing)
     changes = metadata_changes(metadata, body.get("ids"))
-    body["metadata"] = json.loads(changes[0]) if hasattr(metadata, "keys") else [json.loads(one) for one in changes]
+    body["metadata"] = json.loads(changes[0]) if is_one_mapping(metadata) else [json.loads(one) for one in changes]
     body |= {"replace": flag_of(replace, "replace"), "merge": flag_of(merge, "merge")}
     return Call("PATCH", "/documents", _count("documents"), body, repeatable=False)
 

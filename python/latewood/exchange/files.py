@@ -2,12 +2,12 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from datetime import date, time
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -92,8 +92,9 @@ def _id_array(ids: IdSequence) -> AnyArray:
     """Give ids as one array: in it, each string has the room of the longest, and ends before the NULs at its end."""
     if isinstance(ids, np.ndarray):
         return ids
-    longest = max(map(len, ids), default=0)
-    if any(key.endswith("\0") for key in ids) or longest * len(ids) > MOST_CHARACTERS:
+    names = cast("Sequence[str]", ids)
+    longest = max(map(len, names), default=0)
+    if any(name.endswith("\0") for name in names) or longest * len(ids) > MOST_CHARACTERS:
         message = (
             f"an .npz file cannot hold {len(ids)} ids of which one ends in NUL, or is so long ({longest} characters) "
             "that all take too much room; end the file's name in .safetensors, .parquet or .arrow"

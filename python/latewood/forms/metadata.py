@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from latewood.errors import InvalidInputError
+from latewood.forms.arrow import is_plain_column
 from latewood.forms.values import text_of
 
 
@@ -22,6 +23,11 @@ def filters_json(given: Any, what: str = "filter") -> str | list[str]:
     if hasattr(given, "keys") or not isinstance(given, (list, tuple)):
         return mapping_json(given, what, "{'lang': 'en'}")
     return [filter_json(entry, f"{what} of query {position}") or "{}" for position, entry in enumerate(given)]
+
+
+def is_one_mapping(given: Any) -> bool:
+    """Whether `given` is one mapping for all documents; a column of pandas with one for each has keys too."""
+    return isinstance(given, Mapping) or (hasattr(given, "keys") and not is_plain_column(given))
 
 
 def mapping_json(value: Any, what: str, example: str) -> str:

@@ -545,8 +545,8 @@ class Index:
         They are those of this moment, whatever is committed before the last batch is asked for.
         """
         keys, number = optional(normalise_ids, ids, "ids"), choice_of(dtype, "dtype", get_args(Dtype))
-        # A snapshot of its own: this object may move to another commit meanwhile.
-        snapshot = Index.open(self.path, generation=self.generation, mmap=self._mmap)
+        # This object may move to another commit meanwhile.
+        snapshot = Index(self._core.pinned(), encoder=None, mmap=self._mmap)
         asked = snapshot.ids() if keys is None else keys
         missing = np.flatnonzero(~snapshot.contains(asked))
         if missing.size:

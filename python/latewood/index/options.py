@@ -3,8 +3,9 @@
 A new option is a keyword here with its check, a field of the core's `SearchOptions`, and the stage that reads it.
 """
 
+import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from functools import lru_cache, partial
 from typing import Any, ClassVar, Self, TypedDict, cast, get_args
 
@@ -93,6 +94,12 @@ class RankingOptions:
         for name, value in vars(self).items():
             if value is not getattr(type(self), name, _NO_DEFAULT):
                 object.__setattr__(self, name, self.checks[name](value, name))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle and copy what was asked; what the core reads is made of it again."""
+        given = {option.name: getattr(self, option.name) for option in fields(self) if option.init}
+        written = f"[{','.join(self.filter)}]" if isinstance(self.filter, list) else self.filter
+        return partial(type(self), **{**given, "filter": json.loads(written or "null")}), ()
 
     @classmethod
     def of(cls, **given: Any) -> Self:

@@ -10,7 +10,7 @@ from latewood.common.signatures import shows
 from latewood.common.types import Filter, Id, IdSequence, Metadata, MissingRule
 from latewood.errors import InvalidInputError, WriterError
 from latewood.forms.ids import normalise_ids
-from latewood.forms.metadata import filter_json, mapping_json
+from latewood.forms.metadata import filter_json, is_one_mapping, mapping_json
 from latewood.forms.values import choice_of, flag_of, shown
 from latewood.index.additions import Additions, AddKeywords, Part, one_each, one_metadata
 from latewood.index.interrupts import ENDINGS, came_too_late, finished
@@ -299,7 +299,7 @@ def which_documents(ids: Any, condition: Any, missing: Any) -> tuple[IdSequence,
 
 def metadata_changes(metadata: Any, ids: IdSequence | None) -> list[str]:
     """Read changes of metadata as JSON: one for all documents, or one for each of `ids`."""
-    if hasattr(metadata, "keys"):
+    if is_one_mapping(metadata):
         return [mapping_json(metadata, "metadata", "{'lang': 'en'}")]
     if metadata is None or ids is None:
         message = f"metadata must be one mapping, or with ids a list with one for each, not {shown(metadata)}"

@@ -156,7 +156,7 @@ class TwoStage(Stages):
         """Measure how few candidates must be scored to give what a full rerank gives, and go by that from now on.
 
         Depth, `alpha` and `beta` of this engine become those that score the fewest documents and keep the target;
-        `fusion`, `prune_to` and `missing` are as they were set. The full rerank is of the depth that the engine was made
+        `fusion`, `prune_to` and `missing` are as they were set. The full rerank has the depth that the engine was made
         with, also when it has been tuned before. The first stage is asked once for each query.
 
         Parameters

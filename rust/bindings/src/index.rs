@@ -118,6 +118,11 @@ impl PyIndex {
         })
     }
 
+    /// The commit that is read, as an index that stays at it.
+    fn pinned(&self) -> Self {
+        Self { index: self.index.pinned(), path: self.path.clone() }
+    }
+
     /// Go back to an older commit for good.
     #[staticmethod]
     #[pyo3(signature = (path, *, generation=None, mmap=true))]

@@ -213,6 +213,13 @@ impl Index {
         Ok(Self::new(storage, snapshot, true))
     }
 
+    /// The commit that is read now, as an index of its own that stays at it, whatever becomes of the folder.
+    #[must_use]
+    pub fn pinned(&self) -> Self {
+        let (storage, current) = (Arc::clone(&self.shared.storage), ArcSwap::new(self.snapshot()));
+        Self { shared: Arc::new(Shared { storage, current, pinned: true }) }
+    }
+
     /// Goes back to an older generation for good, by committing it once more as the newest: `generation`, or the newest that
     /// is whole. Nothing is removed before the next commit. Without `generation`, an index whose newest generation is whole
     /// stays as it is.
