@@ -12,8 +12,10 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor
+from concurrent.futures import wait as futures_wait
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -23,7 +25,7 @@ from hypothesis import strategies as st
 
 from latewood import Feedback, Index, Stop
 from latewood.cluster import ClusterManifest, ClusterWriter, Shard, ShardedIndex, create
-from latewood.cluster.asking import LocalShards
+from latewood.cluster.asking import LocalShards, MissingShardsError, RayShards
 from latewood.cluster.merging import Found
 from latewood.cluster.packing import packed, unpacked
 from latewood.cluster.reading import ShardReader
@@ -593,6 +595,81 @@ def test_a_replica_answers_and_ends(both: tuple[ShardedIndex, Index]) -> None:
     replica.end(7)
     assert Found(*answered(replica.answer(asking(8, "search", arguments)))).planned == [0]
     assert not replica._running
+
+
+class ReplicasOfRay:
+    """What `RayShards` asks of Ray, by threads: two replicas of a shard, which answer after so many seconds."""
+
+    exceptions = SimpleNamespace(RayTaskError=RuntimeError, RayError=OSError)
+
+    def __init__(self, seconds: tuple[float, float]) -> None:
+        self.seconds = seconds
+        self.asked: list[tuple[int, int]] = []
+        self.ended: list[tuple[int, int]] = []
+        self._threads = ThreadPoolExecutor(8)
+
+    def replica(self, place: int) -> Any:
+        def answer(question: bytes) -> bytes:
+            time.sleep(self.seconds[place])
+            return packed((None, place))
+
+        def asked(question: bytes) -> Any:
+            number, method, *arguments = unpacked(question)
+            assert (method, arguments) == ("count", [3, {"a": 1}])
+            self.asked.append((place, number))
+            return self._threads.submit(answer, question)
+
+        end = SimpleNamespace(remote=lambda number: self.ended.append((place, number)))
+        return SimpleNamespace(answer=SimpleNamespace(remote=asked), end=SimpleNamespace(options=lambda **options: end))
+
+    @staticmethod
+    def wait(futures: list[Any], *, timeout: float) -> Any:
+        return futures_wait(futures, timeout, return_when=FIRST_COMPLETED)
+
+    @staticmethod
+    def get(future: Any) -> Any:
+        return future.result()
+
+
+@pytest.mark.parametrize(
+    ("seconds", "stop", "timeout"),
+    [
+        ((0.0, 0.0), None, 5),
+        ((0.6, 0.0), None, 5),
+        ((0.0, 0.6), None, 5),
+        ((0.6, 0.6), 0.1, 5),
+        ((0.6, 0.6), None, 0.3),
+    ],
+    ids=["both at once", "the first is slow", "the second is slow", "a stop", "a timeout"],
+)
+def test_who_is_waited_for_no_longer_is_ended(seconds: tuple[float, float], stop: float | None, timeout: float) -> None:
+    ray = ReplicasOfRay(seconds)
+    shards = RayShards.__new__(RayShards)
+    vars(shards).update(
+        _ray=ray,
+        _session=SimpleNamespace(lives=lambda: True),
+        _actors=[[ray.replica(0), ray.replica(1)]],
+        _numbers=iter(range(7, 99)),
+        _lock=threading.Lock(),
+        _seconds={},
+        _resting={},
+    )
+    begun = time.monotonic()
+    for number in range(7, 10):
+        ray.asked.clear()
+        ray.ended.clear()
+        if stop is None and timeout > 1:
+            (answer,) = shards.ask("count", {0: (3, {"a": 1})}, timeout=timeout)[0]
+            assert ray.seconds[answer] == 0
+            assert (answer, number) in ray.asked
+            # The slow one, where it was asked first.
+            assert ray.ended == [one for one in ray.asked if one[0] != answer]
+        else:
+            with pytest.raises(StoppedError if stop else MissingShardsError), Stop(stop):
+                shards.ask("count", {0: (3, {"a": 1})}, timeout=timeout)
+            assert ray.asked
+            assert ray.ended == ray.asked
+    assert time.monotonic() - begun < 3 * 0.6, "no slow one is waited for"
 
 
 def test_what_a_replica_is_at_work_on_ends(slow: tuple[Path, list[Any]]) -> None:

@@ -13,7 +13,7 @@ from latewood import Feedback, Hits, Index, SearchArrays
 from latewood.cluster import ClusterWriter, ShardedIndex, create
 from latewood.cluster.asking import MissingShardsError
 from latewood.cluster.replica import Replica, answered, asking
-from latewood.errors import InvalidInputError, LatewoodError, ServiceError
+from latewood.errors import InvalidInputError, LatewoodError, ServiceError, UnknownIdError
 from strategies import make_corpus
 from support import HashEncoder
 
@@ -284,6 +284,22 @@ def test_recall_is_measured_as_in_one_index(both: tuple[ShardedIndex, Index]) ->
     assert told == pytest.approx(wanted)
 
 
+def test_what_is_stored_is_that_of_one_index(both: tuple[ShardedIndex, Index]) -> None:
+    sharded, single = both
+    live = list(single.ids())
+    for asked in (live, live[::-7], ["d3", "d3"], []):
+        assert sharded.documents(iter(asked)) == single.documents(asked)
+        found, wanted = sharded.vectors(iter(asked)), single.vectors(asked)
+        np.testing.assert_array_equal(found.values, wanted.values)
+        assert found.values.dtype == wanted.values.dtype
+        assert found.offsets.tolist() == wanted.offsets.tolist()
+    assert sharded.contains(["d3", "nobody", "d3"]).tolist() == [True, False, True]
+    for call in (sharded.documents, sharded.vectors):
+        with pytest.raises(UnknownIdError, match="nobody"):
+            call(["d3", "nobody"])
+    assert sharded.check() == []
+
+
 def test_only_where_scores_are_equal_are_shards_asked_for_the_order(
     both: tuple[ShardedIndex, Index], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -392,11 +408,13 @@ CALLS: dict[str, Any] = {
     "feedback": lambda index: index.search(CORPUS.queries[0], 9, feedback=MANY[0], **EXACT),
     "feedback on the first hits": lambda index: index.search(CORPUS.queries[0], 9, feedback=MANY[1], **EXACT),
     "early exit": lambda index: index.rerank(CORPUS.queries[0], IDS[30:], k=4, beta=200),
+    "equal scores": lambda index: index.rerank(CORPUS.queries[0], [*IDS[32:60], *IDS[272:300]], with_documents=False),
 }
 QUESTIONS = {
     "feedback": ["frequencies", "search", "rotated_vectors"],
     "feedback on the first hits": ["frequencies", "search", "rotated_vectors", "rerank"],
     "early exit": ["rerank"],
+    "equal scores": ["rerank", "orders"],
 }
 """What each asks the shards."""
 
@@ -450,7 +468,7 @@ def test_a_shard_that_is_lost_before_it_tells_the_order(
     assert sorted((hit.score, str(hit.id)) for hit in hits) == sorted((hit.score, str(hit.id)) for hit in whole)
 
 
-@pytest.mark.parametrize("lost", ["frequencies", "search", "rotated_vectors", "rerank"])
+@pytest.mark.parametrize("lost", ["frequencies", "search", "rotated_vectors", "rerank", "orders"])
 def test_a_shard_that_is_lost_on_the_way(
     both: tuple[ShardedIndex, Index], monkeypatch: pytest.MonkeyPatch, lost: str
 ) -> None:

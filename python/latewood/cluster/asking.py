@@ -224,7 +224,8 @@ class RayShards:
 
     def _end(self, place: int, one: _Waiting, number: int) -> None:
         """End what other replicas still do for a shard."""
-        for replica, _ in one.asked.values():
+        # Where the session has ended, so have they, and a call would begin another.
+        for replica, _ in one.asked.values() if self._session.lives() else ():
             self._actors[place][replica].end.options(concurrency_group=ENDING, num_returns=0).remote(number)
 
     def _take(self, place: int, one: _Waiting, reference: Any, answers: dict[int, Any], kind: Kind) -> bool:

@@ -36,9 +36,9 @@ class Found:
         What a document has in common with all of its group; None where it stands for itself.
     documents : bytes or None
         Text and metadata of each row, the latter as JSON, in UTF-8: most are never looked at.
-    bounds : int64 array [2 rows + 1], or None
+    bounds : list of int [2 rows + 1], or None
         Where each of them begins and ends.
-    given : bool array [2 rows], or None
+    given : list of bool [2 rows], or None
         Whether there is one.
     names : list of str
     stats : float64 array [queries, names]
@@ -55,8 +55,8 @@ class Found:
     offsets: OffsetArray
     groups: list[str | None] | None
     documents: Any
-    bounds: OffsetArray | None
-    given: NDArray[np.bool_] | None
+    bounds: list[int] | None
+    given: list[bool] | None
     names: list[str]
     stats: NDArray[np.float64]
     plans: list[dict[str, Any]]
@@ -71,8 +71,8 @@ class Found:
         """Give text, and metadata as JSON, of a row; None where there is none, or where they have not travelled."""
         if self.bounds is None or self.given is None:
             return None, None
-        first, middle, last = self.bounds[2 * row : 2 * row + 3].tolist()
-        with_text, with_metadata = self.given[2 * row : 2 * row + 2].tolist()
+        first, middle, last = self.bounds[2 * row : 2 * row + 3]
+        with_text, with_metadata = self.given[2 * row : 2 * row + 2]
         return (
             str(self.documents[first:middle], "utf-8") if with_text else None,
             str(self.documents[middle:last], "utf-8") if with_metadata else None,

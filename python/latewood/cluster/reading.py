@@ -3,7 +3,7 @@
 import os
 import time
 from dataclasses import asdict
-from itertools import chain
+from itertools import accumulate, chain
 from pathlib import Path
 from typing import Any
 
@@ -152,12 +152,11 @@ class ShardReader:
         return index
 
 
-def _texts(documents: list[tuple[str | None, str | None]]) -> tuple[bytes, Any, Any]:
+def _texts(documents: list[tuple[str | None, str | None]]) -> tuple[bytes, list[int], list[bool]]:
     """Join texts and metadata as UTF-8: the bytes, the bounds of each, and whether it is there."""
     given = list(chain.from_iterable(documents))
     parts = [b"" if text is None else text.encode() for text in given]
-    bounds = np.cumsum([0, *map(len, parts)], dtype=np.int64)
-    return b"".join(parts), bounds, np.array([text is not None for text in given], dtype=np.bool_)
+    return b"".join(parts), list(accumulate(map(len, parts), initial=0)), [text is not None for text in given]
 
 
 def _columns(found: index_found.Found, group_by: str | None, with_documents: Any, begun: float) -> tuple[Any, ...]:

@@ -23,7 +23,7 @@ from latewood.errors import CorruptIndexError, IndexReplacedError, InvalidInputE
 from latewood.forms.candidates import many_lists, of_run
 from latewood.forms.ids import join_ids, normalise_ids, one_id, plain_ids
 from latewood.forms.metadata import filter_json
-from latewood.forms.ragged import Ragged, to_ragged
+from latewood.forms.ragged import Ragged
 from latewood.forms.values import choice_of, count_of, flag_of, number_of, optional
 from latewood.index.explanation import Explanation
 from latewood.index.feedback import NOTHING, Added
@@ -380,9 +380,9 @@ class ShardedIndex:
         """Give stored token vectors, as `Index.vectors` does."""
         keys = plain_ids(ids)
         rows = self._owned("vectors", keys)
-        if not keys:
-            return Ragged(np.zeros((0, self.dim), np.float32), np.zeros(1, np.int64))
-        return to_ragged([rows[key] for key in keys])
+        parts = [rows[key] for key in keys]
+        values = np.concatenate([np.zeros((0, self.dim), np.float32), *parts])
+        return Ragged(values, np.cumsum([0, *map(len, parts)], dtype=np.int64))
 
     def count(self, *, filter: Filter | None = None) -> int:  # noqa: A002
         """Count documents, or those that `filter` lets through."""
