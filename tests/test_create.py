@@ -1,5 +1,6 @@
 """Creating where something is already: an error, the index that is there, or another in its place."""
 
+import copy
 import pickle
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -138,3 +139,13 @@ def test_an_encoder_is_pickled_with_its_index_if_it_can_be(tmp_path: Path) -> No
         left.search("a fox")
     left.use_encoder(HashEncoder(8))
     assert left.search("a fox")[0].id == "a"
+
+
+class Shelf(Index):
+    """A class of a program's own."""
+
+
+def test_a_class_of_ones_own_stays_what_it_is(tmp_path: Path) -> None:
+    shelf = Shelf.create(tmp_path / "index", dim=8)
+    for other in (shelf, Shelf.open(shelf.path), pickle.loads(pickle.dumps(shelf)), copy.deepcopy(shelf)):
+        assert type(other) is Shelf

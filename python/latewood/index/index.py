@@ -437,7 +437,7 @@ class Index:
         path, cache = self.path, None
         if self._pulled is not None:
             path, cache = self._pulled.store.url, str(self._pulled.root)
-        return (_reopen, (path, self._mmap, self._generation, encoder, self._encoding.checked, cache))
+        return (_reopen, (type(self), path, self._mmap, self._generation, encoder, self._encoding.checked, cache))
 
     @property
     def _core(self) -> _core.Index:
@@ -1144,6 +1144,7 @@ def _folder(path: Any) -> str:
 
 
 def _reopen(
+    kind: type[Index],
     path: str,
     mmap: bool,
     generation: int | None,
@@ -1152,6 +1153,6 @@ def _reopen(
     cache_dir: str | None,
 ) -> Index:
     # The folder may hold another index by now, with another encoder.
-    return Index.open(
+    return kind.open(
         path, mmap=mmap, generation=generation, encoder=encoder, check_encoder=check_encoder, cache_dir=cache_dir
     )
