@@ -168,7 +168,7 @@ def asks(told: dict[str, Any]) -> dict[str, Any]:
                 due += arrivals.exponential(1 / rate)
         if not under_way and now >= end:
             break
-        for key, _ in selector.select(max(0.0, min(due, end) - now) if rate and due < end else None):
+        for key, _ in selector.select(max(0.0, min(due, end) - now) if rate and now < end else None):
             connection: Connection = key.data
             answer = connection.receive()
             if answer is None:

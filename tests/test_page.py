@@ -289,6 +289,22 @@ def numbers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Ind
         yield address, index
 
 
+def test_fields_that_come_while_the_page_is_open_are_offered(browser: Any, tmp_path: Path) -> None:
+    index = Index.create(tmp_path / "index")
+    index.add(["a"], texts=["a tree"])
+    with serving({"index": index}) as address:
+        reader = Reader(browser, address)
+        page = reader.open("tree")
+        assert not page.locator("#add-filter").is_visible()
+        Index.open(index.path).add(["b"], texts=["an old tree"], metadata=[{"colour": "green"}])
+        page.locator("#query").press_sequentially("s")
+        page.locator("#add-filter").click()
+        page.locator("#filters li input").fill("green")
+        wait_for_ids(reader, ["b"])
+        reader.context.close()
+        assert reader.faults == []
+
+
 def test_several_filters_hold_together(reader: Reader, indexes: dict[str, Index]) -> None:
     page = reader.open(
         filters=[

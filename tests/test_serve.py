@@ -4,8 +4,10 @@ import asyncio
 import base64
 import gzip
 import json
+import os
 import shutil
 import socket
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -28,7 +30,7 @@ from latewood.serve.operations import OPERATIONS
 from latewood.serve.problems import STATUS, Problem, problem_of
 from latewood.serve.process import run
 from latewood.serve.served import ServedIndex
-from latewood.serve.work import Desk
+from latewood.serve.work import NICE, Desk
 from onnx_models import save_bytes_model
 from strategies import Corpus, make_corpus
 from support import HashEncoder, build_index
@@ -694,6 +696,22 @@ def test_what_waits_is_done_together() -> None:
 
     assert asyncio.run(ask()) == [0, 10, 20, 30, 40, 50, 60]
     assert seen == [[0], [1, 3, 5], [2, 4, 6]]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="threads have no niceness of their own")
+def test_who_works_gives_way_to_who_answers() -> None:
+    def niceness(items: list[Any]) -> list[int]:
+        return [os.getpriority(os.PRIO_PROCESS, threading.get_native_id()) for _ in items]
+
+    async def run() -> int:
+        desk = Desk(1, waiting=1)
+        at_work: int = await desk.submit(niceness, None)
+        await desk.close()
+        return at_work
+
+    (own,) = niceness([None])
+    assert asyncio.run(run()) == min(own + NICE, 19)
+    assert niceness([None]) == [own]
 
 
 def test_too_many_are_told_at_once() -> None:

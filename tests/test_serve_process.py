@@ -21,7 +21,7 @@ from click.testing import CliRunner
 
 from latewood import AsyncClient, Client, Index
 from latewood.cli.commands import cli
-from latewood.errors import ServiceError, StorageError
+from latewood.errors import InvalidInputError, ServiceError, StorageError
 from trials.serving import Service
 
 pytest.importorskip("starlette")
@@ -165,6 +165,9 @@ def test_a_socket_takes_nothings_place(folder: Path, tmp_path: Path) -> None:
     for path in (file, other, tmp_path, tmp_path / "none" / "socket", tmp_path / ("long" * 40)):
         with pytest.raises(StorageError, match=r"cannot be served at: .*; choose another path"):
             run({"news": folder}, uds=path)
+    for bad in ("", "a\0b", 5):
+        with pytest.raises(InvalidInputError, match="uds"):
+            run({"news": folder}, uds=bad)  # type: ignore[arg-type]
     assert file.read_text() == "kept"
     for more in (["--port", "8000"], ["--host", "127.0.0.1"]):
         result = CliRunner().invoke(cli, ["serve", str(folder), "--uds", str(tmp_path / "socket"), *more])

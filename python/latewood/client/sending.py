@@ -183,7 +183,7 @@ class Sender(ABC):
 
     def _way(self, url: str) -> tuple[str, dict[str, Any]]:
         """Give the address that requests are sent to, and options of the transport that leads there."""
-        if url.startswith(f"{SOCKET}/"):
+        if url.startswith(f"{SOCKET}/") and "\0" not in url:
             return "http://localhost", {"uds": url.removeprefix(SOCKET)}
         try:
             parsed = self._library.URL(url)

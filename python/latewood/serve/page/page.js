@@ -70,15 +70,20 @@ function chosen() {
 }
 
 const known = new Map();
-async function learnFields() {
-  const names = [...new Set(panes.map((pane) => pane.index))];
-  await Promise.all(names.map(async (name) => {
-    if (!known.has(name)) known.set(name, (await ask(`page/${name}/fields`)).fields);
+const fieldsOf = (name) => known.get(name)?.fields ?? [];
+const shown = () => [...new Set(panes.map((pane) => pane.index))];
+
+// Ask for fields that are not known yet, or only of a commit before the newest.
+async function learnFields(newest = {}) {
+  await Promise.all(shown().map(async (name) => {
+    const learned = known.get(name)?.generation;
+    if (learned === undefined || learned !== (newest[name] ?? learned)) known.set(name, await ask(`page/${name}/fields`));
   }));
-  const all = names.flatMap((name) => known.get(name));
+  // Other indexes may have been chosen meanwhile, of which the next answer tells.
+  const all = shown().flatMap(fieldsOf);
   filters.fields = all.filter((field, place) => all.findIndex((other) => other.name === field.name) === place);
   byId("add-filter").hidden = filters.fields.length === 0;
-  panes.forEach((pane) => pane.offerFields(known.get(pane.index)));
+  panes.forEach((pane) => pane.offerFields(fieldsOf(pane.index)));
 }
 
 function later() {
@@ -102,6 +107,7 @@ async function search() {
   // Somebody has typed on.
   if (own !== round) return;
   tell(answers);
+  tellTrouble(learnFields(Object.fromEntries(panes.map((pane, place) => [pane.index, answers[place]?.generation]))));
   if (panes.length < 2 || answers.some((answer) => !answer || answer.error)) return;
   panes[0].tellMoves(answers[1].ids, "right");
   panes[1].tellMoves(answers[0].ids, "left");
