@@ -288,7 +288,7 @@ def worker_seconds() -> float:
     seconds = 0.0
     for process in Path("/proc").glob("[0-9]*"):
         try:
-            if b"ray::_Actor" in (process / "cmdline").read_bytes():
+            if b"ray::Replica" in (process / "cmdline").read_bytes():
                 fields = (process / "stat").read_text(encoding="utf-8").rpartition(")")[2].split()
                 seconds += (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
         except OSError:
