@@ -403,6 +403,22 @@ def test_as_a_process(texts: Path) -> None:
     assert call("search").returncode == 2
 
 
+def test_documents_and_queries_are_piped_in(tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+
+    def piped(lines: list[dict[str, Any]], *arguments: str) -> Any:
+        written = "".join(json.dumps(line) + "\n" for line in lines)
+        command = [sys.executable, "-m", "latewood", *arguments, "--json"]
+        return json.loads(subprocess.run(command, input=written, stdout=subprocess.PIPE, text=True, check=True).stdout)
+
+    index = Index.create(tmp_path / "piped")
+    documents = [{"id": "owls ü", "text": "Owls hunt at night."}, {"id": "rings", "text": "A ring of a tree."}]
+    assert piped(documents, "add", index.path, "-")["added"] == 2
+    assert Index.open(index.path).ids() == ["owls ü", "rings"]
+    found = piped([{"id": "q", "text": "a tree"}], "search", index.path, "--queries", "-", "-k", "1")
+    assert (found["query"], found["hits"][0]["id"]) == ("q", "rings")
+
+
 def test_without_click() -> None:
     code = "import sys; sys.modules['click'] = None; from latewood.cli import main; main()"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

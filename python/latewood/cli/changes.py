@@ -12,6 +12,7 @@ from latewood.cli.parameters import (
     COUNT,
     EXISTING,
     PATH,
+    SOURCE,
     Decorator,
     encoder_option,
     filter_option,
@@ -105,7 +106,7 @@ def import_(source: Path, path: Path, bits: str | None, as_json: bool, **options
 
 @command("add")
 @click.argument("path", type=EXISTING)
-@click.argument("source", type=EXISTING)
+@click.argument("source", type=SOURCE)
 @encoder_option
 @click.option("--upsert", is_flag=True, help="Replace documents whose ids exist.")
 @click.option(
@@ -123,7 +124,10 @@ def import_(source: Path, path: Path, bits: str | None, as_json: bool, **options
 )
 @threads_option
 def add(path: Path, source: Path, encoder: str | None, upsert: bool, as_json: bool, **options: Any) -> None:
-    """Add documents of SOURCE: JSONL (id, text, metadata, vectors), a BEIR folder, or vectors (.npz, .safetensors)."""
+    """Add documents of SOURCE: JSONL (id, text, metadata, vectors), a BEIR folder, or vectors (.npz, .safetensors).
+
+    With - for SOURCE, lines of JSONL come from the standard input.
+    """
     index = Index.open(path, encoder=encoder)
     count = 0
     with index.writer(show_progress=False) as writer, progress_bar(0, "adding", show_progress=None) as bar:
@@ -190,7 +194,7 @@ def delete(path: Path, ids: tuple[str, ...], as_json: bool, **options: Any) -> N
 
 @command("tune")
 @click.argument("path", type=EXISTING)
-@click.option("--queries", type=EXISTING, help="As for search; by default the index's own documents stand in for some.")
+@click.option("--queries", type=SOURCE, help="As for search; by default the index's own documents stand in for some.")
 @encoder_option
 @click.option(
     "--recall", default=0.99, show_default=True, help="Share of the k best documents by codes that is to be found."

@@ -44,8 +44,16 @@ class _Output(_NewPath):
         return path
 
 
+class _Source(click.Path):
+    """What is read once from its start to its end; `-` is the standard input."""
+
+    def convert(self, value: Any, parameter: click.Parameter | None, context: click.Context | None) -> Any:
+        return super().convert("/dev/stdin" if value == "-" else value, parameter, context)
+
+
 PATH = _NewPath(path_type=Path)
 EXISTING = click.Path(path_type=Path, exists=True)
+SOURCE = _Source(path_type=Path, exists=True)
 INDEX = _Index(path_type=Path, exists=True)
 """An index that is read: a folder, or an address in object storage."""
 OUTPUT = _Output(path_type=Path, dir_okay=False, writable=True)

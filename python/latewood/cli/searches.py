@@ -15,6 +15,7 @@ from latewood.cli.parameters import (
     EXISTING,
     INDEX,
     OUTPUT,
+    SOURCE,
     encoder_option,
     filter_option,
     identical_option,
@@ -37,7 +38,9 @@ from latewood.show.terminal import printable
 @click.argument("path", type=INDEX)
 @click.argument("query", required=False)
 @click.option(
-    "--queries", type=EXISTING, help="Queries: a JSONL file (id, text), a BEIR folder, or an .npz of vectors."
+    "--queries",
+    type=SOURCE,
+    help="Queries: a JSONL file (id, text), - for such lines of the standard input, a BEIR folder, or an .npz.",
 )
 @encoder_option
 @click.option("-k", default=10, show_default=True, type=COUNT, help="Hits for each query, or groups with --group-by.")
@@ -84,8 +87,8 @@ def search(
 
 @command("rerank")
 @click.argument("path", type=INDEX)
-@click.option("--run", "candidates", type=EXISTING, required=True, help="First-stage candidates: a TREC run.")
-@click.option("--queries", type=EXISTING, required=True, help="As for search.")
+@click.option("--run", "candidates", type=SOURCE, required=True, help="First-stage candidates: a TREC run.")
+@click.option("--queries", type=SOURCE, required=True, help="As for search.")
 @encoder_option
 @click.option("-k", type=COUNT, help="Hits for each query, or groups with --group-by; all candidates by default.")
 @filter_option
