@@ -33,6 +33,13 @@ def test_rank(reranker: Reranker) -> None:
     assert len(reranker.rank(QUERY, DOCUMENTS[:1], top_k=10)) == 1
 
 
+def test_what_it_shows() -> None:
+    encoder = HashEncoder()
+    assert repr(Reranker(encoder)) == f"Reranker({encoder!r})"
+    assert repr(Reranker()) == "Reranker()"
+    assert repr(Reranker("latewood/nano-en")) == "Reranker(OnnxEncoder('latewood/nano-en'))"
+
+
 def test_the_signature_is_that_of_cross_encoder() -> None:
     import inspect
 

@@ -73,6 +73,10 @@ class Reranker:
         self.precision = choice_of(precision, "precision", get_args(Precision))
         self.model_card_data = Measures()
 
+    def __repr__(self) -> str:
+        """Show the encoder that was given."""
+        return f"{type(self).__name__}({'' if self._encoder is None else repr(self._encoder)})"
+
     @property
     def encoder(self) -> Encoder:
         """What turns texts into token vectors."""
