@@ -6,25 +6,27 @@ use std::sync::{Arc, Mutex};
 
 use latewood_core::codec::CodecKind;
 use latewood_core::ids::Id;
-use latewood_core::index::Index;
+use latewood_core::index::{Index, IndexOptions};
 use latewood_core::storage::MemoryStorage;
 use latewood_core::{Error, Result};
 use support::{Moment, Watched, add, assert_sound, document, execution, options};
 
 type Act = Box<dyn FnOnce() + Send>;
 
-/// A folder without locks in which somebody acts once, right before or right after a manifest gets its name.
+/// A folder without locks in which somebody acts once: right before a file is opened, or right before or right after a
+/// manifest gets its name.
 struct Shared {
     files: MemoryStorage,
+    opening: Arc<Mutex<Option<Act>>>,
     before: Arc<Mutex<Option<Act>>>,
     after: Arc<Mutex<Option<Act>>>,
 }
 
 impl Shared {
     fn storage(&self) -> Watched {
-        let (before, after) = (Arc::clone(&self.before), Arc::clone(&self.after));
+        let (opening, before, after) = (Arc::clone(&self.opening), Arc::clone(&self.before), Arc::clone(&self.after));
         let watcher = move |moment| match moment {
-            Moment::Opening => {}
+            Moment::Opening => act(&opening),
             Moment::Publishing => act(&before),
             Moment::Published => act(&after),
         };
@@ -46,11 +48,11 @@ fn commit(index: &Index, id: i64) -> Result<u64> {
 }
 
 /// An index with document 0, seen by a writer without a lock, and by another.
-fn shared() -> (Shared, Index, Index) {
+fn shared(options: IndexOptions) -> (Shared, Index, Index) {
     let files = MemoryStorage::new();
-    let other = Index::create(Arc::new(files.clone()), options(CodecKind::Flat, 0)).expect("created");
+    let other = Index::create(Arc::new(files.clone()), options).expect("created");
     commit(&other, 0).expect("committed");
-    let shared = Shared { files, before: Arc::default(), after: Arc::default() };
+    let shared = Shared { files, opening: Arc::default(), before: Arc::default(), after: Arc::default() };
     let own = Index::open(Arc::new(shared.storage()), &execution()).expect("opened");
     (shared, own, other)
 }
@@ -64,7 +66,7 @@ fn ids(shared: &Shared) -> Vec<Id> {
 #[test]
 fn others_go_on_from_a_commit_at_once() {
     for commits in [1, 2, 30] {
-        let (shared, own, other) = shared();
+        let (shared, own, other) = shared(options(CodecKind::Flat, 0));
         let act: Act = Box::new(move || {
             for id in 0..commits {
                 other.refresh(&execution()).expect("refreshed");
@@ -83,7 +85,7 @@ fn others_go_on_from_a_commit_at_once() {
 #[test]
 fn a_manifest_whose_number_others_have_left_behind_is_taken_back() {
     for commits in [2, 5, 30] {
-        let (shared, own, other) = shared();
+        let (shared, own, other) = shared(options(CodecKind::Flat, 0));
         let act: Act = Box::new(move || {
             for id in 0..commits {
                 commit(&other, 100 + id).expect("committed");
@@ -96,4 +98,17 @@ fn a_manifest_whose_number_others_have_left_behind_is_taken_back() {
         assert_eq!(found.len(), 1 + commits as usize);
         assert!(!found.contains(&Id::Int(1)));
     }
+}
+
+#[test]
+fn others_may_remove_what_training_has_written() {
+    let (shared, own, other) = shared(options(CodecKind::Residual, 30));
+    let mut writer = own.writer(&execution()).expect("opened");
+    add(&mut writer, &[document(Id::Int(1), 40, 1)], false).expect("added");
+    // The first file that this commit opens is the segment that it has encoded again.
+    let act: Act = Box::new(move || assert!(commit(&other, 2).is_ok()));
+    *shared.opening.lock().expect("sound") = Some(act);
+    let committed = writer.commit(&execution());
+    assert!(matches!(committed, Err(Error::Conflict { .. })), "{committed:?}");
+    assert_eq!(ids(&shared), [Id::Int(0), Id::Int(2)]);
 }

@@ -58,10 +58,10 @@ impl Writer {
     /// See [`super::Index::compact`].
     pub(super) fn compact(mut self, execution: &Execution) -> Result<u64> {
         let tidy = |open: &OpenSegment| open.segment.tombstones().is_empty() && open.segment.layers().is_empty();
-        let adapted = self.adapt(execution).map_err(|error| self.cause(error))?;
+        let adapted = self.adapt(execution)?;
         if adapted || self.segments.len() > 1 || !self.segments.iter().all(tidy) {
             for group in groups(&self.segments, COMPACTED_TOKENS).into_iter().rev() {
-                let merged = self.merge(group.clone(), None, execution).map_err(|error| self.cause(error))?;
+                let merged = self.merge(group.clone(), None, execution)?;
                 self.segments.splice(group, merged);
             }
             self.publish(execution)?;
@@ -121,6 +121,7 @@ impl Writer {
         match merged {
             Ok(segment) => Ok(Some(OpenSegment::new(Arc::new(segment)))),
             Err(error) => {
+                let error = self.cause(error);
                 garbage::discard(self.storage(), &[name]);
                 Err(error)
             }
