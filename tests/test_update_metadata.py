@@ -121,6 +121,8 @@ REFUSED: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"ids": [1, 2], "metadata": [ONE, {"x": {1j}}]}, InvalidInputError, "document 2 is not JSON"),
     ({"ids": [1], "metadata": {"x": float("nan")}}, InvalidInputError, "metadata is not JSON in field 'x'"),
     ({"ids": [1], "metadata": {"x": {"y": [1, {"z": 1j}]}}}, InvalidInputError, "field 'x.y'.*complex"),
+    ({"ids": [1], "metadata": {1: "a", "1": "b"}}, InvalidInputError, "two keys that are '1' as JSON"),
+    ({"ids": [1], "metadata": {"x": [{"y": {True: 1, "true": 2}}]}}, InvalidInputError, "two keys that are 'true'"),
     ({"ids": [1], "metadata": {("x",): 1}}, InvalidInputError, "metadata is not JSON: keys must be"),
     ({"ids": [1], "metadata": {"x": "\ud800"}}, InvalidInputError, "surrogate"),
     ({"ids": [1], "metadata": ONE, "replace": None}, InvalidInputError, "replace"),

@@ -25,6 +25,7 @@ from latewood.forms.ids import join_ids, normalise_ids, one_id, plain_ids
 from latewood.forms.metadata import filter_json
 from latewood.forms.ragged import Ragged
 from latewood.forms.values import choice_of, count_of, flag_of, number_of, optional
+from latewood.index.encoding import Encoding
 from latewood.index.explanation import Explanation
 from latewood.index.feedback import NOTHING, Added
 from latewood.index.found import explanation, metadata_of
@@ -223,7 +224,7 @@ class ShardedIndex:
         **options: Unpack[SearchKeywords],
     ) -> Hits:
         """Find the k best documents for one query; parameters are those of `Index.search`."""
-        asked = one_query(query, weights, self._codec._encoding)  # noqa: SLF001  what an index has, a cluster has once
+        asked = self._one(query, weights)
         return self._search(asked, k, ids, with_documents, options).hits()[0]
 
     @shows(SearchOptions)
@@ -238,7 +239,7 @@ class ShardedIndex:
         **options: Unpack[SearchKeywords],
     ) -> list[Hits]:
         """Find the k best documents for each of several queries; parameters are those of `Index.search_batch`."""
-        asked = many_queries(queries, weights, self._codec._encoding)  # noqa: SLF001
+        asked = self._several(queries, weights)
         return self._search(asked, k, ids, with_documents, options).hits()
 
     @shows(SearchOptions)
@@ -252,7 +253,7 @@ class ShardedIndex:
         **options: Unpack[SearchKeywords],
     ) -> SearchArrays:
         """Do as `search_batch`, and give ids and scores as arrays: neither texts nor metadata are read."""
-        asked = many_queries(queries, weights, self._codec._encoding)  # noqa: SLF001
+        asked = self._several(queries, weights)
         return self._search(asked, k, ids, False, options).arrays()
 
     @shows(RerankOptions)
@@ -272,7 +273,7 @@ class ShardedIndex:
         `alpha` and `beta` leave the same candidates as in one index, and save no time: which they are is known when all
         have been scored.
         """
-        asked = one_query(query, weights, self._codec._encoding)  # noqa: SLF001
+        asked = self._one(query, weights)
         given = ([candidates], None if scores is None else [scores], None)
         return self._rerank(asked, given, k, with_documents, options).hits()[0]
 
@@ -290,7 +291,7 @@ class ShardedIndex:
         **options: Unpack[RerankKeywords],
     ) -> list[Hits]:
         """Order the candidates of several queries; parameters are those of `Index.rerank_batch`."""
-        asked = many_queries(queries, weights, self._codec._encoding)  # noqa: SLF001
+        asked = self._several(queries, weights)
         return self._rerank(asked, (candidates, scores, offsets), k, with_documents, options).hits()
 
     @shows(RerankOptions)
@@ -306,7 +307,7 @@ class ShardedIndex:
         **options: Unpack[RerankKeywords],
     ) -> SearchArrays:
         """Do as `rerank_batch`, and give ids and scores as arrays: neither texts nor metadata are read."""
-        asked = many_queries(queries, weights, self._codec._encoding)  # noqa: SLF001
+        asked = self._several(queries, weights)
         return self._rerank(asked, (candidates, scores, offsets), k, False, options).arrays()
 
     @shows(RerankOptions)
@@ -334,7 +335,7 @@ class ShardedIndex:
         rescore: Rescore | None = None,
     ) -> Explanation:
         """Show how a document's score comes about; parameters are those of `Index.explain`."""
-        asked = one_query(query, weights, self._codec._encoding)  # noqa: SLF001
+        asked = self._one(query, weights)
         length_normalize = flag_of(length_normalize, "length_normalize")
         on = optional(choice_of, rescore, "rescore", get_args(Rescore))
         return self._read(lambda commit: self._explain(commit, asked, 0, one_id(id), NOTHING, on, length_normalize))
@@ -350,7 +351,7 @@ class ShardedIndex:
         **options: Unpack[SearchKeywords],
     ) -> float:
         """Measure the share of the exact top k that a search with `options` finds, as `Index.measure_recall` does."""
-        asked = many_queries(queries, weights, self._codec._encoding)  # noqa: SLF001
+        asked = self._several(queries, weights)
         only = None if ids is None else normalise_ids(ids)
         complete: SearchKeywords = {**options, **EXACT}
         return recall(
@@ -415,6 +416,17 @@ class ShardedIndex:
         return [problem for _, own in sorted(self._everywhere("check").items()) for problem in own]
 
     # ── how shards are asked ─────────────────────────────────────────────────────────────────────────────────────────
+
+    @property
+    def _encoding(self) -> Encoding:
+        # What each index has, a cluster has once.
+        return self._codec._encoding  # noqa: SLF001
+
+    def _one(self, query: str | VectorInput, weights: Any) -> Queries:
+        return one_query(query, weights, self._encoding)
+
+    def _several(self, queries: Sequence[str] | VectorInput, weights: Any) -> Queries:
+        return many_queries(queries, weights, self._encoding)
 
     def _search(self, queries: Queries, k: Any, ids: Any, with_documents: Any, options: Mapping[str, Any]) -> Origin:
         made, with_documents = SearchOptions.of(k=k, **options), flag_of(with_documents, "with_documents")
@@ -483,7 +495,7 @@ class ShardedIndex:
         return explanation(
             key,
             matrix,
-            self._codec._encoding,  # noqa: SLF001
+            self._encoding,
             query_text=queries.texts[query] if queries.texts else None,
             document_text=text,
             added=added,

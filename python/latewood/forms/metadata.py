@@ -1,7 +1,7 @@
 """Metadata and filters → JSON."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from datetime import date
 from typing import Any
@@ -36,7 +36,8 @@ def mapping_json(value: Any, what: str, example: str) -> str:
         message = f"{what} is a {type(value).__name__}; pass a mapping such as {example}"
         raise InvalidInputError(message)
     try:
-        text = _written(dict(value))
+        plain = dict(value)
+        text, twice = _written(plain), _named_twice(plain)
     except RecursionError as error:
         message = f"{what} is nested too deeply to be written as JSON; make it flatter"
         raise InvalidInputError(message) from error
@@ -45,7 +46,25 @@ def mapping_json(value: Any, what: str, example: str) -> str:
         place = f" in field {path[:200]!r}" if path else ""
         message = f"{what} is not JSON{place}: {error}"
         raise InvalidInputError(message) from error
+    if twice is not None:
+        message = f"{what} has two keys that are {twice!r} as JSON, of which one would be lost; give names as strings"
+        raise InvalidInputError(message)
     return text_of(text, what)
+
+
+def _named_twice(value: Any) -> str | None:
+    """Find a name that several keys of one mapping become, as 1 and "1" do."""
+    parts: Iterable[Any]
+    if isinstance(value, Mapping):
+        names = [key if isinstance(key, str) else json.dumps(key) for key in value]
+        if len(set(names)) < len(names):
+            return next(name for place, name in enumerate(names) if name in names[:place])
+        parts = value.values()
+    elif isinstance(value, (list, tuple)):
+        parts = value
+    else:
+        return None
+    return next((name for name in map(_named_twice, parts) if name is not None), None)
 
 
 def _written(value: Any) -> str:

@@ -7,11 +7,9 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
+from latewood.client.sending import SOCKET
 from latewood.errors import StorageError
 from latewood.forms.values import path_of
-
-SCHEME = "unix://"
-"""Before the path of a Unix socket, in the address that a client is given."""
 
 
 @contextmanager
@@ -61,7 +59,7 @@ def listening_at(path: str | os.PathLike[str], *, for_all: bool) -> Iterator[tup
         except OSError as error:
             raise _refusal(str(where), error, "choose another path") from error
         try:
-            yield made, f"{SCHEME}{where}"
+            yield made, f"{SOCKET}{where}"
         finally:
             # Another service may have come in its place.
             with suppress(OSError):
