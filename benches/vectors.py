@@ -3,6 +3,8 @@
     python benches/vectors.py                       SciFact, token outputs of MiniLM, reduced to 128 dimensions
     python benches/vectors.py --model NAME_OR_PATH  SciFact, any MultiVectorEncoder
     python benches/vectors.py --collections F...    BEIR folders, cut into pieces, the encoder inside the wheel
+    python benches/vectors.py --model NAME_OR_PATH --collections F...
+                                                    BEIR folders, documents as long as the model takes them
 
 The folder is `LATEWOOD_BENCH_VECTORS`, else one in the demo's cache. It holds `values.npy` (float16 [tokens, dim]),
 `lengths.npy` (int64 [documents]), `ids.json`, the same with `query_` before it, and `types.npy` (int64 [tokens]), which
@@ -13,6 +15,7 @@ import argparse
 import json
 import os
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +32,8 @@ DIM = 128
 DOCUMENT_LENGTH = 300
 PIECE = 100
 """Words of a piece of a collection's text."""
-PIECE_QUERIES = 150
-"""Queries of each collection, at most."""
+MOST_QUERIES = 150
+"""Queries of each collection."""
 BLOCK = 4096
 """Documents read, or encoded, at once."""
 
@@ -104,32 +107,39 @@ def prepare(model: str | None) -> None:
     describe_source(where, name, "scifact")
 
 
-def prepare_pieces(collections: list[Path]) -> None:
-    """Encode the texts of BEIR folders, each piece with its title, with the encoder inside the wheel."""
-    encoder, vocabulary, generator = nano_en(), Vocabulary(), np.random.default_rng(0)
-    pieces: dict[str, str] = {}
+def prepare_collections(collections: list[Path], model: str | None, most: int | None) -> None:
+    """Encode the texts of BEIR folders with their titles: in pieces by the encoder inside the wheel, or cut by `model`.
+
+    Of each collection the first `most` documents, and `MOST_QUERIES` of its queries, are taken.
+    """
+    encoder: Any = nano_en() if model is None else SentenceTransformersEncoder(model, long="cut")
+    if model is not None:
+        encoder.model.float()
+    vocabulary, generator = Vocabulary(), np.random.default_rng(0)
+    documents: dict[str, str] = {}
     queries: dict[str, str] = {}
     for root in collections:
         collection = load_beir(root)
-        for key, entry in collection.corpus.items():
-            for number, piece in enumerate(cut_into_pieces(entry["text"])):
-                pieces[f"{root.name}/{key}/{number}"] = f"{entry['title']} {piece}".strip()
+        for key, entry in islice(collection.corpus.items(), most):
+            for number, piece in enumerate(cut_into_pieces(entry["text"]) if model is None else [entry["text"]]):
+                documents[f"{root.name}/{key}/{number}"] = f"{entry['title']} {piece}".strip()
         asked = list(collection.queries.items())
-        for place in generator.permutation(len(asked))[:PIECE_QUERIES]:
+        for place in generator.permutation(len(asked))[:MOST_QUERIES]:
             key, query = asked[place]
             queries[f"{root.name}/{key}"] = query
-    where, texts = folder(), list(pieces.values())
+    where, texts = folder(), list(documents.values())
     parts, types = [], []
     for start in range(0, len(texts), BLOCK):
         block = texts[start : start + BLOCK]
         parts.append([np.asarray(vectors, np.float16) for vectors in encoder.encode_document(block)])
         types.append(vocabulary.numbers(encoder, block))
-        print(f"{start + len(block):,} of {len(texts):,} pieces", flush=True)
-    save(where, "", to_ragged([vectors for part in parts for vectors in part]), list(pieces))
+        print(f"{start + len(block):,} of {len(texts):,} texts", flush=True)
+    save(where, "", to_ragged([vectors for part in parts for vectors in part]), list(documents))
     save(where, "query_", to_ragged(list(encoder.encode_query(list(queries.values())))), list(queries))
     np.save(where / "types.npy", np.concatenate(types))
     names = ", ".join(root.name for root in collections)
-    describe_source(where, "latewood/nano-en", f"{names}, in pieces of {PIECE} words")
+    pieces = f", in pieces of {PIECE} words" if model is None else ""
+    describe_source(where, "latewood/nano-en" if model is None else Path(model).name, f"{names}{pieces}")
 
 
 def cut_into_pieces(text: str) -> list[str]:
@@ -203,9 +213,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", help="a MultiVectorEncoder's name or path")
     parser.add_argument("--collections", type=Path, nargs="+", help="folders of collections in BEIR's form")
+    parser.add_argument("--most", type=int, help="documents of each collection; without it, all")
     options = parser.parse_args()
     if options.collections:
-        prepare_pieces(options.collections)
+        prepare_collections(options.collections, options.model, options.most)
     else:
         prepare(options.model)
     print(json.dumps(load().describe(), indent=2))
