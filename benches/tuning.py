@@ -1,12 +1,15 @@
 """Whether `Index.tune` keeps its word: recall of queries that it has not seen, for each recall that was asked for.
 
-    LATEWOOD_BENCH_VECTORS=folder python benches/tuning.py [--index FOLDER]
+    python benches/tuning.py FOLDER...
 
-The folder is one of `vectors.py`. Half of the queries tune, the other half is measured; then the halves change places.
+The folders are some of `vectors.py`; without any, it is the one that `LATEWOOD_BENCH_VECTORS` names. Half of the
+queries tune, the other half is measured; then the halves change places. Each half is a small sample, and what both find
+together says more.
 """
 
 import argparse
 import json
+import os
 import tempfile
 import time
 from pathlib import Path
@@ -14,31 +17,32 @@ from typing import Any
 
 from common import milliseconds, write_record
 from latewood import Index
-from vectors import TokenVectors, load
+from vectors import TokenVectors, folder, load
 
 RECALLS = (0.9, 0.95, 0.99)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--index", type=Path, help="an index of these vectors, with row numbers as ids; else one is built"
-    )
+    parser.add_argument("folders", nargs="*", type=Path, help="folders of vectors")
     parser.add_argument("-k", type=int, default=10)
     parser.add_argument("--no-record", action="store_true", help="print only")
     options = parser.parse_args()
-    vectors = load()
-    print(json.dumps(vectors.describe()))
-    with tempfile.TemporaryDirectory() as scratch:
-        index = built(Path(scratch) / "index", vectors) if options.index is None else Index.open(options.index)
-        rows = [
-            measured(index, vectors, half, recall, options.k)
-            for recall in RECALLS
-            for half in (slice(0, None, 2), slice(1, None, 2))
-        ]
+    collections = []
+    for where in options.folders or [folder()]:
+        os.environ["LATEWOOD_BENCH_VECTORS"] = str(where)
+        vectors = load()
+        print(json.dumps(vectors.describe()))
+        with tempfile.TemporaryDirectory() as scratch:
+            index = built(Path(scratch) / "index", vectors)
+            rows = [
+                measured(index, vectors, half, recall, options.k)
+                for recall in RECALLS
+                for half in (slice(0, None, 2), slice(1, None, 2))
+            ]
+        collections.append({"vectors": vectors.describe(), "rows": rows})
     if not options.no_record:
-        content = {"vectors": vectors.describe(), "k": options.k, "rows": rows}
-        print(f"written: {write_record('tuning', content)}")
+        print(f"written: {write_record('tuning', {'k': options.k, 'collections': collections})}")
 
 
 def built(path: Path, vectors: TokenVectors) -> Index:

@@ -112,7 +112,7 @@ def prepare_collections(collections: list[Path], model: str | None, most: int | 
 
     Of each collection the first `most` documents, and `MOST_QUERIES` of its queries, are taken.
     """
-    encoder: Any = nano_en() if model is None else SentenceTransformersEncoder(model, long="cut")
+    encoder: Any = nano_en() if model is None else SentenceTransformersEncoder(model)
     if model is not None:
         encoder.model.float()
     vocabulary, generator = Vocabulary(), np.random.default_rng(0)
@@ -131,10 +131,16 @@ def prepare_collections(collections: list[Path], model: str | None, most: int | 
     parts, types = [], []
     for start in range(0, len(texts), BLOCK):
         block = texts[start : start + BLOCK]
-        parts.append([np.asarray(vectors, np.float16) for vectors in encoder.encode_document(block)])
-        types.append(vocabulary.numbers(encoder, block))
+        if model is None:
+            parts += [np.asarray(vectors, np.float16) for vectors in encoder.encode_document(block)]
+            types.append(vocabulary.numbers(encoder, block))
+        else:
+            for features in encoder.run("encode_document", block, output_value=None):
+                scored = features["attention_mask"].bool()
+                parts.append(features["token_embeddings"][scored].numpy().astype(np.float16))
+                types.append(features["input_ids"][scored].numpy())
         print(f"{start + len(block):,} of {len(texts):,} texts", flush=True)
-    save(where, "", to_ragged([vectors for part in parts for vectors in part]), list(documents))
+    save(where, "", to_ragged(parts), list(documents))
     save(where, "query_", to_ragged(list(encoder.encode_query(list(queries.values())))), list(queries))
     np.save(where / "types.npy", np.concatenate(types))
     names = ", ".join(root.name for root in collections)
