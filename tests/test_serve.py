@@ -273,6 +273,61 @@ def test_a_service_is_ready_while_each_index_can_be_read(texts: Index, tmp_path:
         assert client.get("/readyz").status_code == HTTPStatus.OK
 
 
+def test_storage_that_does_not_answer_is_waited_for_no_longer_than_is_said(
+    texts: Index, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each time the answer names the index; one look waits, not one for each that asked."""
+    monkeypatch.setattr("latewood.serve.operations.LOOK_SECONDS", 0.1)
+    other = Index.create(tmp_path / "other", dim=8)
+    hangs, looks = threading.Event(), []
+
+    def hang() -> bool:
+        looks.append(threading.current_thread())
+        return hangs.wait(60)
+
+    monkeypatch.setattr(other, "refresh", hang)
+    with served(texts=texts, other=other) as client:
+        for _ in range(3):
+            begun = time.monotonic()
+            answer = client.get("/readyz")
+            assert time.monotonic() - begun < 5
+            assert answer.status_code == HTTPStatus.SERVICE_UNAVAILABLE
+            assert answer.json()["detail"] == "other cannot be read: its storage has not answered for 0.1 seconds"
+        (look,) = looks
+        assert look.daemon
+        hangs.set()
+        look.join(10)
+        assert client.get("/readyz").status_code == HTTPStatus.OK
+
+
+def test_what_fails_in_a_look_is_a_fault(texts: Index, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(texts, "refresh", fail)
+    with served(texts=texts) as client:
+        assert client.get("/readyz").status_code == HTTPStatus.INTERNAL_SERVER_ERROR
+
+
+@pytest.mark.parametrize(
+    ("path", "methods"),
+    [
+        ("/v1/indexes/texts/documents", {"POST", "PUT", "PATCH"}),
+        ("/v1/indexes/texts", {"GET", "HEAD"}),
+        ("/v1/indexes/texts/search", {"POST"}),
+        ("/healthz", {"GET", "HEAD"}),
+    ],
+)
+def test_another_method_is_told_all_that_there_are(client: TestClient, path: str, methods: set[str]) -> None:
+    for method in ("OPTIONS", "DELETE", "TRACE", "NONSENSE"):
+        answer = client.request(method, path)
+        assert answer.status_code == HTTPStatus.METHOD_NOT_ALLOWED
+        assert set(answer.headers["allow"].split(", ")) == methods
+    if "HEAD" in methods:
+        heads = client.head(path)
+        assert (heads.status_code, heads.content) == (HTTPStatus.OK, b"")
+
+
 @pytest.mark.parametrize("named", [True, False])
 def test_texts_are_encoded_by_the_encoder_of_their_index(tmp_path: Path, named: bool) -> None:
     for package in ("onnx", "onnxruntime", "tokenizers"):
