@@ -259,7 +259,7 @@ def test_a_service_is_ready_while_each_index_can_be_read(texts: Index, tmp_path:
     away = tmp_path / "away"
     with served(texts=texts, other=other) as client:
         # Who is busy is ready, and so is who has no thread free for it.
-        client.app.state.service.reading._waiting = 10**6  # type: ignore[attr-defined]
+        client.app.state.service.reading._most = 0  # type: ignore[attr-defined]
         assert client.get("/readyz").json() == {"status": "ready"}
         Path(other.path).rename(away)
         answer = client.get("/readyz")
@@ -418,10 +418,10 @@ def test_who_is_turned_away_is_not_read_to_the_end(texts: Index) -> None:
     """Neither its type nor its words are looked at."""
     with served(texts=texts, settings=Settings(max_waiting=1)) as client:
         desk = client.app.state.service.reading  # type: ignore[attr-defined]
-        desk._waiting = 1
+        desk._most = 0
         refused = client.post("/v1/indexes/texts/search", content=b"{no JSON", headers={"content-type": "text/html"})
         assert refused.status_code == HTTPStatus.TOO_MANY_REQUESTS
-        desk._waiting = 0
+        desk._most = 1
         assert client.post("/v1/indexes/texts/search", json={"query": "owls"}).status_code == HTTPStatus.OK
 
 
@@ -751,6 +751,39 @@ def test_what_waits_is_done_together() -> None:
 
     assert asyncio.run(ask()) == [0, 10, 20, 30, 40, 50, 60]
     assert seen == [[0], [1, 3, 5], [2, 4, 6]]
+
+
+def test_what_waits_is_shared_out_to_all_threads() -> None:
+    """The first of them need not wait until one thread has done all of them, nor need those that come later."""
+    seen: list[list[Any]] = []
+    go, later = threading.Event(), threading.Event()
+
+    def busy(items: list[Any]) -> list[Any]:
+        (until,) = items
+        until.wait(10)
+        return items
+
+    def work(items: list[Any]) -> list[Any]:
+        seen.append(items)
+        return items
+
+    async def ask() -> None:
+        desk = Desk(2, 100)
+        held = [desk.submit(busy, go), desk.submit(busy, later)]
+        await asyncio.sleep(0.05)
+        asked = [desk.submit(work, item, "a") for item in range(7)]
+        other = desk.submit(work, "other", "b")
+        many = [desk.submit(work, item, "many") for item in range(100, 140)]
+        go.set()
+        await asyncio.gather(*asked, other, *many)
+        later.set()
+        await asyncio.gather(*held)
+        await desk.close()
+
+    asyncio.run(ask())
+    # Half of those that are alike each time, beginning with who has waited longest.
+    assert seen[:5] == [[0, 1, 2, 3], [4, 5], [6], ["other"], [*range(100, 116)]]
+    assert [len(batch) for batch in seen[4:]] == [16, 12, 6, 3, 2, 1]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="threads have no niceness of their own")
