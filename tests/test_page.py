@@ -4,7 +4,7 @@ import json
 import shutil
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
@@ -60,10 +60,10 @@ def browser() -> Iterator[Any]:
 
 
 @contextmanager
-def serving(indexes: Mapping[str, Any], **options: Any) -> Iterator[str]:
+def serving(indexes: Mapping[str, Any], port: int = 0, **options: Any) -> Iterator[str]:
     """Serve indexes from a thread, and give the address."""
     config = uvicorn.Config(
-        application(indexes, **options), host="127.0.0.1", port=0, log_config=None, timeout_graceful_shutdown=1
+        application(indexes, **options), host="127.0.0.1", port=port, log_config=None, timeout_graceful_shutdown=1
     )
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, daemon=True)
@@ -148,6 +148,15 @@ def wait(page: Any, expression: str, arg: Any = None) -> None:
             return
         page.wait_for_timeout(20)
     pytest.fail(f"never true: {expression} of {arg}")
+
+
+def wait_until(page: Any, true: Callable[[], bool]) -> None:
+    """Wait until something is true here."""
+    for _ in range(1000):
+        if true():
+            return
+        page.wait_for_timeout(20)
+    pytest.fail("never true")
 
 
 def ids_of(hits: Any) -> list[str]:
@@ -301,6 +310,7 @@ def test_fields_that_come_while_the_page_is_open_are_offered(browser: Any, tmp_p
         page.locator("#add-filter").click()
         page.locator("#filters li input").fill("green")
         wait_for_ids(reader, ["b"])
+        assert page.locator("#holds").inner_text() == "index: 2 documents"
         reader.context.close()
         assert reader.faults == []
 
@@ -396,7 +406,55 @@ def test_a_service_that_has_gone_is_told(browser: Any, indexes: dict[str, Index]
     page.locator("#query").fill("is anybody there")
     page.wait_for_selector(".problem:not([hidden])")
     assert "does not answer" in page.locator(".problem").inner_text()
+    # It is told once, however often it is seen.
+    page.evaluate(
+        "() => { window.told = 0; new MutationObserver(() => window.told += 1).observe(document.querySelector('main'),"
+        " { attributes: true, attributeFilter: ['hidden'], childList: true, characterData: true, subtree: true }); }"
+    )
+    faults = len(reader.faults)
+    wait_until(page, lambda: len(reader.faults) > faults)
+    assert page.evaluate("window.told") == 0
+    # It comes back, with another index, and nobody has to ask again.
+    with serving({"fine": indexes["fine"], "coarse": indexes["fine"]}, port=int(address.rpartition(":")[2])):
+        wait_for_ids(reader, ids_of(indexes["fine"].search("is anybody there", 10)))
+        assert not page.locator(".problem").is_visible()
     reader.context.close()
+
+
+def test_what_was_entered_can_be_gone_back_to(reader: Reader, indexes: dict[str, Index]) -> None:
+    page = reader.open(None, settings=[{"index": "fine"}])
+    found = {query: ids_of(indexes["fine"].search(query, 10)) for query in ("owls", "ships", "dense wood")}
+    for query in found:
+        page.locator("#query").press_sequentially(query)
+        wait_for_ids(reader, found[query])
+        assert page.title() == f"{query} – latewood"
+        for _ in range(2):
+            page.keyboard.press("Enter")
+        page.locator("#query").select_text()
+    entries = page.evaluate("history.length")
+    page.go_back()
+    wait_for_ids(reader, found["ships"])
+    page.go_back()
+    wait_for_ids(reader, found["owls"])
+    page.reload()
+    wait_for_ids(reader, found["owls"])
+    page.go_forward()
+    wait_for_ids(reader, found["ships"])
+    assert page.locator("#query").input_value() == "ships"
+    # No letter is an entry of its own.
+    assert entries == 4
+
+
+def test_two_tabs_are_two_searches(reader: Reader, indexes: dict[str, Index]) -> None:
+    page = reader.open("owls", settings=[{"index": "fine"}])
+    with reader.context.expect_page() as opened:
+        page.evaluate("window.open(location.href, '_blank', 'noopener')")
+    other = opened.value
+    other.locator("#query").fill("ships")
+    wait(other, "document.title.startsWith('ships')")
+    wait_for_ids(reader, ids_of(indexes["fine"].search("owls", 10)))
+    assert "owls" in page.url
+    assert "ships" in other.url
 
 
 # ── why ──
@@ -562,6 +620,46 @@ def test_it_fits_a_narrow_window(browser: Any, address: str) -> None:
     page.wait_for_selector("#about h3")
     assert page.evaluate("document.getElementById('about').scrollWidth") <= 320
     reader.context.close()
+
+
+@pytest.mark.parametrize("size", [(1280, 720), (640, 512), (320, 256)], ids=str)
+def test_the_query_leaves_room_for_its_hits(browser: Any, address: str, size: tuple[int, int]) -> None:
+    """However long it is, and at a zoom of 200 and 400 %: what has the focus can be seen."""
+    width, height = size
+    reader = Reader(browser, address, viewport={"width": width, "height": height})
+    page = reader.open("how many rings has a very old tree, and what do they tell " * 6)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    for _ in range(10):
+        page.keyboard.press("ArrowDown")
+        # A point of its first line, and whose it is.
+        assert page.evaluate(
+            "() => { const { left, top } = document.activeElement.querySelector('.id').getBoundingClientRect();"
+            "return document.elementFromPoint(left + 2, top + 2)?.closest('.hit') === document.activeElement; }"
+        )
+    page.keyboard.press("ArrowUp")
+    reader.context.close()
+    assert reader.faults == []
+
+
+def test_on_paper_is_what_was_found(browser: Any, address: str) -> None:
+    reader = Reader(browser, address, color_scheme="dark")
+    page = reader.open(
+        "many rings", filters=[{"field": "lang", "operator": "ne", "value": "zh"}], settings=[{"gather": "exact"}]
+    )
+    visible = "one => one.checkVisibility()"
+    controls = page.locator("button, #k, #compare, .settings select, .how")
+    page.locator(".choices summary").click()
+    page.emulate_media(media="print")
+    assert not any(controls.evaluate_all(f"all => all.map({visible})"))
+    for shown in ("#query", "#filters li input", ".chosen", ".query .q", ".hit .score", ".hit .bar", ".hit .text"):
+        assert page.locator(shown).first.evaluate(visible), shown
+    # Dark ink on white paper, with the shades, and the whole of each text.
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+    assert page.locator("mark.w9").first.evaluate("mark => getComputedStyle(mark).printColorAdjust") == "exact"
+    assert page.locator(".hit[data-id=long] .text").evaluate("text => text.scrollHeight <= text.clientHeight + 2")
+    assert page.locator(".query").evaluate("one => getComputedStyle(one).position") == "static"
+    reader.context.close()
+    assert reader.faults == []
 
 
 def test_everything_by_keyboard(reader: Reader, indexes: dict[str, Index]) -> None:

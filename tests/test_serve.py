@@ -259,7 +259,7 @@ def test_a_service_is_ready_while_each_index_can_be_read(texts: Index, tmp_path:
     away = tmp_path / "away"
     with served(texts=texts, other=other) as client:
         # Who is busy is ready, and so is who has no thread free for it.
-        client.app.state.service.reading._waiting = 10**6  # type: ignore[attr-defined]
+        client.app.state.service.reading._most = 0  # type: ignore[attr-defined]
         assert client.get("/readyz").json() == {"status": "ready"}
         Path(other.path).rename(away)
         answer = client.get("/readyz")
@@ -271,6 +271,61 @@ def test_a_service_is_ready_while_each_index_can_be_read(texts: Index, tmp_path:
         assert client.get("/healthz").status_code == HTTPStatus.OK
         away.rename(other.path)
         assert client.get("/readyz").status_code == HTTPStatus.OK
+
+
+def test_storage_that_does_not_answer_is_waited_for_no_longer_than_is_said(
+    texts: Index, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each time the answer names the index; one look waits, not one for each that asked."""
+    monkeypatch.setattr("latewood.serve.operations.LOOK_SECONDS", 0.1)
+    other = Index.create(tmp_path / "other", dim=8)
+    hangs, looks = threading.Event(), []
+
+    def hang() -> bool:
+        looks.append(threading.current_thread())
+        return hangs.wait(60)
+
+    monkeypatch.setattr(other, "refresh", hang)
+    with served(texts=texts, other=other) as client:
+        for _ in range(3):
+            begun = time.monotonic()
+            answer = client.get("/readyz")
+            assert time.monotonic() - begun < 5
+            assert answer.status_code == HTTPStatus.SERVICE_UNAVAILABLE
+            assert answer.json()["detail"] == "other cannot be read: its storage has not answered for 0.1 seconds"
+        (look,) = looks
+        assert look.daemon
+        hangs.set()
+        look.join(10)
+        assert client.get("/readyz").status_code == HTTPStatus.OK
+
+
+def test_what_fails_in_a_look_is_a_fault(texts: Index, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(texts, "refresh", fail)
+    with served(texts=texts) as client:
+        assert client.get("/readyz").status_code == HTTPStatus.INTERNAL_SERVER_ERROR
+
+
+@pytest.mark.parametrize(
+    ("path", "methods"),
+    [
+        ("/v1/indexes/texts/documents", {"POST", "PUT", "PATCH"}),
+        ("/v1/indexes/texts", {"GET", "HEAD"}),
+        ("/v1/indexes/texts/search", {"POST"}),
+        ("/healthz", {"GET", "HEAD"}),
+    ],
+)
+def test_another_method_is_told_all_that_there_are(client: TestClient, path: str, methods: set[str]) -> None:
+    for method in ("OPTIONS", "DELETE", "TRACE", "NONSENSE"):
+        answer = client.request(method, path)
+        assert answer.status_code == HTTPStatus.METHOD_NOT_ALLOWED
+        assert set(answer.headers["allow"].split(", ")) == methods
+    if "HEAD" in methods:
+        heads = client.head(path)
+        assert (heads.status_code, heads.content) == (HTTPStatus.OK, b"")
 
 
 @pytest.mark.parametrize("named", [True, False])
@@ -363,10 +418,10 @@ def test_who_is_turned_away_is_not_read_to_the_end(texts: Index) -> None:
     """Neither its type nor its words are looked at."""
     with served(texts=texts, settings=Settings(max_waiting=1)) as client:
         desk = client.app.state.service.reading  # type: ignore[attr-defined]
-        desk._waiting = 1
+        desk._most = 0
         refused = client.post("/v1/indexes/texts/search", content=b"{no JSON", headers={"content-type": "text/html"})
         assert refused.status_code == HTTPStatus.TOO_MANY_REQUESTS
-        desk._waiting = 0
+        desk._most = 1
         assert client.post("/v1/indexes/texts/search", json={"query": "owls"}).status_code == HTTPStatus.OK
 
 
@@ -696,6 +751,39 @@ def test_what_waits_is_done_together() -> None:
 
     assert asyncio.run(ask()) == [0, 10, 20, 30, 40, 50, 60]
     assert seen == [[0], [1, 3, 5], [2, 4, 6]]
+
+
+def test_what_waits_is_shared_out_to_all_threads() -> None:
+    """The first of them need not wait until one thread has done all of them, nor need those that come later."""
+    seen: list[list[Any]] = []
+    go, later = threading.Event(), threading.Event()
+
+    def busy(items: list[Any]) -> list[Any]:
+        (until,) = items
+        until.wait(10)
+        return items
+
+    def work(items: list[Any]) -> list[Any]:
+        seen.append(items)
+        return items
+
+    async def ask() -> None:
+        desk = Desk(2, 100)
+        held = [desk.submit(busy, go), desk.submit(busy, later)]
+        await asyncio.sleep(0.05)
+        asked = [desk.submit(work, item, "a") for item in range(7)]
+        other = desk.submit(work, "other", "b")
+        many = [desk.submit(work, item, "many") for item in range(100, 140)]
+        go.set()
+        await asyncio.gather(*asked, other, *many)
+        later.set()
+        await asyncio.gather(*held)
+        await desk.close()
+
+    asyncio.run(ask())
+    # Half of those that are alike each time, beginning with who has waited longest.
+    assert seen[:5] == [[0, 1, 2, 3], [4, 5], [6], ["other"], [*range(100, 116)]]
+    assert [len(batch) for batch in seen[4:]] == [16, 12, 6, 3, 2, 1]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="threads have no niceness of their own")

@@ -8,9 +8,11 @@ import pickle
 import signal
 import socket
 import stat
+import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, suppress
 from http.client import HTTPResponse
 from pathlib import Path
 from typing import Any
@@ -26,6 +28,8 @@ from trials.serving import Service
 
 pytest.importorskip("starlette")
 httpx: Any = pytest.importorskip("httpx")
+
+fcntl: Any = pytest.importorskip("fcntl")
 
 from latewood.serve import run  # noqa: E402  where there is none, nothing of this is tested
 from latewood.serve.listening import listening_at  # noqa: E402
@@ -183,6 +187,66 @@ def test_a_socket_of_a_later_service_stays(tmp_path: Path) -> None:
         time.sleep(0.05)
         with socket.socket(socket.AF_UNIX) as later:
             later.bind(str(path))
+    assert path.is_socket()
+
+
+def test_of_services_that_start_at_once_one_has_the_socket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a killed one has left its file, too; the others are told that it is taken."""
+    path, chmod = tmp_path / "socket", Path.chmod
+
+    def slowly(own: Path, mode: int) -> None:
+        # It has its file by now, and does not listen yet.
+        time.sleep(0.01)
+        chmod(own, mode)
+
+    monkeypatch.setattr(Path, "chmod", slowly)
+    together, ended = threading.Barrier(4), threading.Barrier(4)
+
+    def start(_: int) -> str:
+        together.wait(20)
+        try:
+            with listening_at(path, for_all=False) as (sock, _):
+                ended.wait(20)
+                with socket.socket(socket.AF_UNIX) as asking:
+                    asking.connect(str(path))
+                    sock.accept()[0].close()
+                return "served"
+        except StorageError as error:
+            ended.wait(20)
+            return str(error)
+
+    with ThreadPoolExecutor(4) as pool:
+        for _ in range(10):
+            with socket.socket(socket.AF_UNIX) as left:
+                left.bind(str(path))
+            *refused, served = sorted(pool.map(start, range(4)))
+            assert served == "served"
+            assert all("Address already in use" in told for told in refused)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_socket_in_a_folder_that_another_program_has_locked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("latewood.serve.listening.TURN_SECONDS", 0.1)
+    held = os.open(tmp_path, os.O_RDONLY)
+    fcntl.flock(held, fcntl.LOCK_EX)
+    refused = pytest.raises(StorageError, match="another program has locked its folder; choose another path")
+    with refused, listening_at(tmp_path / "socket", for_all=False):
+        pass
+    os.close(held)
+
+
+def test_a_socket_of_a_service_that_has_too_much_to_do_stays_its_own(tmp_path: Path) -> None:
+    path = tmp_path / "socket"
+    with socket.socket(socket.AF_UNIX) as busy, ExitStack() as waiting:
+        busy.bind(str(path))
+        busy.listen(0)
+        with suppress(BlockingIOError):
+            while True:
+                one = waiting.enter_context(socket.socket(socket.AF_UNIX))
+                one.setblocking(False)
+                one.connect(str(path))
+        with pytest.raises(StorageError, match="Address already in use"), listening_at(path, for_all=False):
+            pass
     assert path.is_socket()
 
 

@@ -85,9 +85,13 @@ def application(
             await desk.close()
 
     described = msgspec.json.encode(description(operations, with_tokens=chosen.has_tokens))
+    # One route for each path, so that it knows all methods that there are.
+    by_path: dict[str, dict[str, Operation]] = {}
+    for one in (*operations, *PAGE_OPERATIONS):
+        by_path.setdefault(one.path, {})[one.method] = one
     routes = [
-        Route(one.path, _Answers(service, one), methods=[one.method], include_in_schema=False)
-        for one in (*operations, *PAGE_OPERATIONS)
+        Route(path, _Answers(service, by_method), methods=[*by_method], include_in_schema=False)
+        for path, by_method in by_path.items()
     ]
     routes += [_plain(service, path, "nobody", file.answer) for path, file in page_files().items()]
     routes += [
@@ -133,9 +137,7 @@ def _plain(
 async def _readiness(service: Service, _: Request) -> Response:
     if not service.ready:
         raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, "the service is ending", Retry_After="1")
-    # Not at the desk, where all may wait: who is busy is ready. Nor here, for a look at a folder may take its time.
-    found = await asyncio.to_thread(service.problems)
-    if found:
+    if found := await service.problems():
         told = "; ".join(f"{name} cannot be read: {problem}" for name, problem in found.items())
         raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, told, Retry_After="1")
     return Response('{"status":"ready"}', media_type="application/json")
@@ -160,14 +162,16 @@ def _told(problem: Problem, words: Callable[[str], str] = str) -> Response:
 
 
 class _Answers:
-    """The ASGI application of one operation: it answers requests, and counts and logs them."""
+    """The ASGI application of one path: it answers requests, and counts and logs them."""
 
-    def __init__(self, service: Service, operation: Operation) -> None:
+    def __init__(self, service: Service, operations: Mapping[str, Operation]) -> None:
         self.service = service
-        self.operation = operation
+        self.operations = operations
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        service, operation, request = self.service, self.operation, Request(scope, receive)
+        service, request = self.service, Request(scope, receive)
+        # A route for GET lets HEAD in too.
+        operation = self.operations[request.method.replace("HEAD", "GET")]
         asked = _Asked(time.perf_counter())
         fault: Exception | None = None
         try:

@@ -1,8 +1,14 @@
-"""Sockets that a service is asked at: a port, or a file."""
+"""Sockets that a service is asked at: a port, or a file.
 
+They listen at once: who is told the address may connect before the first worker is there.
+"""
+
+import errno
 import os
 import socket
 import stat
+import sys
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
@@ -10,6 +16,12 @@ from pathlib import Path
 from latewood.client.sending import SOCKET
 from latewood.errors import StorageError
 from latewood.forms.values import path_of
+
+if sys.platform != "win32":
+    import fcntl
+
+TURN_SECONDS = 5.0
+"""To wait for others that start in the same folder, which takes them no time."""
 
 
 @contextmanager
@@ -51,11 +63,13 @@ def listening_at(path: str | os.PathLike[str], *, for_all: bool) -> Iterator[tup
     where = Path(path_of(path, "uds")).absolute()
     with closing(socket.socket(socket.AF_UNIX)) as made:
         try:
-            _remove_left(where)
-            made.bind(str(where))
-            # Nobody can connect before it listens.
-            where.chmod(0o666 if for_all else 0o600)
-            own = _made(where)
+            with _alone(where.parent):
+                _remove_left(where)
+                made.bind(str(where))
+                # Nobody can connect before it listens.
+                where.chmod(0o666 if for_all else 0o600)
+                own = _made(where)
+                made.listen()
         except OSError as error:
             raise _refusal(str(where), error, "choose another path") from error
         try:
@@ -67,6 +81,36 @@ def listening_at(path: str | os.PathLike[str], *, for_all: bool) -> Iterator[tup
                     where.unlink()
 
 
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Let services that start at sockets of a folder do so one after the other.
+
+    One that is not listening yet would look as if it had been killed, and lose its socket to another. The lock is the
+    folder's own, so that no file stays, and goes with the process that has it.
+    """
+    held = os.open(folder, os.O_RDONLY)
+    try:
+        end = time.monotonic() + TURN_SECONDS
+        while not _locked(held):
+            if time.monotonic() > end:
+                raise OSError(errno.EBUSY, "another program has locked its folder")
+            time.sleep(0.01)
+        yield
+    finally:
+        os.close(held)
+
+
+def _locked(folder: int) -> bool:
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    # Some network file systems lock no folders.
+    except OSError:
+        pass
+    return True
+
+
 def _made(where: Path) -> tuple[int, int]:
     """Tell a file from another of the same path, which may get its number again."""
     found = where.stat()
@@ -76,10 +120,14 @@ def _made(where: Path) -> tuple[int, int]:
 def _remove_left(where: Path) -> None:
     if where.exists() and stat.S_ISSOCK(where.lstat().st_mode):
         with closing(socket.socket(socket.AF_UNIX)) as asking:
+            # Who has too much to do to be asked is there all the same.
+            asking.setblocking(False)
             try:
                 asking.connect(str(where))
             except ConnectionRefusedError:
                 where.unlink()
+            except BlockingIOError:
+                pass
 
 
 def _refusal(where: str, error: OSError, remedy: str) -> StorageError:

@@ -1,6 +1,9 @@
 """What a service does: for each path a body, and the work that makes an answer of it."""
 
+import asyncio
+import threading
 from collections.abc import Awaitable, Callable, Mapping
+from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
 from http import HTTPStatus
@@ -22,6 +25,8 @@ from latewood.serve.settings import Settings
 from latewood.serve.work import Desk, Work
 
 Scope = Literal["nobody", "read", "write"]
+LOOK_SECONDS = 2.0
+"""That a look at whether an index can be read may take: those who ask wait little longer."""
 OF_A_BATCH = 8
 """So many times the documents of one request may be all hits, or all candidates, of several queries."""
 
@@ -48,6 +53,7 @@ class Service:
         self.reading = Desk(threads, settings.max_waiting)
         self.writing = {name: Desk(1, settings.max_waiting) for name in indexes}
         self.ready = True
+        self._looks: dict[str, Future[Any]] = {}
 
     def without_folders(self, message: str) -> str:
         """Give a message in which indexes have the names under which they are asked for, and not their folders."""
@@ -55,15 +61,32 @@ class Service:
             message = message.replace(served.index.path, name)
         return message
 
-    def problems(self) -> dict[str, str]:
+    async def problems(self) -> dict[str, str]:
         """Tell of each index that cannot be read now why that is."""
+        looks = {name: asyncio.wrap_future(self._look(name)) for name in self.indexes}
+        if looks:
+            await asyncio.wait(looks.values(), timeout=LOOK_SECONDS)
         found = {}
-        for name, served in self.indexes.items():
-            try:
-                served.read(lambda _: None)
-            except LatewoodError as error:
+        for name, look in looks.items():
+            if not look.done():
+                found[name] = f"its storage has not answered for {LOOK_SECONDS:g} seconds"
+            elif error := look.exception():
+                if not isinstance(error, LatewoodError):
+                    raise error
                 found[name] = str(error)
         return found
+
+    def _look(self, name: str) -> "Future[Any]":
+        """Begin to look whether an index can be read, or give the look that has not ended.
+
+        Not at a desk, where all may wait: who is busy is ready. A file system that hangs holds one thread, however
+        often it is asked for, and one that a service which ends does not wait for.
+        """
+        look = self._looks.get(name)
+        if look is None or look.done():
+            look = self._looks[name] = Future()
+            threading.Thread(target=_finish, args=[look, self.indexes[name]], daemon=True).start()
+        return look
 
     def of(self, name: str) -> ServedIndex:
         """Give the index that a path names."""
@@ -80,6 +103,13 @@ class Service:
     def threads(self) -> int | None:
         """Threads for a call: all, unless others are at work."""
         return None if self.reading.running <= 1 else 1
+
+
+def _finish(look: "Future[Any]", served: ServedIndex) -> None:
+    try:
+        look.set_result(served.read(lambda _: None))
+    except Exception as error:  # noqa: BLE001  whoever asked is told
+        look.set_exception(error)
 
 
 Answering = Callable[[Service, str, Any], "Awaitable[Any]"]

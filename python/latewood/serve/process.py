@@ -196,8 +196,6 @@ def run(
         try:
             place = listening(host, port) if uds is None else listening_at(uds, for_all=chosen.has_tokens)
             with place as (sock, address):
-                # At once: who is told the address may connect before the first worker is there.
-                sock.listen(config.backlog)
                 if ready is not None:
                     ready(address)
                 if workers > 1:

@@ -6,19 +6,17 @@ import os
 import sys
 import threading
 import time
-from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine, Hashable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
-from functools import partial
 from http import HTTPStatus
-from typing import Any
+from typing import Any, NamedTuple
 
 from latewood._core import Stop
 from latewood.serve.problems import Problem
 
 MOST_AT_ONCE = 16
-"""Requests that become one batch: beyond, the first waits for the last and other threads for work, without gain."""
+"""Requests that become one batch: beyond, there is no gain."""
 
 NICE = 5
 """So much nicer than the thread that answers are those that work."""
@@ -39,20 +37,17 @@ def _give_way() -> None:
             os.setpriority(os.PRIO_PROCESS, thread, os.getpriority(os.PRIO_PROCESS, thread) + NICE)
 
 
-class _Batch:
-    def __init__(self, work: Work) -> None:
-        self.work = work
-        self.items: list[tuple[Any, asyncio.Future[Any]]] = []
-        self.wanted = 0
-        self.begun = False
-        self.stop = Stop()
+class _Asked(NamedTuple):
+    work: Work
+    item: Any
+    key: Hashable
 
 
 class Desk:
     """Takes in work, and does so much of it at once as there are threads.
 
-    Requests of one key that wait are done together, as one batch. Where a thread is free nothing waits, so that a batch
-    is never longer than what came while all threads were at work.
+    Requests of one key that wait are done together, in batches that are each thread's share of them. Where a thread is
+    free nothing waits, so that they are never more than what came while all threads were at work.
 
     Parameters
     ----------
@@ -65,10 +60,9 @@ class Desk:
         self._threads = threads
         self._most = waiting
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="latewood", initializer=_give_way)
-        self._queue: deque[tuple[Hashable, _Batch]] = deque()
-        self._open: dict[Hashable, _Batch] = {}
+        self._waiting: dict[asyncio.Future[Any], _Asked] = {}
+        """In the order in which they came."""
         self._running: set[asyncio.Task[None]] = set()
-        self._waiting = 0
         self._seconds = 0.05
 
     @property
@@ -84,7 +78,7 @@ class Desk:
         Problem
             So many wait that this one would wait too long.
         """
-        if self._waiting >= self._most:
+        if len(self._waiting) >= self._most:
             expected = math.ceil(self._seconds * self._most / (MOST_AT_ONCE * self._threads))
             message = f"{self._most} requests wait already; ask again in a moment"
             raise Problem(HTTPStatus.TOO_MANY_REQUESTS, message, Retry_After=str(max(1, expected)))
@@ -100,28 +94,16 @@ class Desk:
             As `admit`.
         """
         self.admit()
-        batch = self._open.get(key) if key is not None else None
-        if batch is None or len(batch.items) >= MOST_AT_ONCE:
-            batch = _Batch(work)
-            self._queue.append((key, batch))
-            if key is not None:
-                self._open[key] = batch
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Any] = loop.create_future()
-        future.add_done_callback(partial(self._left, batch))
-        batch.items.append((item, future))
-        batch.wanted += 1
-        self._waiting += 1
+        self._waiting[future] = _Asked(work, item, key)
+        future.add_done_callback(self._given_up)
         # Not at once, so that what came at the same time is done together.
         loop.call_soon(self._begin)
         return future
 
-    def _left(self, batch: _Batch, _: Any) -> None:
-        batch.wanted -= 1
-        if not batch.begun:
-            self._waiting -= 1
-        elif not batch.wanted:
-            batch.stop.set()
+    def _given_up(self, future: "asyncio.Future[Any]") -> None:
+        self._waiting.pop(future, None)
 
     async def close(self) -> None:
         """Wait for all that was taken in."""
@@ -130,28 +112,45 @@ class Desk:
         self._pool.shutdown()
 
     def _begin(self) -> None:
-        while self._queue and len(self._running) < self._threads:
-            key, batch = self._queue.popleft()
-            if self._open.get(key) is batch:
-                del self._open[key]
-            batch.items = [(item, future) for item, future in batch.items if not future.done()]
-            batch.begun = True
-            self._waiting -= batch.wanted
-            if batch.items:
-                task = asyncio.create_task(self._do(batch))
+        while self._waiting and len(self._running) < self._threads:
+            taken = {future: asked for future, asked in self._next().items() if not future.done()}
+            if taken:
+                task = asyncio.create_task(self._do(taken))
                 self._running.add(task)
                 task.add_done_callback(self._ended)
+
+    def _next(self) -> "dict[asyncio.Future[Any], _Asked]":
+        """Take the next batch out of what waits.
+
+        If one thread took all that is alike, the first would wait for the last, and so would what comes meanwhile.
+        """
+        first, asked = next(iter(self._waiting.items()))
+        alike = [first]
+        if asked.key is not None:
+            alike = [future for future, other in self._waiting.items() if other.key == asked.key]
+        share = min(math.ceil(len(alike) / self._threads), MOST_AT_ONCE)
+        return {future: self._waiting.pop(future) for future in alike[:share]}
 
     def _ended(self, task: "asyncio.Task[None]") -> None:
         self._running.discard(task)
         self._begin()
 
-    async def _do(self, batch: _Batch) -> None:
-        items = [item for item, _ in batch.items]
+    async def _do(self, batch: "dict[asyncio.Future[Any], _Asked]") -> None:
+        items = [asked.item for asked in batch.values()]
+        first = next(iter(batch.values()))
+        stop, wanted = Stop(), set(batch)
+
+        def left(future: asyncio.Future[Any]) -> None:
+            wanted.discard(future)
+            if not wanted:
+                stop.set()
+
+        for future in batch:
+            future.add_done_callback(left)
 
         def work() -> list[Any]:
-            with batch.stop:
-                return batch.work(items)
+            with stop:
+                return first.work(items)
 
         begun = time.perf_counter()
         try:
@@ -159,7 +158,7 @@ class Desk:
         except Exception as error:  # noqa: BLE001  whoever asked is told
             results = [error] * len(items)
         self._seconds += 0.1 * (time.perf_counter() - begun - self._seconds)
-        for (_, future), result in zip(batch.items, results, strict=True):
+        for future, result in zip(batch, results, strict=True):
             if future.done():
                 continue
             if isinstance(result, Exception):

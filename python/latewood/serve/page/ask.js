@@ -1,5 +1,8 @@
 // Asks the service. What goes wrong is an Error in the service's own words.
 
+// The service is not there; it may come back.
+export class NoAnswer extends Error {}
+
 const TOKEN = "latewood.token";
 let entering = null;
 
@@ -12,7 +15,7 @@ export async function ask(path, body, signal) {
   try {
     answer = await fetch(path, { method: body === undefined ? "GET" : "POST", headers, body: JSON.stringify(body), signal });
   } catch (error) {
-    throw error.name === "AbortError" ? error : new Error("The service does not answer. Is it still running?");
+    throw error.name === "AbortError" ? error : new NoAnswer("The service does not answer. Is it still running?");
   }
   if (answer.status === 401) {
     await enterToken();

@@ -1,6 +1,6 @@
 // The page: what is asked follows what is typed and chosen, and the address keeps it.
 
-import { ask } from "./ask.js";
+import { ask, NoAnswer } from "./ask.js";
 import { aboutIndex } from "./figures.js";
 import { Filters } from "./filters.js";
 import { counts, make } from "./make.js";
@@ -8,6 +8,8 @@ import { Pane } from "./pane.js";
 
 // Milliseconds without a key before the service is asked.
 const PAUSE = 30;
+// Milliseconds before a service that does not answer is asked again.
+const RETRY = 2000;
 // Hits whose best answers are told in words.
 const SPOKEN = 5;
 const byId = (id) => document.getElementById(id);
@@ -18,6 +20,7 @@ let panes = [];
 let waiting = null;
 let round = 0;
 let counted = "";
+let entered = null;
 const filters = new Filters(byId("filters"), () => later());
 
 // What the address keeps; but for the query, if one was typed already.
@@ -50,7 +53,10 @@ function keep() {
   if (filters.conditions.length) kept.set("filters", JSON.stringify(filters.conditions));
   const settings = panes.map((pane) => pane.settings);
   if (settings.length > 1 || Object.keys(settings[0]).length) kept.set("settings", JSON.stringify(settings));
-  history.replaceState(null, "", `#${kept}`);
+  // What was entered can be gone back to; what is only typed cannot.
+  const goesOn = location.hash === entered && `#${kept}` !== entered;
+  history[goesOn ? "pushState" : "replaceState"](null, "", `#${kept}`);
+  document.title = query.value.trim() ? `${query.value.trim()} – latewood` : "latewood";
 }
 
 function setPanes(settings) {
@@ -74,11 +80,12 @@ const fieldsOf = (name) => known.get(name)?.fields ?? [];
 const shown = () => [...new Set(panes.map((pane) => pane.index))];
 
 // Ask for fields that are not known yet, or only of a commit before the newest.
-async function learnFields(newest = {}) {
-  await Promise.all(shown().map(async (name) => {
-    const learned = known.get(name)?.generation;
-    if (learned === undefined || learned !== (newest[name] ?? learned)) known.set(name, await ask(`page/${name}/fields`));
-  }));
+async function learnFields(generations = {}) {
+  const unknown = shown().filter((name) => !known.has(name));
+  const moved = shown().filter((name) => known.has(name) && known.get(name).generation !== (generations[name] ?? known.get(name).generation));
+  await Promise.all([...unknown, ...moved].map(async (name) => known.set(name, await ask(`page/${name}/fields`))));
+  // There may be more documents by now.
+  if (moved.length) await learnIndexes();
   // Other indexes may have been chosen meanwhile, of which the next answer tells.
   const all = shown().flatMap(fieldsOf);
   filters.fields = all.filter((field, place) => all.findIndex((other) => other.name === field.name) === place);
@@ -107,6 +114,10 @@ async function search() {
   // Somebody has typed on.
   if (own !== round) return;
   tell(answers);
+  if (answers.some((answer) => answer?.error instanceof NoAnswer)) {
+    waiting = setTimeout(search, RETRY);
+    return;
+  }
   tellTrouble(learnFields(Object.fromEntries(panes.map((pane, place) => [pane.index, answers[place]?.generation]))));
   if (panes.length < 2 || answers.some((answer) => !answer || answer.error)) return;
   panes[0].tellMoves(answers[1].ids, "right");
@@ -129,7 +140,7 @@ async function tellTrouble(work) {
 
 function tell(answers) {
   counted = words(answers);
-  status.textContent = counted;
+  if (status.textContent !== counted) status.textContent = counted;
 }
 
 function words(answers) {
@@ -187,9 +198,11 @@ query.addEventListener("input", (event) => {
 });
 query.addEventListener("compositionend", later);
 count.addEventListener("input", later);
-byId("ask").addEventListener("submit", (event) => {
-  event.preventDefault();
-  search();
+// With Enter, or when the box is left.
+query.addEventListener("change", () => {
+  if (!panes.length) return;
+  keep();
+  entered = location.hash;
 });
 byId("add-filter").addEventListener("click", () => filters.add().focus());
 compare.addEventListener("change", () => {
@@ -210,10 +223,14 @@ byId("open-about").addEventListener("click", async () => {
 });
 window.addEventListener("hashchange", () => tellTrouble(read()));
 
-async function begin() {
+async function learnIndexes() {
   ({ indexes } = await ask("v1/indexes"));
   byId("holds").textContent = indexes.map((one) => `${one.name}: ${one.problem ?? counts(one.documents, "document")}`).join(" · ")
     || "This service has no index: it reranks texts at /v1/rerank.";
+}
+
+async function begin() {
+  await learnIndexes();
   byId("ask").hidden = byId("open-about").hidden = indexes.length === 0;
   if (!indexes.length) return;
   await read(query.value);

@@ -90,10 +90,13 @@ export class Pane {
       return answer;
     } catch (error) {
       if (asking.signal.aborted) return null;
-      this.clear();
       const problem = this.part(".problem");
-      problem.textContent = error.message;
-      problem.hidden = false;
+      // What is told already is not told again, to who hears the page.
+      if (problem.hidden || problem.textContent !== error.message) {
+        this.clear();
+        problem.textContent = error.message;
+        problem.hidden = false;
+      }
       return { error };
     } finally {
       if (this.asking === asking) this.element.removeAttribute("aria-busy");
