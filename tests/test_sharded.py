@@ -38,6 +38,7 @@ from latewood.errors import (
     LatewoodError,
     ServiceError,
     StoppedError,
+    StorageError,
     UnknownIdError,
 )
 from latewood.forms.ragged import Ragged, to_ragged
@@ -604,16 +605,17 @@ class ReplicasOfRay:
         self.seconds = seconds
         self.asked: list[tuple[int, int]] = []
         self.ended: list[tuple[int, int]] = []
+        self.failing: set[int] = set()
         self._threads = ThreadPoolExecutor(8)
 
     def replica(self, place: int) -> Any:
         def answer(question: bytes) -> bytes:
             time.sleep(self.seconds[place])
-            return packed((None, place))
+            return packed(("StorageError", f"replica {place}") if place in self.failing else (None, place))
 
         def asked(question: bytes) -> Any:
             number, method, *arguments = unpacked(question)
-            assert (method, arguments) == ("count", [3, {"a": 1}])
+            assert (method, arguments) in (("count", [3, {"a": 1}]), ("prepare", []))
             self.asked.append((place, number))
             return self._threads.submit(answer, question)
 
@@ -629,6 +631,58 @@ class ReplicasOfRay:
         return future.result()
 
 
+def asked_of_ray(seconds: tuple[float, float]) -> tuple[ReplicasOfRay, RayShards]:
+    ray = ReplicasOfRay(seconds)
+    shards = RayShards.__new__(RayShards)
+    vars(shards).update(
+        _ray=ray,
+        _session=SimpleNamespace(lives=lambda: True),
+        _actors=[[ray.replica(0), ray.replica(1)]],
+        _numbers=iter(range(7, 99)),
+        _lock=threading.Lock(),
+        _seconds={},
+        _resting={},
+    )
+    return ray, shards
+
+
+def test_all_replicas_are_prepared_and_none_is_ended() -> None:
+    ray, shards = asked_of_ray((0.0, 0.4))
+    begun = time.monotonic()
+    assert shards.ask("prepare", {0: ()}, timeout=5) == {0: [0]}
+    assert time.monotonic() - begun < 0.4, "one of them is enough"
+    assert {place for place, _ in ray.asked} <= {0, 1}
+    ray, shards = asked_of_ray((0.4, 0.4))
+    assert shards.ask("prepare", {0: ()}, timeout=5)[0] in ([0], [1])
+    assert sorted(place for place, _ in ray.asked) == [0, 1]
+    assert not ray.ended
+
+
+def test_where_a_store_fails_one_replica_another_is_asked() -> None:
+    ray, shards = asked_of_ray((0.0, 0.0))
+    ray.failing = {0}
+    for _ in range(9):
+        assert shards.ask("count", {0: (3, {"a": 1})}, timeout=5) == {0: [1]}
+    ray.failing = {0, 1}
+    with pytest.raises(StorageError, match="replica"):
+        shards.ask("count", {0: (3, {"a": 1})}, timeout=5)
+
+
+def test_a_question_to_all_shards_is_written_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[object] = []
+    monkeypatch.setattr(
+        "latewood.cluster.asking.asking", lambda *question: written.append(question) or asking(*question)
+    )
+    ray, shards = asked_of_ray((0.0, 0.0))
+    shards._actors *= 3
+    same = (3, {"a": 1})
+    assert len(shards.ask("count", dict.fromkeys(range(3), same), timeout=5)) == 3
+    assert len(written) == 1
+    assert len(shards.ask("count", {0: same, 1: (3, {"a": 1}), 2: same}, timeout=5)) == 3
+    assert len(written) == 3, "and one that is another by itself"
+    assert len(ray.asked) == 6
+
+
 @pytest.mark.parametrize(
     ("seconds", "stop", "timeout"),
     [
@@ -641,17 +695,7 @@ class ReplicasOfRay:
     ids=["both at once", "the first is slow", "the second is slow", "a stop", "a timeout"],
 )
 def test_who_is_waited_for_no_longer_is_ended(seconds: tuple[float, float], stop: float | None, timeout: float) -> None:
-    ray = ReplicasOfRay(seconds)
-    shards = RayShards.__new__(RayShards)
-    vars(shards).update(
-        _ray=ray,
-        _session=SimpleNamespace(lives=lambda: True),
-        _actors=[[ray.replica(0), ray.replica(1)]],
-        _numbers=iter(range(7, 99)),
-        _lock=threading.Lock(),
-        _seconds={},
-        _resting={},
-    )
+    ray, shards = asked_of_ray(seconds)
     begun = time.monotonic()
     for number in range(7, 10):
         ray.asked.clear()

@@ -60,16 +60,17 @@ def publish(folder: Path, commit: Commit, url: str, *, repair: bool, show_progre
         there = store.names(FILES)
         now = max((time for _, time in there.values()), default=None)
         lasting = {file.sha256 for file in known.values()}
+        sent = set[str]()
         for file in files[:-1]:
             size, time = there.get(file.sha256, (None, None))
             # What no generation names may be cleaned away meanwhile, unless it is young.
             lasts = file.sha256 in lasting or (now is not None and time is not None and now - time < LEFT_OVER)
-            if size == file.bytes and lasts and not repair:
+            # Shards of a cluster have contents in common.
+            if file.sha256 in sent or (size == file.bytes and lasts and not repair):
                 bar.update(file.bytes)
             else:
                 send(file)
-                # Shards of a cluster have contents in common.
-                there[file.sha256] = (file.bytes, now)
+                sent.add(file.sha256)
     made = Generation(commit.kind, commit.identity, commit.generation, tuple(commit.lineage), tuple(files))
     # It may also be there by a request of this call whose answer was lost.
     if store.create(made.object, made.to_json()) or _is_there(made, described(store, made.generation)):

@@ -167,10 +167,12 @@ class RayShards:
         if not self._session.lives():
             raise MissingShardsError(sorted(calls), {})
         end, number = time.monotonic() + timeout, next(self._numbers)
-        waiting = {
-            place: _Waiting(asking(number, method, arguments), self._order(place)) for place, arguments in calls.items()
-        }
-        kind = (method, max((len(one.question) for one in waiting.values()), default=0).bit_length())
+        # Mostly all shards are asked the same.
+        different = {id(arguments): arguments for arguments in calls.values()}
+        written = {key: asking(number, method, arguments) for key, arguments in different.items()}
+        waiting = {place: _Waiting(written[id(arguments)], self._order(place)) for place, arguments in calls.items()}
+        kind = (method, max(map(len, written.values()), default=0).bit_length())
+        patience = self._patience(kind)
         answers: dict[int, Any] = {}
         lost: list[int] = []
         try:
@@ -178,7 +180,7 @@ class RayShards:
                 now = time.monotonic()
                 for place, one in waiting.items():
                     if one.again_at <= now and one.untried:
-                        self._send(place, one, kind)
+                        self._send(place, one, patience)
                 pending = {reference: place for place, one in waiting.items() for reference in one.asked}
                 wake = min([end, now + HEARD, *(one.again_at for one in waiting.values() if one.untried)])
                 done, _ = self._ray.wait(list(pending), timeout=max(wake - now, 0.001)) if pending else ([], [])
@@ -220,12 +222,12 @@ class RayShards:
         replicas.sort(key=lambda replica: self._resting.get((place, replica), 0.0) <= now)
         return replicas
 
-    def _send(self, place: int, one: _Waiting, kind: Kind) -> None:
+    def _send(self, place: int, one: _Waiting, patience: float) -> None:
         replica = one.untried.pop()
         reference = self._actors[place][replica].answer.remote(one.question)
         now = time.monotonic()
         one.asked[reference] = (replica, now)
-        one.again_at = now + self._patience(kind)
+        one.again_at = now + patience
 
     def _end(self, place: int, one: _Waiting, number: int) -> None:
         """End what other replicas still do for a shard."""

@@ -70,7 +70,9 @@ class Commit:
         return owned
 
     def _answers(self, method: str, calls: Mapping[int, tuple[Any, ...]]) -> dict[int, Any]:
-        pinned = {place: (self.signature, *arguments) for place, arguments in calls.items()}
+        # What is one value for several shards stays one, and is written once.
+        pinned_once = {id(arguments): (self.signature, *arguments) for arguments in calls.values()}
+        pinned = {place: pinned_once[id(arguments)] for place, arguments in calls.items()}
         return self._shards.ask(method, pinned, timeout=self._timeout)
 
 

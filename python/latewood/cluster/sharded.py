@@ -62,9 +62,7 @@ class ShardedIndex:
             self._manifest = self._read_newest() or ClusterManifest.newest(home.root)
             number = len(self._manifest.shards)
             self._shards_or_none = RayShards(home, number, replicas, cpus) if replicas else LocalShards(home, number)
-            for method, seconds in (("awake", STARTING), (PREPARE, max(STARTING, home.patience))):
-                commit = Commit(self._manifest, self._shards, timeout=max(self._timeout, seconds), partial=False)
-                commit.ask(method, commit.everywhere())
+            self._prepare(self._shards, self._manifest, max(self._timeout, STARTING))
         except BaseException:
             self.close()
             raise
@@ -218,8 +216,7 @@ class ShardedIndex:
             raise InvalidInputError(message)
         try:
             # Where a replica is away, another one has it ready.
-            commit = Commit(newest, shards, timeout=max(self._timeout, self._home.patience), partial=False)
-            commit.ask(PREPARE, commit.everywhere())
+            self._prepare(shards, newest, self._timeout)
         except CorruptIndexError:
             if self._read_newest() in (None, newest):
                 raise
@@ -446,6 +443,12 @@ class ShardedIndex:
         replicas, _, _ = self._given
         # What replicas answer for, they bring to their own machines.
         return self._home.newest(whole=not replicas)
+
+    def _prepare(self, shards: Shards, manifest: ClusterManifest, timeout: float) -> None:
+        """Have all shards open at a commit; first that somebody answers for each, as that may take long."""
+        for method, seconds in (("awake", timeout), (PREPARE, max(timeout, self._home.patience))):
+            commit = Commit(manifest, shards, timeout=seconds, partial=False)
+            commit.ask(method, commit.everywhere())
 
     def _one(self, query: str | VectorInput, weights: Any) -> Queries:
         return one_query(query, weights, self._encoding)
