@@ -34,6 +34,7 @@ from compare import gathered
 from latewood import Index
 from latewood.cluster import ClusterManifest, ClusterWriter, ShardedIndex, create
 from latewood.cluster.asking import PATIENCE
+from latewood.cluster.homes import home_of
 from latewood.cluster.packing import packed
 from latewood.cluster.reading import ShardReader
 from latewood.errors import ServiceError
@@ -172,12 +173,12 @@ def asking(vectors: TokenVectors, shards: int, seconds: float) -> dict[str, Any]
         with ClusterWriter(root) as writer:
             texts = ["{title} {text}".format(**corpus[key]) for key in vectors.ids]
             writer.add(vectors.ids, vectors=documents, texts=texts)
-        generation = ClusterManifest.newest(root).generation
+        commit = ClusterManifest.newest(root).signature
         asked = [to_ragged([query]) for query in queries]
-        readers = [ShardReader(root, place) for place in range(shards)]
+        readers = [ShardReader(home_of(root), place) for place in range(shards)]
 
         def question(query: Ragged) -> tuple[Any, ...]:
-            return (generation, query.values, query.offsets, None, None, {"k": K, "threads": 1}, None, True)
+            return (commit, query.values, query.offsets, None, None, {"k": K, "threads": 1}, None, True)
 
         def search(reader: ShardReader, query: Ragged) -> Callable[[], Any]:
             return lambda: reader.search(*question(query))

@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, settings
 from latewood import Index
 from strategies import Corpus, make_corpus
 from support import TEXTS, HashEncoder, build_index
+from trials.s3 import Faults, server_behind_faults
 
 # Deadlines would be timed assertions, and fixtures that last for a whole function are meant to here.
 _COMMON = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow, HealthCheck.function_scoped_fixture]}
@@ -77,3 +78,36 @@ def postgres() -> Iterator[None]:
                 patch.setenv(name, str(value))
         yield
         server.cleanup()
+
+
+# ── object storage ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("LATEWOOD_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> str:
+    return (tmp_path / "store").as_uri() + "/news"
+
+
+@pytest.fixture(scope="session")
+def s3() -> Iterator[tuple[str, Faults]]:
+    pytest.importorskip("moto")
+    with server_behind_faults() as served:
+        yield served
+
+
+@pytest.fixture
+def bucket(s3: tuple[str, Faults], monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> str:
+    for name, value in (
+        ("AWS_ACCESS_KEY_ID", "key"),
+        ("AWS_SECRET_ACCESS_KEY", "very-secret"),
+        ("AWS_REGION", "us-east-1"),
+        ("AWS_ENDPOINT_URL", s3[0]),
+    ):
+        monkeypatch.setenv(name, value)
+    return f"s3://bucket/{request.node.name}"

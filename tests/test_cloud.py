@@ -1,5 +1,6 @@
 """Commits in object storage: published whole and pulled whole, whatever the network does; also as S3 has it."""
 
+import hashlib
 import json
 import os
 import pickle
@@ -16,9 +17,10 @@ import pytest
 
 from latewood import Index
 from latewood.cloud import clean
-from latewood.cloud.generations import newest, numbers, signed
+from latewood.cloud.generations import newest, numbers
 from latewood.cloud.pulling import _remove_unused
 from latewood.cloud.store import Store, is_url
+from latewood.common.signed import signed
 from latewood.errors import (
     CommitConflictError,
     CorruptIndexError,
@@ -27,7 +29,6 @@ from latewood.errors import (
     StorageError,
 )
 from strategies import make_corpus
-from trials.s3 import Faults, server_behind_faults
 
 pytest.importorskip("obstore")
 
@@ -35,21 +36,10 @@ CORPUS = make_corpus(11, dim=16, documents=60)
 
 
 @pytest.fixture
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("LATEWOOD_CACHE", str(tmp_path / "cache"))
-    return tmp_path / "cache"
-
-
-@pytest.fixture
 def index(tmp_path: Path) -> Index:
     index = Index.create(tmp_path / "index", dim=16, train_after=0)
     index.add(range(20), vectors=CORPUS.documents[:20], metadata=[{"n": n} for n in range(20)])
     return index
-
-
-@pytest.fixture
-def url(tmp_path: Path) -> str:
-    return (tmp_path / "store").as_uri() + "/news"
 
 
 def same(one: Index, other: Index) -> bool:
@@ -254,6 +244,20 @@ def test_descriptions_that_are_none(index: Index, url: str, cache: Path, written
     index.publish(url)
     (store_folder(url) / newest_of(url).object).write_bytes(written)
     with pytest.raises((CorruptIndexError, InvalidInputError)):
+        Index.open(url)
+
+
+def test_a_description_that_was_signed_with_spaces(index: Index, url: str, cache: Path) -> None:
+    """The first ones were."""
+    index.publish(url)
+    path = store_folder(url) / newest_of(url).object
+    told = json.loads(path.read_text())
+    del told["checksum"]
+    spaced = hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+    path.write_text(json.dumps({**told, "checksum": spaced}))
+    assert same(Index.open(url), index)
+    path.write_text(json.dumps({**told, "generation": 7, "checksum": spaced}))
+    with pytest.raises(CorruptIndexError, match="checksum"):
         Index.open(url)
 
 
@@ -677,25 +681,6 @@ for _ in range(40):
 
 
 # ── a server that speaks as S3 does, behind a line that fails ────────────────────────────────────────────────────────
-
-
-@pytest.fixture(scope="module")
-def s3() -> Iterator[tuple[str, Faults]]:
-    pytest.importorskip("moto")
-    with server_behind_faults() as served:
-        yield served
-
-
-@pytest.fixture
-def bucket(s3: tuple[str, Faults], monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> str:
-    for name, value in (
-        ("AWS_ACCESS_KEY_ID", "key"),
-        ("AWS_SECRET_ACCESS_KEY", "very-secret"),
-        ("AWS_REGION", "us-east-1"),
-        ("AWS_ENDPOINT_URL", s3[0]),
-    ):
-        monkeypatch.setenv(name, value)
-    return f"s3://bucket/{request.node.name}"
 
 
 def test_the_server_puts_where_nothing_is(bucket: str) -> None:

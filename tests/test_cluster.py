@@ -15,7 +15,7 @@ import pytest
 from numpy.typing import NDArray
 
 from latewood import Index
-from latewood.cluster import ClusterManifest, ClusterWriter, Shard, ShardedIndex, create, grow, recover
+from latewood.cluster import ClusterManifest, ClusterWriter, Shard, create, grow, publish, recover
 from latewood.cluster.manifest import KEPT, generations, name_of
 from latewood.cluster.order import ORDER, order_of, without_order
 from latewood.cluster.routing import SLOTS, divided, slot_of, slots_of
@@ -548,7 +548,7 @@ def test_an_address_is_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         lambda: grow(address, 3),
         lambda: recover(address),
         lambda: ClusterManifest.newest(address),
-        lambda: ShardedIndex.open(address, replicas=0),
+        lambda: publish(address, "file:///folder/elsewhere"),
     ):
         with pytest.raises(InvalidInputError, match="address"):
             call()

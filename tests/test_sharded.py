@@ -38,6 +38,7 @@ from latewood.errors import (
     LatewoodError,
     ServiceError,
     StoppedError,
+    StorageError,
     UnknownIdError,
 )
 from latewood.forms.ragged import Ragged, to_ragged
@@ -280,7 +281,7 @@ def test_shards_without_a_document(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_too_many_calls_at_once(both: tuple[ShardedIndex, Index]) -> None:
-    with ShardedIndex.open(both[0]._root, replicas=0, max_waiting=2) as sharded:
+    with ShardedIndex.open(both[0].path, replicas=0, max_waiting=2) as sharded:
         with sharded._room.place(), sharded._room.place():
             with pytest.raises(ServiceError) as told:
                 sharded.search(CORPUS.queries[0], 3)
@@ -289,7 +290,7 @@ def test_too_many_calls_at_once(both: tuple[ShardedIndex, Index]) -> None:
 
 
 def test_what_is_closed_answers_nothing(both: tuple[ShardedIndex, Index]) -> None:
-    sharded = ShardedIndex.open(both[0]._root, replicas=0)
+    sharded = ShardedIndex.open(both[0].path, replicas=0)
     query = CORPUS.queries[0]
     with sharded as same:
         assert same is sharded
@@ -309,7 +310,7 @@ def test_what_is_closed_answers_nothing(both: tuple[ShardedIndex, Index]) -> Non
         with pytest.raises(LatewoodError, match="closed; open it again"):
             call()
     assert hits[0].text == both[1].documents([hits[0].id])[0].text, "what was found stays"
-    with ShardedIndex.open(both[0]._root, replicas=0) as closing:
+    with ShardedIndex.open(both[0].path, replicas=0) as closing:
         ends = threading.Thread(target=closing.close)
 
         def ask_until_the_end() -> None:
@@ -555,13 +556,13 @@ def as_told(value: Any) -> Any:
 
 def test_what_shards_have_found_travels_whole(both: tuple[ShardedIndex, Index]) -> None:
     sharded, _ = both
-    reader = ShardReader(sharded._root, 1)
+    reader = ShardReader(sharded._home, 1)
     queries = to_ragged(CORPUS.queries[:4], dim=CORPUS.dim, kind="query")
     none = Ragged(np.zeros((0, CORPUS.dim), np.float32), np.zeros(1, np.int64))
     for asked in (queries, none):
         for options in ({"k": 9, "gather": "exact"}, {"k": 9}, {"k": 3, "filter": {"n": "none"}}):
             for told in ((None, True), ("n", False)):
-                question = (sharded.generation, asked.values, asked.offsets, None, None, options, *told)
+                question = (sharded._manifest.signature, asked.values, asked.offsets, None, None, options, *told)
                 found = reader.search(*question)
                 assert len(Found(*found).planned) == len(asked)
                 assert as_told(unpacked(packed(found))) == as_told(found)
@@ -572,20 +573,18 @@ def test_what_shards_have_found_travels_whole(both: tuple[ShardedIndex, Index]) 
 
 def test_a_replica_answers_and_ends(both: tuple[ShardedIndex, Index]) -> None:
     sharded, single = both
-    replica, query = Replica(sharded._root, 0), to_ragged(CORPUS.queries[:1])
-    generation, options = sharded.generation, {"k": 3}
-    arguments = (generation, query.values, query.offsets, None, None, options, None, False)
+    replica, query = Replica(sharded.path, None, 0), to_ragged(CORPUS.queries[:1])
+    commit, options = sharded._manifest.signature, {"k": 3}
+    arguments = (commit, query.values, query.offsets, None, None, options, None, False)
     own = [key for key in single.ids() if not sharded._manifest.shards_of([key])[0]]
-    assert answered(replica.answer(asking(1, "contains", (generation, [*own, "nobody"])))) == [True] * len(own) + [
-        False
-    ]
+    assert answered(replica.answer(asking(1, "contains", (commit, [*own, "nobody"])))) == [True] * len(own) + [False]
     # What is raised is raised where it was asked, with its words.
     with pytest.raises(UnknownIdError, match="nobody"):
-        answered(replica.answer(asking(2, "documents", (generation, ["nobody"]))))
+        answered(replica.answer(asking(2, "documents", (commit, ["nobody"]))))
     with pytest.raises(InvalidInputError, match="k must"):
         answered(replica.answer(asking(3, "search", (*arguments[:5], {"k": 0}, None, False))))
     with pytest.raises(CorruptIndexError, match="refresh"):
-        answered(replica.answer(asking(4, "count", (generation + 1, None))))
+        answered(replica.answer(asking(4, "count", (sharded._manifest.next().signature, None))))
     replica.end(6)
     for _ in range(2):
         with pytest.raises(StoppedError):
@@ -606,16 +605,17 @@ class ReplicasOfRay:
         self.seconds = seconds
         self.asked: list[tuple[int, int]] = []
         self.ended: list[tuple[int, int]] = []
+        self.failing: set[int] = set()
         self._threads = ThreadPoolExecutor(8)
 
     def replica(self, place: int) -> Any:
         def answer(question: bytes) -> bytes:
             time.sleep(self.seconds[place])
-            return packed((None, place))
+            return packed(("StorageError", f"replica {place}") if place in self.failing else (None, place))
 
         def asked(question: bytes) -> Any:
             number, method, *arguments = unpacked(question)
-            assert (method, arguments) == ("count", [3, {"a": 1}])
+            assert (method, arguments) in (("count", [3, {"a": 1}]), ("prepare", []))
             self.asked.append((place, number))
             return self._threads.submit(answer, question)
 
@@ -631,6 +631,58 @@ class ReplicasOfRay:
         return future.result()
 
 
+def asked_of_ray(seconds: tuple[float, float]) -> tuple[ReplicasOfRay, RayShards]:
+    ray = ReplicasOfRay(seconds)
+    shards = RayShards.__new__(RayShards)
+    vars(shards).update(
+        _ray=ray,
+        _session=SimpleNamespace(lives=lambda: True),
+        _actors=[[ray.replica(0), ray.replica(1)]],
+        _numbers=iter(range(7, 99)),
+        _lock=threading.Lock(),
+        _seconds={},
+        _resting={},
+    )
+    return ray, shards
+
+
+def test_all_replicas_are_prepared_and_none_is_ended() -> None:
+    ray, shards = asked_of_ray((0.0, 0.4))
+    begun = time.monotonic()
+    assert shards.ask("prepare", {0: ()}, timeout=5) == {0: [0]}
+    assert time.monotonic() - begun < 0.4, "one of them is enough"
+    assert {place for place, _ in ray.asked} <= {0, 1}
+    ray, shards = asked_of_ray((0.4, 0.4))
+    assert shards.ask("prepare", {0: ()}, timeout=5)[0] in ([0], [1])
+    assert sorted(place for place, _ in ray.asked) == [0, 1]
+    assert not ray.ended
+
+
+def test_where_a_store_fails_one_replica_another_is_asked() -> None:
+    ray, shards = asked_of_ray((0.0, 0.0))
+    ray.failing = {0}
+    for _ in range(9):
+        assert shards.ask("count", {0: (3, {"a": 1})}, timeout=5) == {0: [1]}
+    ray.failing = {0, 1}
+    with pytest.raises(StorageError, match="replica"):
+        shards.ask("count", {0: (3, {"a": 1})}, timeout=5)
+
+
+def test_a_question_to_all_shards_is_written_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[object] = []
+    monkeypatch.setattr(
+        "latewood.cluster.asking.asking", lambda *question: written.append(question) or asking(*question)
+    )
+    ray, shards = asked_of_ray((0.0, 0.0))
+    shards._actors *= 3
+    same = (3, {"a": 1})
+    assert len(shards.ask("count", dict.fromkeys(range(3), same), timeout=5)) == 3
+    assert len(written) == 1
+    assert len(shards.ask("count", {0: same, 1: (3, {"a": 1}), 2: same}, timeout=5)) == 3
+    assert len(written) == 3, "and one that is another by itself"
+    assert len(ray.asked) == 6
+
+
 @pytest.mark.parametrize(
     ("seconds", "stop", "timeout"),
     [
@@ -643,17 +695,7 @@ class ReplicasOfRay:
     ids=["both at once", "the first is slow", "the second is slow", "a stop", "a timeout"],
 )
 def test_who_is_waited_for_no_longer_is_ended(seconds: tuple[float, float], stop: float | None, timeout: float) -> None:
-    ray = ReplicasOfRay(seconds)
-    shards = RayShards.__new__(RayShards)
-    vars(shards).update(
-        _ray=ray,
-        _session=SimpleNamespace(lives=lambda: True),
-        _actors=[[ray.replica(0), ray.replica(1)]],
-        _numbers=iter(range(7, 99)),
-        _lock=threading.Lock(),
-        _seconds={},
-        _resting={},
-    )
+    ray, shards = asked_of_ray(seconds)
     begun = time.monotonic()
     for number in range(7, 10):
         ray.asked.clear()
@@ -674,9 +716,9 @@ def test_who_is_waited_for_no_longer_is_ended(seconds: tuple[float, float], stop
 
 def test_what_a_replica_is_at_work_on_ends(slow: tuple[Path, list[Any]]) -> None:
     root, queries = slow
-    replica, asked = Replica(root, 0), to_ragged(queries)
+    replica, asked = Replica(root, None, 0), to_ragged(queries)
     arguments = (
-        ClusterManifest.newest(root).generation,
+        ClusterManifest.newest(root).signature,
         asked.values,
         asked.offsets,
         None,

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from latewood import Feedback, Hits, Index, SearchArrays
 from latewood.cluster import ClusterWriter, ShardedIndex, create
 from latewood.cluster.asking import MissingShardsError
+from latewood.cluster.homes import Home
 from latewood.cluster.replica import Replica, answered, asking
 from latewood.errors import InvalidInputError, LatewoodError, ServiceError, UnknownIdError
 from strategies import make_corpus
@@ -39,8 +40,8 @@ def metadata(number: int) -> dict[str, Any] | None:
 class InBytes:
     """Shards in this process that are asked in bytes, as those in other processes are."""
 
-    def __init__(self, root: Path, count: int) -> None:
-        self._replicas = [Replica(root, place) for place in range(count)]
+    def __init__(self, home: Home, count: int) -> None:
+        self._replicas = [Replica(*home.told(), place) for place in range(count)]
 
     def ask(self, method: str, calls: Any, *, timeout: float) -> dict[int, Any]:
         asked = {place: asking(7, method, arguments) for place, arguments in calls.items()}
@@ -73,7 +74,7 @@ def both(request: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tup
             target.delete(IDS[8:30:4])
     with ShardedIndex.open(path / "cluster", replicas=0) as sharded:
         if in_bytes:
-            sharded._shards_or_none = InBytes(path / "cluster", shards)
+            sharded._shards_or_none = InBytes(sharded._home, shards)
         yield sharded, single
 
 

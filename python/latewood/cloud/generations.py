@@ -1,32 +1,66 @@
-"""What a store holds of an index: contents by their checksums, and a description of each generation.
+"""What a store holds of an index or a cluster: contents by their checksums, and a description of each generation.
 
 ```
-files/<sha256>                    the content of a file
+files/<sha256>                    the content of a file, which several names may have
 generations/<20 digits>.json      names, sizes and checksums of a generation's files; written once, when all are there
 ```
 """
 
 import hashlib
-import json
 import re
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from latewood.cloud.store import Store
+from latewood.common.signed import signed, verified
 from latewood.errors import CorruptIndexError, InvalidInputError, StorageError
 
 GENERATIONS = "generations"
 FILES = "files"
 FORMAT = 1
-NAME = re.compile(r"(MANIFEST-\d{20}|[A-Za-z0-9][A-Za-z0-9._-]{0,120}\.lwd)")
-"""Of a file of an index: nothing that leads out of its folder."""
 CHECKSUM = re.compile(r"[0-9a-f]{64}")
 DESCRIPTION = re.compile(r"(\d{20})\.json")
 MOST_BYTES = 64 << 20
 """Of a description."""
 TRIES = 3
 """How often a list is asked for again that names a description which is not there."""
+_FILE = r"(MANIFEST-\d{20}|[A-Za-z0-9][A-Za-z0-9._-]{0,120}\.lwd)"
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """What is published: an index, or a cluster of several.
+
+    Attributes
+    ----------
+    name : str
+    manifest : callable
+        Gives the name of a generation's manifest.
+    file : re.Pattern
+        Names of the other files: nothing that leads out of the folder.
+    opened_by : str
+    published_by : str
+    """
+
+    name: str
+    manifest: Callable[[int], str]
+    file: re.Pattern[str]
+    opened_by: str
+    published_by: str
+
+
+INDEX = Kind("index", "MANIFEST-{:020}".format, re.compile(_FILE), "Index.open", "Index.publish")
+CLUSTER = Kind(
+    "cluster",
+    "cluster-{:010}.json".format,
+    re.compile(rf"(codec|shards/\d{{4,20}})/{_FILE}"),
+    "ShardedIndex.open",
+    "latewood.cluster.publish",
+)
+NAME = re.compile(rf"{INDEX.file.pattern}|{CLUSTER.file.pattern}|cluster-\d{{10,20}}\.json")
+"""Of all that may have come from a store."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +76,16 @@ class File:
         """Where its content lies in a store."""
         return f"{FILES}/{self.sha256}"
 
+    @property
+    def folder(self) -> str:
+        """Of the index that it belongs to; empty for one that is not in a cluster, and for a cluster's manifest."""
+        return self.name.rpartition("/")[0]
+
+    @property
+    def is_manifest(self) -> bool:
+        """Whether other indexes may have another content under the same name."""
+        return not self.name.endswith(".lwd")
+
 
 @dataclass(frozen=True, slots=True)
 class Generation:
@@ -49,8 +93,9 @@ class Generation:
 
     Attributes
     ----------
+    kind : Kind
     index : str or None
-        What tells the index from others.
+        What tells the index from others; of a cluster, its codec.
     generation : int
     lineage : tuple of str
         Its signature, and those of the commits it was made from.
@@ -58,6 +103,7 @@ class Generation:
         The last is its manifest.
     """
 
+    kind: Kind
     index: str | None
     generation: int
     lineage: tuple[str, ...]
@@ -70,21 +116,14 @@ class Generation:
 
     def to_json(self) -> bytes:
         """Write its description."""
-        return signed({"format": FORMAT, **asdict(self)})
+        files = [asdict(file) for file in self.files]
+        told = {"index": self.index, "generation": self.generation, "lineage": self.lineage, "files": files}
+        return signed({"format": FORMAT, **told})
 
 
 def description_of(number: int) -> str:
     """Name the description of a generation."""
     return f"{GENERATIONS}/{number:020}.json"
-
-
-def signed(told: dict[str, Any]) -> bytes:
-    """Write a description with the checksum of its content, as nothing else would show a changed number in it."""
-    return json.dumps({**told, "checksum": _checksum_of(told)}, indent=1).encode()
-
-
-def _checksum_of(told: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
 
 
 def checksum(path: Path) -> str:
@@ -136,40 +175,38 @@ def _described(store: Store, number: int) -> Generation | None:
     if written is None:
         return None
     try:
-        told = json.loads(written)
+        told = verified(written)
         if told["format"] != FORMAT:
             message = f"{where} was written by a newer version of latewood; update this one"
             raise InvalidInputError(message)
         return _checked(told, number)
     except InvalidInputError:
         raise
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         message = f"{where} describes no generation: {type(error).__name__}: {error}; publish it again elsewhere"
         raise CorruptIndexError(message) from error
 
 
 def _checked(told: Any, number: int) -> Generation:
-    if told.pop("checksum") != _checksum_of(told):
-        message = "its checksum is another"
-        raise ValueError(message)
     files = tuple(File(one["name"], one["bytes"], one["sha256"]) for one in told["files"])
+    kind = next((kind for kind in (INDEX, CLUSTER) if files and files[-1].name == kind.manifest(number)), None)
+    if kind is None or told["generation"] != number:
+        message = f"it is not generation {number}"
+        raise ValueError(message)
     for file in files:
         if not (
             type(file.bytes) is int
             and file.bytes >= 0
-            and NAME.fullmatch(file.name)
+            and (file is files[-1] or kind.file.fullmatch(file.name))
             and CHECKSUM.fullmatch(file.sha256)
         ):
-            message = f"{file!r} is no file of an index"
+            message = f"{file!r} is no file of such a {kind.name}"
             raise ValueError(message)
-    if len({file.name for file in files}) < len(files) or not files:
-        message = "a file occurs twice, or there is none"
-        raise ValueError(message)
-    if files[-1].name != f"MANIFEST-{number:020}" or told["generation"] != number:
-        message = f"it is not generation {number}"
+    if len({file.name for file in files}) < len(files):
+        message = "a file occurs twice"
         raise ValueError(message)
     index, lineage = told["index"], tuple(told["lineage"])
     if not (index is None or isinstance(index, str)) or not all(isinstance(one, str) for one in lineage):
         message = "its index or lineage is no str"
         raise TypeError(message)
-    return Generation(index, number, lineage, files)
+    return Generation(kind, index, number, lineage, files)

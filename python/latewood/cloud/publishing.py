@@ -1,36 +1,57 @@
 """A commit of a folder → a generation in object storage."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
-from latewood.cloud.generations import FILES, File, Generation, checksum, described, newest
+from latewood.cloud.generations import FILES, File, Generation, Kind, checksum, described, newest
 from latewood.cloud.store import Store
 from latewood.common.progress import progress_bar
 from latewood.errors import CommitConflictError, CorruptIndexError, InvalidInputError
 
-Commit = tuple[int, list[str], list[str], str | None]
-"""Generation, names of its files, its lineage, and what tells the index from others."""
 LEFT_OVER = timedelta(hours=12)
 """Contents that an interrupted upload has left are taken if they are younger, since `clean` leaves those alone."""
 READ_BYTES = 1 << 20
 
 
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """A commit that lies in a folder.
+
+    Attributes
+    ----------
+    kind : Kind
+    generation : int
+    names : sequence of str
+        Of its files, relative to the folder; the last is its manifest.
+    lineage : sequence of str
+        Its signature, and those of the commits it was made from, the newest first.
+    identity : str or None
+        What tells the index or the cluster from others.
+    """
+
+    kind: Kind
+    generation: int
+    names: Sequence[str]
+    lineage: Sequence[str]
+    identity: str | None
+
+
 def publish(folder: Path, commit: Commit, url: str, *, repair: bool, show_progress: bool | None) -> int:
     """Upload what a store does not have of a commit, or all of it, then its description; see `Index.publish`."""
     store = Store(url)
-    number, names, lineage, identity = commit
     before = newest(store)
     if before is not None:
-        _check(before, number, lineage, identity, store)
-    known = {} if before is None else {file.name: file for file in before.files if not _is_manifest(file.name)}
-    sizes = {name: (folder / name).stat().st_size for name in names}
+        _check(before, commit, store)
+    known = {} if before is None else {file.name: file for file in before.files if not file.is_manifest}
+    sizes = {name: (folder / name).stat().st_size for name in commit.names}
     with progress_bar(sum(sizes.values()), "Publishing", show_progress=show_progress, unit="B") as bar:
 
         def send(file: File) -> None:
             store.upload(file.object, _parts(folder / file.name, bar.update), file.bytes)
 
-        # A name of an index is of one content for ever, but for its manifest's.
+        # A name of an index is of one content for ever, but for a manifest's.
         files = [known.get(name) or File(name, size, checksum(folder / name)) for name, size in sizes.items()]
         if repair:
             _check_contents(folder, files)
@@ -38,19 +59,27 @@ def publish(folder: Path, commit: Commit, url: str, *, repair: bool, show_progre
         send(files[-1])
         there = store.names(FILES)
         now = max((time for _, time in there.values()), default=None)
+        lasting = {file.sha256 for file in known.values()}
+        sent = set[str]()
         for file in files[:-1]:
             size, time = there.get(file.sha256, (None, None))
             # What no generation names may be cleaned away meanwhile, unless it is young.
-            lasts = file.name in known or (now is not None and time is not None and now - time < LEFT_OVER)
-            if size == file.bytes and lasts and not repair:
+            lasts = file.sha256 in lasting or (now is not None and time is not None and now - time < LEFT_OVER)
+            # Shards of a cluster have contents in common.
+            if file.sha256 in sent or (size == file.bytes and lasts and not repair):
                 bar.update(file.bytes)
             else:
                 send(file)
-    made = Generation(identity, number, tuple(lineage), tuple(files))
+                sent.add(file.sha256)
+    made = Generation(commit.kind, commit.identity, commit.generation, tuple(commit.lineage), tuple(files))
     # It may also be there by a request of this call whose answer was lost.
-    if store.create(made.object, made.to_json()) or described(store, number).lineage[:1] == tuple(lineage[:1]):
-        return number
-    raise _conflict(store, number)
+    if store.create(made.object, made.to_json()) or _is_there(made, described(store, made.generation)):
+        return made.generation
+    raise _conflict(store, made.generation)
+
+
+def _is_there(made: Generation | Commit, found: Generation) -> bool:
+    return (found.kind, found.lineage[:1]) == (made.kind, tuple(made.lineage[:1]))
 
 
 def _check_contents(folder: Path, files: list[File]) -> None:
@@ -61,10 +90,6 @@ def _check_contents(folder: Path, files: list[File]) -> None:
             raise CorruptIndexError(message)
 
 
-def _is_manifest(name: str) -> bool:
-    return name.startswith("MANIFEST")
-
-
 def _parts(path: Path, tell: Callable[[int], object]) -> Iterator[bytes]:
     with path.open("rb") as file:
         while part := file.read(READ_BYTES):
@@ -72,18 +97,21 @@ def _parts(path: Path, tell: Callable[[int], object]) -> Iterator[bytes]:
             tell(len(part))
 
 
-def _check(before: Generation, number: int, lineage: list[str], identity: str | None, store: Store) -> None:
+def _check(before: Generation, commit: Commit, store: Store) -> None:
     """Refuse what is not a later state of what a store holds."""
-    if before.index != identity:
-        message = f"{store.url} holds another index; publish this one at an address of its own"
+    if (before.kind, before.index) != (commit.kind, commit.identity):
+        message = (
+            f"{store.url} holds another {before.kind.name}; publish this {commit.kind.name} at an address of its own"
+        )
         raise InvalidInputError(message)
-    if before.lineage[:1] == tuple(lineage[:1]):
+    if _is_there(commit, before):
         return
-    far = number - before.generation >= len(lineage)
+    number = commit.generation
+    far = number - before.generation >= len(commit.lineage)
     if number < before.generation:
         message = f"{store.url} has generation {before.generation}, and this is {number}; publish the newest commit"
         raise CommitConflictError(message)
-    if number == before.generation or not (far or before.lineage[0] in lineage):
+    if number == before.generation or not (far or before.lineage[0] in commit.lineage):
         raise _conflict(store, before.generation)
 
 

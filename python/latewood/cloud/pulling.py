@@ -6,13 +6,13 @@ import re
 import shutil
 import sys
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
 from weakref import finalize
 
-from latewood.cloud.generations import NAME, File, Generation, checksum, described, newest
+from latewood.cloud.generations import NAME, File, Generation, Kind, checksum, described, newest
 from latewood.cloud.store import Store
 from latewood.common.files import CACHE, cache_folder
 from latewood.common.progress import progress_bar
@@ -34,20 +34,22 @@ TRIES = 3
 
 
 class Pulled:
-    """An index that is followed from object storage.
+    """An index or a cluster that is followed from object storage.
 
     Parameters
     ----------
     url : str
+    kind : Kind
     cache : path-like, optional
         A folder for pulled indexes; by default that of `LATEWOOD_CACHE`, else `~/.cache/latewood`.
     """
 
-    def __init__(self, url: str, cache: str | os.PathLike[str] | None = None) -> None:
+    def __init__(self, url: str, kind: Kind, cache: str | os.PathLike[str] | None = None) -> None:
         if sys.platform == "win32":
             message = "what is pulled needs locks of files as POSIX has them; this system has none"
             raise InvalidInputError(message)
         self.store = Store(url)
+        self._kind = kind
         # Absolute, so that `refresh` finds it from wherever it is called.
         self.root = Path(cache).expanduser().absolute() if cache else cache_folder()
         self.folder = self.root / hashlib.sha256(self.store.url.encode()).hexdigest()[:32]
@@ -63,12 +65,21 @@ class Pulled:
         """Let the folder go: it may be removed when there is need of room."""
         self._let_go()
 
-    def pull(self, then: Callable[[], R], number: int | None = None, *, show_progress: bool | None = False) -> R:
+    def pull(
+        self,
+        then: Callable[[], R],
+        number: int | None = None,
+        *,
+        folders: Collection[str] | None = None,
+        show_progress: bool | None = False,
+    ) -> R:
         """Bring the newest generation, or another one, into the folder, and give what `then` makes of it.
 
         Files that are there already are not fetched again, and those that came in part go on where they ended. Each is
-        compared with its checksum before it gets its name, and the manifest comes last. What no longer belongs to the
-        newest generation is removed before `then`, and until that has returned, nobody else removes anything.
+        compared with its checksum before it gets its name, and the manifest comes last. What belongs to another
+        generation is removed before `then`, unless that is newer than the one that is asked for, and until `then` has
+        returned, nobody else removes anything. Of a cluster, `folders` says of which indexes files are to come; by
+        default all do.
 
         Raises
         ------
@@ -79,25 +90,45 @@ class Pulled:
         StorageError
             It cannot be fetched, or not be written here.
         """
-        return self._pull(self._wanted(number), then, forget=number is None, show_progress=show_progress)
+        return self._pull(self._wanted(number), then, number is None, folders, show_progress)
 
-    def follow(self, then: Callable[[], bool]) -> bool:
-        """Do as `pull`, unless the store's list is late, and tells of a generation before the one that is here."""
+    def follow(
+        self,
+        then: Callable[[], R],
+        late: R,
+        *,
+        folders: Collection[str] | None = None,
+        show_progress: bool | None = False,
+    ) -> R:
+        """Do as `pull`; give `late` where the store's list is late, and tells of a generation before what is here."""
         wanted, here = self._wanted(None), self._here
         if here is not None and wanted.index == here.index and wanted.generation < here.generation:
-            return False
-        return self._pull(wanted, then, forget=True, show_progress=False)
+            return late
+        return self._pull(wanted, then, True, folders, show_progress)
 
     def _wanted(self, number: int | None) -> Generation:
+        if self._here is not None and number == self._here.generation:
+            return self._here
         wanted = newest(self.store) if number is None else described(self.store, number)
         if wanted is None:
-            message = f"nothing is published at {self.store.url}; Index.publish puts an index there"
+            message = f"nothing is published at {self.store.url}; {self._kind.published_by} does that"
+            raise InvalidInputError(message)
+        if wanted.kind != self._kind:
+            message = f"what {self.store.url} holds is no {self._kind.name}; open it with {wanted.kind.opened_by}"
             raise InvalidInputError(message)
         return wanted
 
-    def _pull(self, wanted: Generation, then: Callable[[], R], *, forget: bool, show_progress: bool | None) -> R:
+    def _pull(
+        self,
+        wanted: Generation,
+        then: Callable[[], R],
+        newest: bool,
+        folders: Collection[str] | None,
+        show_progress: bool | None,
+    ) -> R:
+        files = [file for file in wanted.files if folders is None or file.folder in folders or file is wanted.files[-1]]
         with self._locked():
-            missing = [file for file in wanted.files if not self._is_here(file)]
+            missing = [file for file in files if not self._is_here(file)]
             if missing:
                 self._make_room(sum(file.bytes for file in missing))
             with progress_bar(
@@ -105,13 +136,13 @@ class Pulled:
             ) as bar:
                 for file in missing:
                     self._fetch(file, bar.update)
-            if forget:
+            if newest or not self._has_newer(wanted):
                 self._forget(wanted)
             try:
                 made = then()
             except CorruptIndexError:
                 # What has come whole, and was damaged here since.
-                damaged = [file for file in wanted.files if checksum(self.folder / file.name) != file.sha256]
+                damaged = [file for file in files if checksum(self.folder / file.name) != file.sha256]
                 if not damaged:
                     raise
                 for file in damaged:
@@ -141,13 +172,14 @@ class Pulled:
         if not path.is_file() or path.stat().st_size != file.bytes:
             return False
         # Whoever makes another index at this address gives no other file a name that has been.
-        return not file.name.startswith("MANIFEST") or checksum(path) == file.sha256
+        return not file.is_manifest or checksum(path) == file.sha256
 
     def _fetch(self, file: File, tell: Callable[[int], object]) -> None:
         for tries in range(TRIES):
             part = self.folder / f".{file.sha256}.part"
             try:
                 if self._came(file, part, tell):
+                    (self.folder / file.name).parent.mkdir(parents=True, exist_ok=True)
                     part.rename(self.folder / file.name)
                     return
             except FileNotFoundError as error:
@@ -187,11 +219,18 @@ class Pulled:
             raise StorageError(message)
         return found.hexdigest() == file.sha256
 
+    def _has_newer(self, wanted: Generation) -> bool:
+        """Whether the manifest of a later generation is here; their names sort as their numbers do."""
+        manifest = wanted.files[-1].name
+        beside = self.folder.glob(f"{manifest.partition('-')[0]}-*")
+        return any(path.name > manifest and NAME.fullmatch(path.name) for path in beside)
+
     def _forget(self, wanted: Generation) -> None:
         """Remove files of other generations. Readers keep what they have open, and nobody is opening one now."""
         named = {file.name for file in wanted.files}
-        for path in self.folder.iterdir():
-            if NAME.fullmatch(path.name) and path.name not in named:
+        for path in self.folder.rglob("*"):
+            name = path.relative_to(self.folder).as_posix()
+            if NAME.fullmatch(name) and name not in named:
                 path.unlink(missing_ok=True)
 
     def _make_room(self, wanted: int) -> None:
@@ -238,7 +277,7 @@ def _size(folder: Path) -> int:
     """Bytes of a folder that others may be changing."""
     size = 0
     with suppress(FileNotFoundError):
-        for file in folder.iterdir():
+        for file in folder.rglob("*"):
             with suppress(FileNotFoundError):
                 size += file.stat().st_size
     return size

@@ -21,7 +21,18 @@ from latewood.cluster.creating import create
 from latewood.cluster.growing import grow
 from latewood.cluster.locked import recover
 from latewood.cluster.manifest import ClusterManifest, Shard
+from latewood.cluster.publishing import publish
 from latewood.cluster.sharded import ShardedIndex
 from latewood.cluster.writing import ClusterWriter
 
-__all__ = ["ClusterManifest", "ClusterWriter", "Shard", "ShardedIndex", "build", "create", "grow", "recover"]
+__all__ = [
+    "ClusterManifest",
+    "ClusterWriter",
+    "Shard",
+    "ShardedIndex",
+    "build",
+    "create",
+    "grow",
+    "publish",
+    "recover",
+]

@@ -15,11 +15,12 @@ from typing import Any, Protocol
 import numpy as np
 
 from latewood._core import Stop, maxsim
+from latewood.cluster.homes import Home
 from latewood.cluster.reading import ShardReader
 from latewood.cluster.replica import Replica, answered, asking
 from latewood.cluster.sessions import Session
 from latewood.common.packages import import_optional
-from latewood.errors import CorruptIndexError, LatewoodError, ServiceError
+from latewood.errors import CorruptIndexError, LatewoodError, ServiceError, StorageError
 
 Kind = tuple[str, int]
 """A call, and how many binary digits the bytes of its largest question have: what takes about as long."""
@@ -44,6 +45,8 @@ REST = 1.0
 """Seconds for which a replica that has failed is asked last."""
 
 
+PREPARE = "prepare"
+"""The call that all replicas of a shard get at once, and go on with when one of them is ready."""
 ENDING = "ending"
 """The threads of an actor that hear of what is to end, when all others are at work."""
 NOTHING = (np.zeros((0, 1), np.float32), np.zeros(1, np.int64))
@@ -77,8 +80,8 @@ class Shards(Protocol):
 class LocalShards:
     """All shards in this process, each asked on a thread of its own."""
 
-    def __init__(self, root: str | os.PathLike[str], count: int) -> None:
-        self._readers = [ShardReader(root, place) for place in range(count)]
+    def __init__(self, home: Home, count: int) -> None:
+        self._readers = [ShardReader(home, place) for place in range(count)]
         self._threads: tuple[int, ThreadPoolExecutor] | None = None
 
     def ask(self, method: str, calls: Calls, *, timeout: float) -> dict[int, Any]:
@@ -121,8 +124,8 @@ class RayShards:
 
     Parameters
     ----------
-    root : path-like
-        The cluster's folder, which all nodes see under this name.
+    home : Home
+        Where the cluster is read from, by every node itself.
     count : int
         Shards.
     replicas : int
@@ -130,7 +133,7 @@ class RayShards:
         That Ray counts for each actor.
     """
 
-    def __init__(self, root: str | os.PathLike[str], count: int, replicas: int, cpus: float) -> None:
+    def __init__(self, home: Home, count: int, replicas: int, cpus: float) -> None:
         enough = max(os.cpu_count() or 1, int(count * replicas * cpus) + 1)
         self._session = Session("shards in processes of their own", cpus=enough)
         self._ray = self._session.ray
@@ -149,7 +152,7 @@ class RayShards:
                     scheduling_strategy=scheduling.PlacementGroupSchedulingStrategy(
                         group, placement_group_bundle_index=replica
                     )
-                ).remote(os.fspath(root), place)
+                ).remote(*home.told(), place)
                 for replica in range(replicas)
             ]
             self._actors.append(own)
@@ -164,10 +167,12 @@ class RayShards:
         if not self._session.lives():
             raise MissingShardsError(sorted(calls), {})
         end, number = time.monotonic() + timeout, next(self._numbers)
-        waiting = {
-            place: _Waiting(asking(number, method, arguments), self._order(place)) for place, arguments in calls.items()
-        }
-        kind = (method, max((len(one.question) for one in waiting.values()), default=0).bit_length())
+        # Mostly all shards are asked the same.
+        different = {id(arguments): arguments for arguments in calls.values()}
+        written = {key: asking(number, method, arguments) for key, arguments in different.items()}
+        waiting = {place: _Waiting(written[id(arguments)], self._order(place)) for place, arguments in calls.items()}
+        kind = (method, max(map(len, written.values()), default=0).bit_length())
+        patience = self._patience(kind)
         answers: dict[int, Any] = {}
         lost: list[int] = []
         try:
@@ -175,14 +180,16 @@ class RayShards:
                 now = time.monotonic()
                 for place, one in waiting.items():
                     if one.again_at <= now and one.untried:
-                        self._send(place, one, kind)
+                        self._send(place, one, patience)
                 pending = {reference: place for place, one in waiting.items() for reference in one.asked}
                 wake = min([end, now + HEARD, *(one.again_at for one in waiting.values() if one.untried)])
                 done, _ = self._ray.wait(list(pending), timeout=max(wake - now, 0.001)) if pending else ([], [])
                 for reference in done:
                     place = pending[reference]
                     if place in waiting and self._take(place, waiting[place], reference, answers, kind):
-                        self._end(place, waiting.pop(place), number)
+                        one = waiting.pop(place)
+                        if method != PREPARE:
+                            self._end(place, one, number)
                 for place in [place for place, one in waiting.items() if not one.asked and not one.untried]:
                     lost.append(place)
                     del waiting[place]
@@ -215,12 +222,12 @@ class RayShards:
         replicas.sort(key=lambda replica: self._resting.get((place, replica), 0.0) <= now)
         return replicas
 
-    def _send(self, place: int, one: _Waiting, kind: Kind) -> None:
+    def _send(self, place: int, one: _Waiting, patience: float) -> None:
         replica = one.untried.pop()
         reference = self._actors[place][replica].answer.remote(one.question)
         now = time.monotonic()
         one.asked[reference] = (replica, now)
-        one.again_at = now + self._patience(kind)
+        one.again_at = now + patience
 
     def _end(self, place: int, one: _Waiting, number: int) -> None:
         """End what other replicas still do for a shard."""
@@ -233,8 +240,8 @@ class RayShards:
         replica, begun = one.asked.pop(reference)
         try:
             answers[place] = answered(self._ray.get(reference))
-        except CorruptIndexError:
-            # The files of another replica may be whole.
+        except (CorruptIndexError, StorageError):
+            # The files of another replica may be whole, and be there.
             if one.untried or one.asked:
                 one.again_at = 0.0
                 return False
@@ -255,6 +262,8 @@ class RayShards:
     def _patience(self, kind: Kind) -> float:
         with self._lock:
             known = sorted(self._seconds.get(kind, ()))
+        if kind[0] == PREPARE:
+            return 0.0
         if len(known) < LEAST_KNOWN:
             return FIRST_PATIENCE
         return max(PATIENCE * known[int(HEDGED_AFTER * (len(known) - 1))], LEAST_PATIENCE)

@@ -24,7 +24,7 @@ class Commit:
     """
 
     def __init__(self, manifest: ClusterManifest, shards: Shards, *, timeout: float, partial: bool) -> None:
-        self.generation = manifest.generation
+        self.signature = manifest.signature
         self.places = range(len(manifest.shards))
         self.missing: set[int] = set()
         """Shards that did not answer `ask_some`."""
@@ -70,7 +70,9 @@ class Commit:
         return owned
 
     def _answers(self, method: str, calls: Mapping[int, tuple[Any, ...]]) -> dict[int, Any]:
-        pinned = {place: (self.generation, *arguments) for place, arguments in calls.items()}
+        # What is one value for several shards stays one, and is written once.
+        pinned_once = {id(arguments): (self.signature, *arguments) for arguments in calls.values()}
+        pinned = {place: pinned_once[id(arguments)] for place, arguments in calls.items()}
         return self._shards.ask(method, pinned, timeout=self._timeout)
 
 

@@ -1,11 +1,11 @@
 """The cluster's manifest: one small JSON file for each generation, made once and never changed."""
 
-import json
 import os
 import re
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from hashlib import sha256
 from itertools import pairwise
 from pathlib import Path
@@ -15,8 +15,11 @@ from typing import Any, Literal, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from latewood.cloud.generations import CLUSTER
 from latewood.cloud.store import is_url
 from latewood.cluster.routing import SLOTS, slots_of
+from latewood.common.signed import checksum_of as checksum_of_content
+from latewood.common.signed import signed, verified
 from latewood.common.types import Id
 from latewood.errors import (
     CommitConflictError,
@@ -43,7 +46,10 @@ _FOLDER = re.compile(r"shards/\d{4,}")
 def root_of(path: str | os.PathLike[str]) -> Path:
     """Give a cluster's folder as an absolute path; `~` stands for the user's home."""
     if is_url(path):
-        message = f"{path!r} is an address, and clusters lie in folders; give one that all machines reach"
+        message = (
+            f"{path!r} is an address; clusters are made and changed in folders, latewood.cluster.publish puts them "
+            "there, and ShardedIndex.open reads them"
+        )
         raise InvalidInputError(message)
     return Path(path_of(path)).expanduser().absolute()
 
@@ -87,7 +93,7 @@ class Shard:
         return Index.open(path, generation=self.generation, mmap=mmap)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class ClusterManifest:
     """What one commit of a cluster made visible.
 
@@ -155,10 +161,17 @@ class ClusterManifest:
             with suppress(OSError):
                 (folder / name_of(old)).unlink()
 
+    @cached_property
+    def signature(self) -> str:
+        """What tells the commit from all others, of other clusters too; those of later generations sort behind it."""
+        return f"{self.generation:020}-{checksum_of_content(self._content())}"
+
+    def _content(self) -> dict[str, Any]:
+        return {"format": FORMAT, **asdict(self)}
+
     def to_json(self) -> bytes:
         """Write the manifest, with a checksum of all the rest."""
-        content = {"format": FORMAT, **asdict(self)}
-        return json.dumps({**content, "checksum": _digest(content)}, indent=1).encode()
+        return signed(self._content())
 
     @classmethod
     def from_json(cls, data: bytes, path: str) -> Self:
@@ -169,12 +182,10 @@ class ClusterManifest:
         CorruptIndexError, FormatVersionError
         """
         try:
-            content = json.loads(data)
-            checksum, version = content.pop("checksum"), content.pop("format")
-        except (ValueError, AttributeError, KeyError, RecursionError) as error:
-            raise _damaged(path, "is not a manifest") from error
-        if checksum != _digest({"format": version, **content}):
-            raise _damaged(path, "does not have the content of its checksum")
+            content = verified(data)
+            version = content.pop("format")
+        except (ValueError, KeyError) as error:
+            raise _damaged(path, str(error) if isinstance(error, ValueError) else "has no format") from error
         if version != FORMAT:
             message = (
                 f"the cluster manifest {path!r} has format {version}, and this version reads {FORMAT}; upgrade latewood"
@@ -188,6 +199,29 @@ class ClusterManifest:
         if not manifest._is_sound():
             raise _damaged(path, "has values that cannot be")
         return manifest
+
+    @classmethod
+    def read(cls, root: Path, generation: int) -> Self:
+        """Read the manifest of a generation.
+
+        Raises
+        ------
+        FileNotFoundError
+            It is not there; newer ones may have come.
+        CorruptIndexError
+            It is damaged.
+        StorageError
+            The system refuses to read it.
+        """
+        path = root / name_of(generation)
+        try:
+            with path.open("rb") as file:
+                return cls.from_json(file.read(LARGEST), os.fspath(path))
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            message = f"cannot read the cluster manifest {os.fspath(path)!r}: {error}"
+            raise StorageError(message) from error
 
     @classmethod
     def newest(cls, root: str | os.PathLike[str]) -> Self:
@@ -208,16 +242,9 @@ class ClusterManifest:
             if not present:
                 message = f"no cluster in {os.fspath(folder)!r}; make one with latewood.cluster.build or create"
                 raise IndexNotFoundError(message)
-            path = folder / name_of(present[0])
-            try:
-                with path.open("rb") as file:
-                    return cls.from_json(file.read(LARGEST), os.fspath(path))
-            except FileNotFoundError:
-                # So many commits have come meanwhile that it was cleared away.
-                continue
-            except OSError as error:
-                message = f"cannot read the cluster manifest {os.fspath(path)!r}: {error}"
-                raise StorageError(message) from error
+            # So many commits may come meanwhile that it is cleared away.
+            with suppress(FileNotFoundError):
+                return cls.read(folder, present[0])
 
     def next(self, **changes: Any) -> Self:
         """Give the manifest of the next generation."""
@@ -242,7 +269,7 @@ class ClusterManifest:
 
 def name_of(generation: int) -> str:
     """Give the name of the manifest of a generation."""
-    return f"cluster-{generation:010}.json"
+    return CLUSTER.manifest(generation)
 
 
 def generations(root: str | os.PathLike[str]) -> list[int]:
@@ -278,10 +305,6 @@ def checksum_of(folder: str | os.PathLike[str], generation: int) -> str:
 def shard_of(root: str | os.PathLike[str], folder: str, generation: int, first_slot: int) -> Shard:
     """Describe a generation of a shard that lies in a cluster's folder."""
     return Shard(folder, generation, checksum_of(Path(root, folder), generation), first_slot)
-
-
-def _digest(content: dict[str, Any]) -> str:
-    return sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
 def _damaged(path: str, what: str) -> CorruptIndexError:

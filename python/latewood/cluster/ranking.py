@@ -37,7 +37,8 @@ NEITHER: Told = (None, False)
 class Rarity:
     """How rare each cell is among the documents of a commit."""
 
-    generation: int
+    commit: str
+    """Its signature."""
     frequencies: Any
     """Documents with a token in each cell, uint64 [cells]."""
     documents: int
@@ -47,7 +48,7 @@ class Rarity:
         """Ask for it."""
         told = commit.ask_some("frequencies", commit.everywhere()).values()
         frequencies = np.sum([part for part, _ in told], axis=0, dtype=np.uint64)
-        return cls(commit.generation, frequencies, sum(count for _, count in told))
+        return cls(commit.signature, frequencies, sum(count for _, count in told))
 
 
 def search(

@@ -1,17 +1,14 @@
 """One shard of a cluster, as a process that answers for it has it."""
 
-import os
 import time
 from dataclasses import asdict
 from itertools import accumulate, chain
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from latewood.cluster.manifest import LARGEST, ClusterManifest, name_of
+from latewood.cluster.homes import Home
 from latewood.cluster.order import order_of
-from latewood.errors import CorruptIndexError
 from latewood.forms.candidates import Candidates
 from latewood.forms.ragged import Ragged
 from latewood.index import found as index_found
@@ -26,30 +23,35 @@ AT_ONCE = 4096
 
 
 class ShardReader:
-    """Answers for one shard, at the generations of the cluster that it is asked for.
+    """Answers for one shard, at the commits of the cluster that it is asked for.
 
     Parameters
     ----------
-    root : str
-        The cluster's folder.
+    home : Home
+        Where the cluster is read from.
     place : int
         Of the shard among those of the manifest.
     """
 
-    def __init__(self, root: str | os.PathLike[str], place: int) -> None:
-        self._root = Path(root)
+    def __init__(self, home: Home, place: int) -> None:
+        self._home = home
         self._place = place
-        self._open: dict[int, Index] = {}
+        self._open: dict[str, Index] = {}
 
-    # What these take and give is plain, and flat: arrays, and what JSON has (`packing.py`). Each gives a sequence.
+    # What these take and give is plain, and flat: arrays, and what JSON has (`packing.py`). Each gives a sequence, and
+    # is told the commit by its signature.
 
-    def prepare(self, generation: int) -> tuple[int]:
-        """Open the shard as a generation of the cluster has it; how many documents it holds."""
-        return (len(self._at(generation)),)
+    def awake(self, commit: str) -> tuple[()]:
+        """Say that somebody answers."""
+        return ()
+
+    def prepare(self, commit: str) -> tuple[int]:
+        """Open the shard as a commit of the cluster has it; how many documents it holds."""
+        return (len(self._at(commit)),)
 
     def search(
         self,
-        generation: int,
+        commit: str,
         vectors: Any,
         offsets: Any,
         weights: Any,
@@ -59,14 +61,14 @@ class ShardReader:
         with_documents: bool,
     ) -> tuple[Any, ...]:
         """Search for each query; what `merging.Found` has, in its order."""
-        index, begun = self._at(generation), time.perf_counter()
+        index, begun = self._at(commit), time.perf_counter()
         queries = Queries(Ragged(vectors, offsets), weights)
         found = index._search(queries, only, SearchOptions.of(**options))  # noqa: SLF001  as arrays
         return _columns(found, group_by, with_documents, begun)
 
     def rerank(
         self,
-        generation: int,
+        commit: str,
         vectors: Any,
         offsets: Any,
         weights: Any,
@@ -77,78 +79,71 @@ class ShardReader:
         with_documents: bool,
     ) -> tuple[Any, ...]:
         """Score each query's candidates, which are those from `bounds[i]` to `bounds[i + 1]`; as `search`."""
-        index, begun = self._at(generation), time.perf_counter()
+        index, begun = self._at(commit), time.perf_counter()
         queries = Queries(Ragged(vectors, offsets), weights)
         found = index._rerank(queries, Candidates(candidates, bounds, None), RerankOptions.of(**options))  # noqa: SLF001
         return _columns(found, group_by, with_documents, begun)
 
-    def orders(self, generation: int, ids: Any) -> tuple[Any]:
+    def orders(self, commit: str, ids: Any) -> tuple[Any]:
         """Give the places of documents among all of the cluster, int64 [ids]."""
-        documents = self._at(generation).documents(ids)
+        documents = self._at(commit).documents(ids)
         return (np.array([order_of(document.metadata) for document in documents], dtype=np.int64),)
 
-    def ids(self, generation: int, condition: Any) -> tuple[Any, Any]:
+    def ids(self, commit: str, condition: Any) -> tuple[Any, Any]:
         """Give the ids of documents, and their places among all of the cluster."""
-        ids = self._at(generation).ids(filter=condition)
+        ids = self._at(commit).ids(filter=condition)
         parts = range(0, len(ids), AT_ONCE)
-        orders = [self.orders(generation, ids[start : start + AT_ONCE])[0] for start in parts]
+        orders = [self.orders(commit, ids[start : start + AT_ONCE])[0] for start in parts]
         return ids, np.concatenate([np.zeros(0, np.int64), *orders])
 
-    def rotated_vectors(self, generation: int, ids: Any) -> tuple[Any, Any]:
+    def rotated_vectors(self, commit: str, ids: Any) -> tuple[Any, Any]:
         """Give what the codes of documents stand for, as feedback takes it: vectors and offsets."""
-        return self._at(generation)._core.rotated_vectors(ids)  # noqa: SLF001
+        return self._at(commit)._core.rotated_vectors(ids)  # noqa: SLF001
 
-    def frequencies(self, generation: int) -> tuple[Any, int]:
+    def frequencies(self, commit: str) -> tuple[Any, int]:
         """Say how many documents have a token in each cell, and how many there are."""
-        index = self._at(generation)
+        index = self._at(commit)
         return index._core.frequencies(), len(index)  # noqa: SLF001
 
-    def explain(self, generation: int, vectors: Any, weights: Any, key: Any, rescore: Any) -> tuple[Any, str | None]:
+    def explain(self, commit: str, vectors: Any, weights: Any, key: Any, rescore: Any) -> tuple[Any, str | None]:
         """Give the matrix behind a score, and the document's text."""
-        return self._at(generation)._core.explain(vectors, key, weights, rescore)  # noqa: SLF001
+        return self._at(commit)._core.explain(vectors, key, weights, rescore)  # noqa: SLF001
 
-    def documents(self, generation: int, ids: Any) -> list[tuple[str | None, str | None]]:
+    def documents(self, commit: str, ids: Any) -> list[tuple[str | None, str | None]]:
         """Give text and metadata of each document."""
-        return self._at(generation)._core.documents(ids)  # noqa: SLF001
+        return self._at(commit)._core.documents(ids)  # noqa: SLF001
 
-    def vectors(self, generation: int, ids: Any) -> list[Any]:
+    def vectors(self, commit: str, ids: Any) -> list[Any]:
         """Give the stored vectors of each document."""
-        return list(self._at(generation).vectors(ids))
+        return list(self._at(commit).vectors(ids))
 
-    def count(self, generation: int, condition: Any) -> tuple[int]:
+    def count(self, commit: str, condition: Any) -> tuple[int]:
         """Count documents."""
-        return (self._at(generation).count(filter=condition),)
+        return (self._at(commit).count(filter=condition),)
 
-    def contains(self, generation: int, ids: Any) -> list[bool]:
+    def contains(self, commit: str, ids: Any) -> list[bool]:
         """Say of each id whether the shard holds it."""
-        told: list[bool] = self._at(generation).contains(ids).tolist()
+        told: list[bool] = self._at(commit).contains(ids).tolist()
         return told
 
-    def info(self, generation: int) -> tuple[dict[str, Any]]:
+    def info(self, commit: str) -> tuple[dict[str, Any]]:
         """Tell what the shard is and has."""
-        return (self._at(generation).info(),)
+        return (self._at(commit).info(),)
 
-    def check(self, generation: int) -> list[str]:
+    def check(self, commit: str) -> list[str]:
         """Read every byte."""
-        return self._at(generation).check()
+        return self._at(commit).check()
 
-    def _at(self, generation: int) -> Index:
+    def _at(self, commit: str) -> Index:
         # One that holds no document is false.
-        known = self._open.get(generation)
-        return self._opened(generation) if known is None else known
+        known = self._open.get(commit)
+        return self._opened(commit) if known is None else known
 
-    def _opened(self, generation: int) -> Index:
-        path = self._root / name_of(generation)
-        try:
-            with path.open("rb") as file:
-                manifest = ClusterManifest.from_json(file.read(LARGEST), os.fspath(path))
-        except FileNotFoundError as error:
-            message = f"{path} is gone: newer commits have come; refresh"
-            raise CorruptIndexError(message) from error
-        index = manifest.shards[self._place].open(self._root)
-        # Others read the mapping meanwhile: it is never changed.
-        kept = sorted({*self._open, generation})[-KEPT:]
-        self._open = {number: one for number, one in {**self._open, generation: index}.items() if number in kept}
+    def _opened(self, commit: str) -> Index:
+        index = self._home.shard(commit, self._place)
+        # Others read the mapping meanwhile: it is never changed. Signatures sort as generations do.
+        kept = sorted({*self._open, commit})[-KEPT:]
+        self._open = {name: one for name, one in {**self._open, commit: index}.items() if name in kept}
         return index
 
 

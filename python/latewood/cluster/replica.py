@@ -7,6 +7,7 @@ from typing import Any
 
 from latewood import errors
 from latewood._core import Stop
+from latewood.cluster.homes import home_of
 from latewood.cluster.packing import packed, unpacked
 from latewood.cluster.reading import ShardReader
 from latewood.errors import LatewoodError
@@ -34,12 +35,14 @@ class Replica:
 
     Parameters
     ----------
-    root, place
+    path, cache
+        As for `home_of`.
+    place : int
         As for `ShardReader`.
     """
 
-    def __init__(self, root: str | os.PathLike[str], place: int) -> None:
-        self._reader = ShardReader(root, place)
+    def __init__(self, path: str | os.PathLike[str], cache: str | None, place: int) -> None:
+        self._reader = ShardReader(home_of(path, cache), place)
         self._running: dict[int, Stop] = {}
         self._ended: deque[int] = deque(maxlen=REMEMBERED)
 

@@ -3,7 +3,6 @@
 import json
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack, get_args
 
@@ -11,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from latewood.cluster import ranking
-from latewood.cluster.asking import LocalShards, RayShards, Room, Shards
+from latewood.cluster.asking import PREPARE, LocalShards, RayShards, Room, Shards
 from latewood.cluster.commit import Commit
-from latewood.cluster.manifest import CODEC, ClusterManifest, root_of
+from latewood.cluster.homes import Home, home_of
+from latewood.cluster.manifest import CODEC, ClusterManifest
 from latewood.cluster.merging import Origin, Ranked
 from latewood.cluster.order import without_order
 from latewood.cluster.routing import chosen
@@ -24,7 +24,7 @@ from latewood.forms.candidates import many_lists, of_run
 from latewood.forms.ids import join_ids, normalise_ids, one_id, plain_ids
 from latewood.forms.metadata import filter_json
 from latewood.forms.ragged import Ragged
-from latewood.forms.values import choice_of, count_of, flag_of, number_of, optional
+from latewood.forms.values import choice_of, count_of, flag_of, number_of, optional, path_of
 from latewood.index.encoding import Encoding
 from latewood.index.explanation import Explanation
 from latewood.index.feedback import NOTHING, Added
@@ -47,24 +47,22 @@ class ShardedIndex:
     same codec and documents would give, to the bit, ties included; others find what each shard finds by itself.
     """
 
-    def __init__(self, root: Path, codec: Index, replicas: int, cpus: float, limits: Mapping[str, Any]) -> None:
-        self._root = root
+    def __init__(self, home: Home, codec: Index, replicas: int, cpus: float, limits: Mapping[str, Any]) -> None:
+        self._home = home
         self._codec = codec
         self._given = (replicas, cpus, limits)
-        self._timeout: float = max(limits["timeout"], STARTING)
+        self._timeout: float = limits["timeout"]
         self._partial: bool = limits["allow_partial"]
         self._room = Room(limits["max_waiting"])
         self._known_rarity: ranking.Rarity | None = None
         self.missing: list[int] = []
         """Shards that the last search or rerank did without, where `allow_partial` lets it; hits tell it as well."""
-        self._manifest = ClusterManifest.newest(root)
-        number = len(self._manifest.shards)
-        self._shards_or_none: Shards | None = (
-            RayShards(root, number, replicas, cpus) if replicas else LocalShards(root, number)
-        )
+        self._shards_or_none: Shards | None = None
         try:
-            self._everywhere("prepare")
-            self._timeout = limits["timeout"]
+            self._manifest = self._read_newest() or ClusterManifest.newest(home.root)
+            number = len(self._manifest.shards)
+            self._shards_or_none = RayShards(home, number, replicas, cpus) if replicas else LocalShards(home, number)
+            self._prepare(self._shards, self._manifest, max(self._timeout, STARTING))
         except BaseException:
             self.close()
             raise
@@ -81,13 +79,16 @@ class ShardedIndex:
         timeout: float = 30.0,
         max_waiting: int = 64,
         allow_partial: bool = False,
+        cache_dir: str | os.PathLike[str] | None = None,
     ) -> "ShardedIndex":
         """Open the newest commit of a cluster.
 
         Parameters
         ----------
         path : path-like
-            The cluster's folder, which all nodes see under this name.
+            The cluster's folder, which all nodes see under this name; or an address in object storage, such as
+            "s3://bucket/news", where `publish` has put one: each node brings there only the shards that its replicas
+            answer for, and `refresh` follows what is published later.
         replicas : int
             Processes that answer for each shard, on different nodes where there are as many: actors of Ray, which is
             started on this machine alone where it is not running. A replica that is lost is placed anew. 0: all shards
@@ -104,24 +105,31 @@ class ShardedIndex:
             Let searches and reranks give what the other shards have found where no replica of one answers: `missing`,
             and `missing_shards` of the hits' stats, then tell so. Otherwise, and in all other calls, that is a
             `ServiceError`.
+        cache_dir : path-like, optional
+            Where each node keeps what it brings from object storage; by default as for `Index.open`.
 
         Raises
         ------
         IndexNotFoundError, CorruptIndexError, EncoderMismatchError
+        InvalidInputError
+            Nothing is published at the address, or an index is.
+        StorageError
+            It cannot be brought from object storage.
         MissingDependencyError
-            Ray is not installed (extra `ray`).
+            Ray is not installed (extra `ray`), or obstore (extra `cloud`).
         """
-        root, count = root_of(path), count_of(replicas, "replicas", least=0, most=64)
+        count, cache = count_of(replicas, "replicas", least=0, most=64), optional(path_of, cache_dir, "cache_dir")
         limits = {
             "timeout": number_of(timeout, "timeout", least=0.001, most=1e6),
             "max_waiting": count_of(max_waiting, "max_waiting"),
             "allow_partial": flag_of(allow_partial, "allow_partial"),
         }
         cpus = number_of(cpus, "cpus", least=0.001, most=1e4)
+        home = home_of(path, cache)
         # Where there is no cluster, this says so.
-        ClusterManifest.newest(root)
-        codec = Index.open(root / CODEC, encoder=encoder, check_encoder=check_encoder)
-        return cls(root, codec, count, cpus, limits)
+        home.newest(whole=not count, show_progress=None)
+        codec = Index.open(home.root / CODEC, encoder=encoder, check_encoder=check_encoder)
+        return cls(home, codec, count, cpus, limits)
 
     def close(self) -> None:
         """Let go of the shards, and of Ray if it was started here. Any further use is an error."""
@@ -129,6 +137,7 @@ class ShardedIndex:
         if shards is not None:
             shards.close()
         self._codec.close()
+        self._home.close()
 
     @property
     def _shards(self) -> Shards:
@@ -142,7 +151,7 @@ class ShardedIndex:
 
         What is unpickled reads the newest commit, by replicas of its own.
         """
-        return type(self), (self._root, self._codec, *self._given)
+        return type(self), (self._home, self._codec, *self._given)
 
     def __enter__(self) -> Self:
         """Return the index itself."""
@@ -156,7 +165,12 @@ class ShardedIndex:
 
     def __repr__(self) -> str:
         """Show folder and shards."""
-        return f"ShardedIndex({os.fspath(self._root)!r}, shards={len(self._manifest.shards)})"
+        return f"ShardedIndex({self._where!r}, shards={len(self._manifest.shards)})"
+
+    @property
+    def path(self) -> str:
+        """The folder, on this machine."""
+        return os.fspath(self._home.root)
 
     @property
     def generation(self) -> int:
@@ -183,8 +197,8 @@ class ShardedIndex:
         """
         # Another thread may move on meanwhile.
         shards, before = self._shards, self._manifest
-        newest = ClusterManifest.newest(self._root)
-        if newest == before:
+        newest = self._read_newest()
+        if newest is None or newest == before:
             return False
         try:
             self._codec.refresh()
@@ -193,19 +207,18 @@ class ShardedIndex:
             replaced = True
         if replaced:
             message = (
-                f"{os.fspath(self._root)!r} holds another cluster than the one that was opened, or an older state of "
+                f"{self._where!r} holds another cluster than the one that was opened, or an older state of "
                 "it; open it again with ShardedIndex.open"
             )
             raise IndexReplacedError(message)
         if len(newest.shards) != len(before.shards):
             message = f"the cluster has {len(newest.shards)} shards now, and had {len(before.shards)}; open it again"
             raise InvalidInputError(message)
-        # Where a replica is away, another one has it ready.
-        commit = Commit(newest, shards, timeout=self._timeout, partial=False)
         try:
-            commit.ask("prepare", commit.everywhere())
+            # Where a replica is away, another one has it ready.
+            self._prepare(shards, newest, self._timeout)
         except CorruptIndexError:
-            if ClusterManifest.newest(self._root) == newest:
+            if self._read_newest() in (None, newest):
                 raise
             # Two commits came meanwhile, and have removed what this one names.
             return self.refresh()
@@ -422,6 +435,21 @@ class ShardedIndex:
         # What each index has, a cluster has once.
         return self._codec._encoding  # noqa: SLF001
 
+    @property
+    def _where(self) -> str:
+        return self._home.told()[0]
+
+    def _read_newest(self) -> ClusterManifest | None:
+        replicas, _, _ = self._given
+        # What replicas answer for, they bring to their own machines.
+        return self._home.newest(whole=not replicas)
+
+    def _prepare(self, shards: Shards, manifest: ClusterManifest, timeout: float) -> None:
+        """Have all shards open at a commit; first that somebody answers for each, as that may take long."""
+        for method, seconds in (("awake", timeout), (PREPARE, max(timeout, self._home.patience))):
+            commit = Commit(manifest, shards, timeout=seconds, partial=False)
+            commit.ask(method, commit.everywhere())
+
     def _one(self, query: str | VectorInput, weights: Any) -> Queries:
         return one_query(query, weights, self._encoding)
 
@@ -504,7 +532,7 @@ class ShardedIndex:
 
     def _rarity(self, commit: Commit) -> ranking.Rarity:
         known = self._known_rarity
-        if known is None or known.generation != commit.generation:
+        if known is None or known.commit != commit.signature:
             known = ranking.Rarity.of(commit)
             # What is told without some shards holds for this call alone.
             if not commit.missing:
@@ -528,12 +556,13 @@ class ShardedIndex:
         """Do something at the commit that is read now; if that is gone by then, once more at the newest."""
         with self._room.place():
             for last in (False, True):
-                commit = Commit(self._manifest, self._shards, timeout=self._timeout, partial=self._partial)
+                manifest = self._manifest
+                commit = Commit(manifest, self._shards, timeout=self._timeout, partial=self._partial)
                 try:
                     return work(commit)
                 except CorruptIndexError:
                     # A replica that was placed anew finds the newest commits only. Another call may be there already.
-                    moved = self._manifest.generation != commit.generation or self.refresh()
+                    moved = self._manifest != manifest or self.refresh()
                     if last or not moved:
                         raise
         raise AssertionError

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from latewood import _core
-from latewood.cloud.publishing import publish
+from latewood.cloud.generations import INDEX
+from latewood.cloud.publishing import Commit, publish
 from latewood.cloud.pulling import Pulled
 from latewood.cloud.store import is_url
 from latewood.common.signatures import shows
@@ -235,7 +236,7 @@ class Index:
         number = optional(count_of, generation, "generation")
         cache = optional(path_of, cache_dir, "cache_dir")
         if is_url(path):
-            pulled = Pulled(str(path), cache)
+            pulled = Pulled(str(path), INDEX, cache)
             core = pulled.pull(
                 lambda: _core.Index.open(str(pulled.folder), generation=number, mmap=mmap), number, show_progress=None
             )
@@ -377,7 +378,8 @@ class Index:
         """
         repair, show_progress = flag_of(repair, "repair"), optional(flag_of, show_progress, "show_progress")
         with self._unchanged():
-            return publish(Path(self.path), self._core.commit(), url, repair=repair, show_progress=show_progress)
+            commit = Commit(INDEX, *self._core.commit())
+            return publish(Path(self.path), commit, url, repair=repair, show_progress=show_progress)
 
     @classmethod
     def recover(cls, path: str | os.PathLike[str], *, generation: int | None = None, mmap: bool = True) -> "Index":
@@ -591,7 +593,7 @@ class Index:
             The newest commit is damaged; this object stays where it is.
         """
         if self._pulled is not None and self._generation is None:
-            return self._pulled.follow(self._core.refresh)
+            return self._pulled.follow(self._core.refresh, False)
         return self._core.refresh()
 
     def __repr__(self) -> str:
