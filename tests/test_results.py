@@ -67,7 +67,8 @@ def test_copies_and_pickles(hits: Hits) -> None:
     ],
 )
 def test_options_are_copied_and_pickled(options: SearchOptions | RerankOptions) -> None:
-    for other in (copy.copy(options), copy.deepcopy(options), pickle.loads(pickle.dumps(options))):
+    others = copy.copy(options), copy.deepcopy(options), pickle.loads(pickle.dumps(options))
+    for other in (*others, dataclasses.replace(options)):
         assert other == options
         assert type(other.core) is type(options.core)
 

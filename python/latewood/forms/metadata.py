@@ -13,16 +13,25 @@ from latewood.forms.arrow import is_plain_column
 from latewood.forms.values import text_of
 
 
-def filter_json(condition: Any, what: str = "filter") -> str | None:
-    """Write a filter as the JSON that the core reads; what its operators mean is the core's to say."""
-    return None if condition is None else mapping_json(condition, what, "{'lang': 'en'}")
+class WrittenFilter(str):
+    """A filter as the JSON that the core reads: what a caller gives is a mapping, and never this."""
+
+    __slots__ = ()
 
 
-def filters_json(given: Any, what: str = "filter") -> str | list[str]:
+def filter_json(condition: Any, what: str = "filter") -> WrittenFilter | None:
+    """Write a filter, unless that was done before; what its operators mean is the core's to say."""
+    if condition is None or isinstance(condition, WrittenFilter):
+        return condition
+    return WrittenFilter(mapping_json(condition, what, "{'lang': 'en'}"))
+
+
+def filters_json(given: Any, what: str = "filter") -> WrittenFilter | list[WrittenFilter] | None:
     """Write one filter for all queries, or a sequence with one for each, of which None lets everything through."""
     if hasattr(given, "keys") or not isinstance(given, (list, tuple)):
-        return mapping_json(given, what, "{'lang': 'en'}")
-    return [filter_json(entry, f"{what} of query {position}") or "{}" for position, entry in enumerate(given)]
+        return filter_json(given, what)
+    everything = WrittenFilter("{}")
+    return [filter_json(entry, f"{what} of query {position}") or everything for position, entry in enumerate(given)]
 
 
 def is_one_mapping(given: Any) -> bool:
