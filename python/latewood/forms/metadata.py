@@ -51,9 +51,11 @@ def mapping_json(value: Any, what: str, example: str) -> str:
         message = f"{what} is nested too deeply to be written as JSON; make it flatter"
         raise InvalidInputError(message) from error
     except Exception as error:  # a foreign mapping may raise anything
-        path = ".".join(_path(value))
-        place = f" in field {path[:200]!r}" if path else ""
-        message = f"{what} is not JSON{place}: {error}"
+        path, found = _culprit(value)
+        place = f" in field {'.'.join(path)[:200]!r}" if path else ""
+        infinite = isinstance(found, (float, np.floating)) and not np.isfinite(found)
+        reason = f"{found} is no number there; write None for what is missing" if infinite else error
+        message = f"{what} is not JSON{place}: {reason}"
         raise InvalidInputError(message) from error
     if twice is not None:
         message = f"{what} has two keys that are {twice!r} as JSON, of which one would be lost; give names as strings"
@@ -80,15 +82,16 @@ def _written(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, allow_nan=False, default=_json_value)
 
 
-def _path(value: Any) -> list[str]:
-    """Lead to the innermost field that cannot be written."""
+def _culprit(value: Any) -> tuple[list[str], Any]:
+    """Give the path to the innermost field that cannot be written, and what it holds."""
     with suppress(Exception):  # as above
         for key, inner in dict(value).items():
             try:
                 _written(inner)
             except Exception:  # noqa: BLE001  as above
-                return [str(key), *_path(inner)]
-    return []
+                path, found = _culprit(inner)
+                return [str(key), *path], found
+    return [], value
 
 
 def _json_value(value: Any) -> Any:
