@@ -409,14 +409,52 @@ def test_documents_and_queries_are_piped_in(tmp_path: Path) -> None:
     def piped(lines: list[dict[str, Any]], *arguments: str) -> Any:
         written = "".join(json.dumps(line) + "\n" for line in lines)
         command = [sys.executable, "-m", "latewood", *arguments, "--json"]
-        return json.loads(subprocess.run(command, input=written, stdout=subprocess.PIPE, text=True, check=True).stdout)
+        return json.loads(subprocess.run(command, input=written, capture_output=True, text=True, check=True).stdout)
 
     index = Index.create(tmp_path / "piped")
     documents = [{"id": "owls ü", "text": "Owls hunt at night."}, {"id": "rings", "text": "A ring of a tree."}]
     assert piped(documents, "add", index.path, "-")["added"] == 2
+    with pytest.raises(subprocess.CalledProcessError) as failed:
+        piped([{"id": "a", "txt": "Text under another name."}], "add", index.path, "-")
+    assert "document 'a' has neither 'text' nor 'vectors', but 'id', 'txt'" in failed.value.stderr
     assert Index.open(index.path).ids() == ["owls ü", "rings"]
     found = piped([{"id": "q", "text": "a tree"}], "search", index.path, "--queries", "-", "-k", "1")
     assert (found["query"], found["hits"][0]["id"]) == ("q", "rings")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="pipes as POSIX has them")
+def test_runs_are_piped_from_command_to_command(tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    queries = tmp_path / "queries.jsonl"
+    queries.write_text('{"id": "q", "text": "a tree"}\n{"id": "r", "text": "an owl"}\n')
+    index = Index.create(tmp_path / "index")
+    index.add(["owls", "rings"], texts=["Owls hunt at night.", "A ring of a tree."])
+    kept = tmp_path / "kept.run"
+    kept.write_text("what was there\n")
+
+    def call(*arguments: str, given: str = "") -> str:
+        command = [sys.executable, "-m", "latewood", *map(str, arguments)]
+        return subprocess.run(command, input=given, capture_output=True, text=True, check=True, timeout=60).stdout
+
+    asked = ("--queries", str(queries), "-k", "2")
+    found = call("search", index.path, *asked, "--run", "-")
+    assert [line.split()[0] for line in found.splitlines()] == list("qqrr")
+    # It is the one that the process writes to, with what stands there already.
+    with kept.open("a") as file:
+        command = [sys.executable, "-m", "latewood", "search", index.path, *asked, "--run", "/dev/stdout"]
+        subprocess.run(command, stdout=file, check=True, timeout=60)
+    assert kept.read_text() == f"what was there\n{found}"
+    reranked = call("rerank", index.path, "--run", "-", *asked, "--output", "-", given=found)
+    assert sorted(line.split()[:3] for line in reranked.splitlines()) == sorted(
+        line.split()[:3] for line in found.splitlines()
+    )
+    run = tmp_path / "a.run"
+    run.write_text(reranked)
+    first = reranked.split()[2]
+    judged = f"q 0 {first} 1\n"
+    for arguments, given in (([str(run), "-"], judged), (["-", str(tmp_path / "qrels")], reranked)):
+        (tmp_path / "qrels").write_text(judged)
+        assert json.loads(call("eval", *arguments, "--metric", "RR@10", "--json", given=given)) == {"RR@10": 1.0}
 
 
 def test_without_click() -> None:
@@ -442,4 +480,4 @@ def test_empty_texts_are_counted(texts: Path, tmp_path: Path, nothing: str | Non
 
 def test_a_line_without_the_key_text_is_a_mistake(texts: Path, tmp_path: Path) -> None:
     source = write_jsonl(tmp_path / "more.jsonl", [{"id": "x", "content": "owl"}, {"id": "y", "text": "owl"}])
-    assert "'x' is a NoneType" in run("add", texts, source, "--encoder", "hash", code=1)
+    assert "'x' has neither 'text' nor 'vectors'" in run("add", texts, source, "--encoder", "hash", code=1)

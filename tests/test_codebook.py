@@ -188,7 +188,7 @@ def test_a_stream_in_any_order_is_trained_on_all_of_it(tmp_path: Path, *, small_
     places = [place[at * 4000 : at * 4000 + 200] for at in range(8)]
     everything = np.concatenate(kinds)
     ordered, shuffled = error("ordered", iter(everything)), error("shuffled", iter(everything[order]))
-    assert (ordered < 1.05 * shuffled).all()
+    assert (ordered < 1.1 * shuffled).all()
 
 
 @pytest.mark.slow

@@ -80,6 +80,23 @@ def test_vectors_of_any_length(tmp_path: Path) -> None:
         assert lost_energy(index.vectors([position]).values, vectors) <= LOST_ENERGY["flat", 4]
 
 
+@pytest.mark.parametrize("scale", [1e-12, 1e-3, 0.1, 20.0, 1e9])
+def test_centroids_are_as_long_as_the_vectors(tmp_path: Path, scale: float) -> None:
+    """One scale for a whole collection changes what scores are, and nothing of how well they are kept."""
+    corpus = make_corpus(5, documents=60)
+    documents = [(vectors * scale).astype(np.float32) for vectors in corpus.documents]
+    scaled = build_index(tmp_path / "scaled", Corpus(documents[:40], corpus.queries))
+    scaled.add(range(40, 60), vectors=documents[40:])
+    scaled = Index.open(scaled.path)
+    assert scaled.info()["codec"]["centroid_count"] > 0
+    assert lost_energy(scaled.vectors(range(60)).values / scale, np.concatenate(documents) / scale) <= 0.02
+    for query in corpus.queries:
+        exact = np.array([maxsim(query, document) for document in documents])
+        found = scaled.search(query, 60, gather="exact")
+        scores = np.array([hit.score for hit in found])
+        assert np.abs(scores - exact[[int(hit.id) for hit in found]]).max() < 0.1 * np.abs(exact).max()
+
+
 def test_zero_vectors_stay_zero(tmp_path: Path) -> None:
     corpus = make_corpus(5, documents=60)
     corpus.documents[3][:] = 0.0

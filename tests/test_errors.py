@@ -8,6 +8,7 @@ import shutil
 import stat
 import subprocess
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
@@ -308,6 +309,37 @@ def test_remedies_fit_the_call(index: Index) -> None:
     for call_with_choice in (index.delete, lambda ids: index.rerank(QUERY, ids)):
         with pytest.raises(errors.UnknownIdError, match=r'4040.*missing="skip"'):
             call_with_choice([4040])
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda index: index.search(QUERY, filters={}), r"^Index.search\(\) got .*'filters'; did you mean 'filter'\?$"),
+        (lambda index: index.search(QUERY, top_k=3), r"^Index.search\(\) got .*'top_k'; it takes query, k, ids,"),
+        (lambda index: index.rerank(QUERY, [1], 3.0, missng="skip"), r"^Index.rerank\(\) got .*did you mean 'missing'"),
+        (lambda index: index.add([1], vector=VECTORS[:1]), r"^Index.add\(\) got .*did you mean 'vectors'\?$"),
+        (lambda index: index.writer().upsert([1], a=0), r"^Writer.upsert\(\) got .*'a'; it takes ids, texts, vectors,"),
+    ],
+)
+def test_a_keyword_that_nobody_has_names_the_one_that_is_meant(
+    index: Index, call: Callable[[Index], Any], words: str
+) -> None:
+    with pytest.raises(TypeError, match=words) as caught:
+        call(index)
+    assert caught.value.__context__ is None
+
+
+def test_an_index_is_made_by_create_and_open_alone(index: Index) -> None:
+    made: Any = Index
+    for arguments in ((index.path,), (None,), (index,)):
+        with pytest.raises(InvalidInputError, match=r"use Index.open\(path\), or Index.create\(path\)"):
+            made(*arguments)
+
+
+@pytest.mark.parametrize("queries", [["one"], ["one", "two"], np.array(["one"])])
+def test_a_list_of_texts_is_no_query(index: Index, queries: Any) -> None:
+    with pytest.raises(InvalidInputError, match="a list of texts is given where one text is expected"):
+        index.search(queries)
 
 
 def test_queries_of_any_length_and_hits_without_end(index: Index) -> None:

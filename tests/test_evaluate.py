@@ -289,3 +289,9 @@ def test_a_pipe_is_written_to_as_it_is(tmp_path: Path) -> None:
         write_run(pipe, {"q": {"a": 1.0}})
         assert read.result() == "q Q0 a 1 1.0 latewood\n"
     assert pipe.is_fifo()
+    # As a shell's >(command) has it.
+    source, sink = os.pipe()
+    with os.fdopen(source) as reader:
+        with os.fdopen(sink, "w"):
+            write_run(f"/dev/fd/{sink}", {"q": {"a": 1.0}})
+        assert reader.read() == "q Q0 a 1 1.0 latewood\n"

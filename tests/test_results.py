@@ -12,6 +12,7 @@ import pytest
 
 from latewood import Feedback, Hit, Hits, Index, Plan, RerankOptions, SearchOptions
 from latewood.errors import InvalidInputError, LatewoodError
+from latewood.evaluate import Collection
 from strategies import Corpus, make_corpus
 from support import build_index
 
@@ -57,6 +58,25 @@ def test_copies_and_pickles(hits: Hits) -> None:
     assert (changed.id, changed.score) == (hits[0].id, 2.0)
 
 
+def test_some_of_the_hits_are_hits(hits: Hits) -> None:
+    some = hits[1:]
+    assert (list(some), some.plan, some.stats) == (list(hits)[1:], hits.plan, hits.stats)
+    assert some.to_dicts() == hits.to_dicts()[1:]
+    assert some[0].explain().id == hits[1].id
+    assert hits[-1] is list(hits)[-1]
+    assert pickle.loads(pickle.dumps(hits[:0])).plan == hits.plan
+
+
+def test_what_holds_much_is_shown_by_its_counts(tmp_path: Path, corpus: Corpus) -> None:
+    """A notebook shows what its last line gives, however much that is."""
+    index = build_index(tmp_path / "index", corpus)
+    stored = index.vectors(index.ids())
+    assert repr(stored) == f"Ragged({len(stored)} items, {len(stored.values)} tokens, dim={corpus.dim})"
+    assert repr(index.search_arrays(corpus.queries[:2], 3)) == "SearchArrays(2 queries, 6 hits)"
+    collection = Collection({"d": {"title": "", "text": "x"}}, {"q": "x", "r": "y"}, {"q": {"d": 1, "e": 0}})
+    assert repr(collection) == "Collection(1 documents, 2 queries, 2 judgements)"
+
+
 @pytest.mark.parametrize(
     "options",
     [
@@ -67,7 +87,8 @@ def test_copies_and_pickles(hits: Hits) -> None:
     ],
 )
 def test_options_are_copied_and_pickled(options: SearchOptions | RerankOptions) -> None:
-    for other in (copy.copy(options), copy.deepcopy(options), pickle.loads(pickle.dumps(options))):
+    others = copy.copy(options), copy.deepcopy(options), pickle.loads(pickle.dumps(options))
+    for other in (*others, dataclasses.replace(options)):
         assert other == options
         assert type(other.core) is type(options.core)
 

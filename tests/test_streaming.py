@@ -1,6 +1,7 @@
 """Vectors from iterators: handed on bit by bit, and still all or nothing."""
 
 from collections.abc import Iterator
+from itertools import count, repeat
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,35 @@ def test_an_iterator_adds_what_a_list_does(tmp_path: Path, monkeypatch: pytest.M
         assert [hit.id for hit in index.search(query)] == [hit.id for hit in whole.search(query)]
     assert [document.metadata for document in index.documents([0, 99])] == [{"n": 0}, {"n": 99}]
     assert index.documents([42])[0].text == "text 42"
+
+
+@pytest.mark.parametrize(
+    ("columns", "words"),
+    [
+        ({"vectors": [np.ones((1, 8))] * 3}, "more ids than vectors"),
+        ({"vectors": iter([np.ones((1, 8))] * 3)}, "more ids than vectors"),
+        ({"vectors": np.ones((3, 2, 8)), "mask": np.ones((3, 2))}, "more ids than vectors"),
+        ({"vectors": [np.ones((1, 8))] * 3, "texts": iter("abc")}, "more ids than texts"),
+        ({"vectors": [np.ones((1, 8))] * 3, "metadata": [{}, {}, {}]}, "more ids than metadata"),
+        ({"vectors": [np.ones((1, 8))] * 3, "ids": ["a", "b", "c"], "metadata": repeat({})}, "more metadata than ids"),
+        ({"vectors": [np.ones((1, 8))] * 3, "ids": iter("ab")}, "2 ids for vectors of 3"),
+        ({"vectors": [np.ones((1, 8))] * 3, "ids": iter("abc"), "texts": iter("ab")}, "more ids than texts"),
+    ],
+)
+def test_a_column_may_have_no_end(tmp_path: Path, columns: dict[str, Any], words: str) -> None:
+    index = Index.create(tmp_path / "index", dim=8)
+    given = {"ids": count(), **columns}
+    with pytest.raises(InvalidInputError, match=words):
+        index.add(**given)
+    assert len(index) == 0
+
+
+def test_iterators_of_one_length_go_with_a_list(tmp_path: Path) -> None:
+    index = Index.create(tmp_path / "index", dim=8)
+    documents = np.ones((3, 2, 8), dtype="f4")
+    index.add(iter("abc"), vectors=documents, mask=[[1, 1], [1, 0], [0, 0]], texts=iter("xyz"))  # type: ignore[arg-type]
+    assert [document.text for document in index.documents(list("abc"))] == ["x", "y", "z"]
+    assert index.vectors(list("abc")).lengths.tolist() == [2, 1, 0]
 
 
 def test_batches_may_stand_between_documents(tmp_path: Path) -> None:

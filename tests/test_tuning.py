@@ -121,8 +121,9 @@ def test_an_index_that_has_changed_says_so(tmp_path: Path, wide: Wide) -> None:
         warnings.simplefilter("error")
         index.search(query, recall=0.9)
     index.add(range(300, 601), vectors=wide.documents[300:601])
-    with pytest.warns(StaleTuningWarning, match="300 documents, and it has 601 now; tune it again"):
+    with pytest.warns(StaleTuningWarning, match="300 documents, and it has 601 now; tune it again") as told:
         index.search(query, recall=0.9)
+    assert told[0].filename == __file__
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         index.search(query)

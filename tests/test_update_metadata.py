@@ -119,7 +119,11 @@ REFUSED: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"ids": [1, 2], "metadata": (ONE for _ in range(3))}, InvalidInputError, "3 metadata for 2 ids"),
     ({"ids": [1, 2], "metadata": [ONE, None]}, InvalidInputError, "document 2 is a NoneType"),
     ({"ids": [1, 2], "metadata": [ONE, {"x": {1j}}]}, InvalidInputError, "document 2 is not JSON"),
-    ({"ids": [1], "metadata": {"x": float("nan")}}, InvalidInputError, "metadata is not JSON in field 'x'"),
+    (
+        {"ids": [1], "metadata": {"x": float("nan")}},
+        InvalidInputError,
+        "metadata is not JSON in field 'x': nan is no number there; write None",
+    ),
     ({"ids": [1], "metadata": {"x": {"y": [1, {"z": 1j}]}}}, InvalidInputError, "field 'x.y'.*complex"),
     ({"ids": [1], "metadata": {1: "a", "1": "b"}}, InvalidInputError, "two keys that are '1' as JSON"),
     ({"ids": [1], "metadata": {"x": [{"y": {True: 1, "true": 2}}]}}, InvalidInputError, "two keys that are 'true'"),

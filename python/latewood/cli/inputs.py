@@ -70,8 +70,11 @@ def _append(batch: Batch, entry: dict[str, Any], path: Path) -> None:
     if entry.get("title"):
         text = f"{entry['title']} {text or ''}".strip()
     has_vectors = "vectors" in entry
-    if not has_vectors and "text" in entry:
+    if not has_vectors:
         # null is an empty text; a line without the key is more likely a mistake.
+        if text is None and "text" not in entry:
+            message = f"{path}: document {key!r} has neither 'text' nor 'vectors', but {', '.join(map(repr, entry))}"
+            raise InvalidInputError(message)
         text = text or ""
     if len(batch) and has_vectors != bool(batch.vectors):
         message = f"{path}: some lines have 'vectors' and some do not, such as document {key!r}"

@@ -38,6 +38,9 @@ class _Output(_NewPath):
 
     def convert(self, value: Any, parameter: click.Parameter | None, context: click.Context | None) -> Any:
         path = super().convert(value, parameter, context)
+        if Path(path).exists() and not Path(path).is_file():
+            # A pipe or device is written to where it is.
+            return path
         folder = Path(os.fsdecode(path)).absolute().parent
         if not os.access(folder, os.W_OK | os.X_OK) or not folder.is_dir():
             self.fail(f"{os.fsdecode(folder)!r} is no folder that can be written to", parameter, context)
@@ -51,12 +54,23 @@ class _Source(click.Path):
         return super().convert("/dev/stdin" if value == "-" else value, parameter, context)
 
 
+class _Run(_Output):
+    """A run to write at the end; `-` is the standard output, whatever that is connected with."""
+
+    def convert(self, value: Any, parameter: click.Parameter | None, context: click.Context | None) -> Any:
+        named = value == "-" or str(value) == os.fspath(STDOUT)
+        return STDOUT if named else super().convert(value, parameter, context)
+
+
+STDOUT = Path("/dev/stdout")
+
 PATH = _NewPath(path_type=Path)
 EXISTING = click.Path(path_type=Path, exists=True)
 SOURCE = _Source(path_type=Path, exists=True)
 INDEX = _Index(path_type=Path, exists=True)
 """An index that is read: a folder, or an address in object storage."""
 OUTPUT = _Output(path_type=Path, dir_okay=False, writable=True)
+RUN = _Run(path_type=Path, dir_okay=False, writable=True)
 COUNT = click.IntRange(min=1, max=2**62)
 
 

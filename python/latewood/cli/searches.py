@@ -12,10 +12,11 @@ from latewood.cli.inputs import Queries, ids_of_index, read_queries
 from latewood.cli.outcome import command, side_by_side, table, tell
 from latewood.cli.parameters import (
     COUNT,
-    EXISTING,
     INDEX,
     OUTPUT,
+    RUN,
     SOURCE,
+    STDOUT,
     encoder_option,
     filter_option,
     identical_option,
@@ -25,7 +26,7 @@ from latewood.cli.parameters import (
 from latewood.evaluate import DEFAULT_METRICS, compare_runs, dataset_qrels, read_qrels, read_run, write_run
 from latewood.evaluate.comparison import rows_of
 from latewood.evaluate.metrics import evaluated, without_identical_id
-from latewood.evaluate.trec import Qrels
+from latewood.evaluate.trec import Qrels, run_text
 from latewood.index.feedback import Feedback, Mode
 from latewood.index.index import Index
 from latewood.index.options import RerankKeywords, RerankOptions, SearchKeywords, SearchOptions
@@ -47,7 +48,9 @@ from latewood.show.terminal import printable
 @filter_option
 @library_options(SearchKeywords, SearchOptions)
 @click.option("--feedback", "mode", type=click.Choice(get_args(Mode)), help="Search twice, expanding queries.")
-@click.option("--run", "run_path", type=OUTPUT, help="Write a TREC run here instead of printing hits.")
+@click.option(
+    "--run", "run_path", type=RUN, help="Write a TREC run here (- for the standard output) instead of printing hits."
+)
 @identical_option
 def search(
     path: Path,
@@ -93,7 +96,9 @@ def search(
 @click.option("-k", type=COUNT, help="Hits for each query, or groups with --group-by; all candidates by default.")
 @filter_option
 @library_options(RerankKeywords, SearchOptions, RerankOptions)
-@click.option("--output", "run_path", type=OUTPUT, help="Write a TREC run here instead of printing hits.")
+@click.option(
+    "--output", "run_path", type=RUN, help="Write a TREC run here (- for the standard output) instead of printing hits."
+)
 @identical_option
 def rerank(
     path: Path,
@@ -120,7 +125,7 @@ def rerank(
 
 
 @command("eval")
-@click.argument("run_paths", metavar="RUN...", type=EXISTING, nargs=-1, required=True)
+@click.argument("run_paths", metavar="RUN...", type=SOURCE, nargs=-1, required=True)
 @click.argument("qrels", callback=not_empty)
 @click.option("--metric", "metrics", multiple=True, help="As ir-measures names them; may be repeated.")
 @click.option(
@@ -141,7 +146,10 @@ def evaluate(
     keep_identical_ids: bool,
     as_json: bool,
 ) -> None:
-    """Evaluate TREC runs with QRELS: a TREC or BEIR judgement file, a BEIR folder, or a data set of ir_datasets."""
+    """Evaluate TREC runs with QRELS: a TREC or BEIR judgement file, a BEIR folder, or a data set of ir_datasets.
+
+    One of the runs, or the judgements, may be - for the standard input.
+    """
     if compare and (per_query or len(run_paths) < 2):
         message = "--compare takes two runs or more, and prints a table of its own, without --per-query"
         raise click.UsageError(message)
@@ -187,7 +195,7 @@ def _named(paths: Sequence[Path]) -> dict[str, Path]:
 
 def _judgements(given: str) -> Qrels:
     """Read judgements; what is no path is the name of a data set."""
-    path = Path(given)
+    path = Path("/dev/stdin" if given == "-" else given)
     if path.is_dir():
         return read_qrels(path / "qrels" / "test.tsv")
     return read_qrels(path) if path.exists() else dataset_qrels(given)
@@ -195,6 +203,9 @@ def _judgements(given: str) -> Qrels:
 
 def _output(found: Mapping[str, Hits], run_path: Path | None, as_json: bool, *, single: bool) -> None:
     _tell_what_was_idle(found.values())
+    if run_path == STDOUT:
+        click.echo(run_text(found), nl=False)
+        return
     if run_path is not None:
         write_run(run_path, found)
         count = sum(len(hits) for hits in found.values())

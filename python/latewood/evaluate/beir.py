@@ -35,6 +35,11 @@ class Collection:
     queries: dict[str, str]
     qrels: Qrels
 
+    def __repr__(self) -> str:
+        """Say how many there are."""
+        judgements = sum(map(len, self.qrels.values()))
+        return f"Collection({len(self.corpus)} documents, {len(self.queries)} queries, {judgements} judgements)"
+
     def texts(self) -> list[str]:
         """Title and text of each document, in the corpus' order: what is encoded."""
         return [f"{entry['title']} {entry['text']}".strip() for entry in self.corpus.values()]

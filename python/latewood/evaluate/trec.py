@@ -49,6 +49,11 @@ def write_run(
     StorageError
         The file cannot be written.
     """
+    _replace(Path(path_of(path)), run_text(run, tag=tag))
+
+
+def run_text(run: Any, *, tag: str = "latewood") -> str:
+    """Give the lines that `write_run` writes."""
     name = _field(tag, "tag")
     lines = []
     for query, hits in rankings(run).items():
@@ -60,7 +65,7 @@ def write_run(
                 written = math.nextafter(previous, -math.inf)
             lines.append(f"{query} Q0 {_field(document, 'document id')} {rank} {written!r} {name}\n")
             previous = written
-    _replace(Path(path_of(path)), "".join(lines))
+    return "".join(lines)
 
 
 def rankings(run: Any) -> Run:
@@ -196,11 +201,11 @@ def _field(value: Any, what: str) -> str:
 def _replace(path: Path, text: str) -> None:
     """Write a file beside, and put it in place when it is whole; a pipe or device is written to as it is."""
     try:
-        target = path.resolve()
-        if target.exists() and not target.is_file():
-            target.write_text(text, encoding="utf-8")
+        # What a pipe resolves to is the name of no file.
+        if path.exists() and not path.is_file():
+            path.write_text(text, encoding="utf-8")
             return
-        with replacing(target) as scratch:
+        with replacing(path.resolve()) as scratch:
             scratch.write_text(text, encoding="utf-8")
     except BrokenPipeError:
         raise

@@ -118,6 +118,10 @@ def booleans(data: Any, what: str) -> BoolArray:
     if array.dtype.kind == "f" and np.isnan(array).any():
         message = f"{what} holds NaN; say True or False for each token"
         raise InvalidInputError(message)
+    if array.dtype.kind in "if" and (array < 0).any():
+        # What some models add to their attention, 0 for what counts: the opposite of a mask.
+        message = f"{what} holds {array.min()}; say True or 1 for each token that counts, and False or 0 for the others"
+        raise InvalidInputError(message)
     return array.astype(np.bool_)
 
 

@@ -13,16 +13,25 @@ from latewood.forms.arrow import is_plain_column
 from latewood.forms.values import text_of
 
 
-def filter_json(condition: Any, what: str = "filter") -> str | None:
-    """Write a filter as the JSON that the core reads; what its operators mean is the core's to say."""
-    return None if condition is None else mapping_json(condition, what, "{'lang': 'en'}")
+class WrittenFilter(str):
+    """A filter as the JSON that the core reads: what a caller gives is a mapping, and never this."""
+
+    __slots__ = ()
 
 
-def filters_json(given: Any, what: str = "filter") -> str | list[str]:
+def filter_json(condition: Any, what: str = "filter") -> WrittenFilter | None:
+    """Write a filter, unless that was done before; what its operators mean is the core's to say."""
+    if condition is None or isinstance(condition, WrittenFilter):
+        return condition
+    return WrittenFilter(mapping_json(condition, what, "{'lang': 'en'}"))
+
+
+def filters_json(given: Any, what: str = "filter") -> WrittenFilter | list[WrittenFilter] | None:
     """Write one filter for all queries, or a sequence with one for each, of which None lets everything through."""
     if hasattr(given, "keys") or not isinstance(given, (list, tuple)):
-        return mapping_json(given, what, "{'lang': 'en'}")
-    return [filter_json(entry, f"{what} of query {position}") or "{}" for position, entry in enumerate(given)]
+        return filter_json(given, what)
+    everything = WrittenFilter("{}")
+    return [filter_json(entry, f"{what} of query {position}") or everything for position, entry in enumerate(given)]
 
 
 def is_one_mapping(given: Any) -> bool:
@@ -42,9 +51,11 @@ def mapping_json(value: Any, what: str, example: str) -> str:
         message = f"{what} is nested too deeply to be written as JSON; make it flatter"
         raise InvalidInputError(message) from error
     except Exception as error:  # a foreign mapping may raise anything
-        path = ".".join(_path(value))
-        place = f" in field {path[:200]!r}" if path else ""
-        message = f"{what} is not JSON{place}: {error}"
+        path, found = _culprit(value)
+        place = f" in field {'.'.join(path)[:200]!r}" if path else ""
+        infinite = isinstance(found, (float, np.floating)) and not np.isfinite(found)
+        reason = f"{found} is no number there; write None for what is missing" if infinite else error
+        message = f"{what} is not JSON{place}: {reason}"
         raise InvalidInputError(message) from error
     if twice is not None:
         message = f"{what} has two keys that are {twice!r} as JSON, of which one would be lost; give names as strings"
@@ -71,15 +82,16 @@ def _written(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, allow_nan=False, default=_json_value)
 
 
-def _path(value: Any) -> list[str]:
-    """Lead to the innermost field that cannot be written."""
+def _culprit(value: Any) -> tuple[list[str], Any]:
+    """Give the path to the innermost field that cannot be written, and what it holds."""
     with suppress(Exception):  # as above
         for key, inner in dict(value).items():
             try:
                 _written(inner)
             except Exception:  # noqa: BLE001  as above
-                return [str(key), *_path(inner)]
-    return []
+                path, found = _culprit(inner)
+                return [str(key), *path], found
+    return [], value
 
 
 def _json_value(value: Any) -> Any:

@@ -100,6 +100,10 @@ class Ragged:
         """Hand the array to any library that knows Arrow's PyCapsule interface."""
         return self.to_arrow().__arrow_c_array__(requested_schema)
 
+    def __repr__(self) -> str:
+        """Say how many there are."""
+        return f"Ragged({len(self)} items, {len(self.values)} tokens, dim={self.dim})"
+
     def __len__(self) -> int:
         """Count the items."""
         return len(self.offsets) - 1

@@ -26,6 +26,9 @@ STREAM_VALUES, STREAM_DOCUMENTS = 2**22, 2**14
 """Components of token vectors (16 MiB), and documents, that are read from an iterator before they are handed on."""
 
 
+_END = object()
+
+
 class AddKeywords(TypedDict, total=False):
     """Keyword arguments of all calls that add documents, described at `Writer.add`."""
 
@@ -129,7 +132,7 @@ class Additions:
         if isinstance(self.vectors, Iterator):
             yield from self._streamed(self.vectors, encoding.dim, show_progress)
             return
-        columns = self._columns(self.ids, self.texts, self.metadata)
+        columns = self._all_columns()
         if self.vectors is None:
             yield from self._encoded(columns, encoding, refuse_known, show_progress)
             return
@@ -137,7 +140,7 @@ class Additions:
 
     def whole(self) -> tuple[Columns, Ragged | None]:
         """Give all documents at once, with vectors if there are any: for somebody else who encodes and adds them."""
-        columns = self._columns(self.ids, self.texts, self.metadata)
+        columns = self._all_columns()
         if self.vectors is None:
             return columns, None
         return columns, to_ragged(self.vectors, names=columns.ids, allow_empty=self.on_empty != "error", **self._layout)
@@ -168,18 +171,14 @@ class Additions:
                 bar.update(len(own.ids))
 
     def _streamed(self, vectors: Iterator[Any], dim: int, show_progress: bool | None) -> Iterator[Part]:
-        given = {"ids": self.ids, "texts": self.texts, "metadata": self.metadata}
-        columns = {what: _entries(column, what) for what, column in given.items() if column is not None}
+        columns = {what: _entries(column, what) for what, column in self._given.items()}
         with progress_bar(0, "adding", show_progress=show_progress) as bar:
             for group in _groups(vectors, dim):
                 count = len(group)
                 own = self._columns(**{what: list(islice(column, count)) for what, column in columns.items()})
                 yield self._of_vectors(own, group, dim)
                 bar.update(count)
-        for what, column in columns.items():
-            if next(column, columns) is not columns:
-                message = f"there are more {what} than documents in the iterator of vectors; give one for each"
-                raise InvalidInputError(message)
+        _refuse_more({what: next(column, _END) for what, column in columns.items()}, "vectors")
 
     def _of_vectors(self, columns: Columns, vectors: Any, dim: int, *, last: bool = False, **layout: Any) -> Part:
         ragged = to_ragged(vectors, dim=dim, names=columns.ids, allow_empty=self.on_empty != "error", **layout)
@@ -190,6 +189,21 @@ class Additions:
         else:
             filled = np.arange(len(columns.ids))
         return Part(columns.chosen(filled, with_texts=self.store_texts), ragged, empty, last=last)
+
+    @property
+    def _given(self) -> dict[str, Any]:
+        """Give the columns that there are beside the vectors, by name."""
+        given = {"ids": self.ids, "texts": self.texts, "metadata": self.metadata}
+        return {what: column for what, column in given.items() if column is not None}
+
+    def _all_columns(self) -> Columns:
+        given = self._given
+        if any(isinstance(column, Iterator) for column in given.values()):
+            if self.vectors is not None:
+                self.vectors = to_ragged(self.vectors, allow_empty=True, **self._layout)
+                self.mask = self.offsets = self.lengths = None
+            given = _side_by_side(given, None if self.vectors is None else len(self.vectors))
+        return self._columns(**given)
 
     def _columns(self, ids: Any, texts: Any = None, metadata: Any = None) -> Columns:
         keys = normalise_ids(listed(ids, "ids"))
@@ -233,6 +247,30 @@ def _entries(column: Any, what: str) -> Iterator[Any]:
     if isinstance(column, Iterator):
         return column
     return iter(normalise_ids(listed(column, what)) if what == "ids" else _list(column, what))
+
+
+def _side_by_side(columns: dict[str, Any], vectors: int | None) -> dict[str, list[Any]]:
+    """Read columns together, of which some are iterators and may never end; there may be so many vectors."""
+    iterators = {what: _entries(column, what) for what, column in columns.items()}
+    read: dict[str, list[Any]] = {what: [] for what in iterators}
+    while True:
+        row = {what: next(iterator, _END) for what, iterator in iterators.items()}
+        ended = next((what for what, entry in row.items() if entry is _END), None)
+        if ended is None and len(read["ids"]) == vectors:
+            ended = "vectors"
+        if ended is not None:
+            _refuse_more(row, ended)
+            return read
+        for what, entry in row.items():
+            read[what].append(entry)
+
+
+def _refuse_more(row: dict[str, Any], ended: str) -> None:
+    """Refuse columns that have one more entry behind the end of another."""
+    more = next((what for what, entry in row.items() if entry is not _END), None)
+    if more is not None:
+        message = f"there are more {more} than {ended}; give one for each document"
+        raise InvalidInputError(message)
 
 
 def _list(items: Any, what: str) -> list[Any] | tuple[Any, ...]:

@@ -61,8 +61,14 @@ class Index:
     """
 
     def __init__(
-        self, core: _core.Index, *, encoder: Encoder | None, mmap: bool, generation: int | None = None
+        self, core: _core.Index, *, encoder: Encoder | None = None, mmap: bool = True, generation: int | None = None
     ) -> None:
+        if not isinstance(core, _core.Index):
+            name = type(self).__name__
+            message = (
+                f"{name}(…) makes no index; use {name}.open(path), or {name}.create(path) for one that is not there"
+            )
+            raise InvalidInputError(message)
         self._core_or_none: _core.Index | None = core
         self._encoding = Encoding(os.fspath(core.path), core.dim, core.encoder, encoder)
         self._mmap = mmap

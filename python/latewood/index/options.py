@@ -3,7 +3,6 @@
 A new option is a keyword here with its check, a field of the core's `SearchOptions`, and the stage that reads it.
 """
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from functools import lru_cache, partial
@@ -97,9 +96,9 @@ class RankingOptions:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle and copy what was asked; what the core reads is made of it again."""
-        given = {option.name: getattr(self, option.name) for option in fields(self) if option.init}
-        written = f"[{','.join(self.filter)}]" if isinstance(self.filter, list) else self.filter
-        return partial(type(self), **{**given, "filter": json.loads(written or "null")}), ()
+        return partial(
+            type(self), **{option.name: getattr(self, option.name) for option in fields(self) if option.init}
+        ), ()
 
     @classmethod
     def of(cls, **given: Any) -> Self:

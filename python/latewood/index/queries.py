@@ -34,12 +34,12 @@ def text_or_vectors(query: str | VectorInput, dim: int | None = None) -> str | R
     matrix = one_matrix(query, dim)
     if matrix is None:
         given = listed(query, "the query vectors")
-        count = len(given) if is_text_batch(given) else 1
-        if count == 1:
-            matrix = to_ragged(given, dim=dim, kind="query")
-            count = len(matrix)
-        if matrix is None or count != 1:
-            message = f"{count} queries are given where one is expected; use the batch form of the call"
+        if is_text_batch(given):
+            message = "a list of texts is given where one text is expected; pass one, or use the batch form of the call"
+            raise InvalidInputError(message)
+        matrix = to_ragged(given, dim=dim, kind="query")
+        if len(matrix) != 1:
+            message = f"{len(matrix)} queries are given where one is expected; use the batch form of the call"
             raise InvalidInputError(message)
     return matrix
 

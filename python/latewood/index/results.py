@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from copy import copy, deepcopy
 from dataclasses import dataclass, field, replace
 from math import isfinite
-from typing import Any, Protocol
+from typing import Any, Protocol, SupportsIndex, overload
 
 from latewood.common.types import FloatArray, Id, OffsetArray, ResultIds, Run, Stats
 from latewood.errors import InvalidInputError, LatewoodError, ServiceError, UnknownIdError
@@ -206,6 +206,18 @@ class Hits(list[Hit]):
         self._query = query
         self._stages = stages or {}
 
+    @overload
+    def __getitem__(self, position: SupportsIndex, /) -> Hit: ...
+
+    @overload
+    def __getitem__(self, position: slice, /) -> "Hits": ...
+
+    def __getitem__(self, position: SupportsIndex | slice, /) -> "Hit | Hits":
+        """Give a hit, or some of them, which tell the same of how they were found."""
+        if isinstance(position, slice):
+            return self.with_hits(super().__getitem__(position))
+        return super().__getitem__(position)
+
     @property
     def stats(self) -> Stats:
         """Counts and seconds by stage; with feedback, those of both passes together.
@@ -299,6 +311,10 @@ class SearchArrays:
     offsets: OffsetArray
     stats: Stats = field(default_factory=dict)
     plan: Plan | None = None
+
+    def __repr__(self) -> str:
+        """Say how many there are."""
+        return f"SearchArrays({len(self)} queries, {len(self.ids)} hits)"
 
     def __len__(self) -> int:
         """Count the queries."""

@@ -108,4 +108,4 @@ def warn_if_stale(plan: Plan, documents: int) -> None:
             f"the recall of this index was measured when it had {plan.tuned_documents} documents, and it has "
             f"{documents} now; tune it again with Index.tune"
         )
-        warnings.warn(message, StaleTuningWarning, stacklevel=4)
+        warnings.warn(message, StaleTuningWarning, stacklevel=5)

@@ -232,6 +232,9 @@ impl Cells {
 /// Components further out than this many times their root mean square are cut: fewer than one in a million.
 const REACH: f32 = 5.0;
 
+/// Centroids of unit vectors have larger ones: below are those of vectors too short to have a direction, which are zeros.
+const SMALLEST_UNIT: f32 = 1e-6;
+
 /// One unit for all centroids as small integers, so that dot products with different ones compare.
 ///
 /// A coarse step costs next to nothing: what it loses, the residual takes up.
@@ -239,7 +242,8 @@ fn fitting_unit(centroids: &[f32]) -> f32 {
     let largest = centroids.iter().fold(0.0_f32, |largest, value| largest.max(value.abs()));
     let squares: f64 = centroids.iter().map(|value| f64::from(value * value)).sum();
     let mean_square = (squares / centroids.len().max(1) as f64) as f32;
-    if largest > 0.0 { largest.min(REACH * mean_square.sqrt()) / f32::from(MAX_LEVEL) } else { 1.0 }
+    let unit = largest.min(REACH * mean_square.sqrt()) / f32::from(MAX_LEVEL);
+    if unit > SMALLEST_UNIT { unit } else { 1.0 }
 }
 
 /// What one int8 step of a unit vector's component is worth in [`nearest`].

@@ -125,12 +125,25 @@ pub struct CodecParameters {
     pub centroid_count: usize,
     /// What one unit of an int8 centroid stands for.
     pub centroid_unit: f32,
+    /// How long the centroids are, which is how long the token vectors are that they were trained on: 1 for unit vectors,
+    /// and in files from before it was kept.
+    #[serde(default = "unit_length", skip_serializing_if = "is_unit_length")]
+    pub centroid_length: f32,
     /// Token vectors that the centroids were trained on, from the first training and every growth.
     pub trained_tokens: u64,
     /// Mean of the squared gains of such token vectors as were held out of it: the energy of what the centroids leave over, up to a factor. `None` in
     /// files from before it was kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mean_square_gain: Option<f64>,
+}
+
+fn unit_length() -> f32 {
+    1.0
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_unit_length(length: &f32) -> bool {
+    length.to_bits() == unit_length().to_bits()
 }
 
 /// Codes of token vectors.
@@ -196,13 +209,14 @@ impl Codec {
         let rotation = rotation::draw(dim, depth, options.seed, execution)?;
         let sample = Sample::new(sample, dim);
         let tokens = sample.tokens();
-        let (centroids, centroid_unit) = match options.kind {
-            CodecKind::Flat => (Vec::new(), 1.0),
+        let (centroids, unit, centroid_length) = match options.kind {
+            CodecKind::Flat => (Vec::new(), 1.0, unit_length()),
             CodecKind::Residual => {
                 let count = options.settled(tokens).centroids.unwrap_or(1).min(tokens.max(1));
                 let (rotation, seed) = (&*rotation, options.seed);
                 let training = centroids::Training { dim, depth, rotation, fixed: None, count, seed };
-                training.run(sample, execution)?
+                let (centroids, unit) = training.run(sample, execution)?;
+                (centroids, unit, sample.typical_length(MEASURED, &mut Random::new(seed)))
             }
         };
         let parameters = CodecParameters {
@@ -211,7 +225,8 @@ impl Codec {
             depth,
             bits: options.bits,
             centroid_count: centroids.len() / depth,
-            centroid_unit,
+            centroid_unit: unit * centroid_length,
+            centroid_length,
             trained_tokens: 0,
             mean_square_gain: None,
         };
@@ -235,9 +250,9 @@ impl Codec {
         settles: bool,
         execution: &Execution,
     ) -> Result<Self> {
-        let CodecParameters { dim, depth, centroid_count, centroid_unit, .. } = self.parameters;
+        let CodecParameters { dim, depth, centroid_count, centroid_unit, centroid_length, .. } = self.parameters;
         let sample = Sample::new(sample, dim);
-        let fixed = centroids::Fixed { centroids: &self.centroids, unit: centroid_unit };
+        let fixed = centroids::Fixed { centroids: &self.centroids, unit: centroid_unit / centroid_length };
         let count = count.min(MAX_CENTROIDS - centroid_count);
         let training = centroids::Training { dim, depth, rotation: &self.rotation, fixed: Some(fixed), count, seed };
         let (centroids, _) = training.run(sample, execution)?;
@@ -275,7 +290,7 @@ impl Codec {
         rotation: Vec<f32>,
         centroids: Vec<i8>,
     ) -> std::result::Result<Self, String> {
-        let CodecParameters { dim, depth, centroid_count, centroid_unit, .. } = parameters;
+        let CodecParameters { dim, depth, centroid_count, centroid_unit, centroid_length, .. } = parameters;
         let bits = Bits::from_u8(parameters.bits).ok_or_else(|| format!("{} bits per dimension", parameters.bits))?;
         if dim == 0 || dim > MAX_DIM || depth != dim.next_multiple_of(32) {
             return Err(format!("dimension {dim} with depth {depth}"));
@@ -296,7 +311,12 @@ impl Codec {
         if !centroid_unit.is_finite() || centroid_unit <= 0.0 {
             return Err(format!("a centroid unit of {centroid_unit}"));
         }
-        let biases = centroids::biases(&centroids, centroid_unit, depth);
+        // The nearest is looked for by direction.
+        let unit = centroid_unit / centroid_length;
+        if !unit.is_finite() || unit <= 0.0 {
+            return Err(format!("centroids of length {centroid_length} in units of {centroid_unit}"));
+        }
+        let biases = centroids::biases(&centroids, unit, depth);
         Ok(Self { parameters, bits, quantizer: Quantizer::new(bits), rotation, centroids, biases, fde: None })
     }
 
@@ -591,6 +611,53 @@ mod tests {
                     assert!(distance < most, "{dim} dimensions, {kind:?}: squared distance {distance}");
                 }
             }
+        }
+    }
+
+    #[test]
+    fn vectors_of_any_length_come_back_from_their_codes() {
+        let execution = Execution::new(None).expect("threads");
+        let (tokens, dim) = (400, 48);
+        let mut random = Random::new(7);
+        let directions: Vec<f32> = (0..tokens * dim).map(|_| random.gaussian() as f32).collect();
+        let options = CodecOptions { centroids: Some(16), ..CodecOptions::default() };
+        for length in [1e-15_f32, 1e-5, 0.02, 1.0, 30.0, 1e9] {
+            let mut values = directions.clone();
+            values.chunks_exact_mut(dim).for_each(centroids::normalize);
+            values.iter_mut().for_each(|value| *value *= length);
+            // Padding that nobody has taken out says nothing of the others.
+            values[..60 * dim].fill(0.0);
+            let codec = Codec::train(&[&values], dim, &options, &execution).expect("trained");
+            let grown = codec.grow(&[&values], 4, 1, true, &execution).expect("grown");
+            let known = &grown.parameters;
+            let of_unit_vectors = length.to_bits() == unit_length().to_bits();
+            assert_eq!(is_unit_length(&known.centroid_length), of_unit_vectors);
+            let written = serde_json::to_string(known).expect("JSON");
+            assert_eq!(written.contains("centroid_length"), !of_unit_vectors);
+            let read = serde_json::from_str(&written).expect("parameters");
+            assert_eq!(*known, read);
+            let again = Codec::from_parts(read, grown.rotation.clone(), grown.centroids.clone()).expect("whole");
+            for codec in [&codec, &grown, &again] {
+                let encoded = codec.encode(&values, &execution).expect("encoded");
+                let decoded = codec.decode(&encoded.codes, &encoded.gains, &encoded.centroids);
+                for (one, other) in decoded.chunks_exact(dim).zip(values.chunks_exact(dim)).skip(60) {
+                    let part = |(a, b): (&f32, &f32)| f64::from((a - b) / length).powi(2);
+                    let distance: f64 = one.iter().zip(other).map(part).sum();
+                    assert!(distance < 0.03, "vectors of length {length}: squared distance {distance}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn vectors_too_short_for_a_direction_are_as_good_as_zeros() {
+        let execution = Execution::undisturbed();
+        for value in [0.0, f32::MIN_POSITIVE / 1e6, 1e-30] {
+            let values = vec![value; 32 * 100];
+            let codec = Codec::train(&[&values], 32, &CodecOptions::default(), &execution).expect("trained");
+            let encoded = codec.encode(&values, &execution).expect("encoded");
+            let decoded = codec.decode(&encoded.codes, &encoded.gains, &encoded.centroids);
+            assert!(decoded.iter().all(|value| value.abs() < 1e-20), "{decoded:?}");
         }
     }
 

@@ -11,6 +11,9 @@ const STRETCH: usize = 256;
 /// Of so many stretches the last is held out.
 const STRETCHES: usize = 16;
 
+/// The squares of the components of shorter vectors are beyond float32.
+const SHORTEST: f32 = 1e-20;
+
 /// Token vectors `[tokens, dim]` in pieces that follow each other.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Sample<'a> {
@@ -41,6 +44,20 @@ impl<'a> Sample<'a> {
             return random.sample(self.tokens(), wanted);
         }
         random.sample(held.len(), wanted).into_iter().map(|at| held[at]).collect()
+    }
+
+    /// The median length of so many vectors that are not zero, to five binary digits: those that are unit vectors but for
+    /// rounding have 1.
+    pub(super) fn typical_length(self, wanted: usize, random: &mut Random) -> f32 {
+        let chosen = random.sample(self.tokens(), wanted);
+        let square =
+            |&token: &usize| self.row(token).iter().map(|&value| f64::from(value) * f64::from(value)).sum::<f64>();
+        let mut lengths: Vec<f64> =
+            chosen.iter().map(|token| square(token).sqrt()).filter(|&length| length > 0.0).collect();
+        lengths.sort_by(f64::total_cmp);
+        let median = lengths.get(lengths.len() / 2).map_or(1.0, |&length| length as f32);
+        let rounded = f32::from_bits((median.to_bits() + (1 << 18)) & !((1 << 19) - 1));
+        rounded.max(SHORTEST)
     }
 
     /// The vectors of some tokens, one behind the other.
