@@ -624,7 +624,9 @@ mod tests {
         for length in [1e-15_f32, 1e-5, 0.02, 1.0, 30.0, 1e9] {
             let mut values = directions.clone();
             values.chunks_exact_mut(dim).for_each(centroids::normalize);
-            values.iter_mut().for_each(|value| *value *= length);
+            for value in &mut values {
+                *value *= length;
+            }
             // Padding that nobody has taken out says nothing of the others.
             values[..60 * dim].fill(0.0);
             let codec = Codec::train(&[&values], dim, &options, &execution).expect("trained");
