@@ -670,9 +670,12 @@ def test_where_a_store_fails_one_replica_another_is_asked() -> None:
 
 def test_a_question_to_all_shards_is_written_once(monkeypatch: pytest.MonkeyPatch) -> None:
     written: list[object] = []
-    monkeypatch.setattr(
-        "latewood.cluster.asking.asking", lambda *question: written.append(question) or asking(*question)
-    )
+
+    def noted(*question: Any) -> bytes:
+        written.append(question)
+        return asking(*question)
+
+    monkeypatch.setattr("latewood.cluster.asking.asking", noted)
     ray, shards = asked_of_ray((0.0, 0.0))
     shards._actors *= 3
     same = (3, {"a": 1})
