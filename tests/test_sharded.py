@@ -646,6 +646,22 @@ def asked_of_ray(seconds: tuple[float, float]) -> tuple[ReplicasOfRay, RayShards
     return ray, shards
 
 
+def test_commits_that_come_while_a_cluster_is_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root, _ = fill(tmp_path)
+    ask, commits = LocalShards.ask, iter(range(4))
+
+    def meanwhile(shards: LocalShards, method: str, calls: Any, **options: Any) -> dict[int, Any]:
+        for number in commits:
+            with ClusterWriter(root) as writer:
+                writer.add([f"{number} {other}" for other in range(30)], vectors=DOCUMENTS[:30])
+        return ask(shards, method, calls, **options)
+
+    monkeypatch.setattr(LocalShards, "ask", meanwhile)
+    with ShardedIndex.open(root, replicas=0) as sharded:
+        assert sharded.generation == ClusterManifest.newest(root).generation
+        assert "3 29" in sharded
+
+
 def test_all_replicas_are_prepared_and_none_is_ended() -> None:
     ray, shards = asked_of_ray((0.0, 0.4))
     begun = time.monotonic()
@@ -670,9 +686,12 @@ def test_where_a_store_fails_one_replica_another_is_asked() -> None:
 
 def test_a_question_to_all_shards_is_written_once(monkeypatch: pytest.MonkeyPatch) -> None:
     written: list[object] = []
-    monkeypatch.setattr(
-        "latewood.cluster.asking.asking", lambda *question: written.append(question) or asking(*question)
-    )
+
+    def noted(*question: Any) -> bytes:
+        written.append(question)
+        return asking(*question)
+
+    monkeypatch.setattr("latewood.cluster.asking.asking", noted)
     ray, shards = asked_of_ray((0.0, 0.0))
     shards._actors *= 3
     same = (3, {"a": 1})

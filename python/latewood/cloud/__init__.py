@@ -1,4 +1,4 @@
-"""Commits of an index ↔ object storage (docs/cloud.md)."""
+"""Commits of an index or a cluster ↔ object storage (docs/cloud.md)."""
 
 from latewood.cloud.cleaning import clean
 

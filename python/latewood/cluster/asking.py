@@ -46,7 +46,7 @@ REST = 1.0
 
 
 PREPARE = "prepare"
-"""The call that all replicas of a shard get at once, and go on with when one of them is ready."""
+"""The call that all replicas of a shard get at once; when one is ready, the others go on with it."""
 ENDING = "ending"
 """The threads of an actor that hear of what is to end, when all others are at work."""
 NOTHING = (np.zeros((0, 1), np.float32), np.zeros(1, np.int64))

@@ -62,7 +62,12 @@ class ShardedIndex:
             self._manifest = self._read_newest() or ClusterManifest.newest(home.root)
             number = len(self._manifest.shards)
             self._shards_or_none = RayShards(home, number, replicas, cpus) if replicas else LocalShards(home, number)
-            self._prepare(self._shards, self._manifest, max(self._timeout, STARTING))
+            try:
+                self._prepare(self._shards, self._manifest, max(self._timeout, STARTING))
+            except CorruptIndexError:
+                # Commits may have come meanwhile, and have removed what this one names.
+                if not self.refresh():
+                    raise
         except BaseException:
             self.close()
             raise
