@@ -47,7 +47,7 @@ def test_an_iterator_adds_what_a_list_does(tmp_path: Path, monkeypatch: pytest.M
 )
 def test_a_column_may_have_no_end(tmp_path: Path, columns: dict[str, Any], words: str) -> None:
     index = Index.create(tmp_path / "index", dim=8)
-    given = {"ids": count(), **columns}
+    given: dict[str, Any] = {"ids": count(), **columns}
     with pytest.raises(InvalidInputError, match=words):
         index.add(**given)
     assert len(index) == 0

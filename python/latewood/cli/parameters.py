@@ -18,6 +18,9 @@ from latewood.index.options import RankingOptions
 
 Decorator = Callable[[Any], Any]
 
+STDOUT = Path("/dev/stdout")
+"""Where a run goes that is written to the standard output."""
+
 
 class _NewPath(click.Path):
     """A path that need not exist, but is one: the empty one would be the working folder."""
@@ -61,8 +64,6 @@ class _Run(_Output):
         named = value == "-" or str(value) == os.fspath(STDOUT)
         return STDOUT if named else super().convert(value, parameter, context)
 
-
-STDOUT = Path("/dev/stdout")
 
 PATH = _NewPath(path_type=Path)
 EXISTING = click.Path(path_type=Path, exists=True)

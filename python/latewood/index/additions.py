@@ -199,10 +199,12 @@ class Additions:
     def _all_columns(self) -> Columns:
         given = self._given
         if any(isinstance(column, Iterator) for column in given.values()):
+            count = None
             if self.vectors is not None:
-                self.vectors = to_ragged(self.vectors, allow_empty=True, **self._layout)
-                self.mask = self.offsets = self.lengths = None
-            given = _side_by_side(given, None if self.vectors is None else len(self.vectors))
+                ragged = to_ragged(self.vectors, allow_empty=True, **self._layout)
+                self.vectors, self.mask, self.offsets, self.lengths = ragged, None, None, None
+                count = len(ragged)
+            given = _side_by_side(given, count)
         return self._columns(**given)
 
     def _columns(self, ids: Any, texts: Any = None, metadata: Any = None) -> Columns:
