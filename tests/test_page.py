@@ -427,7 +427,7 @@ def test_what_was_entered_can_be_gone_back_to(reader: Reader, indexes: dict[str,
     for query in found:
         page.locator("#query").press_sequentially(query)
         wait_for_ids(reader, found[query])
-        assert page.title() == f"{query} \N{EN DASH} latewood"
+        assert page.title() == f"{query} · latewood"
         for _ in range(2):
             page.keyboard.press("Enter")
         page.locator("#query").select_text()

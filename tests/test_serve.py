@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import gc
 import gzip
 import json
 import os
@@ -24,7 +25,7 @@ from starlette.testclient import TestClient
 
 from latewood import Index, Reranker, errors, maxsim
 from latewood.errors import InvalidInputError, StoppedError
-from latewood.serve import Settings, application
+from latewood.serve import Settings, application, shapes
 from latewood.serve.access import is_loopback
 from latewood.serve.operations import OPERATIONS
 from latewood.serve.problems import STATUS, Problem, problem_of
@@ -494,12 +495,17 @@ def test_reranking_texts(client: TestClient, path: str) -> None:
     assert [one["index"] for one in ranked] == [1, 0]
     assert ranked[0]["document"]["text"] == TEXTS["wood"]
     assert client.post(path, json={"query": "x", "documents": []}).json()["results"] == []
+    # What several services name so, and clients send empty.
+    more = {"rank_fields": ["text"], "return_documents": None, "model": None, "max_tokens_per_doc": 512, "priority": 1}
+    assert client.post(path, json={"query": "dense wood", "documents": texts, **more}).json()["results"] == every
     for bad in (
         {"query": "x"},
         {"query": "x", "index": "texts"},
         {"query": "x", "index": "texts", "ids": ["owls"], "documents": ["a"]},
         {"query": "x", "documents": ["a"], "top_n": 0},
         {"query": 5, "documents": ["a"]},
+        {"query": "x", "documents": [{"title": "a"}]},
+        {"query": "x", "documents": [{"text": "a", "title": "b"}], "rank_fields": ["title"]},
     ):
         assert client.post(path, json=bad).status_code == HTTPStatus.UNPROCESSABLE_ENTITY
     assert (
@@ -582,6 +588,90 @@ def test_bodies_that_are_none(client: TestClient) -> None:
     assert client.get(path).status_code == HTTPStatus.METHOD_NOT_ALLOWED
     assert client.get("/nothing/here").status_code == HTTPStatus.NOT_FOUND
     assert client.get("/nothing/here").headers["content-type"] == "application/problem+json"
+
+
+def test_bodies_in_utf_8_alone(client: TestClient) -> None:
+    def post(content: bytes, kind: str = "application/json") -> tuple[int, str]:
+        answer = client.post("/v1/indexes/texts/search", content=content, headers={"content-type": kind})
+        return answer.status_code, answer.json().get("detail", "")
+
+    text = '{"query": "\u00e9 owls"}'
+    for kind in ("application/json", 'Application/JSON ; charset="UTF-8"', "application/json;charset=utf8; x=y"):
+        assert post(text.encode(), kind)[0] == HTTPStatus.OK
+        assert post(text.encode("utf-8-sig"), kind)[0] == HTTPStatus.OK
+    for name in ("utf-16", "latin-1"):
+        assert post(text.encode(name), f"application/json; charset={name}") == (
+            HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+            f"JSON comes as UTF-8, and not as {name}",
+        )
+        assert post(text.encode(name))[0] == HTTPStatus.BAD_REQUEST
+    assert post(text.encode("latin-1")) == (HTTPStatus.BAD_REQUEST, "the body is no UTF-8")
+
+
+def test_a_name_that_comes_twice_counts_once(client: TestClient) -> None:
+    twice = b'{"query": "owls", "k": 3, "k": 1}'
+    answer = client.post("/v1/indexes/texts/search", content=twice, headers={"content-type": "application/json"})
+    assert len(answer.json()["hits"]) == 1
+
+
+def test_a_request_for_two_hosts_is_for_none(client: TestClient) -> None:
+    for hosts in (["localhost", "evil.example"], ["evil.example", "localhost"], ["localhost", "localhost"]):
+        answer = client.get("/healthz", headers=[("host", host) for host in hosts])
+        assert answer.status_code == HTTPStatus.BAD_REQUEST
+        assert "one host" in answer.json()["detail"]
+
+
+def test_a_path_has_one_spelling(texts: Index) -> None:
+    """As it comes, which clients would tidy up."""
+    with Service({"texts": texts.path}) as service:
+
+        def status(path: str) -> int:
+            with socket.create_connection(("127.0.0.1", service.port), timeout=20) as connection:
+                connection.sendall(f"GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n".encode())
+                return int(connection.recv(100).split()[1])
+
+        for path in (
+            "/v1/indexes/texts",
+            "/v1/indexes/%74exts",
+            "/v1/indexes/texts?x=y",
+            "http://localhost/v1/indexes",
+        ):
+            assert status(path) == HTTPStatus.OK, path
+        for path in (
+            *("//v1/indexes/texts", "/v1//indexes/texts", "/v1/indexes/texts/", "/v1/indexes//texts", "/V1/indexes"),
+            *("/v1/indexes/./texts", "/v1/x/../indexes", "/v1/indexes/texts%2f", "/v1/indexes/%2ftexts", "*"),
+            *("/v1/indexes/texts%00", "/v1/indexes/texts;x", "/v1/indexes/te%2578ts"),
+        ):
+            assert status(path) == HTTPStatus.NOT_FOUND, path
+
+
+def test_ids_may_be_anything_that_is_text(texts: Index, client: TestClient) -> None:
+    ids = ["a/b", "a?b#c", "../x", "x y", "%2f", "\u05e9\u05dc\u05d5\u05dd", "\u0000"]
+    added = {"documents": [{"id": key, "text": f"moss {place}"} for place, key in enumerate(ids)]}
+    assert client.post("/v1/indexes/texts/documents", json=added).status_code == HTTPStatus.OK
+    got = client.post("/v1/indexes/texts/documents/get", json={"ids": ids}).json()["documents"]
+    assert [one["id"] for one in got] == ids
+    asked = {"query": "moss 3", "index": "texts", "ids": ids}
+    assert {one["index"] for one in client.post("/v1/rerank", json=asked).json()["results"]} == set(range(len(ids)))
+    deleted = client.post("/v1/indexes/texts/documents/delete", json={"ids": ids})
+    assert deleted.json()["documents"] == len(ids)
+
+
+def test_a_refused_request_leaves_nothing_behind(client: TestClient) -> None:
+    """Its body may be large, and the collector of what holds itself comes when it likes."""
+    gc.collect()
+    gc.disable()
+    try:
+        for path, body, status in (
+            ("/v1/indexes/nobody/search", {"query": [[0.5] * 48]}, 404),
+            ("/v1/indexes/texts/search", {"query": [[0.5] * 40]}, 422),
+            ("/v1/indexes/texts/rerank", {"query": [[0.5] * 48], "candidates": ["nobody"]}, 404),
+        ):
+            assert client.post(path, json=body).status_code == status
+            held = [one for one in gc.get_objects() if isinstance(one, shapes.Body)]
+            assert not held, path
+    finally:
+        gc.enable()
 
 
 def test_limits(texts: Index) -> None:

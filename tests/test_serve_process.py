@@ -205,7 +205,7 @@ def test_of_services_that_start_at_once_one_has_the_socket(tmp_path: Path, monke
     def start(_: int) -> str:
         together.wait(20)
         try:
-            with listening_at(path, for_all=False) as (sock, _):
+            with listening_at(path, for_all=False) as (sock, _address):
                 ended.wait(20)
                 with socket.socket(socket.AF_UNIX) as asking:
                     asking.connect(str(path))

@@ -25,7 +25,10 @@ def is_loopback(host: str) -> bool:
 
 def check_host(request: Request, settings: Settings) -> None:
     """Refuse a request for another host: a name of a stranger's, which leads here, must not make his pages ours."""
-    host = request.headers.get("host", "").lower()
+    hosts = request.headers.getlist("host")
+    if len(hosts) > 1:
+        raise Problem(HTTPStatus.BAD_REQUEST, "a request names one host, and this one names several")
+    host = hosts[0].lower() if hosts else ""
     name = host if host.endswith("]") else host.rpartition(":")[0] or host
     known = name in settings.hosts if settings.hosts else settings.has_tokens or is_loopback(name.strip("[]"))
     if not known:
@@ -59,10 +62,14 @@ def _is_one_of(given: str, tokens: Iterable[str]) -> bool:
 
 def check_content_type(request: Request) -> None:
     """Refuse what a form of another site's page can send unasked, and what would have to be unpacked first."""
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    kind, *parameters = (part.strip() for part in request.headers.get("content-type", "").lower().split(";"))
     if kind != "application/json":
         message = f"the body must be application/json, not {kind[:100] or 'of no type'}"
         raise Problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, message)
+    for name, _, value in (parameter.partition("=") for parameter in parameters):
+        if name == "charset" and value.strip('"') not in ("utf-8", "utf8", "us-ascii"):
+            message = f"JSON comes as UTF-8, and not as {value[:100]}"
+            raise Problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, message)
     packed = request.headers.get("content-encoding", "identity")
     if packed.lower() != "identity":
         message = f"the body must come as it is, not as {packed[:100]}; leave content-encoding out"

@@ -4,12 +4,12 @@ import asyncio
 import logging
 import os
 import time
+from codecs import BOM_UTF8
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from http import HTTPStatus
-from secrets import token_hex
 from typing import Any
 
 import msgspec
@@ -185,6 +185,9 @@ class _Answers:
         except Exception as error:  # noqa: BLE001
             problem = problem_of(error)
             fault = error if problem.status >= HTTPStatus.INTERNAL_SERVER_ERROR else None
+            if fault is None:
+                # Its frames hold the body, and some of them the error: only the collector could free all of it.
+                error.__traceback__ = None
             response, status = _told(problem, service.without_folders), int(problem.status)
         seconds = time.perf_counter() - asked.begun
         service.metrics.answered(operation.path, status, seconds)
@@ -255,7 +258,8 @@ async def _body(request: Request, operation: Operation, settings: Settings) -> A
         parts += part
         if len(parts) > most:
             raise too_large
-    return msgspec.json.decode(bytes(parts), type=operation.body)
+    # Some programs put a mark before it, which says that it is UTF-8.
+    return msgspec.json.decode(bytes(parts).removeprefix(BOM_UTF8), type=operation.body)
 
 
 def _log(
@@ -265,7 +269,6 @@ def _log(
         return
     told: dict[str, Any] = {
         "time": time.time(),
-        "id": token_hex(8),
         "method": operation.method,
         "path": operation.path,
         "index": request.path_params.get("name"),

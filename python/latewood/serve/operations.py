@@ -401,6 +401,9 @@ async def rerank_texts(service: Service, _: str, body: shapes.RerankTexts) -> An
     else:
         served, count = None, len(body.documents)
     limit(count, service.settings.max_documents, "documents")
+    if body.rank_fields not in (None, [], ["text"]):
+        message = "documents are ordered by their 'text' alone; put what counts into it, and leave rank_fields out"
+        raise InvalidInputError(message)
     model = model_of(service, served)
     if body.model is not None and body.model not in ("", model):
         message = f"there is no model {body.model[:100]!r} here; this service has {model!r}"

@@ -44,6 +44,13 @@ STATUS: tuple[tuple[type[Exception], HTTPStatus], ...] = (
 """The first kind that an error is of says its status."""
 
 
+DETAIL: dict[type[Exception], str] = {
+    UnicodeDecodeError: "the body is no UTF-8",
+    RecursionError: "the body's objects lie too deep in each other",
+}
+"""Of errors whose own words say little."""
+
+
 class Problem(Exception):  # noqa: N818  it is what RFC 9457 calls a problem
     """An answer that is no success."""
 
@@ -65,7 +72,7 @@ def problem_of(error: Exception) -> Problem:
         return error
     for kind, status in STATUS:
         if isinstance(error, kind):
-            detail = "the body's objects lie too deep in each other" if kind is RecursionError else str(error)
+            detail = DETAIL.get(kind, str(error))
             name = type(error).__name__ if isinstance(error, LatewoodError) else None
             headers = {"Retry_After": "1"} if status == HTTPStatus.SERVICE_UNAVAILABLE else {}
             return Problem(status, detail, error=name, **headers)

@@ -1,6 +1,7 @@
 """A service as processes: the workers behind its socket, and their end."""
 
 import asyncio
+import gc
 import json
 import multiprocessing
 import os
@@ -51,6 +52,9 @@ PASSED_OVER = b"\nignored:"
 """Of the same length, since a body may follow."""
 SWITCH_SECONDS = 0.0005
 """After so long another thread may go on: the one that answers must not wait for those that search."""
+YOUNG_OBJECTS = 10_000
+"""So many new objects make the collector look for those that hold each other. Usually it looks after a tenth of that,
+which the requests under way alone have, and nearly all of them go by themselves."""
 
 
 class _Protocol(HttpToolsProtocol):
@@ -241,7 +245,12 @@ def made() -> Starlette:
     sys.setswitchinterval(SWITCH_SECONDS)
     threading.Thread(target=_end_with_parent, args=[asked["counts"]], daemon=True).start()
     log_lines()
-    return _application(asked)
+    made = _application(asked)
+    # What is there by now stays, and is not looked through again and again while all threads wait.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(YOUNG_OBJECTS)
+    return made
 
 
 def _application(asked: Mapping[str, Any]) -> Starlette:

@@ -209,7 +209,8 @@ class RerankTexts(Struct, kw_only=True):
     documents: list[str | RerankText] | None = None
     model: str | None = None
     top_n: Count | None = None
-    return_documents: bool = False
+    return_documents: bool | None = None
+    rank_fields: list[str] | None = None
     index: str | None = None
     ids: list[Id] | None = None
 

@@ -149,14 +149,14 @@ class Desk:
             future.add_done_callback(left)
 
         def work() -> list[Any]:
-            with stop:
-                return first.work(items)
+            try:
+                with stop:
+                    return first.work(items)
+            except Exception as error:  # noqa: BLE001  whoever asked is told
+                return [error] * len(items)
 
         begun = time.perf_counter()
-        try:
-            results = await asyncio.get_running_loop().run_in_executor(self._pool, work)
-        except Exception as error:  # noqa: BLE001  whoever asked is told
-            results = [error] * len(items)
+        results = await asyncio.get_running_loop().run_in_executor(self._pool, work)
         self._seconds += 0.1 * (time.perf_counter() - begun - self._seconds)
         for future, result in zip(batch, results, strict=True):
             if future.done():

@@ -56,7 +56,7 @@ function keep() {
   // What was entered can be gone back to; what is only typed cannot.
   const goesOn = location.hash === entered && `#${kept}` !== entered;
   history[goesOn ? "pushState" : "replaceState"](null, "", `#${kept}`);
-  document.title = query.value.trim() ? `${query.value.trim()} – latewood` : "latewood";
+  document.title = query.value.trim() ? `${query.value.trim()} · latewood` : "latewood";
 }
 
 function setPanes(settings) {
