@@ -996,3 +996,18 @@ def test_one_bad_query_does_not_spoil_its_batch(tmp_path: Path) -> None:
         for thread in threads:
             thread.join()
     assert sorted(answers) == [200] * 10 + [422] * 10
+
+
+def test_work_that_is_given_up_ends_while_texts_are_encoded(texts: Index) -> None:
+    """It would hold its thread for minutes, and two such requests all threads of a small machine."""
+    for package in ("onnxruntime", "tokenizers"):
+        pytest.importorskip(package)
+    made = application({"texts": texts}, threads=1, settings=Settings(timeout=5.0))
+    with TestClient(made, base_url="http://localhost") as client:
+        asked = {"query": "a tree", "documents": ["a tree"]}
+        assert client.post("/v1/rerank", json=asked).status_code == HTTPStatus.OK
+        long = {"query": "a tree", "documents": ["a tree ring"] * 16_000 + ["a tree ring " * 50_000]}
+        assert client.post("/v1/rerank", json=long).status_code == HTTPStatus.GATEWAY_TIMEOUT
+        begun = time.monotonic()
+        assert client.post("/v1/rerank", json=asked).status_code == HTTPStatus.OK
+        assert time.monotonic() - begun < 5

@@ -10,6 +10,8 @@ import pytest
 
 import latewood
 from latewood import Index, maxsim
+from latewood.encode import nano
+from latewood.encode.onnx import OnnxEncoder
 from latewood.errors import StoppedError
 from strategies import Corpus, make_corpus
 
@@ -54,6 +56,34 @@ def test_what_is_called_afterwards_is_not_begun(index: Index, corpus: Corpus) ->
     assert len(index.search(corpus.queries[0], 3)) == 3, "outside of its block all is as before"
     with latewood.Stop(seconds=0), pytest.raises(StoppedError):
         index.search(corpus.queries[0], 3)
+
+
+def test_work_of_ones_own_asks_whether_to_end() -> None:
+    latewood.Stop.check()
+    outer, inner = latewood.Stop(), latewood.Stop()
+    with outer, inner:
+        latewood.Stop.check()
+        outer.set()
+        with pytest.raises(StoppedError, match=r"Stop\.set\(\)"):
+            latewood.Stop.check()
+    latewood.Stop.check()
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_it_ends_encoding(threads: int) -> None:
+    """Of many texts, and of one that would take as long."""
+    for package in ("onnxruntime", "tokenizers"):
+        pytest.importorskip(package)
+    encoder = OnnxEncoder(nano.__file__.removesuffix("nano.py") + "nano_en", threads=threads, batch_tokens=1)
+    expected = encoder.encode_query(["a tree"])[0]
+    for texts in (["a tree"] * 40_000, ["a tree ring " * 100_000]):
+        start = time.monotonic()
+        # After they have become tokens, which takes less.
+        with latewood.Stop(seconds=5) as stop, pytest.raises(StoppedError):
+            encoder.encode_document(texts)
+        assert stop.stopped
+        assert time.monotonic() - start < 5 + GENEROUS
+    np.testing.assert_array_equal(encoder.encode_query(["a tree"])[0], expected)
 
 
 def test_a_stop_that_is_not_set_changes_nothing(index: Index, corpus: Corpus) -> None:

@@ -69,6 +69,7 @@ def main(folder: Path) -> int:
     explanation = first.explain()
     lines += [f"{token} {answer} {adds:.2f}" for token, answer, adds in explanation.rows()]
     with Stop(seconds=60) as stop:
+        Stop.check()
         batch: list[Hits] = index.search_batch([query, "owls"], 2, filter=[{"lang": "en"}, None], gather="exact")
     assert not stop.stopped
     arrays: SearchArrays = index.search_arrays([query], 2, length_normalize=True)

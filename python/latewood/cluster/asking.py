@@ -12,9 +12,7 @@ from itertools import count as numbers
 from threading import Lock, Semaphore
 from typing import Any, Protocol
 
-import numpy as np
-
-from latewood._core import Stop, maxsim
+from latewood._core import Stop
 from latewood.cluster.homes import Home
 from latewood.cluster.reading import ShardReader
 from latewood.cluster.replica import Replica, answered, asking
@@ -49,7 +47,6 @@ PREPARE = "prepare"
 """The call that all replicas of a shard get at once; when one is ready, the others go on with it."""
 ENDING = "ending"
 """The threads of an actor that hear of what is to end, when all others are at work."""
-NOTHING = (np.zeros((0, 1), np.float32), np.zeros(1, np.int64))
 
 
 class MissingShardsError(LatewoodError):
@@ -196,7 +193,7 @@ class RayShards:
                 if time.monotonic() >= end:
                     lost += list(waiting)
                     break
-                _heed_stops()
+                Stop.check()
         finally:
             for place, one in waiting.items():
                 self._end(place, one, number)
@@ -267,11 +264,6 @@ class RayShards:
         if len(known) < LEAST_KNOWN:
             return FIRST_PATIENCE
         return max(PATIENCE * known[int(HEDGED_AFTER * (len(known) - 1))], LEAST_PATIENCE)
-
-
-def _heed_stops() -> None:
-    """Raise what the core raises in every call whose caller is in the block of a `Stop` that was set."""
-    maxsim(*NOTHING, *NOTHING, pairs=False, precision="float32", threads=1)
 
 
 class Room:

@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
+from contextvars import copy_context
 from functools import lru_cache, partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from latewood._core import Stop
 from latewood.common.packages import import_optional
 from latewood.common.processors import processors
 from latewood.common.types import BoolArray, FloatArray
@@ -218,12 +220,16 @@ class _Model:
         batches = list(self._batches(rows, task))
 
         def vectors_of(batch: list[int]) -> list[FloatArray]:
+            Stop.check()
             return self._run_batch([rows[position] for position in batch], task)
 
         vectors: list[Any] = [None] * len(rows)
         threads = min(self._threads, len(batches))
         with ThreadPoolExecutor(threads) if threads > 1 else nullcontext() as pool:
-            parts = map(vectors_of, batches) if pool is None else pool.map(vectors_of, batches)
+            # Each thread is in the blocks of `Stop` that the caller is in.
+            contexts = [copy_context() for _ in batches]
+            run = map if pool is None else pool.map
+            parts = run(lambda context, batch: context.run(vectors_of, batch), contexts, batches)
             for batch, part in zip(batches, parts, strict=True):
                 for position, one in zip(batch, part, strict=True):
                     vectors[position] = one

@@ -17,9 +17,10 @@ static ENTERED: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
 /// Ends calls of the library from outside: from another thread, or when a time is over.
 ///
 /// What is called in its block ends within a tenth of a second with `StoppedError`, having done nothing, once `set` was called
-/// or the seconds are over, and what is called afterwards is not begun. Only the core's work looks for it; an encoder's
-/// does not. Blocks may lie in each other, several threads may be in one, and an asyncio task's block is its own, and that of
-/// what it runs by `asyncio.to_thread`.
+/// or the seconds are over, and what is called afterwards is not begun. The core's work looks for it, and so does encoding
+/// by ONNX models, between two batches; other work that is to end so calls `Stop.check()` now and then. Blocks may lie in
+/// each other, several threads may be in one, and an asyncio task's block is its own, and that of what it runs by
+/// `asyncio.to_thread`.
 ///
 /// Parameters
 /// ----------
@@ -67,6 +68,12 @@ impl PyStop {
     /// End what runs in its blocks, now and from now on. Any thread may call it, more than once.
     fn set(&self) {
         self.set.store(true, Ordering::Relaxed);
+    }
+
+    /// End the running code with `StoppedError`, if a block that it is in was stopped.
+    #[staticmethod]
+    fn check(py: Python<'_>) -> PyResult<()> {
+        Stops::current(py)?.error().map_or(Ok(()), Err)
     }
 
     /// Whether it was set, or its time is over.
