@@ -12,9 +12,8 @@ use crate::parallel::Execution;
 
 /// Candidates refined between two looks at whether the rest is worth it.
 const STEP: usize = 64;
-/// Deviations fewer than of the other stages. By how much codes exceed centroids is spread about evenly around its mean, where
-/// what score adds to refine is mostly nothing and seldom much. On two sets of real token vectors half of one less finds as much
-/// of the top 10 by codes, of two thirds of the documents; a whole one less finds .002 to .003 less.
+/// Deviations fewer than were asked for. By how much codes exceed centroids is spread about evenly around its mean: on two sets
+/// of real token vectors half of one less finds as much of the top 10 by codes, of two thirds of the documents.
 const SPARED: f64 = 0.5;
 /// Documents that one call of the kernel takes: their chosen codes stay in the second cache.
 const BLOCK_DOCUMENTS: usize = 64;

@@ -14,6 +14,9 @@ use crate::parallel::Execution;
 const BLOCK_DOCUMENTS: usize = 256;
 /// Candidates scored between two looks at whether the rest is worth it.
 const STEP: usize = 32;
+/// Deviations more than were asked for. What score adds to refine is mostly nothing and seldom much, so that those to whom it adds
+/// much lie many deviations out: on the same vectors half of one more finds .001 and .004 more, of a fifth more documents.
+const ADDED: f64 = 0.5;
 
 /// Scores candidates as [`descend`] has it. The best hits, and how many candidates were scored.
 ///
@@ -27,7 +30,7 @@ pub(super) fn score_candidates<'a>(
     wanted: Wanted<'a>,
     execution: &Execution,
 ) -> Result<(TopK<'a>, usize)> {
-    descend(candidates, STEP, deviations, wanted, |block| {
+    descend(candidates, STEP, deviations + ADDED, wanted, |block| {
         let documents: Vec<Location> = block.iter().map(|candidate| candidate.at).collect();
         score(query, snapshot, &documents, execution)
     })
