@@ -193,8 +193,8 @@ class Additions:
     @property
     def _given(self) -> dict[str, Any]:
         """Give the columns that there are beside the vectors, by name."""
-        given = {"ids": self.ids, "texts": self.texts, "metadata": self.metadata}
-        return {what: column for what, column in given.items() if column is not None}
+        optional = {"texts": self.texts, "metadata": self.metadata}
+        return {"ids": self.ids, **{what: column for what, column in optional.items() if column is not None}}
 
     def _all_columns(self) -> Columns:
         given = self._given
