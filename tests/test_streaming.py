@@ -101,6 +101,7 @@ def test_an_iterator_may_use_one_array_again(tmp_path: Path, library: str) -> No
 @pytest.mark.parametrize(
     ("columns", "words"),
     [
+        ({"ids": None}, "ids cannot be gone through"),
         ({"ids": "abc"}, "ids is one string"),
         ({"ids": {"a": 1, "b": 2, "c": 3}}, "ids is a dict"),
         ({"ids": {"a", "b", "c"}}, "no order"),
