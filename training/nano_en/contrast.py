@@ -17,6 +17,7 @@ from training.nano_en.log import say
 from training.nano_en.model import Student, build
 from training.nano_en.optimiser import adamw, set_rate
 from training.nano_en.pooling import labels
+from training.nano_en.precision import mixed
 from training.nano_en.settings import SEED, Settings
 from training.nano_en.tokens import load_tokenizer
 
@@ -148,7 +149,7 @@ def run(settings: Settings) -> float:
     def forward(rows: list[npt.NDArray[np.uint16]]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
         ids, mask = (part.to(device) for part in pad(rows))
         target = teacher.outputs(large, ids, mask).clone()
-        with torch.autocast(ids.device.type, dtype=torch.bfloat16):
+        with mixed(ids.device):
             vectors = student(ids, mask)
         return ids, mask.bool(), vectors, target
 

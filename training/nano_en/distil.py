@@ -12,6 +12,7 @@ from training.nano_en.batches import epoch, gather
 from training.nano_en.log import say
 from training.nano_en.model import Student, build, from_teacher
 from training.nano_en.optimiser import adamw, set_rate
+from training.nano_en.precision import mixed
 from training.nano_en.settings import Settings
 
 CHECKPOINT = "checkpoints/distil.pt"
@@ -126,7 +127,7 @@ def run(settings: Settings) -> float:
         ids, mask = gather(taught.tokens, batches[position])
         target = taught.targets(batches[position], ids.shape[1]).to(settings.device)
         ids, mask = ids.to(settings.device), mask.to(settings.device)
-        with torch.autocast(ids.device.type, dtype=torch.bfloat16):
+        with mixed(ids.device):
             vectors = student(ids, mask)
         error = token_loss(vectors, target, mask)
         torch.autograd.backward(error)

@@ -13,6 +13,7 @@ from transformers import BertModel
 from training.nano_en import tokens
 from training.nano_en.batches import by_length, gather
 from training.nano_en.log import say
+from training.nano_en.precision import mixed
 from training.nano_en.settings import SEED, Settings
 from training.nano_en.texts import SETS
 
@@ -30,7 +31,7 @@ def load(device: str) -> BertModel:
 def outputs(model: BertModel, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     """Return token outputs of unit length, [texts, tokens, 384]."""
     device = model.device
-    with torch.inference_mode(), torch.autocast(device.type, dtype=torch.bfloat16):
+    with torch.inference_mode(), mixed(device):
         hidden = model(input_ids=ids.to(device), attention_mask=mask.to(device)).last_hidden_state
     return torch.nn.functional.normalize(hidden.float(), dim=-1)
 
