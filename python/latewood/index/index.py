@@ -61,7 +61,7 @@ class Index:
     """
 
     def __init__(
-        self, core: Any, *, encoder: Encoder | None = None, mmap: bool = True, generation: int | None = None
+        self, core: object, *, encoder: Encoder | None = None, mmap: bool = True, generation: int | None = None
     ) -> None:
         if not isinstance(core, _core.Index):
             name = type(self).__name__
