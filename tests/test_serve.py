@@ -670,7 +670,8 @@ def test_a_refused_request_leaves_nothing_behind(client: TestClient) -> None:
             assert client.post(path, json=body).status_code == status
             # The thread that worked may let go of it only after the answer.
             end = time.monotonic() + 10
-            while held := sum(isinstance(one, shapes.Body) for one in gc.get_objects()):
+            # Some objects of torch warn when `isinstance` asks for their class.
+            while held := sum(issubclass(type(one), shapes.Body) for one in gc.get_objects()):
                 assert time.monotonic() < end, f"{path}: {held}"
                 time.sleep(0.05)
     finally:

@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 from latewood.errors import StoppedError
 
-DELAY = 0.05
-"""Seconds after which an interruption is raised again: the caller has what the call returned by then."""
+DELAY = 0.2
+"""Seconds after which an interruption is raised again: by then the caller has what was returned, on a busy machine too."""
 
 ENDINGS = (KeyboardInterrupt, StoppedError)
 """What may end a call of the core from outside."""
