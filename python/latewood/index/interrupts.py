@@ -7,7 +7,7 @@ from collections.abc import Callable
 from latewood.errors import StoppedError
 
 DELAY = 0.2
-"""Seconds after which an interruption is raised again: by then the caller has what was returned, on a busy machine too."""
+"""Seconds after which an interruption is raised again: the caller has the result by then, on a busy machine too."""
 
 ENDINGS = (KeyboardInterrupt, StoppedError)
 """What may end a call of the core from outside."""
