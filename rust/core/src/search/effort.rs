@@ -97,8 +97,8 @@ impl Effort {
 
 #[cfg(test)]
 mod tests {
-    use super::{Effort, USUAL};
-    use crate::format::{Measured, Tuning};
+    use super::{Effort, USUAL, USUAL_CURVE};
+    use crate::format::{Measured, Tuning, deviations_for};
     use crate::search::SearchOptions;
 
     #[test]
@@ -133,10 +133,11 @@ mod tests {
             Effort::by(std::slice::from_ref(tuned), documents, 10, &options)
         };
         let eager = tuning(10, 0.9, 1000, &[(-2.0, 0.8), (0.0, 0.95), (1.0, 1.0)]);
+        let usual = deviations_for(USUAL_CURVE, 0.9).expect("known");
         for (documents, stale) in [(499, true), (500, false), (2000, false), (2001, true), (1_000_000, true)] {
             let effort = asking(documents, &eager, None);
             assert_eq!(effort.stale_tuning, stale);
-            assert!((effort.deviations - if stale { 2.0 } else { -2.0 / 3.0 }).abs() < 1e-12);
+            assert!((effort.deviations - if stale { usual } else { -2.0 / 3.0 }).abs() < 1e-12);
             assert!((effort.expected_recall.expect("known") - 0.9).abs() < 1e-12);
             assert!(asking(documents, &eager, Some(1.0)).deviations.is_infinite());
         }
