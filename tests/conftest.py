@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from latewood import Index
+from latewood.cloud.store import Store
 from strategies import Corpus, make_corpus
 from support import TEXTS, HashEncoder, build_index
 from trials.s3 import Faults, server_behind_faults
@@ -92,6 +93,20 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def url(tmp_path: Path) -> str:
     return (tmp_path / "store").as_uri() + "/news"
+
+
+@pytest.fixture
+def sent(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What is uploaded, by name."""
+    names: list[str] = []
+    upload = Store.upload
+
+    def noted(self: Store, name: str, parts: Iterator[bytes], size: int) -> None:
+        names.append(name)
+        upload(self, name, parts, size)
+
+    monkeypatch.setattr(Store, "upload", noted)
+    return names
 
 
 @pytest.fixture(scope="session")

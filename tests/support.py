@@ -13,6 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from latewood import Index
+from latewood.cloud.generations import Generation, newest
+from latewood.cloud.store import Store
 from strategies import Corpus
 
 TESTS = Path(__file__).parent
@@ -78,3 +80,15 @@ TEXTS = {
     "berlin": "berlin is the capital of germany",
     "search": "late interaction search compares every query token with every document token",
 }
+
+
+def store_folder(url: str) -> Path:
+    """Give the folder behind a file:// address."""
+    return Path(url.removeprefix("file://"))
+
+
+def newest_of(url: str) -> Generation:
+    """Describe what is published at an address."""
+    found = newest(Store(url))
+    assert found is not None
+    return found

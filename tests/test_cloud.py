@@ -17,7 +17,7 @@ import pytest
 
 from latewood import Index
 from latewood.cloud import clean
-from latewood.cloud.generations import newest, numbers
+from latewood.cloud.generations import numbers
 from latewood.cloud.pulling import _remove_unused
 from latewood.cloud.store import Store, is_url
 from latewood.common.signed import signed
@@ -29,6 +29,7 @@ from latewood.errors import (
     StorageError,
 )
 from strategies import make_corpus
+from support import newest_of, store_folder
 
 pytest.importorskip("obstore")
 
@@ -93,16 +94,9 @@ def test_what_is_pulled_is_for_reading(index: Index, url: str, cache: Path) -> N
     assert copy.publish(url) == index.generation, "publishing what is there changes nothing"
 
 
-def test_only_what_is_new_goes_up(index: Index, url: str, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_what_is_new_goes_up(index: Index, url: str, cache: Path, sent: list[str]) -> None:
     index.publish(url)
-    sent: list[str] = []
-    upload = Store.upload
-
-    def noted(self: Store, name: str, parts: Iterator[bytes], size: int) -> None:
-        sent.append(name)
-        upload(self, name, parts, size)
-
-    monkeypatch.setattr(Store, "upload", noted)
+    sent.clear()
     before = {file.object for file in newest_of(url).files}
     index.add(range(20, 25), vectors=CORPUS.documents[20:25])
     index.publish(url)
@@ -192,10 +186,6 @@ def test_a_half_published_commit_is_not_seen(
     assert len(Index.open(url)) == 25
 
 
-def store_folder(url: str) -> Path:
-    return Path(url.removeprefix("file://"))
-
-
 def test_wrong_bytes_are_never_used(index: Index, url: str, cache: Path) -> None:
     index.publish(url)
     files = sorted((store_folder(url) / "files").iterdir())
@@ -228,12 +218,6 @@ def test_a_description_cannot_lead_out_of_the_folder(index: Index, url: str, cac
     with pytest.raises(CorruptIndexError, match=r"describes no generation: (ValueError: File|TypeError)"):
         Index.open(url)
     assert not list(cache.rglob("evil*"))
-
-
-def newest_of(url: str) -> Any:
-    found = newest(Store(url))
-    assert found is not None
-    return found
 
 
 @pytest.mark.parametrize(
@@ -538,21 +522,16 @@ def test_an_older_commit_is_not_published_over_a_newer_one(index: Index, url: st
         Index.open(index.path, generation=older).publish(url)
 
 
-def test_what_an_interrupted_upload_left(index: Index, url: str, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_an_interrupted_upload_left(
+    index: Index, url: str, cache: Path, sent: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """It is taken while it is young; what `clean` may be about to remove goes up again."""
     create = Store.create
     monkeypatch.setattr(Store, "create", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         index.publish(url)
     monkeypatch.setattr(Store, "create", create)
-    sent: list[str] = []
-    upload = Store.upload
-
-    def noted(self: Store, name: str, parts: Iterator[bytes], size: int) -> None:
-        sent.append(name)
-        upload(self, name, parts, size)
-
-    monkeypatch.setattr(Store, "upload", noted)
+    sent.clear()
     left = sorted((store_folder(url) / "files").iterdir())
     assert len(left) > 2
     old = left[0].stat().st_mtime - 100_000

@@ -15,7 +15,7 @@ import pytest
 
 from latewood import Index
 from latewood.cloud import clean
-from latewood.cloud.generations import Generation, newest, numbers
+from latewood.cloud.generations import numbers
 from latewood.cloud.store import Store
 from latewood.cluster import ClusterManifest, ClusterWriter, ShardedIndex, create, grow, publish
 from latewood.cluster.homes import home_of
@@ -31,7 +31,7 @@ from latewood.errors import (
     StorageError,
 )
 from strategies import make_corpus
-from support import HashEncoder
+from support import HashEncoder, newest_of, store_folder
 from trials.nodes import nodes as ray_nodes
 from trials.s3 import Faults
 
@@ -74,16 +74,6 @@ def here_and_gone(url: str, root: Path) -> None:
     with opened(url) as index:
         assert same(index, root)
         assert index.check() == []
-
-
-def newest_of(url: str) -> Generation:
-    known = newest(Store(url))
-    assert known is not None
-    return known
-
-
-def store_folder(url: str) -> Path:
-    return Path(url.removeprefix("file://"))
 
 
 def visible(folder: str | Path) -> set[str]:
@@ -133,16 +123,8 @@ def test_texts_are_encoded_as_the_codec_says(tmp_path: Path, url: str, cache: Pa
 
 
 def test_a_content_lies_there_once_and_only_what_is_new_goes_up(
-    root: Path, url: str, cache: Path, monkeypatch: pytest.MonkeyPatch
+    root: Path, url: str, cache: Path, sent: list[str]
 ) -> None:
-    sent: list[str] = []
-    upload = Store.upload
-
-    def noted(self: Store, name: str, parts: Iterator[bytes], size: int) -> None:
-        sent.append(name)
-        upload(self, name, parts, size)
-
-    monkeypatch.setattr(Store, "upload", noted)
     publish(root, url)
     codecs = {file.object for file in newest_of(url).files if "/codec-" in file.name}
     assert len(codecs) == 1, "all shards have one codec"
