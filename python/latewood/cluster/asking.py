@@ -34,8 +34,11 @@ twice (docs/cluster.md).
 LEAST_PATIENCE = 0.02
 """Seconds; below, a second question costs more than it gains."""
 FIRST_PATIENCE = 0.25
-"""Before it is known how long answers take, from so many of them."""
+"""For a question as large as one query, before it is known how long answers take, from so many of them; what is so many
+times as large may take so many times as long."""
 LEAST_KNOWN = 20
+ONE_QUERY = 15
+"""Binary digits of the bytes of a question with one query of usual length."""
 REMEMBERED = 256
 HEARD = 0.05
 """Seconds after which a caller that waits looks for a `Stop`."""
@@ -50,12 +53,13 @@ ENDING = "ending"
 
 
 class MissingShardsError(LatewoodError):
-    """No replica of some shards answers."""
+    """No replica of some shards answers; `late` says whether some may still be at work."""
 
-    def __init__(self, shards: list[int], answers: dict[int, Any]) -> None:
+    def __init__(self, shards: list[int], answers: dict[int, Any], *, late: bool = False) -> None:
         super().__init__(f"no replica of {', '.join(f'shard {place}' for place in shards)} answers")
         self.shards = shards
         self.answers = answers
+        self.late = late
 
 
 class Shards(Protocol):
@@ -191,14 +195,13 @@ class RayShards:
                     lost.append(place)
                     del waiting[place]
                 if time.monotonic() >= end:
-                    lost += list(waiting)
                     break
                 Stop.check()
         finally:
             for place, one in waiting.items():
                 self._end(place, one, number)
-        if lost:
-            raise MissingShardsError(sorted(lost), answers)
+        if lost or waiting:
+            raise MissingShardsError(sorted([*lost, *waiting]), answers, late=bool(waiting))
         return answers
 
     def close(self) -> None:
@@ -262,7 +265,7 @@ class RayShards:
         if kind[0] == PREPARE:
             return 0.0
         if len(known) < LEAST_KNOWN:
-            return FIRST_PATIENCE
+            return FIRST_PATIENCE * 2.0 ** max(0, kind[1] - ONE_QUERY)
         return max(PATIENCE * known[int(HEDGED_AFTER * (len(known) - 1))], LEAST_PATIENCE)
 
 

@@ -38,7 +38,7 @@ class Commit:
         try:
             return self._answers(method, calls)
         except MissingShardsError as error:
-            raise incomplete(error.shards) from error
+            raise self._incomplete(error) from error
 
     def ask_some(self, method: str, calls: Mapping[int, tuple[Any, ...]]) -> dict[int, Any]:
         """Ask shards, of which some may be missing where that is allowed; `missing` has them then."""
@@ -46,7 +46,7 @@ class Commit:
             return self._answers(method, calls)
         except MissingShardsError as error:
             if not self._partial:
-                raise incomplete(error.shards) from error
+                raise self._incomplete(error) from error
             self.missing.update(error.shards)
             return error.answers
 
@@ -75,12 +75,16 @@ class Commit:
         pinned = {place: pinned_once[id(arguments)] for place, arguments in calls.items()}
         return self._shards.ask(method, pinned, timeout=self._timeout)
 
-
-def incomplete(missing: Sequence[int]) -> ServiceError:
-    """Give the error of a cluster of which some shards do not answer."""
-    names = ", ".join(f"shard {place}" for place in missing)
-    message = (
-        f"no replica of {names} answers; see that Ray runs, and that it has a node and CPUs for each, open with more "
-        "replicas, or search with allow_partial=True"
-    )
-    return ServiceError(message, 503)
+    def _incomplete(self, error: MissingShardsError) -> ServiceError:
+        names = ", ".join(f"shard {place}" for place in error.shards)
+        if error.late:
+            message = (
+                f"{names} did not answer within {self._timeout:g} seconds; ask for less at once, or open with a longer "
+                "timeout, or search with allow_partial=True"
+            )
+            return ServiceError(message, 504)
+        message = (
+            f"no replica of {names} answers; see that Ray runs, and that it has a node and CPUs for each, open with "
+            "more replicas, or search with allow_partial=True"
+        )
+        return ServiceError(message, 503)
