@@ -28,12 +28,15 @@ SOURCES := $(shell find rust python -type f \( -name '*.rs' -o -name '*.toml' -o
 	Cargo.toml Cargo.lock pyproject.toml README.md LICENSE
 NEXTEST := $(shell $(CARGO) nextest --version >/dev/null 2>&1 && echo yes)
 
-.PHONY: demo test test-rust test-python trials lint bench bench-compare bench-frontier nano-en clean wheel
+.PHONY: demo installed test test-rust test-python trials lint bench bench-compare bench-frontier nano-en clean wheel
 
 # Packages are fetched while the wheel is built.
 demo:
 	$(MAKE) --no-print-directory --jobs 2 $(VENV)/demo
 	$(BIN)/latewood demo
+
+installed:
+	$(MAKE) --no-print-directory --jobs 2 $(VENV)/installed
 
 test: test-rust test-python
 
@@ -45,14 +48,14 @@ else
 	$(CARGO) test --locked
 endif
 
-test-python: $(VENV)/installed
+test-python: installed
 	.ci/chromium
 	$(BIN)/python -m pytest
 
-trials: $(VENV)/installed
+trials: installed
 	$(BIN)/python -m trials --minutes $(MINUTES)
 
-lint: $(VENV)/installed
+lint: installed
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
 	$(BIN)/ruff check .
@@ -61,7 +64,7 @@ lint: $(VENV)/installed
 	$(BIN)/python -m mypy.stubtest latewood._core --allowlist .ci/stubtest-allowlist
 	.ci/wording
 
-bench: $(VENV)/installed
+bench: installed
 	$(CARGO) bench --locked --package latewood-benches
 	$(BIN)/python benches/accuracy.py
 	$(BIN)/python benches/search.py
@@ -73,7 +76,7 @@ bench-compare: $(COMPARE)/.venv/installed
 bench-frontier: $(COMPARE)/.venv/installed
 	$(COMPARE)/.venv/bin/python benches/frontier.py
 
-nano-en: $(VENV)/installed
+nano-en: installed
 	$(if $(COLLECTIONS),,$(error say where the text collections are, COLLECTIONS=folder; docs/nano_en.md tells which))
 	$(BIN)/python -m training.nano_en all --collections $(COLLECTIONS)
 
@@ -90,21 +93,27 @@ $(WHEELS)/built: $(SOURCES) | $(VENV)/created
 	MAKEFLAGS= $(BIN)/maturin build --release --out $(WHEELS)
 	touch $@
 
-# The first line of each is quick once the extras are there; the second puts a rebuilt wheel of the same version in.
 $(VENV)/packages: pyproject.toml | $(VENV)/created
-	$(BIN)/python -m pip install --quiet $$($(BIN)/python .ci/extra demo | tr '\n' ' ')
+	$(BIN)/python .ci/extra demo >$(VENV)/demo.txt
+	$(BIN)/python -m pip install --quiet --requirement $(VENV)/demo.txt
 	touch $@
 
+$(VENV)/packages-dev: pyproject.toml | $(VENV)/created
+	@echo 'installing development dependencies into $(VENV); torch, for the tests of encoders and training, is the large one'
+	$(BIN)/python .ci/extra dev >$(VENV)/dev.txt
+	$(BIN)/python -m pip install --quiet --requirement $(VENV)/dev.txt $(TORCH)
+	# It asks for an older sentence-transformers, which what the tests use of it does not need.
+	$(BIN)/python -m pip install --quiet --no-deps 'pylate>=1.6,<2'
+	touch $@
+
+# The first line of each is quick once the extras are there; the second puts a rebuilt wheel of the same version in.
 $(VENV)/demo: $(WHEELS)/built $(VENV)/packages
 	$(BIN)/python -m pip install --quiet "$$(ls $(WHEELS)/latewood-*.whl)[demo]"
 	$(BIN)/python -m pip install --quiet --no-deps --force-reinstall $(WHEELS)/latewood-*.whl
 	touch $@
 
-$(VENV)/installed: $(WHEELS)/built
-	@echo 'installing latewood and its development dependencies into $(VENV); torch, for the tests of encoders and training, is the large one'
+$(VENV)/installed: $(WHEELS)/built $(VENV)/packages-dev
 	$(BIN)/python -m pip install --quiet "$$(ls $(WHEELS)/latewood-*.whl)[dev]" $(TORCH)
-	# It asks for an older sentence-transformers, which what the tests use of it does not need.
-	$(BIN)/python -m pip install --quiet --no-deps 'pylate>=1.6,<2'
 	$(BIN)/python -m pip install --quiet --no-deps --force-reinstall $(WHEELS)/latewood-*.whl
 	touch $@
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import re
 from importlib import import_module
 from pathlib import Path
@@ -53,7 +54,7 @@ def session(folder: Path) -> Any:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)  # A minute of one core, which other work may share.
+@pytest.mark.timeout(900)  # Minutes where there is no bfloat16.
 @pytest.mark.filterwarnings("ignore")  # torch and onnx warn about their own use of each other.
 def test_the_training_runs_in_small(tmp_path: Path, training: Any) -> None:
     distil, settings, main = (training(name) for name in ("distil", "settings", "__main__"))
@@ -61,7 +62,7 @@ def test_the_training_runs_in_small(tmp_path: Path, training: Any) -> None:
     passages = [" ".join(block.split()) for block in text.split("\n\n") if len(block.split()) > 20]
     write_set(tmp_path / "sets" / "pubmedqa", passages[:80])
     write_set(tmp_path / "sets" / "squad-dev", passages[80:120])
-    common = ["--work", str(tmp_path), "--miniature", "--threads", "1"]
+    common = ["--work", str(tmp_path), "--miniature", "--threads", str(os.cpu_count())]
     main.main(["all", *common])
 
     small = settings.miniature(settings.Settings(work=tmp_path, sets=tmp_path / "sets"))

@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -61,25 +62,25 @@ def test_it_uses_every_public_call() -> None:
             ), name
 
 
-def test_nothing_in_it_is_any() -> None:
+@pytest.fixture(scope="module")
+def checked(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], subprocess.CompletedProcess[str]]:
+    """Give what mypy says of a file, on a user's machine; what it has learnt of libraries it keeps for the next."""
     pytest.importorskip("mypy")
     command = [sys.executable, "-m", "mypy", "--strict", "--disallow-any-expr", "--explicit-package-bases"]
-    seen = subprocess.run(
-        [*command, "--config-file=", "--follow-imports=silent", str(PROGRAM)],
-        capture_output=True,
-        text=True,
-        cwd=TESTS,
-        check=False,
+    command += ["--config-file=", "--follow-imports=silent", f"--cache-dir={tmp_path_factory.mktemp('mypy')}"]
+    return lambda path: subprocess.run(
+        [*command, path.name], capture_output=True, text=True, cwd=path.parent, check=False
     )
+
+
+def test_nothing_in_it_is_any(checked: Callable[[Path], subprocess.CompletedProcess[str]]) -> None:
+    seen = checked(PROGRAM)
     assert seen.returncode == 0, seen.stdout
 
 
-def test_a_wrong_name_is_an_error(tmp_path: Path) -> None:
-    pytest.importorskip("mypy")
-    (tmp_path / "wrong.py").write_text(
-        "import latewood\nlatewood.Nope\nlatewood.Index.open('x').search('q', candidate=3)\n"
-    )
-    command = [sys.executable, "-m", "mypy", "--strict", "--config-file=", "--follow-imports=silent"]
-    seen = subprocess.run([*command, "wrong.py"], capture_output=True, text=True, cwd=tmp_path, check=False)
+def test_a_wrong_name_is_an_error(tmp_path: Path, checked: Callable[[Path], subprocess.CompletedProcess[str]]) -> None:
+    wrong = tmp_path / "wrong.py"
+    wrong.write_text("import latewood\nlatewood.Nope\nlatewood.Index.open('x').search('q', candidate=3)\n")
+    seen = checked(wrong)
     assert 'Module has no attribute "Nope"' in seen.stdout
     assert 'Unexpected keyword argument "candidate"' in seen.stdout
