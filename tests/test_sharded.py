@@ -290,6 +290,13 @@ def test_too_many_calls_at_once(both: tuple[ShardedIndex, Index]) -> None:
         assert len(sharded.search(CORPUS.queries[0], 3)) == 3
 
 
+def test_a_shard_in_this_process_is_never_late(both: tuple[ShardedIndex, Index]) -> None:
+    with ShardedIndex.open(both[0].path, replicas=0, timeout=0.001) as sharded:
+        assert sharded.search_batch(CORPUS.queries, 3, gather="exact") == both[1].search_batch(
+            CORPUS.queries, 3, gather="exact"
+        )
+
+
 def test_what_is_closed_answers_nothing(both: tuple[ShardedIndex, Index]) -> None:
     sharded = ShardedIndex.open(both[0].path, replicas=0)
     query = CORPUS.queries[0]

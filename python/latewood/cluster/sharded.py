@@ -103,7 +103,7 @@ class ShardedIndex:
         cpus : float
             That Ray counts for each replica.
         timeout : float
-            Seconds after which a shard that does not answer is missing.
+            Seconds after which a shard that does not answer is missing; one in this process never is.
         max_waiting : int
             Calls at once at most; the next is a `ServiceError` of status 429.
         allow_partial : bool
