@@ -757,7 +757,7 @@ def test_shards_that_are_late_are_told_from_those_that_are_gone(both: tuple[Shar
     with pytest.raises(ServiceError, match=r"shard 0 did not answer within 0.1 seconds; .*longer timeout") as caught:
         commit.ask("count", {0: ({"a": 1},)})
     assert caught.value.status == 504
-    shards._session = SimpleNamespace(lives=lambda: False)
+    vars(shards).update(_session=SimpleNamespace(lives=lambda: False))
     with pytest.raises(ServiceError, match=r"no replica of shard 0 answers; see that Ray runs") as caught:
         commit.ask("count", {0: ({"a": 1},)})
     assert caught.value.status == 503
