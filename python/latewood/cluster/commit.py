@@ -80,11 +80,11 @@ class Commit:
         if error.late:
             message = (
                 f"{names} did not answer within {self._timeout:g} seconds; ask for less at once, or open with a longer "
-                "timeout, or search with allow_partial=True"
+                "timeout, or with allow_partial=True"
             )
             return ServiceError(message, 504)
         message = (
-            f"no replica of {names} answers; see that Ray runs, and that it has a node and CPUs for each, open with "
-            "more replicas, or search with allow_partial=True"
+            f"no replica of {names} answers; see that Ray runs, and that it has a node and CPUs for each, or open with "
+            "more replicas, or with allow_partial=True"
         )
         return ServiceError(message, 503)
