@@ -566,6 +566,22 @@ def test_what_cannot_be_answered_is_a_problem(client: TestClient, path: str, bod
     assert client.post("/v1/indexes/texts/search", json={"query": "owls", "k": 1}).json()["hits"][0]["id"] == "owls"
 
 
+@pytest.mark.parametrize(
+    ("path", "wrong", "remedy"),
+    [
+        ("indexes/texts/search", {"gather": "magic"}, "`$.gather`; it is one of 'exact', 'fde', 'flood', 'postings'"),
+        ("indexes/texts/search", {"filters": {"a": 1}}, "unknown field `filters`; did you mean 'filter'?"),
+        ("indexes/texts/documents/count", {"xyz": 1}, "unknown field `xyz`; it takes filter, timeout"),
+        ("indexes/texts/documents/delete", {"missing": "no"}, "`$.missing`; it is one of 'error', 'skip'"),
+    ],
+)
+def test_a_problem_says_what_there_is(client: TestClient, path: str, wrong: dict[str, Any], remedy: str) -> None:
+    needed = {"query": "x"} if path.endswith("search") else {}
+    answer = client.post(f"/v1/{path}", json={**needed, **wrong})
+    assert answer.status_code == HTTPStatus.UNPROCESSABLE_ENTITY
+    assert answer.json()["detail"].endswith(remedy), answer.text
+
+
 def test_bodies_that_are_none(client: TestClient) -> None:
     path, kind = "/v1/indexes/texts/search", {"content-type": "application/json"}
     for content, status in (

@@ -1,7 +1,7 @@
 """Signatures for people: what a function takes as `**options` shows in `help` and editors like any other parameter."""
 
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from difflib import get_close_matches
 from functools import wraps
 from typing import Any, TypeVar
@@ -46,6 +46,10 @@ def shows(source: Callable[..., Any]) -> Callable[[_Function], _Function]:
 def _unknown(function: str, given: Iterable[str], known: Iterable[str]) -> TypeError:
     names = [name for name in known if name != "self"]
     wrong = next(name for name in given if name not in names)
+    return TypeError(f"{function}() got an unexpected keyword argument {wrong!r}; {meant(wrong, names)}")
+
+
+def meant(wrong: str, names: Sequence[str]) -> str:
+    """Tell which of the names that there are one that is none of them may stand for, or all of them."""
     near = get_close_matches(wrong, names, 1)
-    remedy = f"did you mean {near[0]!r}?" if near else f"it takes {', '.join(names)}"
-    return TypeError(f"{function}() got an unexpected keyword argument {wrong!r}; {remedy}")
+    return f"did you mean {near[0]!r}?" if near else f"it takes {', '.join(names)}"

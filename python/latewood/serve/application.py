@@ -32,6 +32,7 @@ from latewood.serve.page.operations import PAGE_OPERATIONS
 from latewood.serve.problems import CONTENT_TYPE, Problem, problem_of
 from latewood.serve.served import ServedIndex
 from latewood.serve.settings import Settings
+from latewood.serve.shapes import remedied
 from latewood.serve.work import unless
 
 LOG = logging.getLogger("latewood.serve")
@@ -258,8 +259,11 @@ async def _body(request: Request, operation: Operation, settings: Settings) -> A
         parts += part
         if len(parts) > most:
             raise too_large
-    # Some programs put a mark before it, which says that it is UTF-8.
-    return msgspec.json.decode(bytes(parts).removeprefix(BOM_UTF8), type=operation.body)
+    try:
+        # Some programs put a mark before it, which says that it is UTF-8.
+        return msgspec.json.decode(bytes(parts).removeprefix(BOM_UTF8), type=operation.body)
+    except msgspec.ValidationError as error:
+        raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, remedied(str(error), operation.body)) from None
 
 
 def _log(

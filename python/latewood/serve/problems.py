@@ -27,7 +27,6 @@ STATUS: tuple[tuple[type[Exception], HTTPStatus], ...] = (
     (UnknownIdError, HTTPStatus.NOT_FOUND),
     (InvalidInputError, HTTPStatus.UNPROCESSABLE_ENTITY),
     (EncoderRequiredError, HTTPStatus.UNPROCESSABLE_ENTITY),
-    (msgspec.ValidationError, HTTPStatus.UNPROCESSABLE_ENTITY),
     (msgspec.DecodeError, HTTPStatus.BAD_REQUEST),
     # Bytes of a body that are no UTF-8.
     (UnicodeDecodeError, HTTPStatus.BAD_REQUEST),

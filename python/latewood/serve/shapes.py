@@ -1,14 +1,17 @@
 """Bodies of requests and answers: what JSON must look like, and how it becomes arguments of an `Index`."""
 
+import re
 from collections.abc import Iterable, Sequence
 from types import NoneType
 from typing import Annotated, Any, Literal, get_args, get_type_hints
 
 import msgspec
+import msgspec.inspect
 import numpy as np
 from msgspec import Meta, Struct
 from numpy.typing import NDArray
 
+from latewood.common.signatures import meant
 from latewood.common.types import FloatArray, Id, Metadata, MissingRule
 from latewood.encode.protocol import OnEmpty
 from latewood.encode.windows import Long
@@ -19,6 +22,9 @@ MAX_DIMENSIONS = 4096
 MAX_QUERY_CHARACTERS = 65_536
 """Of a text query: one of more tokens than can be searched with is not encoded first, which takes its time."""
 Count = Annotated[int, Meta(ge=1)]
+_NO_VALUE = re.compile(r"Invalid enum value .* at `\$\.(\w+)`$")
+_NO_FIELD = re.compile(r"unknown field `([^`]*)`$")
+"""What msgspec says of a body that has what there is not."""
 
 
 class EncodedVectors(Struct, forbid_unknown_fields=True):
@@ -213,6 +219,19 @@ class RerankTexts(Struct, kw_only=True):
     rank_fields: list[str] | None = None
     index: str | None = None
     ids: list[Id] | None = None
+
+
+def remedied(message: str, body: type) -> str:
+    """Add to what msgspec says of a field, or of its value, that there is not: which there are."""
+    told: Any = msgspec.inspect.type_info(body)
+    fields = {field.encode_name: field.type for field in told.fields}
+    if (field := _NO_FIELD.search(message)) is not None:
+        return f"{message}; {meant(field[1], [*fields])}"
+    if (value := _NO_VALUE.search(message)) is not None:
+        kinds = getattr(fields[value[1]], "types", [fields[value[1]]])
+        values = [repr(one) for kind in kinds for one in getattr(kind, "values", ())]
+        return f"{message}; it is one of {', '.join(values)}"
+    return message
 
 
 def vectors_of(given: Vectors, what: str) -> NDArray[Any]:
