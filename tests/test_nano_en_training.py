@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import re
 from importlib import import_module
 from pathlib import Path
@@ -10,6 +9,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+
+from latewood.common.processors import processors
 
 ROOT = Path(__file__).parent.parent
 SHIPPED = ROOT / "python" / "latewood" / "encode" / "nano_en"
@@ -62,7 +63,7 @@ def test_the_training_runs_in_small(tmp_path: Path, training: Any) -> None:
     passages = [" ".join(block.split()) for block in text.split("\n\n") if len(block.split()) > 20]
     write_set(tmp_path / "sets" / "pubmedqa", passages[:80])
     write_set(tmp_path / "sets" / "squad-dev", passages[80:120])
-    common = ["--work", str(tmp_path), "--miniature", "--threads", str(os.cpu_count())]
+    common = ["--work", str(tmp_path), "--miniature", "--threads", str(processors())]
     main.main(["all", *common])
 
     small = settings.miniature(settings.Settings(work=tmp_path, sets=tmp_path / "sets"))

@@ -582,6 +582,15 @@ def test_a_problem_says_what_there_is(client: TestClient, path: str, wrong: dict
     assert answer.json()["detail"].endswith(remedy), answer.text
 
 
+@pytest.mark.parametrize("wrong", [{"a" * 10**7: 1}, {"gather": "a" * 10**7}], ids=["field", "value"])
+def test_what_is_too_long_to_be_meant_is_refused_at_once(client: TestClient, wrong: dict[str, Any]) -> None:
+    begun = time.monotonic()
+    answer = client.post("/v1/indexes/texts/search", json={"query": "x", **wrong})
+    assert time.monotonic() - begun < 2
+    assert answer.status_code == HTTPStatus.UNPROCESSABLE_ENTITY
+    assert len(answer.content) < 2000
+
+
 def test_bodies_that_are_none(client: TestClient) -> None:
     path, kind = "/v1/indexes/texts/search", {"content-type": "application/json"}
     for content, status in (

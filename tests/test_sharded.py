@@ -3,6 +3,7 @@
 import asyncio
 import copy
 import inspect
+import math
 import os
 import pickle
 import shutil
@@ -749,6 +750,16 @@ def test_a_large_question_may_take_longer_before_it_is_asked_again() -> None:
     ray.asked.clear()
     shards.ask("search", {0: (np.zeros((16 * 32, 128), np.float32),)}, timeout=5)
     assert len(ray.asked) == 1, "to ask twice for a long batch would make it longer"
+
+
+def test_a_replica_that_hangs_leaves_another_time_to_answer() -> None:
+    ray, shards = asked_of_ray((3.0, 0.0))
+    # The one that hangs is asked first.
+    shards._resting[0, 1] = math.inf
+    begun = time.monotonic()
+    assert shards.ask("search", {0: (np.zeros((4096, 128), np.float32),)}, timeout=1) == {0: [1]}
+    assert time.monotonic() - begun < 1
+    assert [place for place, _ in ray.asked] == [0, 1]
 
 
 def test_shards_that_are_late_are_told_from_those_that_are_gone(both: tuple[ShardedIndex, Index]) -> None:

@@ -34,7 +34,7 @@ twice (docs/cluster.md).
 LEAST_PATIENCE = 0.02
 """Seconds; below, a second question costs more than it gains."""
 FIRST_PATIENCE = 0.25
-"""For a question as large as one query, before it is known how long answers take, from so many of them; what is so many
+"""For a question as large as one query, before `LEAST_KNOWN` answers have told how long they take; what is so many
 times as large may take so many times as long."""
 LEAST_KNOWN = 20
 ONE_QUERY = 15
@@ -173,7 +173,8 @@ class RayShards:
         written = {key: asking(number, method, arguments) for key, arguments in different.items()}
         waiting = {place: _Waiting(written[id(arguments)], self._order(place)) for place, arguments in calls.items()}
         kind = (method, max(map(len, written.values()), default=0).bit_length())
-        patience = self._patience(kind)
+        # However long that is, another replica must have time to answer where the first one hangs.
+        patience = min(self._patience(kind), timeout / 2)
         answers: dict[int, Any] = {}
         lost: list[int] = []
         try:

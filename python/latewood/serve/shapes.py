@@ -25,6 +25,8 @@ Count = Annotated[int, Meta(ge=1)]
 _NO_VALUE = re.compile(r"Invalid enum value .* at `\$\.(\w+)`$")
 _NO_FIELD = re.compile(r"unknown field `([^`]*)`$")
 """What msgspec says of a body that has what there is not."""
+LONGEST_DETAIL = 500
+"""Characters of it that are told again: a name or a value may be as long as a body."""
 
 
 class EncodedVectors(Struct, forbid_unknown_fields=True):
@@ -223,6 +225,8 @@ class RerankTexts(Struct, kw_only=True):
 
 def remedied(message: str, body: type) -> str:
     """Add to what msgspec says of a field, or of its value, that there is not: which there are."""
+    if len(message) > LONGEST_DETAIL:
+        return f"{message[:LONGEST_DETAIL]}…"
     told: Any = msgspec.inspect.type_info(body)
     fields = {field.encode_name: field.type for field in told.fields}
     if (field := _NO_FIELD.search(message)) is not None:
