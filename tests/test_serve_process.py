@@ -325,5 +325,7 @@ def test_a_connection_outlasts_those_of_clients(service: Service) -> None:
     with socket.create_connection(("127.0.0.1", service.port), timeout=20) as connection:
         for pause in (5.5, 0.0):
             connection.sendall(request)
-            assert connection.recv(65_536).startswith(b"HTTP/1.1 200")
+            with HTTPResponse(connection) as answer:
+                answer.begin()
+                assert (answer.status, answer.read()) == (200, b'{"status":"ok"}')
             time.sleep(pause)
