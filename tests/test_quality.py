@@ -57,6 +57,11 @@ def shared(best: Sequence[Sequence[str]], found: Sequence[Sequence[str]]) -> flo
     return float(np.mean([len({*own[:10]} & {*other[:10]}) / 10 for own, other in zip(best, found, strict=True)]))
 
 
+def part(whole: Ragged, start: int, stop: int) -> Ragged:
+    offsets = whole.offsets[start : stop + 1]
+    return Ragged(whole.values[offsets[0] : offsets[-1]], offsets - offsets[0])
+
+
 def rankings(arrays: SearchArrays) -> list[list[str]]:
     return [list(map(str, ids)) for ids, _ in arrays]
 
@@ -130,6 +135,25 @@ def test_gatherers_find_the_exact_top_ten(
 ) -> None:
     found = rankings(residual.search_arrays(scifact.queries, 10, gather=gather))
     assert shared(on_codes, found) >= 0.98
+
+
+def test_vectors_whose_lengths_differ_are_found_too(scifact: Scifact, tmp_path: Path) -> None:
+    first, tuning = part(scifact.documents, 0, 2000), part(scifact.queries, 0, 60)
+    others = part(scifact.queries, 60, 120)
+    factors = np.random.default_rng(0).lognormal(sigma=0.6, size=(len(first.values), 1)).astype(np.float32)
+    index = Index.create(tmp_path / "index", dim=first.dim)
+    index.add(scifact.ids[:2000], vectors=Ragged(first.values * factors, first.offsets))
+    assert index.info()["codec"]["length_spread"] == pytest.approx(0.81, abs=0.05)
+
+    assert index.search(others[0]).plan.gather == "exact"
+    assert index.search(others[0], recall=0.9).plan.gather == "exact"
+    # Limits of one's own are kept to, and find too little.
+    assert index.search(others[0], max_scored=500).stats["scored"] <= 500
+    assert index.measure_recall(others, k=10, deviations=4.0) < 0.95
+
+    index.tune(tuning, recall=0.95, k=10)
+    assert index.search(others[0]).plan.gather == "flood"
+    assert index.measure_recall(others, k=10) >= 0.88
 
 
 def test_reranking_improves_bm25(scifact: Scifact, residual: Index) -> None:

@@ -129,6 +129,10 @@ pub struct CodecParameters {
     /// and in files from before it was kept.
     #[serde(default = "unit_length", skip_serializing_if = "is_unit_length")]
     pub centroid_length: f32,
+    /// How far the lengths of the vectors that centroids were trained on lie from that, as a share of it: the root of the mean square, of
+    /// the first training or of the growth where it was the most. 0 for vectors of one length, and in files from before it was kept.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub length_spread: f32,
     /// Token vectors that the centroids were trained on, from the first training and every growth.
     pub trained_tokens: u64,
     /// Mean of the squared gains of such token vectors as were held out of it: the energy of what the centroids leave over, up to a factor. `None` in
@@ -144,6 +148,11 @@ fn unit_length() -> f32 {
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
 fn is_unit_length(length: &f32) -> bool {
     length.to_bits() == unit_length().to_bits()
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_zero(spread: &f32) -> bool {
+    spread.abs() <= 0.0
 }
 
 /// Codes of token vectors.
@@ -227,6 +236,7 @@ impl Codec {
             centroid_count: centroids.len() / depth,
             centroid_unit: unit * centroid_length,
             centroid_length,
+            length_spread: 0.0,
             trained_tokens: 0,
             mean_square_gain: None,
         };
@@ -271,6 +281,8 @@ impl Codec {
         let chosen = sample.to_measure(MEASURED, &mut Random::new(MEASURED as u64));
         let encoded = self.encode(&sample.rows(&chosen), execution)?;
         self.parameters.trained_tokens += sample.tokens() as u64;
+        let spread = sample.length_spread(&chosen, self.parameters.centroid_length);
+        self.parameters.length_spread = self.parameters.length_spread.max(spread);
         Ok(mean_square_gain(&encoded.gains).into_iter().fold(self, Self::with_near))
     }
 
@@ -315,6 +327,9 @@ impl Codec {
         let unit = centroid_unit / centroid_length;
         if !unit.is_finite() || unit <= 0.0 {
             return Err(format!("centroids of length {centroid_length} in units of {centroid_unit}"));
+        }
+        if !parameters.length_spread.is_finite() || parameters.length_spread < 0.0 {
+            return Err(format!("lengths spread by {}", parameters.length_spread));
         }
         let biases = centroids::biases(&centroids, unit, depth);
         Ok(Self { parameters, bits, quantizer: Quantizer::new(bits), rotation, centroids, biases, fde: None })
@@ -612,6 +627,42 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn lengths_that_differ_are_remembered() {
+        let execution = Execution::new(None).expect("threads");
+        let (tokens, dim) = (4000, 48);
+        let mut random = Random::new(3);
+        let mut values: Vec<f32> = (0..tokens * dim).map(|_| random.gaussian() as f32).collect();
+        let lengths: Vec<f32> = (0..tokens).map(|_| random.gaussian() as f32).collect();
+        values.chunks_exact_mut(dim).for_each(centroids::normalize);
+        let options = CodecOptions { centroids: Some(16), ..CodecOptions::default() };
+        let of = |spread: f32, length: f32| -> Vec<f32> {
+            let rows = values.chunks_exact(dim).zip(&lengths);
+            rows.flat_map(|(row, z)| row.iter().map(move |value| value * length * (1.0 + spread * z))).collect()
+        };
+        for length in [1e-5_f32, 1.0, 7.0] {
+            let near = Codec::train(&[&of(0.001, length)], dim, &options, &execution).expect("trained");
+            assert_eq!(near.parameters.length_spread.to_bits(), 0);
+            assert!(!serde_json::to_string(&near.parameters).expect("JSON").contains("length_spread"));
+            let apart = Codec::train(&[&of(0.2, length)], dim, &options, &execution).expect("trained");
+            let spread = apart.parameters.length_spread;
+            assert!((spread - 0.2).abs() < 0.03, "{spread} at {length}");
+            let written = serde_json::to_string(&apart.parameters).expect("JSON");
+            assert_eq!(serde_json::from_str::<CodecParameters>(&written).expect("parameters"), apart.parameters);
+            // Others that are twice as long lie apart from what was there, however alike they are.
+            let grown = near.grow(&[&of(0.0, 2.0 * length)], 4, 1, true, &execution).expect("grown");
+            assert!((grown.parameters.length_spread - 1.0).abs() < 0.05);
+            let kept = apart.grow(&[&of(0.0, length)], 4, 1, true, &execution).expect("grown");
+            assert_eq!(kept.parameters.length_spread.to_bits(), spread.to_bits());
+        }
+        let mut parameters = Codec::train(&[&values], dim, &options, &execution).expect("trained").parameters;
+        parameters.length_spread = f32::NAN;
+        assert!(
+            Codec::from_parts(parameters, vec![0.0; dim * 64], vec![0; 16 * 64])
+                .is_err_and(|why| why.contains("spread"))
+        );
     }
 
     #[test]

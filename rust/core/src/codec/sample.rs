@@ -13,6 +13,8 @@ const STRETCHES: usize = 16;
 
 /// The squares of the components of shorter vectors are beyond float32.
 const SHORTEST: f32 = 1e-20;
+/// Lengths that lie less far apart are one.
+const LEAST_SPREAD: f32 = 0.04;
 
 /// Token vectors `[tokens, dim]` in pieces that follow each other.
 #[derive(Clone, Copy, Debug)]
@@ -49,15 +51,26 @@ impl<'a> Sample<'a> {
     /// The median length of so many vectors that are not zero, to five binary digits: those that are unit vectors but for
     /// rounding have 1.
     pub(super) fn typical_length(self, wanted: usize, random: &mut Random) -> f32 {
-        let chosen = random.sample(self.tokens(), wanted);
-        let square =
-            |&token: &usize| self.row(token).iter().map(|&value| f64::from(value) * f64::from(value)).sum::<f64>();
-        let mut lengths: Vec<f64> =
-            chosen.iter().map(|token| square(token).sqrt()).filter(|&length| length > 0.0).collect();
+        let mut lengths: Vec<f64> = self.lengths(&random.sample(self.tokens(), wanted)).collect();
         lengths.sort_by(f64::total_cmp);
         let median = lengths.get(lengths.len() / 2).map_or(1.0, |&length| length as f32);
         let rounded = f32::from_bits((median.to_bits() + (1 << 18)) & !((1 << 19) - 1));
         rounded.max(SHORTEST)
+    }
+
+    /// How far the lengths of some tokens that are not zero lie from `typical`, as a share of it: the root of the mean square; 0 where
+    /// it may be rounding, as of vectors of one length that come in half precision.
+    pub(super) fn length_spread(self, tokens: &[usize], typical: f32) -> f32 {
+        let square = |length: f64| (length / f64::from(typical) - 1.0).powi(2);
+        let (count, sum) =
+            self.lengths(tokens).fold((0, 0.0), |(count, sum), length| (count + 1, sum + square(length)));
+        let spread = (sum / f64::from(count.max(1))).sqrt() as f32;
+        if spread < LEAST_SPREAD { 0.0 } else { spread.min(f32::MAX) }
+    }
+
+    fn lengths(self, tokens: &[usize]) -> impl Iterator<Item = f64> {
+        let square = move |&token: &usize| self.row(token).iter().map(|&value| f64::from(value).powi(2)).sum::<f64>();
+        tokens.iter().map(move |token| square(token).sqrt()).filter(|&length| length > 0.0)
     }
 
     /// The vectors of some tokens, one behind the other.

@@ -169,6 +169,13 @@ pub struct SearchOptions {
     pub feedback: Option<Feedback>,
 }
 
+impl SearchOptions {
+    /// Whether the user has set a limit of a stage himself.
+    pub(super) fn is_limited(&self) -> bool {
+        self.max_scored.is_some() || self.probes.is_some() || self.threshold.is_some()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;

@@ -80,7 +80,6 @@ impl Plan {
             None if allowed_tokens <= FLOOD_TOKENS => Source::Found(GatherKind::Flood),
             None => Source::Found(GatherKind::Postings),
         };
-        let limited = options.max_scored.is_some() || options.probes.is_some() || options.threshold.is_some();
         let postings = gather == Source::Found(GatherKind::Postings);
         let found = !matches!(gather, Source::None | Source::Found(GatherKind::Exact));
         let mut plan = Self {
@@ -92,7 +91,9 @@ impl Plan {
             expected_recall: match gather {
                 Source::Found(GatherKind::Exact) => Some(1.0),
                 // Limits of the user's own are not what was measured, and neither are encodings.
-                Source::Found(GatherKind::Flood | GatherKind::Postings) if !limited => effort.expected_recall,
+                Source::Found(GatherKind::Flood | GatherKind::Postings) if !options.is_limited() => {
+                    effort.expected_recall
+                }
                 Source::None | Source::Given | Source::Found(_) => None,
             },
             tuned_documents: effort.tuned_documents,
