@@ -49,16 +49,18 @@ impl Sums {
     fn visit(&mut self, segment: &Segment, probe: &Probe) -> Result<()> {
         self.postings.clear();
         segment.postings(probe.centroid, &mut self.postings)?;
+        let mut touched = self.touched.len();
+        self.touched.resize(touched + self.postings.len(), 0);
+        // Without branches, which no processor would guess.
         for &ordinal in &self.postings {
             let gained = &mut self.gained[ordinal as usize];
-            if gained.last_token == 0 {
-                self.touched.push(ordinal);
-            }
+            self.touched[touched] = ordinal;
+            touched += usize::from(gained.last_token == 0);
             // Probes of a token come best first, so the first to reach a document is its maximum.
-            if gained.last_token != probe.token + 1 {
-                *gained = Gained { sum: gained.sum + probe.gain, last_token: probe.token + 1 };
-            }
+            gained.sum += if gained.last_token == probe.token + 1 { 0.0 } else { probe.gain };
+            gained.last_token = probe.token + 1;
         }
+        self.touched.truncate(touched);
         Ok(())
     }
 }
