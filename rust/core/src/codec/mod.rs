@@ -281,8 +281,10 @@ impl Codec {
         let chosen = sample.to_measure(MEASURED, &mut Random::new(MEASURED as u64));
         let encoded = self.encode(&sample.rows(&chosen), execution)?;
         self.parameters.trained_tokens += sample.tokens() as u64;
-        let spread = sample.length_spread(&chosen, self.parameters.centroid_length);
-        self.parameters.length_spread = self.parameters.length_spread.max(spread);
+        if self.parameters.centroid_count > 0 {
+            let spread = sample.length_spread(&chosen, self.parameters.centroid_length);
+            self.parameters.length_spread = self.parameters.length_spread.max(spread);
+        }
         Ok(mean_square_gain(&encoded.gains).into_iter().fold(self, Self::with_near))
     }
 
@@ -654,6 +656,9 @@ mod tests {
             // Others that are twice as long lie apart from what was there, however alike they are.
             let grown = near.grow(&[&of(0.0, 2.0 * length)], 4, 1, true, &execution).expect("grown");
             assert!((grown.parameters.length_spread - 1.0).abs() < 0.05);
+            let flat = CodecOptions { kind: CodecKind::Flat, ..CodecOptions::default() };
+            let flat = Codec::train(&[&of(0.2, length)], dim, &flat, &execution).expect("trained");
+            assert_eq!(flat.parameters.length_spread.to_bits(), 0);
             let kept = apart.grow(&[&of(0.0, length)], 4, 1, true, &execution).expect("grown");
             assert_eq!(kept.parameters.length_spread.to_bits(), spread.to_bits());
         }
