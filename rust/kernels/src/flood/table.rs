@@ -1,5 +1,8 @@
 //! Centroid scores as u8 rows.
 
+#[cfg(target_arch = "x86_64")]
+use super::avx2;
+use super::scalar;
 use crate::aligned::Aligned;
 use crate::lanes::LANES;
 use crate::level::{Isa, Level};
@@ -32,13 +35,13 @@ impl RowTable {
         assert_eq!(scores.len(), tokens.div_ceil(LANES) * rows * LANES, "scores must be [blocks][rows][32]");
         assert_eq!(weights.len(), tokens, "one weight per query token");
         match level.0 {
-            Isa::Scalar => quantize(scores, rows, weights),
+            Isa::Scalar => quantize(scores, rows, weights, scalar::range, scalar::write),
             #[cfg(target_arch = "x86_64")]
             // SAFETY: these levels exist only where detection found avx2.
             _ => unsafe { quantize_avx2(scores, rows, weights) },
             #[cfg(target_arch = "aarch64")]
             // The target itself has neon, so the portable code is written with it already.
-            _ => quantize(scores, rows, weights),
+            _ => quantize(scores, rows, weights, scalar::range, scalar::write),
         }
     }
 
@@ -75,57 +78,57 @@ impl RowTable {
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2")]
 fn quantize_avx2(scores: &[f32], rows: usize, weights: &[f32]) -> RowTable {
-    quantize(scores, rows, weights)
+    let range = |rows: &[[f32; LANES]], weight: &[f32; LANES]| avx2::range(rows, weight);
+    let write = |rows: &[[f32; LANES]], steps: &Steps, out: &mut [[u8; LANES]]| avx2::write(rows, steps, out);
+    quantize(scores, rows, weights, range, write)
 }
 
-/// Lane by lane and row after row, so that vectorising it changes no bit.
-#[inline(always)]
-#[expect(clippy::inline_always, reason = "inlined into a function that enables wider registers")]
-#[expect(clippy::manual_clamp, reason = "`clamp` keeps NaN")]
-fn quantize(scores: &[f32], rows: usize, weights: &[f32]) -> RowTable {
+/// Of one block, a lane each: the largest weighted score, and the sum of all.
+pub(super) struct Range {
+    pub(super) high: [f32; LANES],
+    pub(super) sum: [f32; LANES],
+}
+
+/// How weighted scores of one block become bytes, a lane each: `(score · weight - low) · inverse`, rounded half to even and
+/// clamped to 0..=255.
+pub(super) struct Steps {
+    pub(super) weight: [f32; LANES],
+    pub(super) low: [f32; LANES],
+    pub(super) inverse: [f32; LANES],
+}
+
+/// `range` and `write` go over the rows of a block: lane by lane and row after row, so that every level has the same bits.
+fn quantize(
+    scores: &[f32],
+    rows: usize,
+    weights: &[f32],
+    range: impl Fn(&[[f32; LANES]], &[f32; LANES]) -> Range,
+    write: impl Fn(&[[f32; LANES]], &Steps, &mut [[u8; LANES]]),
+) -> RowTable {
     let blocks = weights.len().div_ceil(LANES);
     let mut lane_weights = vec![[0.0_f32; LANES]; blocks];
     lane_weights.as_flattened_mut()[..weights.len()].copy_from_slice(weights);
-    let mut highs = vec![[f32::NEG_INFINITY; LANES]; blocks];
-    let mut widest = 0.0_f32;
     let scores = scores.as_chunks::<LANES>().0;
-    for block in 0..blocks {
-        let (weights, high) = (&lane_weights[block], &mut highs[block]);
-        let mut sums = [0.0_f32; LANES];
-        for row in &scores[block * rows..][..rows] {
-            for lane in 0..LANES {
-                let value = row[lane] * weights[lane];
-                sums[lane] += value;
-                high[lane] = if value > high[lane] { value } else { high[lane] };
-            }
-        }
-        for lane in 0..LANES {
-            let upper = high[lane] - sums[lane] / rows as f32;
-            widest = if upper > widest { upper } else { widest };
-        }
-    }
+    let ranges: Vec<Range> =
+        (0..blocks).map(|block| range(&scores[block * rows..][..rows], &lane_weights[block])).collect();
+    let uppers = ranges.iter().flat_map(|range| range.high.iter().zip(&range.sum));
+    let uppers = uppers.map(|(high, sum)| high - sum / rows as f32);
+    let widest = uppers.fold(0.0_f32, |widest, upper| if upper > widest { upper } else { widest });
     let step = widest / 255.0;
     let inverse = if step > 0.0 { 1.0 / step } else { 0.0 };
     let mut values = Aligned::zeroed(blocks * rows * LANES);
     let mut offset = 0.0;
     let out = values.as_chunks_mut::<LANES>().0;
     for block in 0..blocks {
-        let low = highs[block].map(|high| high - 255.0 * step);
+        let low = ranges[block].high.map(|high| high - 255.0 * step);
         // Lanes past the last query token have no low: they hold zero and add nothing.
         let tokens = (weights.len() - block * LANES).min(LANES);
         if rows > 0 {
             offset = low[..tokens].iter().fold(offset, |offset, low| offset + low);
         }
-        let mut live = [0.0_f32; LANES];
-        live[..tokens].fill(inverse);
-        let weights = &lane_weights[block];
-        for (row, out) in scores[block * rows..][..rows].iter().zip(&mut out[block * rows..][..rows]) {
-            for lane in 0..LANES {
-                let steps = (row[lane] * weights[lane] - low[lane]) * live[lane];
-                // Adding 2^23 rounds half to even and leaves the integer in the low bits.
-                out[lane] = (steps.max(0.0).min(255.0) + 8_388_608.0).to_bits() as u8;
-            }
-        }
+        let mut steps = Steps { weight: lane_weights[block], low, inverse: [0.0; LANES] };
+        steps.inverse[..tokens].fill(inverse);
+        write(&scores[block * rows..][..rows], &steps, &mut out[block * rows..][..rows]);
     }
     RowTable { values, blocks, rows, step, offset }
 }
