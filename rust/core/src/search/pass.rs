@@ -63,13 +63,14 @@ pub(super) fn pass(
         let most = plan.max_scored.unwrap_or(usize::MAX);
         let gathered = gather::gather(&*gather, &prepared, snapshot, allowed, most, wanted, execution)?;
         let (gather_s, found) = (clock.lap(), gathered.candidates.len());
-        let kept = prune::prune(&prepared, snapshot, gathered, most, wanted)?;
+        let mut kept = prune::prune(&prepared, snapshot, gathered, most, wanted)?;
         let prune_s = clock.lap();
-        let refined = refine::refine(&prepared, snapshot, &kept, plan.reach(), wanted, execution)?;
+        let mut refined = refine::refine(&prepared, snapshot, &mut kept, plan.reach(), wanted, execution)?;
         let refined_documents = refined.len() as u64;
-        let refined = prune::best(refined, most, wanted);
+        prune::cut(&mut refined, most, wanted);
         let refine_s = clock.lap();
-        let (best, scored) = score::score_candidates(&prepared, snapshot, &refined, plan.reach(), wanted, execution)?;
+        let (best, scored) =
+            score::score_candidates(&prepared, snapshot, &mut refined, plan.reach(), wanted, execution)?;
         let score_s = clock.lap();
         let scored_tokens = snapshot.tokens_of(refined[..scored].iter().map(|candidate| candidate.at));
         let hits = best.into_hits();

@@ -13,7 +13,7 @@ const ESTIMATED_PER_SCORED: usize = 8;
 /// Candidates that may be refined, for each one that may be scored.
 const REFINED_PER_SCORED: usize = 6;
 
-/// The candidates to refine, best first, where `most` may be scored.
+/// The candidates to refine, in no order, where `most` may be scored.
 ///
 /// # Errors
 /// [`crate::Error::Corrupt`].
@@ -30,18 +30,13 @@ pub(super) fn prune(
         candidates.sort_unstable_by_key(|candidate| candidate.at);
         estimate_by_centroids(query, snapshot, &mut candidates)?;
     }
-    Ok(best(candidates, most.saturating_mul(REFINED_PER_SCORED), wanted))
+    cut(&mut candidates, most.saturating_mul(REFINED_PER_SCORED), wanted);
+    Ok(candidates)
 }
 
-/// The `keep` best candidates, best first. Where they are of fewer groups than wanted, the best one of each further group
-/// joins them.
-pub(super) fn best(mut candidates: Vec<Candidate>, keep: usize, wanted: Wanted<'_>) -> Vec<Candidate> {
-    cut(&mut candidates, keep, wanted);
-    candidates.sort_unstable_by(Candidate::order);
-    candidates
-}
-
-fn cut(candidates: &mut Vec<Candidate>, keep: usize, wanted: Wanted<'_>) {
+/// Leaves the `keep` best candidates, in no order. Where they are of fewer groups than wanted, the best one of each further
+/// group stays too.
+pub(super) fn cut(candidates: &mut Vec<Candidate>, keep: usize, wanted: Wanted<'_>) {
     if keep < candidates.len() {
         candidates.select_nth_unstable_by(keep, Candidate::order);
         let further = wanted.groups.map_or_else(Vec::new, |groups| {

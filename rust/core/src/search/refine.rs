@@ -25,7 +25,7 @@ const BLOCK_DOCUMENTS: usize = 64;
 pub(super) fn refine(
     query: &Prepared<'_>,
     snapshot: &Snapshot,
-    candidates: &[Candidate],
+    candidates: &mut [Candidate],
     deviations: f64,
     wanted: Wanted<'_>,
     execution: &Execution,

@@ -34,9 +34,9 @@ pub(super) fn rescore(
     }
     let mut clock = Clock::start();
     let lanes = pack(query, snapshot.dim());
-    let candidates: Vec<Candidate> =
+    let mut candidates: Vec<Candidate> =
         ranking.hits.iter().map(|hit| Candidate { at: hit.at, estimate: hit.score }).collect();
-    let (best, rescored) = descend(&candidates, STEP, USUAL, wanted.without_rescoring(), |block| {
+    let (best, rescored) = descend(&mut candidates, STEP, USUAL, wanted.without_rescoring(), |block| {
         let documents: Vec<Location> = block.iter().map(|candidate| candidate.at).collect();
         score(&lanes, snapshot, &documents, execution)
     })?;

@@ -18,14 +18,14 @@ const STEP: usize = 32;
 /// much lie many deviations out: on the same vectors half of one more finds .001 and .004 more, of a fifth more documents.
 const ADDED: f64 = 0.5;
 
-/// Scores candidates as [`descend`] has it. The best hits, and how many candidates were scored.
+/// Scores candidates as [`descend`] has it. The best hits, and how many candidates were scored: those that come first now.
 ///
 /// # Errors
 /// As [`score_together`].
 pub(super) fn score_candidates<'a>(
     query: &Prepared<'_>,
     snapshot: &Snapshot,
-    candidates: &[Candidate],
+    candidates: &mut [Candidate],
     deviations: f64,
     wanted: Wanted<'a>,
     execution: &Execution,
