@@ -450,6 +450,8 @@ def test_two_tabs_are_two_searches(reader: Reader, indexes: dict[str, Index]) ->
     with reader.context.expect_page() as opened:
         page.evaluate("window.open(location.href, '_blank', 'noopener')")
     other = opened.value
+    # Until it has begun, its own query is put in beside what is typed.
+    wait(other, "document.title.startsWith('owls')")
     other.locator("#query").fill("ships")
     wait(other, "document.title.startsWith('ships')")
     wait_for_ids(reader, ids_of(indexes["fine"].search("owls", 10)))
