@@ -281,6 +281,7 @@ impl Codec {
         let chosen = sample.to_measure(MEASURED, &mut Random::new(MEASURED as u64));
         let encoded = self.encode(&sample.rows(&chosen), execution)?;
         self.parameters.trained_tokens += sample.tokens() as u64;
+        // Only estimates by centroids go wrong where lengths differ.
         if self.parameters.centroid_count > 0 {
             let spread = sample.length_spread(&chosen, self.parameters.centroid_length);
             self.parameters.length_spread = self.parameters.length_spread.max(spread);

@@ -26,7 +26,8 @@ impl Excess {
     }
 }
 
-/// Candidates that are put in order at once, at least. Twice as many follow: most queries are done long before the last one.
+/// Candidates that are put in order at first, at least; then twice as many as are, and so on: most queries are done long
+/// before the last one.
 const ORDERED: usize = 256;
 
 /// Values candidates, the best estimate first, as many as are wanted and then `step` at a time, until the next one would have

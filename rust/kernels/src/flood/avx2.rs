@@ -11,7 +11,7 @@ use super::{AHEAD, RowTable, Span, prefetch_cells};
 use crate::lanes::LANES;
 use crate::x86::{load_f32x8, store_f32x8, store_u8x32};
 
-/// Registers of a row of scores.
+/// Where the registers of a row of scores begin.
 const PARTS: [usize; 4] = [0, 8, 16, 24];
 
 #[target_feature(enable = "avx2")]
@@ -86,13 +86,13 @@ pub(super) fn write(rows: &[[f32; LANES]], steps: &Steps, out: &mut [[u8; LANES]
     // Packing works on halves of registers and leaves groups of four bytes in this order.
     let order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
     for (row, out) in rows.iter().zip(out) {
-        let bytes: [__m256i; 4] = std::array::from_fn(|register| {
+        let steps: [__m256i; 4] = std::array::from_fn(|register| {
             let value = _mm256_mul_ps(load_f32x8(&row[PARTS[register]..]), weight[register]);
             let value = _mm256_mul_ps(_mm256_sub_ps(value, low[register]), inverse[register]);
             // In this order of operands NaN becomes 0.
             _mm256_cvtps_epi32(_mm256_min_ps(_mm256_max_ps(value, least), most))
         });
-        let words = [_mm256_packs_epi32(bytes[0], bytes[1]), _mm256_packs_epi32(bytes[2], bytes[3])];
+        let words = [_mm256_packs_epi32(steps[0], steps[1]), _mm256_packs_epi32(steps[2], steps[3])];
         store_u8x32(out, _mm256_permutevar8x32_epi32(_mm256_packus_epi16(words[0], words[1]), order));
     }
 }

@@ -78,6 +78,7 @@ impl RowTable {
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2")]
 fn quantize_avx2(scores: &[f32], rows: usize, weights: &[f32]) -> RowTable {
+    // Closures, which may be called where the level is on: its functions themselves are no `Fn`.
     let range = |rows: &[[f32; LANES]], weight: &[f32; LANES]| avx2::range(rows, weight);
     let write = |rows: &[[f32; LANES]], steps: &Steps, out: &mut [[u8; LANES]]| avx2::write(rows, steps, out);
     quantize(scores, rows, weights, range, write)

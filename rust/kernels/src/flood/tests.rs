@@ -46,6 +46,27 @@ fn every_level_builds_the_same_table_and_sums() {
     }
 }
 
+/// Half a step goes to the even byte, and what is no number or below the range to 0.
+#[test]
+fn every_level_rounds_alike() {
+    // Their mean is 0 and their largest 255, which makes a step 1 and the lowest score 0.
+    let column = [255.0, -255.0, 0.5, -0.5, 1.5, -1.5, 2.5, -2.5, 253.5, -253.5];
+    let bytes = [255, 0, 0, 0, 2, 0, 2, 0, 254, 0];
+    for level in Level::available() {
+        for lane in [0, 7, 8, 31] {
+            let mut scores = vec![0.0; tokens_to_len(LANES, column.len())];
+            for (row, score) in scores.as_chunks_mut::<LANES>().0.iter_mut().zip(column) {
+                row[lane] = score;
+                row[LANES - 1 - lane] = f32::NAN;
+            }
+            let table = RowTable::quantize(level, &scores, column.len(), LANES, &[1.0; LANES]);
+            assert_eq!(table.step().to_bits(), 1.0_f32.to_bits(), "{level}");
+            assert!(table.block(0).iter().map(|row| row[lane]).eq(bytes), "{level}, lane {lane}");
+            assert!(table.block(0).iter().all(|row| row[LANES - 1 - lane] == 0), "{level}, lane {lane}");
+        }
+    }
+}
+
 fn tokens_to_len(tokens: usize, rows: usize) -> usize {
     tokens.div_ceil(LANES) * rows * LANES
 }
