@@ -27,7 +27,7 @@ class Commit:
         self.signature = manifest.signature
         self.places = range(len(manifest.shards))
         self.missing: set[int] = set()
-        """Shards that did not answer `ask_some`."""
+        """Shards that did not answer `ask_some` once."""
         self._manifest = manifest
         self._shards = shards
         self._timeout = timeout
@@ -41,9 +41,12 @@ class Commit:
             raise self._incomplete(error) from error
 
     def ask_some(self, method: str, calls: Mapping[int, tuple[Any, ...]]) -> dict[int, Any]:
-        """Ask shards, of which some may be missing where that is allowed; `missing` has them then."""
+        """Ask shards, of which some may be missing where that is allowed; `missing` has them from then on.
+
+        One that is missing is not asked again: it may be back, and nobody is to wait for it twice.
+        """
         try:
-            return self._answers(method, calls)
+            return self._answers(method, {place: own for place, own in calls.items() if place not in self.missing})
         except MissingShardsError as error:
             if not self._partial:
                 raise self._incomplete(error) from error

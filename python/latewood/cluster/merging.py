@@ -12,7 +12,6 @@ from latewood.cluster.order import without_order
 from latewood.cluster.routing import chosen
 from latewood.common.types import FloatArray, Id, IdSequence, OffsetArray, ResultIds, Stats
 from latewood.forms.ids import join_ids, plain_ids
-from latewood.forms.values import LARGEST
 from latewood.index.explanation import Explanation
 from latewood.index.feedback import Added
 from latewood.index.found import metadata_of, plan_of
@@ -137,9 +136,8 @@ def best(found: Answers, orders: Orders, *, of_groups: bool = True) -> Merged:
         by_shard = {shard: tied[shards[tied] == shard] for shard in np.unique(shards[tied]).tolist()}
         told = orders({shard: plain_ids(chosen(ids, own)) for shard, own in by_shard.items()})
         places = np.zeros(len(scores), np.int64)
-        for shard, own in by_shard.items():
-            # Of a shard that is lost by now, documents come last.
-            places[own] = told.get(shard, LARGEST)
+        for shard, own in told.items():
+            places[by_shard[shard]] = own
         order = np.lexsort((places, *keys))
     told_groups = [part.groups for part in parts if part.groups is not None]
     groups = list(chain.from_iterable(told_groups)) if told_groups else None

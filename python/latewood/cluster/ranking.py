@@ -228,10 +228,19 @@ def _found(answers: Mapping[int, Sequence[Any]]) -> Answers:
 
 
 def _best(commit: Commit, found: Answers, *, of_groups: bool = True) -> Merged:
+    """Merge what shards have found. What one has found that is missing since then is taken out of it."""
+
     def orders(ids: Mapping[int, Sequence[Id]]) -> dict[int, Any]:
         told = commit.ask_some("orders", {place: (own,) for place, own in ids.items()})
         return {place: own for place, (own,) in told.items()}
 
+    merged = best(found, orders, of_groups=of_groups)
+    lost = found.keys() & commit.missing
+    if not lost:
+        return merged
+    # Whoever reads which shards are missing relies on it that nothing of these is in the hits.
+    for place in lost:
+        del found[place]
     return best(found, orders, of_groups=of_groups)
 
 

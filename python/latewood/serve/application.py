@@ -259,11 +259,16 @@ async def _body(request: Request, operation: Operation, settings: Settings) -> A
         parts += part
         if len(parts) > most:
             raise too_large
+    # Some programs put a mark before it, which says that it is UTF-8.
+    text = bytes(parts).removeprefix(BOM_UTF8)
     try:
-        # Some programs put a mark before it, which says that it is UTF-8.
-        return msgspec.json.decode(bytes(parts).removeprefix(BOM_UTF8), type=operation.body)
+        return msgspec.json.decode(text, type=operation.body)
     except msgspec.ValidationError as error:
         raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, remedied(str(error), operation.body)) from None
+    except msgspec.DecodeError:
+        # Versions of msgspec say in their own ways that it is none.
+        text.decode()
+        raise
 
 
 def _log(
