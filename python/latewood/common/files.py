@@ -22,7 +22,8 @@ def replacing(target: Path) -> Iterator[Path]:
 
     What fails leaves the target as it was, and nothing beside it; of two calls at once, each has a path of its own.
     """
-    with TemporaryDirectory(dir=target.parent, prefix=f".{target.stem}.", suffix=".new") as folder:
+    # Without the target's name, which may be as long as names can be.
+    with TemporaryDirectory(dir=target.parent, prefix=".latewood-", suffix=".new") as folder:
         scratch = Path(folder, f"new{target.suffix.lower()}")
         yield scratch
         if target.exists():

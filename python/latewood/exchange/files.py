@@ -81,11 +81,18 @@ def write_archive(index: Index, ids: IdSequence, path: Path, dtype: str) -> None
     if ending_of(path) == ".npz":
         np.savez(path, values=arrays["values"], offsets=arrays["offsets"], ids=_id_array(ids))
         return
-    safetensors: Any = import_optional("safetensors.numpy", extra="text", purpose="writing .safetensors files")
+    package: Any = import_optional("safetensors", extra="text", purpose="writing .safetensors files")
+    numpy: Any = import_optional("safetensors.numpy", extra="text", purpose="writing .safetensors files")
+    named = None
     if isinstance(ids, np.ndarray):
-        safetensors.save_file({**arrays, "ids": ids}, str(path))
+        arrays["ids"] = ids
     else:
-        safetensors.save_file(arrays, str(path), metadata={"ids": json.dumps(ids)})
+        named = {"ids": json.dumps(ids)}
+    try:
+        numpy.save_file(arrays, str(path), metadata=named)
+    except package.SafetensorError as error:
+        # What the system refuses is none of its errors there.
+        raise OSError(error) from error
 
 
 def _id_array(ids: IdSequence) -> AnyArray:
