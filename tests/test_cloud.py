@@ -522,6 +522,26 @@ def test_an_older_commit_is_not_published_over_a_newer_one(index: Index, url: st
         Index.open(index.path, generation=older).publish(url)
 
 
+@pytest.mark.parametrize("when", ["generations", "files"])
+def test_a_commit_whose_files_are_gone_is_not_published(
+    index: Index, url: str, cache: Path, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    """Nobody is kept from writing while an older commit is published: it may be gone at first, or half way up."""
+    older, names = Index.open(index.path, generation=index.generation), Store.names
+
+    def look(store: Store, folder: str) -> Any:
+        if folder == when:
+            index.add([20], vectors=CORPUS.documents[20:21])
+            index.compact()
+        return names(store, folder)
+
+    monkeypatch.setattr(Store, "names", look)
+    with pytest.raises(StorageError, match=r"cannot be read.*publish that"):
+        older.publish(url)
+    monkeypatch.undo()
+    assert numbers(Store(url)) == []
+
+
 def test_what_an_interrupted_upload_left(
     index: Index, url: str, cache: Path, sent: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
