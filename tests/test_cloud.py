@@ -304,6 +304,22 @@ def test_a_cache_that_cannot_be_written_to(index: Index, url: str, tmp_path: Pat
         Index.open(url, cache_dir=blocked / "cache")
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows knows homes in another way")
+def test_a_user_without_a_home(index: Index, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a container that is run by a number that no user has."""
+    import pwd
+
+    def nobody(number: int) -> Any:
+        raise KeyError(number)
+
+    index.publish(url)
+    monkeypatch.setattr(pwd, "getpwuid", nobody)
+    for name in ("HOME", "LATEWOOD_CACHE"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(StorageError, match="set LATEWOOD_CACHE to a folder"):
+        Index.open(url)
+
+
 @pytest.mark.parametrize("bad", ["s3://", "s3://b?secret=1", "s3://key@b", "file://", "nowhere://x/y", "", 5, None])
 def test_bad_addresses(index: Index, bad: Any, cache: Path) -> None:
     with pytest.raises(InvalidInputError):

@@ -2,6 +2,7 @@
 
 import datetime as dt
 import json
+import os
 import shutil
 import sys
 from decimal import Decimal
@@ -395,6 +396,24 @@ def test_a_name_as_long_as_names_can_be(index: Index, tmp_path: Path) -> None:
     for overwrite in (False, True):
         export_index(index, path, overwrite=overwrite)
     assert len(import_index(path, tmp_path / "again")) == len(index)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems refuse such names")
+@pytest.mark.parametrize("ending", FORMS)
+def test_names_that_are_no_addresses_homes_or_unicode(tmp_path: Path, ending: str, monkeypatch: Any) -> None:
+    """What a library takes for the address of a store is the name of a file here."""
+    index = Index.create(tmp_path / "index", dim=CORPUS.dim)
+    index.add(["a", "b"], vectors=CORPUS.documents[:2])
+    monkeypatch.chdir(tmp_path)
+    for number, name in enumerate(["file:", "s3:", "~nobody-is-called-this", os.fsdecode(b"bad\xff")]):
+        Path(name).mkdir()
+        for path in (f"{name}{ending}", f"{name}/x{ending}"):
+            if ending == ".lance" and not name.isascii():
+                with pytest.raises(InvalidInputError, match="the path of a Lance table"):
+                    export_index(index, f"{name}/x{ending}")
+                continue
+            export_index(index, path)
+            assert_same(import_index(path, f"{number}", overwrite=True), index, documents=False)
 
 
 def test_the_commands(index: Index, tmp_path: Path) -> None:
