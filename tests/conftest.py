@@ -26,6 +26,7 @@ settings.load_profile(os.environ.get("LATEWOOD_HYPOTHESIS", "fast"))
 # Models are used from packages and folders; nothing is fetched while tests run, and nothing is told to anybody.
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HAYSTACK_TELEMETRY_ENABLED"] = "False"
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
 # DSPy makes a cache when it is imported, in the home directory unless told otherwise.
 os.environ["DSPY_CACHEDIR"] = str(Path(gettempdir()) / "latewood-dspy-cache")

@@ -304,6 +304,22 @@ def test_a_cache_that_cannot_be_written_to(index: Index, url: str, tmp_path: Pat
         Index.open(url, cache_dir=blocked / "cache")
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows knows homes in another way")
+def test_a_user_without_a_home(index: Index, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a container that is run by a number that no user has."""
+    import pwd
+
+    def nobody(number: int) -> Any:
+        raise KeyError(number)
+
+    index.publish(url)
+    monkeypatch.setattr(pwd, "getpwuid", nobody)
+    for name in ("HOME", "LATEWOOD_CACHE"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(StorageError, match="set LATEWOOD_CACHE to a folder"):
+        Index.open(url)
+
+
 @pytest.mark.parametrize("bad", ["s3://", "s3://b?secret=1", "s3://key@b", "file://", "nowhere://x/y", "", 5, None])
 def test_bad_addresses(index: Index, bad: Any, cache: Path) -> None:
     with pytest.raises(InvalidInputError):
@@ -520,6 +536,26 @@ def test_an_older_commit_is_not_published_over_a_newer_one(index: Index, url: st
     index.publish(url)
     with pytest.raises(CommitConflictError, match=f"has generation {index.generation}, and this is {older}"):
         Index.open(index.path, generation=older).publish(url)
+
+
+@pytest.mark.parametrize("when", ["generations", "files"])
+def test_a_commit_whose_files_are_gone_is_not_published(
+    index: Index, url: str, cache: Path, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    """Nobody is kept from writing while an older commit is published: it may be gone at first, or half way up."""
+    older, names = Index.open(index.path, generation=index.generation), Store.names
+
+    def look(store: Store, folder: str) -> Any:
+        if folder == when:
+            index.add([20], vectors=CORPUS.documents[20:21])
+            index.compact()
+        return names(store, folder)
+
+    monkeypatch.setattr(Store, "names", look)
+    with pytest.raises(StorageError, match=r"cannot be read.*publish that"):
+        older.publish(url)
+    monkeypatch.undo()
+    assert numbers(Store(url)) == []
 
 
 def test_what_an_interrupted_upload_left(

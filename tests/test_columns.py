@@ -63,6 +63,17 @@ def test_what_is_missing_is_none(tmp_path: Path, column: Callable[[list[Any]], A
         index.contains(column(texts))
 
 
+@pytest.mark.parametrize("missing", [pandas.Series([np.nan] * 3), polars.Series([None] * 3), pyarrow.nulls(3)])
+def test_a_column_in_which_everything_is_missing(tmp_path: Path, missing: Any) -> None:
+    """Nobody can tell of which type it is, and pandas reads it as numbers."""
+    index = Index.create(tmp_path / "index", dim=4)
+    index.add([1, 2, 3], vectors=VECTORS, texts=missing, metadata=missing)
+    index.upsert([3], vectors=iter(VECTORS[:1]), texts=missing[:1], metadata=missing[:1])
+    assert all((document.text, document.metadata) == (None, None) for document in index.documents([1, 2, 3]))
+    with pytest.raises(InvalidInputError, match="the text of document 4 is a float, not a str"):
+        index.add([4], vectors=VECTORS[:1], texts=pandas.Series([2.5]))
+
+
 def test_metadata_of_a_joined_table(tmp_path: Path) -> None:
     left = pandas.DataFrame({"id": ["x", "y", "z"]})
     right = pandas.DataFrame({"id": ["x", "z"], "text": ["a tree", "naïve"], "metadata": [{"n": 1}, {"n": 2}]})

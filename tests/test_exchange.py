@@ -2,7 +2,9 @@
 
 import datetime as dt
 import json
+import os
 import shutil
+import sys
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ from latewood import Index, Ragged, export_index, import_index, to_ragged
 from latewood.errors import DimensionError, InvalidInputError, LatewoodError, StorageError, UnknownIdError
 from latewood.index import arrow
 from strategies import make_corpus
+from support import run_python
 
 pyarrow = pytest.importorskip("pyarrow")
 parquet = pytest.importorskip("pyarrow.parquet")
@@ -355,6 +358,62 @@ def test_what_is_written_is_whole_or_not_there(index: Index, tmp_path: Path, mon
         export_index(index, path, overwrite=True)
     assert path.read_bytes() == before
     assert not list(tmp_path.glob(".*"))
+
+
+FULL_DISK = """
+import json, resource, sys
+import latewood
+from latewood.errors import LatewoodError
+
+index = latewood.Index.open(sys.argv[1])
+outcomes = []
+for path in sys.argv[2:]:
+    # What is loaded on first use may write files of its own.
+    latewood.export_index(index, path, ids=index.ids()[:1])
+resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))
+for path in sys.argv[2:]:
+    try:
+        latewood.export_index(index, path.replace("small", "large"))
+    except LatewoodError as error:
+        outcomes.append([type(error).__name__, str(error)])
+print(json.dumps(outcomes))
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such limit")
+def test_a_full_disk(index: Index, tmp_path: Path) -> None:
+    """Files cannot grow beyond a limit, which the system reports as it reports a full disk."""
+    outcomes = run_python(FULL_DISK, index.path, *(tmp_path / f"small{ending}" for ending in FORMS))
+    for ending, (kind, message) in zip(FORMS, outcomes, strict=True):
+        assert kind == "StorageError", ending
+        assert str(tmp_path / f"large{ending}") in message
+    assert not list(tmp_path.glob("large*"))
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_a_name_as_long_as_names_can_be(index: Index, tmp_path: Path) -> None:
+    path = tmp_path / f"{'n' * 251}.npz"
+    for overwrite in (False, True):
+        export_index(index, path, overwrite=overwrite)
+    assert len(import_index(path, tmp_path / "again")) == len(index)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems refuse such names")
+@pytest.mark.parametrize("ending", FORMS)
+def test_names_that_are_no_addresses_homes_or_unicode(tmp_path: Path, ending: str, monkeypatch: Any) -> None:
+    """What a library takes for the address of a store is the name of a file here."""
+    index = Index.create(tmp_path / "index", dim=CORPUS.dim)
+    index.add(["a", "b"], vectors=CORPUS.documents[:2])
+    monkeypatch.chdir(tmp_path)
+    for number, name in enumerate(["file:", "s3:", "~nobody-is-called-this", os.fsdecode(b"bad\xff")]):
+        Path(name).mkdir()
+        for path in (f"{name}{ending}", f"{name}/x{ending}"):
+            if ending == ".lance" and not name.isascii():
+                with pytest.raises(InvalidInputError, match="the path of a Lance table"):
+                    export_index(index, f"{name}/x{ending}")
+                continue
+            export_index(index, path)
+            assert_same(import_index(path, f"{number}", overwrite=True), index, documents=False)
 
 
 def test_the_commands(index: Index, tmp_path: Path) -> None:

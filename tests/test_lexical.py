@@ -87,6 +87,22 @@ def test_an_index_s_life(tmp_path: Path, integers: bool) -> None:
     assert index.check() == []
 
 
+def test_words_that_are_in_no_text_any_more_are_forgotten(tmp_path: Path) -> None:
+    """What is known stays as small as the texts are, however many others were there before."""
+    index = Index.create(tmp_path / "index", dim=16)
+    vectors = np.ones((20, 2, 16), np.float32)
+    stage, sizes = LexicalFirstStage(index), []
+    for commit in range(20):
+        texts = {number: f"owl {' '.join(f'w{commit}x{number}x{n}' for n in range(9))}" for number in range(20)}
+        index.upsert(list(texts), vectors=vectors, texts=list(texts.values()))
+        same_as_bm25s(stage, texts, ["owl", f"w{commit}x3x4 w{commit}x3x5 owl", f"w{commit - 1}x3x4"])
+        (file,) = tmp_path.glob("index/lexical-*")
+        sizes.append(file.stat().st_size)
+    assert max(sizes) < 3 * sizes[0]
+    index.delete(range(20))
+    assert stage.search("owl", 3) == ([], [])
+
+
 def test_two_writers_elsewhere(text_index: Index) -> None:
     stage = LexicalFirstStage(text_index)
     Index.open(text_index.path, encoder=HashEncoder()).add(["new"], texts=["a walrus"])

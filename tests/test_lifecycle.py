@@ -5,6 +5,7 @@ import pickle
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from enum import Enum
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any
@@ -588,6 +589,18 @@ def test_ids_of_every_kind(tmp_path: Path, vectors: list[NDArray[np.float32]]) -
     assert ids.tolist() == numbers
     with pytest.raises(InvalidInputError, match="id"):
         index.add(["text"], vectors=vectors[:1])
+
+
+def test_members_of_an_enum_are_ids_by_their_values(tmp_path: Path, vectors: list[NDArray[np.float32]]) -> None:
+    class Page(str, Enum):  # noqa: UP042  whose `str` is another than that of a StrEnum
+        HOME = "home"
+
+    index = Index.create(tmp_path / "pages", dim=POOL.dim)
+    index.add([Page.HOME], vectors=vectors[:1])
+    assert index.ids() == ["home"]
+    assert Page.HOME in index
+    assert "home" in index
+    assert index.search(vectors[0], 1, ids=[Page.HOME])[0].id == Page.HOME
 
 
 def test_info(index: Index, corpus: Corpus) -> None:

@@ -5,6 +5,7 @@ import pickle
 import random
 import shutil
 import string
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -421,6 +422,21 @@ assert latewood.Reranker(sys.argv[1]).rank("fox", ["dog", "fox"])
 print(json.dumps([name for name in ("torch", "transformers", "sentence_transformers") if name in sys.modules]))
 """
     assert run_python(code, plain, tmp_path / "index") == []
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows keeps such things in another place")
+def test_nobody_is_told_of_its_use(plain: Path, tmp_path: Path) -> None:
+    """By itself, onnxruntime keeps a number for this machine, and events to be sent, in the user's home."""
+    code = """
+import os, sys
+os.environ.pop("ORT_DISABLE_TELEMETRY", None)
+import latewood
+latewood.encode.OnnxEncoder(sys.argv[1]).encode_query(["a dog"])
+"""
+    home = tmp_path / "home"
+    home.mkdir()
+    run_python(code, plain, environment={"HOME": str(home), "XDG_CACHE_HOME": str(home)})
+    assert list(home.iterdir()) == []
 
 
 @pytest.mark.parametrize("package", ["onnxruntime", "tokenizers"])

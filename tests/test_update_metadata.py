@@ -125,6 +125,7 @@ REFUSED: list[tuple[dict[str, Any], type[Exception], str]] = [
         "metadata is not JSON in field 'x': nan is no number there; write None",
     ),
     ({"ids": [1], "metadata": {"x": {"y": [1, {"z": 1j}]}}}, InvalidInputError, "field 'x.y'.*complex"),
+    ({"ids": [1], "metadata": {"x": [np.longdouble(1)]}}, InvalidInputError, "field 'x'.*longdouble is not a value"),
     ({"ids": [1], "metadata": {1: "a", "1": "b"}}, InvalidInputError, "two keys that are '1' as JSON"),
     ({"ids": [1], "metadata": {"x": [{"y": {True: 1, "true": 2}}]}}, InvalidInputError, "two keys that are 'true'"),
     ({"ids": [1], "metadata": {("x",): 1}}, InvalidInputError, "metadata is not JSON: keys must be"),

@@ -8,6 +8,7 @@ from click.core import ParameterSource
 
 from latewood.cli.outcome import command, tell
 from latewood.cli.parameters import COUNT, PATH, encoder_option
+from latewood.common.files import at_home
 
 READ_TOKENS, WRITE_TOKENS = "LATEWOOD_READ_TOKENS", "LATEWOOD_WRITE_TOKENS"
 """Environment variables with tokens, divided by spaces."""
@@ -90,7 +91,7 @@ def _folders(given: tuple[str, ...]) -> dict[str, str]:
         name, equals, folder = one.partition("=")
         if not equals:
             # The name of `.` is that of where it leads.
-            name, folder = Path(one).expanduser().resolve().name, one
+            name, folder = at_home(one).resolve().name, one
         if name in folders:
             message = f"two indexes are called {name!r}"
             raise click.UsageError(message)

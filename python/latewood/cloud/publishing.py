@@ -1,6 +1,7 @@
 """A commit of a folder → a generation in object storage."""
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -8,7 +9,7 @@ from pathlib import Path
 from latewood.cloud.generations import FILES, File, Generation, Kind, checksum, described, newest
 from latewood.cloud.store import Store
 from latewood.common.progress import progress_bar
-from latewood.errors import CommitConflictError, CorruptIndexError, InvalidInputError
+from latewood.errors import CommitConflictError, CorruptIndexError, InvalidInputError, StorageError
 
 LEFT_OVER = timedelta(hours=12)
 """Contents that an interrupted upload has left are taken if they are younger, since `clean` leaves those alone."""
@@ -45,16 +46,18 @@ def publish(folder: Path, commit: Commit, url: str, *, repair: bool, show_progre
     if before is not None:
         _check(before, commit, store)
     known = {} if before is None else {file.name: file for file in before.files if not file.is_manifest}
-    sizes = {name: (folder / name).stat().st_size for name in commit.names}
+    with _reading(folder):
+        sizes = {name: (folder / name).stat().st_size for name in commit.names}
     with progress_bar(sum(sizes.values()), "Publishing", show_progress=show_progress, unit="B") as bar:
 
         def send(file: File) -> None:
             store.upload(file.object, _parts(folder / file.name, bar.update), file.bytes)
 
         # A name of an index is of one content for ever, but for a manifest's.
-        files = [known.get(name) or File(name, size, checksum(folder / name)) for name, size in sizes.items()]
-        if repair:
-            _check_contents(folder, files)
+        with _reading(folder):
+            files = [known.get(name) or File(name, size, checksum(folder / name)) for name, size in sizes.items()]
+            if repair:
+                _check_contents(folder, files)
         # The manifest goes up in any case: it shows what time the store has now.
         send(files[-1])
         there = store.names(FILES)
@@ -90,8 +93,21 @@ def _check_contents(folder: Path, files: list[File]) -> None:
             raise CorruptIndexError(message)
 
 
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Tell of a file of the folder that cannot be read, such as one that a later commit has removed."""
+    try:
+        yield
+    except OSError as error:
+        message = (
+            f"{error.filename or path} cannot be read: {error.strerror}; what belongs to older commits is removed by "
+            "later ones: open the newest, and publish that"
+        )
+        raise StorageError(message) from error
+
+
 def _parts(path: Path, tell: Callable[[int], object]) -> Iterator[bytes]:
-    with path.open("rb") as file:
+    with _reading(path), path.open("rb") as file:
         while part := file.read(READ_BYTES):
             yield part
             tell(len(part))

@@ -14,7 +14,7 @@ from weakref import finalize
 
 from latewood.cloud.generations import NAME, File, Generation, Kind, checksum, described, newest
 from latewood.cloud.store import Store
-from latewood.common.files import CACHE, cache_folder
+from latewood.common.files import CACHE, at_home, cache_folder
 from latewood.common.progress import progress_bar
 from latewood.errors import CorruptIndexError, InvalidInputError, LatewoodError, StorageError
 
@@ -51,7 +51,7 @@ class Pulled:
         self.store = Store(url)
         self._kind = kind
         # Absolute, so that `refresh` finds it from wherever it is called.
-        self.root = Path(cache).expanduser().absolute() if cache else cache_folder()
+        self.root = at_home(cache).absolute() if cache else cache_folder()
         self.folder = self.root / hashlib.sha256(self.store.url.encode()).hexdigest()[:32]
         self._here: Generation | None = None
         try:

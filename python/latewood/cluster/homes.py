@@ -10,6 +10,7 @@ from latewood.cloud.generations import CLUSTER
 from latewood.cloud.pulling import Pulled
 from latewood.cloud.store import is_url
 from latewood.cluster.manifest import CODEC, ClusterManifest, root_of
+from latewood.common.files import at_home
 from latewood.errors import CorruptIndexError, InvalidInputError
 from latewood.index.index import Index
 
@@ -87,7 +88,7 @@ class Published:
 
     def __init__(self, url: str, cache: str | os.PathLike[str] | None) -> None:
         self._url = url
-        self._cache = None if cache is None else Path(cache).expanduser().absolute()
+        self._cache = None if cache is None else at_home(cache).absolute()
 
     def __reduce__(self) -> tuple[object, ...]:
         """Pickle the address and the cache."""

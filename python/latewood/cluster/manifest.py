@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from latewood.cloud.generations import CLUSTER
 from latewood.cloud.store import is_url
 from latewood.cluster.routing import SLOTS, slots_of
+from latewood.common.files import at_home
 from latewood.common.signed import checksum_of as checksum_of_content
 from latewood.common.signed import signed, verified
 from latewood.common.types import Id
@@ -51,7 +52,7 @@ def root_of(path: str | os.PathLike[str]) -> Path:
             "there, and ShardedIndex.open reads them"
         )
         raise InvalidInputError(message)
-    return Path(path_of(path)).expanduser().absolute()
+    return at_home(path_of(path)).absolute()
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from latewood.cluster.routing import some
+from latewood.common.files import at_home
 from latewood.common.packages import import_optional
 from latewood.errors import InvalidInputError, StorageError
 from latewood.exchange.files import describe, fields_of
@@ -153,7 +154,7 @@ def _rows(table: Any, first: int, path: Path) -> Rows:
 
 def _found(places: Iterable[str | os.PathLike[str]]) -> list[Path]:
     files: list[Path] = []
-    for place in (Path(one).expanduser() for one in places):
+    for place in map(at_home, places):
         found = sorted(place.rglob("*.parquet")) if place.is_dir() else [place]
         missing = not found or not all(file.is_file() for file in found)
         if missing:

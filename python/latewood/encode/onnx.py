@@ -361,6 +361,8 @@ def _load_tokenizer(path: Path) -> Any:
 
 
 def _load_session(path: Path) -> Any:
+    # Newer versions tell their makers of every process that loads them, unless they are told not to before.
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     package = import_optional("onnxruntime", extra="text", purpose="encoding text")
     options = package.SessionOptions()
     # Batches side by side are faster than threads inside of one, and a session without threads can be forked.

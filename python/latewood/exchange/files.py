@@ -20,6 +20,7 @@ from latewood.forms.arrays import AnyArray
 from latewood.forms.arrow import is_list_of_vectors
 from latewood.forms.ids import plain_ids
 from latewood.forms.ragged import Ragged, to_ragged
+from latewood.forms.values import text_of
 from latewood.index.arrow import ROWS
 from latewood.index.index import Index
 
@@ -62,14 +63,13 @@ def write_table(reader: Any, path: Path) -> None:
     pyarrow = import_optional("pyarrow", extra="arrow", purpose=f"writing {ending_of(path)} files")
     if ending_of(path) == ".lance":
         lance = import_optional("lance", extra="lance", purpose="writing Lance tables")
-        lance.write_dataset(reader, str(path))
+        lance.write_dataset(reader, _address(path))
         return
+    make = pyarrow.ipc.new_file
     if ending_of(path) == ".parquet":
         parquet = import_optional("pyarrow.parquet", extra="arrow", purpose="writing .parquet files")
-        writer = parquet.ParquetWriter(path, reader.schema)
-    else:
-        writer = pyarrow.ipc.new_file(str(path), reader.schema)
-    with writer:
+        make = parquet.ParquetWriter
+    with path.open("wb") as file, make(file, reader.schema) as writer:
         for batch in reader:
             writer.write_batch(batch)
 
@@ -81,11 +81,23 @@ def write_archive(index: Index, ids: IdSequence, path: Path, dtype: str) -> None
     if ending_of(path) == ".npz":
         np.savez(path, values=arrays["values"], offsets=arrays["offsets"], ids=_id_array(ids))
         return
-    safetensors: Any = import_optional("safetensors.numpy", extra="text", purpose="writing .safetensors files")
+    package: Any = import_optional("safetensors", extra="text", purpose="writing .safetensors files")
+    numpy: Any = import_optional("safetensors.numpy", extra="text", purpose="writing .safetensors files")
+    named = None
     if isinstance(ids, np.ndarray):
-        safetensors.save_file({**arrays, "ids": ids}, str(path))
+        arrays["ids"] = ids
     else:
-        safetensors.save_file(arrays, str(path), metadata={"ids": json.dumps(ids)})
+        named = {"ids": json.dumps(ids)}
+    try:
+        numpy.save_file(arrays, str(path), metadata=named)
+    except package.SafetensorError as error:
+        # What the system refuses is none of its errors there.
+        raise OSError(error) from error
+
+
+def _address(path: Path) -> str:
+    """Write the path of a Lance table, which may be an address too, so that it is none."""
+    return text_of(str(path.absolute()), "the path of a Lance table")
 
 
 def _id_array(ids: IdSequence) -> AnyArray:
@@ -123,20 +135,20 @@ def _batches(path: Path) -> Any:
     """Give a table without rows, which tells the columns and dimensions, and then the rows."""
     if ending_of(path) == ".parquet":
         parquet = import_optional("pyarrow.parquet", extra="arrow", purpose="reading .parquet files")
-        with parquet.ParquetFile(path) as file:
-            yield file.schema_arrow.empty_table()
-            yield from file.iter_batches(ROWS)
+        with path.open("rb") as file, parquet.ParquetFile(file) as table:
+            yield table.schema_arrow.empty_table()
+            yield from table.iter_batches(ROWS)
     elif ending_of(path) == ".lance":
         lance = import_optional("lance", extra="lance", purpose="reading Lance tables")
-        dataset = lance.dataset(str(path))
+        dataset = lance.dataset(_address(path))
         yield dataset.schema.empty_table()
         yield from dataset.to_batches(batch_size=ROWS)
     else:
         ipc: Any = import_optional("pyarrow.ipc", extra="arrow", purpose=f"reading {ending_of(path)} files")
-        with ipc.open_file(str(path)) as file:
-            yield file.schema.empty_table()
-            for number in range(file.num_record_batches):
-                batch = file.get_batch(number)
+        with path.open("rb") as file, ipc.open_file(file) as table:
+            yield table.schema.empty_table()
+            for number in range(table.num_record_batches):
+                batch = table.get_batch(number)
                 yield from (batch.slice(rows.start, rows.stop - rows.start) for rows in chunks(batch.num_rows, ROWS))
 
 

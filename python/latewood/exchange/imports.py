@@ -6,7 +6,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, get_args
 
-from latewood.common.files import replacing
+from latewood.common.files import at_home, replacing
 from latewood.common.progress import progress_bar
 from latewood.common.types import Dtype, Id
 from latewood.errors import InvalidInputError, StorageError
@@ -69,7 +69,7 @@ def import_index(
         without the field that is to be its id.
     DuplicateIdError, IndexExistsError, MissingDependencyError
     """
-    origin = Path(path_of(source, "source")).expanduser()
+    origin = at_home(path_of(source, "source"))
     names = {"id": optional(text_of, id_field, "id_field"), "text": optional(text_of, text_field, "text_field")}
     if ending_of(origin) in TABLES:
         # Its columns of these names are no metadata in the first place.
@@ -133,7 +133,7 @@ def export_index(
         pyarrow (extra `arrow`), pylance (extra `lance`) or safetensors is not installed.
     """
     checked_index(index)
-    target = Path(path_of(path)).expanduser()
+    target = at_home(path_of(path))
     keys, number = optional(normalise_ids, ids, "ids"), choice_of(dtype, "dtype", get_args(Dtype))
     _check_ending(target)
     if target.exists() and (target.is_dir() or not flag_of(overwrite, "overwrite")):

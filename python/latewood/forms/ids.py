@@ -17,7 +17,8 @@ from latewood.forms.values import LARGEST, count_of, shown, text_of, whole
 def one_id(value: Any) -> Id:
     """Turn `value` into a plain `str` or `int`; anything else is an error."""
     if isinstance(value, str):
-        return str(text_of(value, "an id"))
+        # The characters themselves: `str` of an enum's member is the member's name.
+        return str.__str__(text_of(value, "an id"))
     # Databases give such ids as these, and as strings when JSON carried them.
     if isinstance(value, UUID):
         return str(value)

@@ -99,7 +99,8 @@ def _json_value(value: Any) -> Any:
     if isinstance(value, (date, np.datetime64)):
         message = f"{type(value).__name__} is not a value of JSON; write dates as strings, as `isoformat` does"
         raise TypeError(message)
-    if isinstance(value, np.generic):
+    # That of a long double is a long double again.
+    if isinstance(value, np.generic) and not isinstance(value.item(), np.generic):
         return value.item()
     if isinstance(value, np.ndarray):
         return value.tolist()

@@ -16,6 +16,7 @@ from latewood.cloud.generations import INDEX
 from latewood.cloud.publishing import Commit, publish
 from latewood.cloud.pulling import Pulled
 from latewood.cloud.store import is_url
+from latewood.common.files import at_home
 from latewood.common.signatures import shows
 from latewood.common.types import Dtype, Filter, Id, KeepVectors, Metadata, MissingRule, Rescore, ResultIds, VectorInput
 from latewood.encode.fingerprint import dumps
@@ -1148,7 +1149,7 @@ def _folder(path: Any) -> str:
     if is_url(path):
         message = f"{path!r} is an address in object storage; make the index in a folder, and `publish` puts it there"
         raise InvalidInputError(message)
-    return os.path.expanduser(path_of(path))  # noqa: PTH111  pathlib raises where the user is unknown
+    return os.fspath(at_home(path_of(path)))
 
 
 def _reopen(

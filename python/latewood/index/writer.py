@@ -31,7 +31,7 @@ class Writer:
     A call that raises has done nothing. One that encodes many texts or reads an iterator goes part by part: what ends
     it between two parts, or an interruption (Ctrl-C) right behind its end, leaves a writer that takes no more changes,
     and none of its changes is committed. An interruption that comes when a commit is on the disk already is raised a
-    moment after the call has returned.
+    moment after the call has returned; what a signal's handler of one's own raises is not kept back.
     """
 
     def __init__(

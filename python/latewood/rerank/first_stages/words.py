@@ -23,6 +23,8 @@ PURPOSE = "BM25"
 EXTRA = "hybrid"
 UNSAVED = 0.1
 """Share of the texts that may be missing in the file before it is written again."""
+UNUSED = 0.5
+"""Share of the words that may be in no text any more before these are forgotten."""
 
 SPACELESS = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]+")
 """A run of characters of scripts without spaces: Thai, Lao, Burmese, Khmer, kana, Chinese characters."""
@@ -113,7 +115,7 @@ class Counts:
         Rising.
     table : scipy CSR matrix [texts, words], int32
     vocabulary : dict of word to column
-        Grows, and is shared with older values.
+        Grows, and is shared with older values, until many of its words are in no text any more.
     saved : int
         How many of the texts are in the file.
     """
@@ -179,8 +181,13 @@ class Counts:
         table.resize(len(kept), width)
         both = np.concatenate([wanted[own >= 0], np.fromiter(new, dtype=np.uint64, count=len(new))])
         order = np.argsort(both)
+        table, vocabulary = sparse.vstack([table, added], format="csr")[order], self.vocabulary
+        used = np.unique(table.indices)
+        if width - len(used) > UNUSED * width:
+            table, words = table[:, used], list(vocabulary)
+            vocabulary = {words[column]: place for place, column in enumerate(used.tolist())}
         saved = self.saved if len(kept) == len(self.digests) else min(self.saved, len(kept))
-        return Counts(both[order], sparse.vstack([table, added], format="csr")[order], self.vocabulary, saved)
+        return Counts(both[order], table, vocabulary, saved)
 
     # ── the file ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
