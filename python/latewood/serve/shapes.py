@@ -42,10 +42,14 @@ QueryText = Annotated[str, Meta(max_length=MAX_QUERY_CHARACTERS)]
 Query = QueryText | EncodedVectors | list[list[float]]
 
 
-class Body(Struct, forbid_unknown_fields=True, kw_only=True, omit_defaults=True):
+class Timed(Struct, kw_only=True, omit_defaults=True):
     """What all requests with a body may say."""
 
     timeout: Annotated[float, Meta(gt=0)] | None = None
+
+
+class Body(Timed, forbid_unknown_fields=True, kw_only=True, omit_defaults=True):
+    """A request that says nothing else than what it may."""
 
 
 def _options(keywords: type) -> list[tuple[str, Any, Any]]:
@@ -210,7 +214,7 @@ class RerankText(Struct):
     text: str
 
 
-class RerankTexts(Struct, kw_only=True):
+class RerankTexts(Timed, kw_only=True):
     """What rerank services are asked. Fields that others know and this one has no use for are passed over."""
 
     query: QueryText
