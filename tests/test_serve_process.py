@@ -12,8 +12,10 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, nullcontext, suppress
+from functools import partial
 from http.client import HTTPResponse
+from multiprocessing import active_children
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,7 @@ from trials.serving import Service
 
 pytest.importorskip("starlette")
 httpx: Any = pytest.importorskip("httpx")
+uvicorn: Any = pytest.importorskip("uvicorn")
 
 fcntl: Any = pytest.importorskip("fcntl")
 
@@ -93,6 +96,33 @@ def test_a_program_goes_on_after_its_service(folder: Path, monkeypatch: pytest.M
     assert told
     assert signal.getsignal(signal.SIGTERM) is before
     assert dict(os.environ) == environment
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_program_has_its_signals_again_after_its_workers(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    before = [signal.getsignal(one) for one in signal.valid_signals()]
+    # Loading takes longer than this.
+    monkeypatch.setattr(uvicorn, "Config", partial(uvicorn.Config, timeout_worker_healthcheck=0.01))
+    seen: set[int | None] = set()
+
+    def ready(address: str) -> None:
+        def end() -> None:
+            try:
+                with Client(address, "news") as client:
+                    until(lambda: seen.update(one.pid for one in active_children()) or len(seen) >= 2)
+                    assert client.count() == 2
+            finally:
+                seen.update(one.pid for one in active_children())
+                os.kill(os.getpid(), number)
+
+        threading.Thread(target=end).start()
+
+    with pytest.raises(KeyboardInterrupt) if number == signal.SIGINT else nullcontext():
+        run({"news": folder}, port=0, workers=2, ready=ready)
+    assert len(seen) == 2, "none was ended while it loaded"
+    assert [signal.getsignal(one) for one in signal.valid_signals()] == before
 
 
 @pytest.mark.parametrize("host", ["127.0.0.2", "localhost", "::1"])

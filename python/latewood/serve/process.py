@@ -20,7 +20,7 @@ import msgspec
 import uvicorn
 from starlette.applications import Starlette
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
-from uvicorn.supervisors import Multiprocess
+from uvicorn.supervisors.multiprocess import SIGNALS, Multiprocess, Process
 
 from latewood.common.processors import processors
 from latewood.encode.protocol import as_encoder
@@ -194,7 +194,7 @@ def run(
         timeout_graceful_shutdown=int(chosen.timeout) + 5,
     )
     log_lines()
-    with _until_terminated(), _counts() if workers > 1 else nullcontext() as counts:
+    with _signals(), _counts() if workers > 1 else nullcontext() as counts:
         told = {ASKED: json.dumps({**asked, "counts": counts})} | ({} if counts is None else {DIRECTORY: counts})
         os.environ.update(told)
         try:
@@ -203,7 +203,7 @@ def run(
                 if ready is not None:
                     ready(address)
                 if workers > 1:
-                    Multiprocess(config, sockets=[sock]).run()
+                    _Workers(config, sockets=[sock]).run()
                 else:
                     uvicorn.Server(config).run(sockets=[sock])
         finally:
@@ -211,20 +211,52 @@ def run(
                 del os.environ[variable]
 
 
+class _Workers(Multiprocess):
+    """Looks after the worker processes."""
+
+    interrupted = False
+
+    def keep_subprocess_alive(self) -> None:
+        """Put others in the place of workers that have died, and of no other.
+
+        One that gives no sign of life may still load what it needs; if it were ended, so would be all that come after.
+        """
+        for place, worker in enumerate(self.processes):
+            if not worker.process.is_alive():
+                worker.kill()
+                worker.join()
+                self.processes[place] = Process(self.config, self.sockets)
+                self.processes[place].start()
+
+    def handle_int(self) -> None:
+        """End the workers at Ctrl-C, of which who called is told then."""
+        self.interrupted = True
+        super().handle_int()
+
+    def run(self) -> None:
+        """Look after them until a signal ends it."""
+        super().run()
+        if self.interrupted:
+            raise KeyboardInterrupt
+
+
 @contextmanager
-def _until_terminated() -> Iterator[None]:
-    """Leave the block at SIGTERM as at its end, so that nothing temporary stays, and who called goes on."""
+def _signals() -> Iterator[None]:
+    """Leave the block at SIGTERM as at its end, so that nothing temporary stays, and who called goes on as before."""
     if threading.current_thread() is not threading.main_thread():
         # Signals are another's then.
         yield
         return
-    before = signal.signal(signal.SIGTERM, _leave)
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    signal.signal(signal.SIGTERM, _leave)
     try:
         yield
     except _Terminated:
         pass
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            if signal.getsignal(number) is not handler:
+                signal.signal(number, handler)
 
 
 class _Terminated(BaseException):
