@@ -107,14 +107,18 @@ def test_a_program_has_its_signals_again_after_its_workers(
     monkeypatch.setattr(uvicorn, "Config", partial(uvicorn.Config, timeout_worker_healthcheck=0.01))
     seen: set[int | None] = set()
 
+    def look() -> bool:
+        seen.update(one.pid for one in active_children())
+        return len(seen) >= 2
+
     def ready(address: str) -> None:
         def end() -> None:
             try:
                 with Client(address, "news") as client:
-                    until(lambda: seen.update(one.pid for one in active_children()) or len(seen) >= 2)
+                    until(look)
                     assert client.count() == 2
             finally:
-                seen.update(one.pid for one in active_children())
+                look()
                 os.kill(os.getpid(), number)
 
         threading.Thread(target=end).start()
