@@ -148,6 +148,14 @@ def test_why_an_address_cannot_be_served_at(folder: Path, capfd: pytest.CaptureF
     assert capfd.readouterr() == ("", "")
 
 
+def test_a_folder_whose_path_has_an_equals_sign(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Any] = []
+    monkeypatch.setattr("latewood.serve.run", lambda folders, **_: asked.append(folders))
+    for given in ("./day=1/news", "other=day=1/news", "s3://bucket/day=1/news"):
+        assert CliRunner().invoke(cli, ["serve", given]).exit_code == 0
+    assert asked == [{"news": "./day=1/news"}, {"other": "day=1/news"}, {"news": "s3://bucket/day=1/news"}]
+
+
 async def counted(url: str) -> int:
     async with AsyncClient(url, "news") as client:
         return await client.count()

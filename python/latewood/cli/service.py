@@ -88,7 +88,8 @@ def _folders(given: tuple[str, ...]) -> dict[str, str]:
     folders: dict[str, str] = {}
     for one in given:
         name, equals, folder = one.partition("=")
-        if not equals:
+        # Folders on the way may have an equals sign in their names.
+        if not equals or "/" in name:
             # The name of `.` is that of where it leads.
             name, folder = Path(one).expanduser().resolve().name, one
         if name in folders:
