@@ -274,6 +274,15 @@ def test_a_service_is_ready_while_each_index_can_be_read(texts: Index, tmp_path:
         assert client.get("/readyz").status_code == HTTPStatus.OK
 
 
+def test_an_application_may_be_started_again(texts: Index) -> None:
+    made = application({"texts": texts}, settings=Settings(timeout=2))
+    for _ in range(2):
+        with TestClient(made, base_url="http://localhost") as client:
+            assert client.get("/readyz").status_code == HTTPStatus.OK
+            answer = client.post("/v1/indexes/texts/search", json={"query": "owls", "k": 1})
+            assert answer.json()["hits"][0]["id"] == "owls"
+
+
 def test_storage_that_does_not_answer_is_waited_for_no_longer_than_is_said(
     texts: Index, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -80,6 +80,7 @@ def application(
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        service.ready = True
         yield
         service.ready = False
         for desk in (service.reading, *service.writing.values()):
