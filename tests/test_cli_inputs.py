@@ -66,6 +66,8 @@ DOCUMENT_LINES: dict[str, bytes] = {
     "an id beyond 64 bits": b'{"id": %s, "text": "x"}' % (b"9" * 30),
     "a lone surrogate": b'{"id": "\\ud800", "text": "x"}',
     "metadata that is a list": b'{"id": "x", "text": "x", "metadata": [1]}',
+    "metadata that is an empty list": b'{"id": "x", "text": "x", "metadata": []}',
+    "metadata that is false": b'{"id": "x", "text": "x", "metadata": false}',
     "metadata that is NaN": b'{"id": "x", "text": "x", "metadata": {"a": NaN}}',
     "metadata that is deep": b'{"id": "x", "text": "x", "metadata": %s}' % (b'{"a":' * 300 + b"1" + b"}" * 300),
     "vectors that are ragged": b'{"id": "x", "vectors": [[1, 2], [1]]}',
