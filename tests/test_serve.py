@@ -583,6 +583,7 @@ def test_what_cannot_be_answered_is_a_problem(client: TestClient, path: str, bod
     [
         ("indexes/texts/search", {"gather": "magic"}, "`$.gather`; it is one of 'exact', 'fde', 'flood', 'postings'"),
         ("indexes/texts/search", {"filters": {"a": 1}}, "unknown field `filters`; did you mean 'filter'?"),
+        ("indexes/texts/search", {"feedback": {"weigth": 1}}, "unknown field `weigth` - at `$.feedback`"),
         ("indexes/texts/documents/count", {"xyz": 1}, "unknown field `xyz`; it takes filter, timeout"),
         ("indexes/texts/documents/delete", {"missing": "no"}, "`$.missing`; it is one of 'error', 'skip'"),
     ],
