@@ -156,6 +156,17 @@ def test_a_folder_whose_path_has_an_equals_sign(monkeypatch: pytest.MonkeyPatch)
     assert asked == [{"news": "./day=1/news"}, {"other": "day=1/news"}, {"news": "s3://bucket/day=1/news"}]
 
 
+def test_tokens_of_a_file_and_of_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Any] = []
+    monkeypatch.setattr("latewood.serve.run", lambda _, *, settings, **__: asked.append(settings))
+    monkeypatch.setenv("LATEWOOD_READ_TOKENS", f" {'c' * 16}\n{'d' * 16} ")
+    file = tmp_path / "tokens"
+    file.write_bytes(b"\xef\xbb\xbfread %s\r\n\r\n# whose\r\n  write\t%s" % (b"a" * 16, b"b" * 16))
+    assert CliRunner().invoke(cli, ["serve", "--tokens", str(file)]).exit_code == 0
+    assert asked[0].read_tokens == ("c" * 16, "d" * 16, "a" * 16)
+    assert asked[0].write_tokens == ("b" * 16,)
+
+
 async def counted(url: str) -> int:
     async with AsyncClient(url, "news") as client:
         return await client.count()

@@ -102,8 +102,8 @@ def _folders(given: tuple[str, ...]) -> dict[str, str]:
 def _tokens(file: Path | None) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Read the tokens of who may read and of who may write."""
     found = {"read": os.environ.get(READ_TOKENS, "").split(), "write": os.environ.get(WRITE_TOKENS, "").split()}
-    # A byte that is no ASCII makes no token.
-    lines = file.read_text(encoding="ascii", errors="replace").splitlines() if file else []
+    # What is no text makes no token; some programs put a mark before it, which says that it is UTF-8.
+    lines = file.read_text(encoding="utf-8-sig", errors="replace").splitlines() if file else []
     for number, line in enumerate(lines, 1):
         words = line.split()
         if not words or words[0].startswith("#"):
