@@ -105,10 +105,11 @@ def test_a_program_has_its_signals_again_after_its_workers(
     before = [signal.getsignal(one) for one in signal.valid_signals()]
     # Loading takes longer than this.
     monkeypatch.setattr(uvicorn, "Config", partial(uvicorn.Config, timeout_worker_healthcheck=0.01))
-    seen: set[int | None] = set()
+    first: set[int] = set()
+    seen: set[int] = set()
 
     def look() -> bool:
-        seen.update(one.pid for one in active_children())
+        seen.update(one.pid for one in active_children() if one.pid)
         return len(seen) >= 2
 
     def ready(address: str) -> None:
@@ -117,15 +118,19 @@ def test_a_program_has_its_signals_again_after_its_workers(
                 with Client(address, "news") as client:
                     until(look)
                     assert client.count() == 2
+                    look()
+                    first.update(seen)
+                    os.kill(min(first), signal.SIGKILL)
+                    until(lambda: look() and len(seen) > len(first))
             finally:
-                look()
                 os.kill(os.getpid(), number)
 
         threading.Thread(target=end).start()
 
     with pytest.raises(KeyboardInterrupt) if number == signal.SIGINT else nullcontext():
         run({"news": folder}, port=0, workers=2, ready=ready)
-    assert len(seen) == 2, "none was ended while it loaded"
+    assert len(first) == 2, "none was ended while it loaded"
+    assert len(seen) == 3, "one that has died was replaced"
     assert [signal.getsignal(one) for one in signal.valid_signals()] == before
 
 
