@@ -837,6 +837,9 @@ def test_bad_settings_and_names(texts: Index) -> None:
     for name in ("", "..", "a/b", "a b", "ä"):
         with pytest.raises(InvalidInputError):
             application({name: texts})
+    for threads in (0, -1, 1.5, "2"):
+        with pytest.raises(InvalidInputError, match="threads"):
+            application({"texts": texts}, threads=threads)  # type: ignore[arg-type]
     with pytest.raises(errors.IndexNotFoundError):
         application({"news": "/nowhere/at/all"})
 
