@@ -172,6 +172,22 @@ def test_tokens_of_a_file_and_of_the_environment(tmp_path: Path, monkeypatch: py
     assert asked[0].write_tokens == ("b" * 16,)
 
 
+def test_a_warning_is_a_line_of_the_log_as_all_else(tmp_path: Path) -> None:
+    index = Index.create(tmp_path / "grown", dim=DIM)
+    index.add(["first"], vectors=[QUERY])
+    index.tune()
+    index.add(["second", "third"], vectors=[QUERY, QUERY])
+    log = tmp_path / "log"
+    with (
+        log.open("wb") as file,
+        Service({"grown": index.path}, log=file) as service,
+        Client(service.url, "grown") as client,
+    ):
+        client.search(QUERY, recall=0.9)
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    assert any("StaleTuningWarning: the recall" in line.get("message", "") for line in lines)
+
+
 async def counted(url: str) -> int:
     async with AsyncClient(url, "news") as client:
         return await client.count()
