@@ -8,6 +8,7 @@ import pickle
 import signal
 import socket
 import stat
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -36,6 +37,7 @@ fcntl: Any = pytest.importorskip("fcntl")
 
 from latewood.serve import run  # noqa: E402  where there is none, nothing of this is tested
 from latewood.serve.listening import listening_at  # noqa: E402
+from latewood.serve.process import ASKED, made  # noqa: E402
 
 DIM = 16
 QUERY = np.eye(DIM, dtype="float32")[:2]
@@ -186,6 +188,18 @@ def test_a_warning_is_a_line_of_the_log_as_all_else(tmp_path: Path) -> None:
         client.search(QUERY, recall=0.9)
     lines = [json.loads(line) for line in log.read_text().splitlines()]
     assert any("StaleTuningWarning: the recall" in line.get("message", "") for line in lines)
+
+
+def test_a_worker_that_cannot_begin_says_why_in_a_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    asked = {"indexes": {"news": str(tmp_path / "gone")}, "encoder": None, "settings": {}, "threads": 1, "counts": None}
+    monkeypatch.setenv(ASKED, json.dumps(asked))
+    monkeypatch.setattr(sys, "setswitchinterval", lambda _: None)
+    with pytest.raises(SystemExit):
+        made()
+    (line,) = [record.message for record in caplog.records if record.name == "latewood.serve"]
+    assert json.loads(line)["error"].startswith("IndexNotFoundError: ")
 
 
 async def counted(url: str) -> int:

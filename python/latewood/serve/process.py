@@ -10,6 +10,7 @@ import signal
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
@@ -24,13 +25,13 @@ from uvicorn.supervisors.multiprocess import SIGNALS, Multiprocess, Process
 
 from latewood.common.processors import processors
 from latewood.encode.protocol import as_encoder
-from latewood.errors import InvalidInputError
+from latewood.errors import InvalidInputError, LatewoodError
 from latewood.forms.values import count_of, path_of
 from latewood.index.encoding import RECORDED
 from latewood.integrations.ranking import load
 from latewood.rerank.reranker import Reranker
 from latewood.serve.access import is_loopback
-from latewood.serve.application import application
+from latewood.serve.application import LOG, application
 from latewood.serve.listening import listening, listening_at
 from latewood.serve.logs import log_lines
 from latewood.serve.metrics import DIRECTORY
@@ -277,7 +278,13 @@ def made() -> Starlette:
     sys.setswitchinterval(SWITCH_SECONDS)
     threading.Thread(target=_end_with_parent, args=[asked["counts"]], daemon=True).start()
     log_lines()
-    made = _application(asked)
+    try:
+        made = _application(asked)
+    except LatewoodError as error:
+        # The index was there when the service began, and may be there again for the next worker.
+        told = {"time": time.time(), "error": f"{type(error).__name__}: {error}"}
+        LOG.error(msgspec.json.encode(told).decode())
+        sys.exit(1)
     # What is there by now stays, and is not looked through again and again while all threads wait.
     gc.collect()
     gc.freeze()
