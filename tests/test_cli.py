@@ -478,6 +478,16 @@ def test_empty_texts_are_counted(texts: Path, tmp_path: Path, nothing: str | Non
     assert "truncated_documents" in run("info", texts)
 
 
+@pytest.mark.parametrize("more", [[], ["--upsert"]])
+def test_a_file_names_a_document_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: list[str]) -> None:
+    monkeypatch.setattr("latewood.cli.changes.ADD_CHUNK", 2)
+    source = write_jsonl(tmp_path / "texts.jsonl", [{"id": key, "text": "fox"} for key in ("a", "b", "c", "a")])
+    run("create", tmp_path / "index", "--encoder", "hash")
+    told = run("add", tmp_path / "index", source, "--encoder", "hash", *more, code=1)
+    assert f"{source}: two documents have the id 'a'" in told
+    assert len(Index.open(tmp_path / "index")) == 0
+
+
 def test_a_line_without_the_key_text_is_a_mistake(texts: Path, tmp_path: Path) -> None:
     source = write_jsonl(tmp_path / "more.jsonl", [{"id": "x", "content": "owl"}, {"id": "y", "text": "owl"}])
     assert "'x' has neither 'text' nor 'vectors'" in run("add", texts, source, "--encoder", "hash", code=1)

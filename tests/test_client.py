@@ -128,6 +128,7 @@ ASKED: dict[str, Callable[[Any], Any]] = {
     "batch of ragged": lambda at: at.search_batch(latewood.to_ragged(VECTORS), 3),
     "batch of a generator": lambda at: at.search_batch((query for query in QUERIES), 3),
     "batch of none": lambda at: at.search_batch([]),
+    "batch of none with weights": lambda at: at.search_batch([], weights=[]),
     "batch with filters": lambda at: at.search_batch(QUERIES, filter=[{"lang": "en"}, None, {"page": 3}]),
     "batch with weights": lambda at: at.search_batch(VECTORS, weights=[np.ones(3), [0.5], np.arange(8.0)]),
     "batch with flat weights": lambda at: at.search_batch(VECTORS, weights=np.arange(12.0)),

@@ -38,7 +38,7 @@ class Sender(ABC):
         The index there; None for a client that reranks texts only.
     token : str, optional
     timeout : float
-        Seconds that an answer may take.
+        Seconds to wait for an answer, or for the next part of one that comes slowly.
     retries : int
         How often a request is sent again.
     """
