@@ -253,6 +253,9 @@ def test_scripts_without_spaces(tmp_path: Path) -> None:
         "zh": "年轮是树木的生长记录。",
         "ja": "晩材は年輪の中で密度が高い部分です。",
         "th": "วงปีของต้นไม้",
+        "lo": "ວົງປີຂອງຕົ້ນໄມ້",
+        "km": "រង្វង់ឆ្នាំរបស់ដើមឈើ។ ទឹក",
+        "my": "သစ်ပင်၏ နှစ်ကွင်း",
         "en": "Latewood is dense. 年",
     }
     index = Index.create(tmp_path / "index", encoder=ENCODER)
@@ -261,7 +264,24 @@ def test_scripts_without_spaces(tmp_path: Path) -> None:
     assert stage.search("树木", 5)[0] == ["zh"]
     assert stage.search("年輪", 5)[0] == ["ja"]
     assert stage.search("ต้นไม้", 5)[0] == ["th"]
+    assert stage.search("ไม้", 5)[0] == ["th"]
+    assert stage.search("ຕົ້ນ", 5)[0] == ["lo"]
+    assert stage.search("ទឹក", 5)[0] == ["km"]
+    assert stage.search("သစ်ပင်", 5)[0] == ["my"]
+    # A character that stands alone is a word.
+    assert stage.search("年", 5)[0] == ["en"]
     assert stage.search("dense latewood", 5)[0] == ["en"]
+
+
+def test_vowels_that_are_marks_belong_to_their_words(tmp_path: Path) -> None:
+    texts = {"hi": "नदी का पानी।", "hi, too": "नदी में दिन", "ta": "ஆற்றின் நீர்"}
+    index = Index.create(tmp_path / "index", encoder=ENCODER)
+    index.add(list(texts), texts=list(texts.values()))
+    stage = LexicalFirstStage(index)
+    assert stage.search("पानी", 5)[0] == ["hi"]
+    assert stage.search("दिन", 5)[0] == ["hi, too"]
+    assert set(stage.search("नदी", 5)[0]) == {"hi", "hi, too"}
+    assert stage.search("நீர்", 5)[0] == ["ta"]
 
 
 def test_what_is_refused(text_index: Index) -> None:

@@ -24,8 +24,17 @@ EXTRA = "hybrid"
 UNSAVED = 0.1
 """Share of the texts that may be missing in the file before it is written again."""
 
-SPACELESS = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]+")
-"""A run of characters of scripts without spaces: Thai, Lao, Burmese, Khmer, kana, Chinese characters."""
+_SPACELESS = (
+    "\u0e01-\u0e3a\u0e40-\u0e4e\u0e50-\u0e59\u0e81-\u0eff\u1000-\u1049\u1050-\u109f\u1780-\u17d3\u17d7\u17dc-\u17e9"
+    "\u3041-\u309f\u30a1-\u30fa\u30fc-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
+)
+"""Letters, marks and digits of scripts without spaces: Thai, Lao, Burmese, Khmer, kana, Chinese characters."""
+_INDIC = "\u0900-\u0963\u0966-\u096f\u0971-\u0df3"
+"""The same of the scripts of India and Sri Lanka, which have spaces."""
+
+RUN = re.compile(f"[{_SPACELESS}]+")
+WORD = rf"(?u)[{_INDIC}]{{2,}}|\b\w\w+\b|[{_SPACELESS}]{{1,2}}"
+"""What bm25s takes for a word, and words of these scripts, of which its own pattern takes no vowel for a letter."""
 
 KINDS = {"digests": "u8", "offsets": "i8", "columns": "i4", "counts": "i4", "vocabulary": "u1", "settings": "u1"}
 """Arrays of the file."""
@@ -67,7 +76,8 @@ class Words:
         return lists
 
     def _usual(self, texts: list[str]) -> Any:
-        return tokenized([text if text.isascii() else SPACELESS.sub(_pairs, text) for text in texts], self.options)
+        spaced = [text if text.isascii() else RUN.sub(_pairs, text) for text in texts]
+        return tokenized(spaced, {"token_pattern": WORD, **self.options})
 
     @property
     def settings(self) -> str | None:
@@ -75,7 +85,7 @@ class Words:
         if self.tokenize is not None:
             return None
         try:
-            return json.dumps({"words": 1, **self.options}, sort_keys=True)
+            return json.dumps({"words": 2, **self.options}, sort_keys=True)
         except TypeError:
             return None
 
