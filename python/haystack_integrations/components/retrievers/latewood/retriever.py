@@ -13,7 +13,7 @@ from haystack.document_stores.types import FilterPolicy, apply_filter_policy
 
 from latewood.forms.values import count_of
 from latewood.integrations.haystack_forms import filter_of, one_query
-from latewood.integrations.ranking import options_of, searcher_of, written
+from latewood.integrations.ranking import options_of, search_options_of, searcher_of, written
 
 
 @component
@@ -28,7 +28,7 @@ class LatewoodRetriever:
     top_k : int
         How many documents at most.
     filters : dict, optional
-        In Haystack's form.
+        In Haystack's form, of fields of `meta` alone: `ids` among the options are those to search among.
     filter_policy : FilterPolicy
         Whether filters of a call replace these or join them.
     options : mapping, optional
@@ -52,7 +52,7 @@ class LatewoodRetriever:
         self._searcher = searcher_of(index, options)
         self.index = index
         self.top_k = count_of(top_k, "top_k")
-        filter_of(filters)
+        search_options_of({"filter": filter_of(filters)})
         self.filters = filters
         self.filter_policy = FilterPolicy.from_str(filter_policy) if isinstance(filter_policy, str) else filter_policy
         self.options = options_of(options)
