@@ -13,7 +13,7 @@ from haystack.document_stores.types import FilterPolicy, apply_filter_policy
 
 from latewood.forms.values import count_of
 from latewood.integrations.haystack_forms import filter_of, one_query
-from latewood.integrations.ranking import options_of, search_options_of, searcher_of, written
+from latewood.integrations.ranking import Made, options_of, search_options_of, searcher_of, written
 
 
 @component
@@ -49,7 +49,7 @@ class LatewoodRetriever:
         filter_policy: FilterPolicy | str = FilterPolicy.REPLACE,
         options: Mapping[str, Any] | None = None,
     ) -> None:
-        self._searcher = searcher_of(index, options)
+        self._searcher = Made(searcher_of, searcher_of(index, options), index)
         self.index = index
         self.top_k = count_of(top_k, "top_k")
         search_options_of({"filter": filter_of(filters)})
@@ -107,7 +107,8 @@ class LatewoodRetriever:
         own = filter_of(apply_filter_policy(self.filter_policy, self.filters, filters))
         both = [condition for condition in (self.options.get("filter"), own) if condition is not None]
         given = {"filter": {"and": both}} if both else {}
-        hits = self._searcher.search(asked, **{"k": self.top_k if top_k is None else top_k, **self.options, **given})
+        searcher = self._searcher.of(self.index)
+        hits = searcher.search(asked, **{"k": self.top_k if top_k is None else top_k, **self.options, **given})
         return {
             "documents": [
                 Document(id=str(hit.id), content=hit.text, meta=dict(hit.metadata or {}), score=hit.score)
