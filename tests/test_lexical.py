@@ -1,5 +1,6 @@
 """BM25 of an index's texts: the same as bm25s', whatever has happened to the index, and kept in a file."""
 
+import json
 import multiprocessing
 import os
 import pickle
@@ -162,6 +163,27 @@ def test_words_are_kept_beside_the_index(text_index: Index, counted: list[str]) 
     text_index.compact()
     assert file.exists()
     assert text_index.check() == []
+
+
+def test_words_of_texts_that_are_gone_leave_the_file(tmp_path: Path) -> None:
+    index = Index.create(tmp_path / "index", encoder=ENCODER)
+    index.add(range(40), texts=[f"walrus {number}" for number in range(39)] + ["secret heron, no walrus"])
+
+    def kept() -> set[str]:
+        stage = LexicalFirstStage(index)
+        assert len(stage.search("walrus", 40)[0]) == len(index)
+        (file,) = Path(index.path).glob("lexical-*")
+        with np.load(file) as arrays:
+            return set(json.loads(arrays["vocabulary"].tobytes()))
+
+    assert kept() >= {"secret", "heron", "walrus"}
+    index.delete(range(30, 39))
+    index.upsert([39], texts=["another walrus"])
+    assert kept().isdisjoint({"secret", "heron", "35"})
+    assert kept() >= {"another", "walrus", "12"}
+    index = Index.create(index.path, encoder=ENCODER, overwrite=True)
+    index.add([1], texts=["one walrus more"])
+    assert kept() == {"one", "walrus", "more"}
 
 
 def test_a_copy_takes_its_words_along(text_index: Index, tmp_path: Path, counted: list[str]) -> None:

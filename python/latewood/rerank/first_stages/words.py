@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from hashlib import blake2b
-from itertools import chain
+from itertools import chain, compress
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from latewood.forms.values import shown
 PURPOSE = "BM25"
 EXTRA = "hybrid"
 UNSAVED = 0.1
-"""Share of the texts that may be missing in the file before it is written again."""
+"""Share of the texts that may have come or gone before the file is written again."""
 
 _SPACELESS = (
     "\u0e01-\u0e3a\u0e40-\u0e4e\u0e50-\u0e59\u0e81-\u0eff\u1000-\u1049\u1050-\u109f\u1780-\u17d3\u17d7\u17dc-\u17e9"
@@ -124,14 +124,14 @@ class Counts:
     table : scipy CSR matrix [texts, words], int32
     vocabulary : dict of word to column
         Grows, and is shared with older values.
-    saved : int
-        How many of the texts are in the file.
+    changed : int
+        How many texts have come and gone since the file was written.
     """
 
     digests: Digests
     table: Any
     vocabulary: dict[str, int] = field(default_factory=dict)
-    saved: int = 0
+    changed: int = 0
 
     @classmethod
     def none(cls) -> "Counts":
@@ -189,8 +189,8 @@ class Counts:
         table.resize(len(kept), width)
         both = np.concatenate([wanted[own >= 0], np.fromiter(new, dtype=np.uint64, count=len(new))])
         order = np.argsort(both)
-        saved = self.saved if len(kept) == len(self.digests) else min(self.saved, len(kept))
-        return Counts(both[order], sparse.vstack([table, added], format="csr")[order], self.vocabulary, saved)
+        changed = self.changed + len(new) + len(self.digests) - len(kept)
+        return Counts(both[order], sparse.vstack([table, added], format="csr")[order], self.vocabulary, changed)
 
     # ── the file ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -227,26 +227,29 @@ class Counts:
             message = "not what was written"
             raise ValueError(message)
         table = _sparse().csr_matrix((counts, columns, offsets), shape=(len(digests), len(vocabulary)))
-        return cls(digests, table, {word: place for place, word in enumerate(vocabulary)}, len(digests))
+        return cls(digests, table, {word: place for place, word in enumerate(vocabulary)})
 
     def save(self, folder: str, words: Words) -> None:
         """Write the file, if enough has changed and if that is possible: all at once, whoever else reads or writes."""
         path = _path(folder, words)
-        if path is None or len(self.digests) - self.saved <= UNSAVED * len(self.digests):
+        if path is None or self.changed <= UNSAVED * len(self.digests):
             return
+        # Words that only texts have had that are gone do not stay behind.
+        used = np.bincount(self.table.indices, minlength=self.table.shape[1]) > 0
+        places = np.cumsum(used, dtype=np.int32) - 1
         arrays = {
             "digests": self.digests,
             "offsets": self.table.indptr.astype(np.int64),
-            "columns": self.table.indices.astype(np.int32),
+            "columns": places[self.table.indices].astype(np.int32),
             "counts": self.table.data,
-            "vocabulary": _bytes(json.dumps(list(self.vocabulary)[: self.table.shape[1]])),
+            "vocabulary": _bytes(json.dumps(list(compress(self.vocabulary, used.tolist())))),
             "settings": _bytes(words.settings or ""),
         }
         # Reading an index needs no right to write beside it.
         with suppress(OSError):
             with replacing(path) as scratch, scratch.open("wb") as file:
                 np.savez(file, **arrays)
-            self.saved = len(self.digests)
+            self.changed = 0
 
 
 def _path(folder: str, words: Words) -> Path | None:
