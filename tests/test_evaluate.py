@@ -110,6 +110,14 @@ def test_judgements(tmp_path: Path) -> None:
             read_qrels(path)
 
 
+def test_ids_with_blanks_in_judgements_of_beir(tmp_path: Path) -> None:
+    path = tmp_path / "qrels.tsv"
+    path.write_text("query-id\tcorpus-id\tscore\nq 1\td1\t1\nq2 \tpage 3\t2\r\n")
+    assert read_qrels(path) == {"q 1": {"d1": 1}, "q2": {"page 3": 2}}
+    path.write_text("q1\t0\td1\t1\n")
+    assert read_qrels(path) == {"q1": {"d1": 1}}
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [

@@ -940,7 +940,8 @@ class Index:
         """Measure how thoroughly this index must look to find a share of the best documents, and store that with it.
 
         From then on searches look for that share unless they are asked otherwise, and `search(recall=)` goes by what
-        was measured. What was measured for other k stays; a search goes by the nearest.
+        was measured. What was measured for other k stays; a search goes by the nearest. What finds a share of few hits
+        finds less of many, so tune for the most that searches ask for.
 
         Parameters
         ----------
