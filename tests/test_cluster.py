@@ -343,6 +343,18 @@ def test_bad_input_changes_nothing(tmp_path: Path) -> None:
     assert held(path) == set(range(20)) - {1}
 
 
+def test_ids_that_were_refused_leave_the_kind_of_ids_open(tmp_path: Path) -> None:
+    path = new_cluster(tmp_path)
+    not_finite = np.full((2, DIM), np.nan, np.float32)
+    with ClusterWriter(path) as writer:
+        with pytest.raises(InvalidInputError, match="NaN"):
+            writer.add(["a"], vectors=[not_finite])
+        writer.add([1], vectors=documents(1))
+        with pytest.raises(InvalidInputError, match="ids of this cluster are int"):
+            writer.add(["a"], vectors=documents(1))
+    assert ClusterManifest.newest(path).id_kind == "int"
+
+
 def test_what_fails_between_two_shards_leaves_a_writer_that_commits_nothing(tmp_path: Path) -> None:
     path = new_cluster(tmp_path)
 
