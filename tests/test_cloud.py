@@ -78,7 +78,7 @@ def test_there_and_back(index: Index, url: str, cache: Path) -> None:
         again.refresh() or again.add([99], vectors=CORPUS.documents[:1])
 
 
-def test_what_is_pulled_is_for_reading(index: Index, url: str, cache: Path) -> None:
+def test_what_is_pulled_is_for_reading(index: Index, url: str, cache: Path, tmp_path: Path) -> None:
     index.publish(url)
     copy = Index.open(url)
     for change in (
@@ -88,9 +88,16 @@ def test_what_is_pulled_is_for_reading(index: Index, url: str, cache: Path) -> N
         copy.compact,
         copy.writer,
         lambda: copy.tune(k=1),
+        # `latewood pull` names the folder.
+        lambda: Index.open(copy.path).writer(),
+        lambda: Index.recover(copy.path, generation=1),
     ):
         with pytest.raises(InvalidInputError, match="for reading"):
             change()
+    assert same(Index.open(url), index), "what is there is followed as before"
+    own = Path(shutil.copytree(copy.path, tmp_path / "own"))
+    Index.open(own).delete([1])
+    assert len(Index.open(own)) == 19
     assert copy.publish(url) == index.generation, "publishing what is there changes nothing"
 
 

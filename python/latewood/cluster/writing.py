@@ -65,6 +65,8 @@ class ClusterWriter:
         Another writer is at work.
     IndexNotFoundError
         There is no cluster in the folder.
+    InvalidInputError
+        It was brought from object storage.
     CorruptIndexError, EncoderMismatchError
     """
 

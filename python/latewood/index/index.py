@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from latewood import _core
 from latewood.cloud.generations import INDEX
 from latewood.cloud.publishing import Commit, publish
-from latewood.cloud.pulling import Pulled
+from latewood.cloud.pulling import Pulled, is_pulled, refuse_pulled
 from latewood.cloud.store import is_url
 from latewood.common.signatures import shows
 from latewood.common.types import Dtype, Filter, Id, KeepVectors, Metadata, MissingRule, Rescore, ResultIds, VectorInput
@@ -413,6 +413,7 @@ class Index:
         """
         folder, mmap = _folder(path), flag_of(mmap, "mmap")
         number = optional(count_of, generation, "generation")
+        refuse_pulled(folder)
         return cls(_core.Index.recover(folder, generation=number, mmap=mmap), encoder=None, mmap=mmap)
 
     def use_encoder(self, encoder: Any, *, check_encoder: bool = True) -> None:
@@ -1012,22 +1013,14 @@ class Index:
 
     def _writer(self, merge: bool, show_progress: bool | None, *, one_call: bool = False) -> Writer:
         merge, show_progress = flag_of(merge, "merge"), optional(flag_of, show_progress, "show_progress")
-        self._check_writable()
+        refuse_pulled(self.path)
         core = self._core.writer(merge=merge)
         return Writer(core, self._encoding, show_progress=show_progress, one_call=one_call)
 
     def _unchanged(self) -> AbstractContextManager[Any]:
         """Keep others from writing; nothing changes in a folder that cannot be written to, such as the Hub's cache."""
-        writable = os.access(self.path, os.W_OK) and self._generation is None and self._pulled is None
+        writable = os.access(self.path, os.W_OK) and self._generation is None and not is_pulled(self.path)
         return self.writer(merge=False) if writable else nullcontext()
-
-    def _check_writable(self) -> None:
-        if self._pulled is not None:
-            message = (
-                f"this index was brought from {self._pulled.store.url}, for reading: change the one that it was "
-                "published from, publish that, and refresh this one"
-            )
-            raise InvalidInputError(message)
 
     @shows(Additions)
     def add(
@@ -1108,7 +1101,7 @@ class Index:
             A segment is damaged, in the words of `check`. Nothing has changed then.
         IndexLockedError, IndexReplacedError, StorageError
         """
-        self._check_writable()
+        refuse_pulled(self.path)
         threads, before = threads_of(threads), self._core.generation
         try:
             self._core.compact(threads)
