@@ -20,6 +20,7 @@ from latewood.cloud import clean
 from latewood.cloud.generations import numbers
 from latewood.cloud.pulling import _remove_unused
 from latewood.cloud.store import Store, is_url
+from latewood.cluster import ShardedIndex
 from latewood.common.signed import signed
 from latewood.errors import (
     CommitConflictError,
@@ -311,12 +312,23 @@ def test_a_cache_that_cannot_be_written_to(index: Index, url: str, tmp_path: Pat
         Index.open(url, cache_dir=blocked / "cache")
 
 
-@pytest.mark.parametrize("bad", ["s3://", "s3://b?secret=1", "s3://key@b", "file://", "nowhere://x/y", "", 5, None])
+@pytest.mark.parametrize(
+    "bad", ["s3://", "s3://b?secret=1", "s3://key@b", "S3://key:secret@b", "file://", "nowhere://x/y", "", 5, None]
+)
 def test_bad_addresses(index: Index, bad: Any, cache: Path) -> None:
-    with pytest.raises(InvalidInputError):
+    with pytest.raises(InvalidInputError) as raised:
         index.publish(bad)
+    assert "secret" not in str(raised.value)
     assert not is_url(Path("s3:/b"))
     assert not is_url("news")
+    assert not is_url("C://news")
+
+
+def test_an_address_that_no_store_has_is_told(cache: Path) -> None:
+    for address in ("S3://bucket/news", "https://host/news"):
+        for opened in (Index.open, ShardedIndex.open):
+            with pytest.raises(InvalidInputError, match=r"no address in object storage; they begin with s3://"):
+                opened(address)
 
 
 def test_nothing_is_there(url: str, cache: Path) -> None:
@@ -514,6 +526,9 @@ def test_an_index_is_not_made_at_an_address(url: str, tmp_path: Path, monkeypatc
         lambda: Index.create(url, dim=4),
         lambda: Index.recover(url),
         lambda: Index.create("s3://b/x", dim=4),
+        # No store has these, and no folder is meant by them.
+        lambda: Index.create("S3://b/x", dim=4),
+        lambda: Index.create("https://host/x", dim=4),
     ]
     for make in makers:
         with pytest.raises(InvalidInputError, match="publish"):

@@ -1139,7 +1139,7 @@ def _dimensions(encoder: Encoder | None, asked: int | None) -> int:
 
 def _folder(path: Any) -> str:
     if is_url(path):
-        message = f"{path!r} is an address in object storage; make the index in a folder, and `publish` puts it there"
+        message = f"{path!r} is an address; make the index in a folder, and `publish` puts it into object storage"
         raise InvalidInputError(message)
     return os.path.expanduser(path_of(path))  # noqa: PTH111  pathlib raises where the user is unknown
 
