@@ -15,7 +15,7 @@ import pytest
 from numpy.typing import NDArray
 
 from latewood import Index
-from latewood.cluster import ClusterManifest, ClusterWriter, Shard, create, grow, publish, recover
+from latewood.cluster import ClusterManifest, ClusterWriter, Shard, ShardedIndex, create, grow, publish, recover
 from latewood.cluster.manifest import KEPT, generations, name_of
 from latewood.cluster.order import ORDER, order_of, without_order
 from latewood.cluster.routing import SLOTS, divided, slot_of, slots_of
@@ -24,6 +24,7 @@ from latewood.errors import (
     CorruptIndexError,
     DimensionError,
     DuplicateIdError,
+    EncoderRequiredError,
     FormatVersionError,
     IndexExistsError,
     IndexLockedError,
@@ -267,6 +268,11 @@ def test_texts_are_encoded_and_kept(tmp_path: Path) -> None:
         ("b", "", "null"),
         ("c", "another", '{"x": 1}'),
     }
+    remedy = r'encoder="recorded" loads .* give encoder= where it is opened'
+    with ClusterWriter(tmp_path / "c") as writer, pytest.raises(EncoderRequiredError, match=remedy):
+        writer.add(["d"], texts=["more"])
+    with ShardedIndex.open(tmp_path / "c", replicas=0) as index, pytest.raises(EncoderRequiredError, match=remedy):
+        index.search("more")
 
 
 def test_nothing_is_written_without_changes(tmp_path: Path) -> None:
@@ -453,6 +459,9 @@ def test_a_folder_that_is_not_the_one_that_was_committed_is_an_error(tmp_path: P
     (one / "shards/0000").rename(tmp_path / "moved")
     (other / "shards/0000").rename(one / "shards/0000")
     with pytest.raises(CorruptIndexError, match="not the one"):
+        held(one)
+    shutil.rmtree(one / "shards/0000")
+    with pytest.raises(CorruptIndexError, match=r"No such file or directory; open .* or restore the folder"):
         held(one)
 
 
