@@ -522,3 +522,5 @@ def test_a_candidate_that_no_shard_has_is_told_though_another_shard_is_lost(
         sharded.rerank(CORPUS.queries[0], candidates)
     assert sharded.rerank(CORPUS.queries[0], candidates, missing="skip")
     assert sharded.missing == [1]
+    with pytest.raises(ServiceError, match=r"with more replicas$"):
+        sharded.count()
