@@ -27,6 +27,7 @@ COLUMNS: dict[str, Callable[[list[Any]], Any]] = {
     "pyarrow": pyarrow.array,
     "pyarrow chunks": lambda items: pyarrow.chunked_array([items[:1], items[1:]]),
     "pyarrow dictionary": lambda items: pyarrow.array(items).dictionary_encode(),
+    "pyarrow dictionary of a table": lambda items: pyarrow.table({"items": items})["items"].dictionary_encode(),
 }
 
 
@@ -115,6 +116,13 @@ def test_vectors(tmp_path: Path, vectors: Any) -> None:
     index.add([1, 2, 3], vectors=vectors, metadata=structs)
     assert [document.metadata for document in index.documents([1, 2, 3])] == structs.to_pylist()
     assert index.search_batch(vectors, 3) == index.search_batch(VECTORS, 3)
+
+
+def test_metadata_of_structs_of_polars(tmp_path: Path) -> None:
+    for metadata in ([{"n": 1}, None, {"n": 3}], [{"n": 1, "lang": "en"}, None, {"n": 3, "lang": None}]):
+        index = Index.create(tmp_path / "index", dim=4, overwrite=True)
+        index.add([1, 2, 3], vectors=VECTORS, metadata=polars.Series(metadata))
+        assert [document.metadata for document in index.documents([1, 2, 3])] == metadata
 
 
 @pytest.mark.parametrize("frame", [pandas.DataFrame, polars.DataFrame, pyarrow.table])
