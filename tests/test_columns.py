@@ -93,6 +93,21 @@ def test_numbers(tmp_path: Path, column: Callable[[list[Any]], Any]) -> None:
     assert to_ragged(np.concatenate(VECTORS), lengths=column([3, 1, 2])).lengths.tolist() == [3, 1, 2]
 
 
+def test_a_null_in_a_dictionary_is_no_number(tmp_path: Path) -> None:
+    index = Index.create(tmp_path / "index", dim=4)
+    index.add([1, 2, 3], vectors=VECTORS)
+    numbers = pyarrow.chunked_array([[2, None]]).dictionary_encode()
+    calls: list[Callable[[], Any]] = [
+        lambda: index.rerank(VECTORS[0], numbers),
+        lambda: index.rerank(VECTORS[0], [1, 2], numbers),
+        lambda: index.search(VECTORS[2], weights=numbers),
+        lambda: to_ragged(VECTORS[0], lengths=numbers),
+    ]
+    for call in calls:
+        with pytest.raises(InvalidInputError, match=r"None|not numbers|pass numbers|integer array"):
+            call()
+
+
 LISTS = pyarrow.list_(pyarrow.list_(pyarrow.float32(), 4))
 
 
