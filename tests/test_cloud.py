@@ -739,6 +739,22 @@ def silence(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         yield
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("AWS_ENDPOINT_URL", "localhost:9000"), ("AWS_ACCESS_KEY_ID", "key\n"), ("AWS_REGION", "mars\n")],
+)
+def test_settings_that_are_none(monkeypatch: pytest.MonkeyPatch, cache: Path, name: str, value: str) -> None:
+    usual = {
+        "AWS_ACCESS_KEY_ID": "key",
+        "AWS_SECRET_ACCESS_KEY": "very-secret",
+        "AWS_ENDPOINT_URL": "http://localhost:1",
+    }
+    for setting, given in {**usual, name: value}.items():
+        monkeypatch.setenv(setting, given)
+    with pytest.raises(StorageError, match=r"keys, region or endpoint are none .* begins with http://"):
+        Index.open("s3://bucket/news")
+
+
 @pytest.mark.parametrize("work", ["latewood.Index.open('s3://bucket/news')", "index.publish('s3://bucket/news')"])
 def test_ctrl_c_is_heard_while_a_store_is_silent(
     index: Index, bucket: str, silence: None, cache: Path, work: str

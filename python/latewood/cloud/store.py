@@ -185,10 +185,15 @@ def _heard(work: Callable[[], R]) -> R:
             done.set_result(work())
         # Whatever it is, it is the caller's.
         except BaseException as error:  # noqa: BLE001
-            done.set_exception(error)
+            done.set_exception(error if isinstance(error, Exception) else _of_panic(error))
 
     Thread(target=run, daemon=True).start()
     return done.result()
+
+
+def _of_panic(error: BaseException) -> Exception:
+    """Give an error for a panic, which is no `Exception`: obstore ends so where it can make no request of settings."""
+    return ValueError(f"keys, region or endpoint are none ({error}); an endpoint begins with http:// or https://")
 
 
 def _told(error: Exception) -> str:
