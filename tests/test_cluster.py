@@ -519,6 +519,8 @@ def test_a_cluster_is_created_once(tmp_path: Path) -> None:
         assert not list((tmp_path / "other").iterdir())
     with pytest.raises(IndexNotFoundError):
         ClusterWriter(tmp_path / "nothing")
+    with pytest.raises(IndexNotFoundError, match=r"holds a cluster, and no index; open it with ShardedIndex\.open"):
+        Index.open(path)
     assert not (tmp_path / "nothing").exists()
 
 

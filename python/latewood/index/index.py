@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from latewood import _core
-from latewood.cloud.generations import INDEX
+from latewood.cloud.generations import CLUSTER, INDEX
 from latewood.cloud.publishing import Commit, publish
 from latewood.cloud.pulling import Pulled, is_pulled, refuse_pulled
 from latewood.cloud.store import is_url
@@ -24,6 +24,7 @@ from latewood.encode.protocol import Encoder, as_encoder, encode_queries
 from latewood.errors import (
     EncoderError,
     IndexExistsError,
+    IndexNotFoundError,
     InvalidInputError,
     LatewoodError,
     MissingDependencyError,
@@ -249,7 +250,14 @@ class Index:
             index = cls(core, encoder=None, mmap=mmap, generation=number)
             index._pulled = pulled
         else:
-            core = _core.Index.open(_folder(path), generation=number, mmap=mmap)
+            folder = _folder(path)
+            try:
+                core = _core.Index.open(folder, generation=number, mmap=mmap)
+            except IndexNotFoundError as error:
+                if not any(Path(folder).glob("cluster-*.json")):
+                    raise
+                message = f"{folder!r} holds a cluster, and no index; open it with {CLUSTER.opened_by}"
+                raise IndexNotFoundError(message) from error
             index = cls(core, encoder=None, mmap=mmap, generation=number)
         if encoder is not None:
             index.use_encoder(encoder, check_encoder=check_encoder)
