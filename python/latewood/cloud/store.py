@@ -185,7 +185,7 @@ def _heard(work: Callable[[], R]) -> R:
             done.set_result(work())
         # Whatever it is, it is the caller's.
         except BaseException as error:  # noqa: BLE001
-            done.set_exception(error if isinstance(error, Exception) else _of_panic(error))
+            done.set_exception(_of_panic(error) if type(error).__name__ == "PanicException" else error)
 
     Thread(target=run, daemon=True).start()
     return done.result()
