@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from latewood import Index
+from latewood import Index, to_ragged
 from latewood.cluster import ClusterManifest, ClusterWriter, Shard, ShardedIndex, create, grow, publish, recover
 from latewood.cluster.manifest import KEPT, generations, name_of
 from latewood.cluster.order import ORDER, order_of, without_order
@@ -522,6 +522,16 @@ def test_a_cluster_is_created_once(tmp_path: Path) -> None:
     with pytest.raises(IndexNotFoundError, match=r"holds a cluster, and no index; open it with ShardedIndex\.open"):
         Index.open(path)
     assert not (tmp_path / "nothing").exists()
+
+
+def test_a_sample_comes_in_every_form_of_vectors(tmp_path: Path) -> None:
+    given = documents(60)
+    flat = np.concatenate(given)
+    trained = []
+    for number, sample in enumerate((given, iter(given), to_ragged(given), flat)):
+        create(tmp_path / f"c{number}", shards=1, sample=sample, dim=DIM)
+        trained.append(Index.open(tmp_path / f"c{number}/codec").info()["codec"]["trained_tokens"])
+    assert trained == [len(flat)] * 4
 
 
 def test_a_cluster_can_be_moved_and_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
