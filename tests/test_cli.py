@@ -457,6 +457,14 @@ def test_runs_are_piped_from_command_to_command(tmp_path: Path) -> None:
         assert json.loads(call("eval", *arguments, "--metric", "RR@10", "--json", given=given)) == {"RR@10": 1.0}
 
 
+def test_an_address_is_no_path_of_a_new_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    source = write_jsonl(tmp_path / "texts.jsonl", [{"id": "owl", "text": "owl"}])
+    assert "latewood publish" in run("create", "s3://bucket/news", "--dim", 4, code=2)
+    assert "latewood publish" in run("import", source, "s3://bucket/news", code=2)
+    assert list(tmp_path.iterdir()) == [source]
+
+
 def test_without_click() -> None:
     code = "import sys; sys.modules['click'] = None; from latewood.cli import main; main()"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
