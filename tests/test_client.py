@@ -707,6 +707,18 @@ def test_a_timeout(scripted: Any) -> None:
     assert len(scripted.asked) == 1
 
 
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [("ALL_PROXY", "ftp://proxy"), ("ALL_PROXY", "::::"), ("SSL_CERT_FILE", "/nowhere/at/all")],
+)
+def test_an_environment_that_leads_nowhere(monkeypatch: pytest.MonkeyPatch, variable: str, value: str) -> None:
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(ServiceError, match="localhost:9 cannot be asked"):
+        Client("http://localhost:9", "news").count()
+    with pytest.raises(ServiceError, match="see the proxies and certificates"):
+        asyncio.run(AsyncClient("http://localhost:9", "news").count())
+
+
 def test_nobody_is_there() -> None:
     begun = time.monotonic()
     with Client("http://127.0.0.1:9", "news") as client, pytest.raises(ServiceError, match="gave no answer"):
