@@ -58,6 +58,13 @@ def test_broken_folders(tmp_path: Path) -> None:
         (folder / "corpus.jsonl").write_text(line + "\n")
         with pytest.raises(InvalidInputError, match=words):
             load_beir(folder)
+    for name, key in (("corpus", '"d1"'), ("queries", "1")):
+        path = write_beir(tmp_path / name) / f"{name}.jsonl"
+        path.write_text(path.read_text() * 2)
+        assert load_beir(path.parent).queries == {"1": "what"}, "the same again is no other"
+        path.write_text(path.read_text() + f'{{"_id": {key}, "text": "another"}}')
+        with pytest.raises(InvalidInputError, match=f"{name}.jsonl: the id '{key.strip(chr(34))}' stands twice"):
+            load_beir(path.parent)
     (folder / "queries.jsonl.gz").write_bytes(b"not gzip")
     (folder / "queries.jsonl").unlink()
     (folder / "corpus.jsonl").write_text("")

@@ -35,7 +35,7 @@ _INDIC = "\u0900-\u0963\u0966-\u096f\u0971-\u0df3"
 """The same of the scripts of India and Sri Lanka, which have spaces."""
 
 RUN = re.compile(f"[{_SPACELESS}]+")
-WORD = rf"(?u)[{_INDIC}]{{2,}}|\b\w\w+\b|[{_SPACELESS}]{{1,2}}"
+WORD = rf"(?u)[{_INDIC}]{{2,}}|\b\w\w+\b|[{_SPACELESS}]{{2}}"
 """What bm25s takes for a word, and words of these scripts, of which its own pattern takes no vowel for a letter."""
 
 KINDS = {"digests": "u8", "offsets": "i8", "columns": "i4", "counts": "i4", "vocabulary": "u1", "settings": "u1"}
