@@ -164,6 +164,8 @@ def test_unknown_and_repeated_candidates(index: Index, corpus: Corpus) -> None:
     assert index.rerank(query, [4040], missing="skip") == []
     with pytest.raises(DuplicateIdError, match="7"):
         index.rerank(query, [7, 8, 7])
+    with pytest.raises(DuplicateIdError, match=r"id 3 .* the candidates of query 1 \(positions 0 and 2\)"):
+        index.rerank_batch([query, query], [[5, 3], [3, 5, 3]])
     with pytest.raises(InvalidInputError, match="missing"):
         index.rerank(query, [1], missing="ignore")  # type: ignore[arg-type]
 

@@ -83,6 +83,13 @@ def test_more_than_the_target_is_measured_too(index: Index, wide: Wide) -> None:
     assert index.measure_recall(queries, 10, recall=0.97) == pytest.approx(0.97, abs=0.02)
 
 
+def test_what_few_hits_have_told_is_not_relied_on_for_many(index: Index, wide: Wide) -> None:
+    index.tune(wide.queries[:50], recall=0.9, k=1)
+    plan = index.search(wide.queries[0], 50).plan
+    assert plan.expected_recall is not None
+    assert index.measure_recall(wide.queries[50:], 50) > plan.expected_recall - 0.03
+
+
 @pytest.mark.parametrize("tuned", [False, True])
 def test_all_of_it_is_an_exact_search(index: Index, wide: Wide, tuned: bool) -> None:
     if tuned:

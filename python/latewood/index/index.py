@@ -950,7 +950,7 @@ class Index:
 
         From then on searches look for that share unless they are asked otherwise, and `search(recall=)` goes by what
         was measured. What was measured for other k stays; a search goes by the nearest. What finds a share of few hits
-        finds less of many, so tune for the most that searches ask for.
+        finds less of many: one for more than twice as many looks no less far than is usual for its recall.
 
         Parameters
         ----------

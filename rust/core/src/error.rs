@@ -34,11 +34,13 @@ pub enum Error {
     /// Arguments that contradict each other or are out of range.
     #[error("{0}")]
     Invalid(String),
-    /// An id occurs twice in one batch.
-    #[error("id {id} occurs more than once in this batch (positions {first} and {second}); ids must be unique")]
+    /// An id occurs twice in one batch, or among the candidates of one query.
+    #[error("id {id} occurs more than once in {whole} (positions {first} and {second}); ids must be unique")]
     DuplicateId {
         /// The id.
         id: String,
+        /// What it is twice in.
+        whole: String,
         /// Where it stands first.
         first: usize,
         /// Where it stands again.

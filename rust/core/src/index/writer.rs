@@ -280,7 +280,12 @@ impl Writer {
             }
             IdRef::from(id).check_kind(self.id_kind)?;
             if let Some(first) = positions.insert(id, position) {
-                return Err(Error::DuplicateId { id: id.to_string(), first, second: position });
+                return Err(Error::DuplicateId {
+                    id: id.to_string(),
+                    whole: "this batch".into(),
+                    first,
+                    second: position,
+                });
             }
             if let Some(json) = metadata.get(position) {
                 let whose =
@@ -696,7 +701,7 @@ impl Writer {
                 execution.check()?;
             }
             if let Some(first) = positions.insert(id, second) {
-                return Err(Error::DuplicateId { id: id.to_string(), first, second });
+                return Err(Error::DuplicateId { id: id.to_string(), whole: "this batch".into(), first, second });
             }
             self.check_new(id, first.kind(), upsert)?;
         }

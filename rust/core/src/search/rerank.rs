@@ -231,7 +231,8 @@ impl Rerank<'_> {
         sorted.sort_unstable();
         if let Some(pair) = sorted.windows(2).find(|pair| pair[0].0 == pair[1].0) {
             let ((_, first), (_, second)) = (pair[0], pair[1]);
-            return Err(Error::DuplicateId { id: ids[first].to_string(), first, second });
+            let whole = format!("the candidates of query {item}");
+            return Err(Error::DuplicateId { id: ids[first].to_string(), whole, first, second });
         }
         if let Some(allowed) = &self.allowed {
             found.retain(|&(at, _)| allowed.contains(self.snapshot, at));
