@@ -457,6 +457,14 @@ def test_runs_are_piped_from_command_to_command(tmp_path: Path) -> None:
         assert json.loads(call("eval", *arguments, "--metric", "RR@10", "--json", given=given)) == {"RR@10": 1.0}
 
 
+def test_an_address_is_no_path_of_a_new_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    source = write_jsonl(tmp_path / "texts.jsonl", [{"id": "owl", "text": "owl"}])
+    assert "latewood publish" in run("create", "s3://bucket/news", "--dim", 4, code=2)
+    assert "latewood publish" in run("import", source, "s3://bucket/news", code=2)
+    assert list(tmp_path.iterdir()) == [source]
+
+
 def test_without_click() -> None:
     code = "import sys; sys.modules['click'] = None; from latewood.cli import main; main()"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
@@ -476,6 +484,16 @@ def test_empty_texts_are_counted(texts: Path, tmp_path: Path, nothing: str | Non
     information = json.loads(run("info", texts, "--json"))
     assert (information["documents"], information["truncated_documents"]) == (before + 2, 0)
     assert "truncated_documents" in run("info", texts)
+
+
+@pytest.mark.parametrize("more", [[], ["--upsert"]])
+def test_a_file_names_a_document_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: list[str]) -> None:
+    monkeypatch.setattr("latewood.cli.changes.ADD_CHUNK", 2)
+    source = write_jsonl(tmp_path / "texts.jsonl", [{"id": key, "text": "fox"} for key in ("a", "b", "c", "a")])
+    run("create", tmp_path / "index", "--encoder", "hash")
+    told = run("add", tmp_path / "index", source, "--encoder", "hash", *more, code=1)
+    assert f"{source}: two documents have the id 'a'" in told
+    assert len(Index.open(tmp_path / "index")) == 0
 
 
 def test_a_line_without_the_key_text_is_a_mistake(texts: Path, tmp_path: Path) -> None:

@@ -66,6 +66,8 @@ DOCUMENT_LINES: dict[str, bytes] = {
     "an id beyond 64 bits": b'{"id": %s, "text": "x"}' % (b"9" * 30),
     "a lone surrogate": b'{"id": "\\ud800", "text": "x"}',
     "metadata that is a list": b'{"id": "x", "text": "x", "metadata": [1]}',
+    "metadata that is an empty list": b'{"id": "x", "text": "x", "metadata": []}',
+    "metadata that is false": b'{"id": "x", "text": "x", "metadata": false}',
     "metadata that is NaN": b'{"id": "x", "text": "x", "metadata": {"a": NaN}}',
     "metadata that is deep": b'{"id": "x", "text": "x", "metadata": %s}' % (b'{"a":' * 300 + b"1" + b"}" * 300),
     "vectors that are ragged": b'{"id": "x", "vectors": [[1, 2], [1]]}',
@@ -568,3 +570,19 @@ def test_a_terminal_without_the_letters(good: dict[str, dict[str, Any]]) -> None
     )
     assert (finished.returncode, finished.stderr) == (0, "")
     assert "Füchslein \\ufffd \\u2260 \\u72d0" in finished.stdout
+
+
+def test_what_programs_read_is_utf_8(good: dict[str, dict[str, Any]]) -> None:
+    index = Index.open(good["info"]["path"], encoder=HashEncoder())
+    index.upsert(["caf\xe9"], texts=["na\xefve \U0001f989"])
+    query = good["info"]["path"].parent / "query.npz"
+    npz(query, values=np.ones((1, DIM), np.float32))
+    asked = [sys.executable, "-m", "latewood", "search", os.fspath(index.path), "--queries", os.fspath(query)]
+
+    def told(*more: str) -> bytes:
+        environment = {**os.environ, "PYTHONIOENCODING": "latin-1"}
+        return subprocess.run([*asked, *more], env=environment, stdout=subprocess.PIPE, check=True).stdout
+
+    hits = json.loads(told("--json").decode())["hits"]
+    assert next(hit["text"] for hit in hits if hit["id"] == "caf\xe9") == "na\xefve \U0001f989"
+    assert " caf\xe9 " in told("--run", "-").decode()

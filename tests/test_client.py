@@ -128,6 +128,7 @@ ASKED: dict[str, Callable[[Any], Any]] = {
     "batch of ragged": lambda at: at.search_batch(latewood.to_ragged(VECTORS), 3),
     "batch of a generator": lambda at: at.search_batch((query for query in QUERIES), 3),
     "batch of none": lambda at: at.search_batch([]),
+    "batch of none with weights": lambda at: at.search_batch([], weights=[]),
     "batch with filters": lambda at: at.search_batch(QUERIES, filter=[{"lang": "en"}, None, {"page": 3}]),
     "batch with weights": lambda at: at.search_batch(VECTORS, weights=[np.ones(3), [0.5], np.arange(8.0)]),
     "batch with flat weights": lambda at: at.search_batch(VECTORS, weights=np.arange(12.0)),
@@ -704,6 +705,18 @@ def test_a_timeout(scripted: Any) -> None:
     assert time.monotonic() - begun < 0.9
     assert caught.value.status is None
     assert len(scripted.asked) == 1
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [("ALL_PROXY", "ftp://proxy"), ("ALL_PROXY", "::::"), ("SSL_CERT_FILE", "/nowhere/at/all")],
+)
+def test_an_environment_that_leads_nowhere(monkeypatch: pytest.MonkeyPatch, variable: str, value: str) -> None:
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(ServiceError, match="localhost:9 cannot be asked"):
+        Client("http://localhost:9", "news").count()
+    with pytest.raises(ServiceError, match="see the proxies and certificates"):
+        asyncio.run(AsyncClient("http://localhost:9", "news").count())
 
 
 def test_nobody_is_there() -> None:

@@ -20,6 +20,7 @@ from latewood.cloud import clean
 from latewood.cloud.generations import numbers
 from latewood.cloud.pulling import _remove_unused
 from latewood.cloud.store import Store, is_url
+from latewood.cluster import ShardedIndex
 from latewood.common.signed import signed
 from latewood.errors import (
     CommitConflictError,
@@ -78,7 +79,7 @@ def test_there_and_back(index: Index, url: str, cache: Path) -> None:
         again.refresh() or again.add([99], vectors=CORPUS.documents[:1])
 
 
-def test_what_is_pulled_is_for_reading(index: Index, url: str, cache: Path) -> None:
+def test_what_is_pulled_is_for_reading(index: Index, url: str, cache: Path, tmp_path: Path) -> None:
     index.publish(url)
     copy = Index.open(url)
     for change in (
@@ -88,9 +89,16 @@ def test_what_is_pulled_is_for_reading(index: Index, url: str, cache: Path) -> N
         copy.compact,
         copy.writer,
         lambda: copy.tune(k=1),
+        # `latewood pull` names the folder.
+        lambda: Index.open(copy.path).writer(),
+        lambda: Index.recover(copy.path, generation=1),
     ):
         with pytest.raises(InvalidInputError, match="for reading"):
             change()
+    assert same(Index.open(url), index), "what is there is followed as before"
+    own = Path(shutil.copytree(copy.path, tmp_path / "own"))
+    Index.open(own).delete([1])
+    assert len(Index.open(own)) == 19
     assert copy.publish(url) == index.generation, "publishing what is there changes nothing"
 
 
@@ -320,12 +328,23 @@ def test_a_user_without_a_home(index: Index, url: str, monkeypatch: pytest.Monke
         Index.open(url)
 
 
-@pytest.mark.parametrize("bad", ["s3://", "s3://b?secret=1", "s3://key@b", "file://", "nowhere://x/y", "", 5, None])
+@pytest.mark.parametrize(
+    "bad", ["s3://", "s3://b?secret=1", "s3://key@b", "S3://key:secret@b", "file://", "nowhere://x/y", "", 5, None]
+)
 def test_bad_addresses(index: Index, bad: Any, cache: Path) -> None:
-    with pytest.raises(InvalidInputError):
+    with pytest.raises(InvalidInputError) as raised:
         index.publish(bad)
+    assert "secret" not in str(raised.value)
     assert not is_url(Path("s3:/b"))
     assert not is_url("news")
+    assert not is_url("C://news")
+
+
+def test_an_address_that_no_store_has_is_told(cache: Path) -> None:
+    for address in ("S3://bucket/news", "https://host/news"):
+        for opened in (Index.open, ShardedIndex.open):
+            with pytest.raises(InvalidInputError, match=r"no address in object storage; they begin with s3://"):
+                opened(address)
 
 
 def test_nothing_is_there(url: str, cache: Path) -> None:
@@ -523,6 +542,9 @@ def test_an_index_is_not_made_at_an_address(url: str, tmp_path: Path, monkeypatc
         lambda: Index.create(url, dim=4),
         lambda: Index.recover(url),
         lambda: Index.create("s3://b/x", dim=4),
+        # No store has these, and no folder is meant by them.
+        lambda: Index.create("S3://b/x", dim=4),
+        lambda: Index.create("https://host/x", dim=4),
     ]
     for make in makers:
         with pytest.raises(InvalidInputError, match="publish"):
@@ -751,6 +773,22 @@ def silence(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     with socket.create_server(("127.0.0.1", 0)) as server:
         monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.getsockname()[1]}")
         yield
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("AWS_ENDPOINT_URL", "localhost:9000"), ("AWS_ACCESS_KEY_ID", "key\n"), ("AWS_REGION", "mars\n")],
+)
+def test_settings_that_are_none(monkeypatch: pytest.MonkeyPatch, cache: Path, name: str, value: str) -> None:
+    usual = {
+        "AWS_ACCESS_KEY_ID": "key",
+        "AWS_SECRET_ACCESS_KEY": "very-secret",
+        "AWS_ENDPOINT_URL": "http://localhost:1",
+    }
+    for setting, given in {**usual, name: value}.items():
+        monkeypatch.setenv(setting, given)
+    with pytest.raises(StorageError, match=r"keys, region or endpoint are none .* begins with http://"):
+        Index.open("s3://bucket/news")
 
 
 @pytest.mark.parametrize("work", ["latewood.Index.open('s3://bucket/news')", "index.publish('s3://bucket/news')"])

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from latewood import Index
 from latewood.cloud import clean
 from latewood.cloud.generations import numbers
 from latewood.cloud.store import Store
-from latewood.cluster import ClusterManifest, ClusterWriter, ShardedIndex, create, grow, publish
+from latewood.cluster import ClusterManifest, ClusterWriter, ShardedIndex, create, grow, publish, recover
 from latewood.cluster.homes import home_of
 from latewood.cluster.manifest import generations
 from latewood.common.signed import signed
@@ -106,6 +107,19 @@ def test_there_and_back(root: Path, address: str, cache: Path, request: pytest.F
         assert repr(index) == f"ShardedIndex({url!r}, shards=3)"
     assert clean(url, keep=1, older_than=0) > 1
     shutil.rmtree(cache)
+    here_and_gone(url, root)
+
+
+def test_what_is_pulled_is_for_reading(root: Path, url: str, cache: Path, tmp_path: Path) -> None:
+    publish(root, url)
+    with opened(url) as index:
+        for change in (ClusterWriter, recover, partial(grow, shards=6)):
+            with pytest.raises(InvalidInputError, match="for reading"):
+                change(index.path)
+        publish(index.path, store_folder(url).with_name("mirror").as_uri())
+        own = Path(shutil.copytree(index.path, tmp_path / "own"))
+        add(own, range(40, 41))
+        assert same(index, root)
     here_and_gone(url, root)
 
 

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from latewood import Index
-from latewood.cluster import ClusterManifest, ClusterWriter, Shard, create, grow, publish, recover
+from latewood import Index, to_ragged
+from latewood.cluster import ClusterManifest, ClusterWriter, Shard, ShardedIndex, create, grow, publish, recover
 from latewood.cluster.manifest import KEPT, generations, name_of
 from latewood.cluster.order import ORDER, order_of, without_order
 from latewood.cluster.routing import SLOTS, divided, slot_of, slots_of
@@ -24,6 +24,7 @@ from latewood.errors import (
     CorruptIndexError,
     DimensionError,
     DuplicateIdError,
+    EncoderRequiredError,
     FormatVersionError,
     IndexExistsError,
     IndexLockedError,
@@ -267,6 +268,11 @@ def test_texts_are_encoded_and_kept(tmp_path: Path) -> None:
         ("b", "", "null"),
         ("c", "another", '{"x": 1}'),
     }
+    remedy = r'encoder="recorded" loads .* give encoder= where it is opened'
+    with ClusterWriter(tmp_path / "c") as writer, pytest.raises(EncoderRequiredError, match=remedy):
+        writer.add(["d"], texts=["more"])
+    with ShardedIndex.open(tmp_path / "c", replicas=0) as index, pytest.raises(EncoderRequiredError, match=remedy):
+        index.search("more")
 
 
 def test_nothing_is_written_without_changes(tmp_path: Path) -> None:
@@ -341,6 +347,18 @@ def test_bad_input_changes_nothing(tmp_path: Path) -> None:
         writer.commit()
         assert writer.update_metadata([2, 99], {"y": 1}, replace=True, missing="skip") == 1
     assert held(path) == set(range(20)) - {1}
+
+
+def test_ids_that_were_refused_leave_the_kind_of_ids_open(tmp_path: Path) -> None:
+    path = new_cluster(tmp_path)
+    not_finite = np.full((2, DIM), np.nan, np.float32)
+    with ClusterWriter(path) as writer:
+        with pytest.raises(InvalidInputError, match="NaN"):
+            writer.add(["a"], vectors=[not_finite])
+        writer.add([1], vectors=documents(1))
+        with pytest.raises(InvalidInputError, match="ids of this cluster are int"):
+            writer.add(["a"], vectors=documents(1))
+    assert ClusterManifest.newest(path).id_kind == "int"
 
 
 def test_what_fails_between_two_shards_leaves_a_writer_that_commits_nothing(tmp_path: Path) -> None:
@@ -442,6 +460,9 @@ def test_a_folder_that_is_not_the_one_that_was_committed_is_an_error(tmp_path: P
     (other / "shards/0000").rename(one / "shards/0000")
     with pytest.raises(CorruptIndexError, match="not the one"):
         held(one)
+    shutil.rmtree(one / "shards/0000")
+    with pytest.raises(CorruptIndexError, match=r"No such file or directory; open .* or restore the folder"):
+        held(one)
 
 
 # ── growing, creating, moving ────────────────────────────────────────────────────────────────────────────────────────
@@ -498,7 +519,19 @@ def test_a_cluster_is_created_once(tmp_path: Path) -> None:
         assert not list((tmp_path / "other").iterdir())
     with pytest.raises(IndexNotFoundError):
         ClusterWriter(tmp_path / "nothing")
+    with pytest.raises(IndexNotFoundError, match=r"holds a cluster, and no index; open it with ShardedIndex\.open"):
+        Index.open(path)
     assert not (tmp_path / "nothing").exists()
+
+
+def test_a_sample_comes_in_every_form_of_vectors(tmp_path: Path) -> None:
+    given = documents(60)
+    flat = np.concatenate(given)
+    trained = []
+    for number, sample in enumerate((given, iter(given), to_ragged(given), flat)):
+        create(tmp_path / f"c{number}", shards=1, sample=sample, dim=DIM)
+        trained.append(Index.open(tmp_path / f"c{number}/codec").info()["codec"]["trained_tokens"])
+    assert trained == [len(flat)] * 4
 
 
 def test_a_cluster_can_be_moved_and_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -402,6 +402,29 @@ def test_a_source_that_is_none_is_told_and_leaves_nothing(
     assert not list((tmp_path / "c").iterdir())
 
 
+def test_a_table_that_cannot_be_is_told_and_leaves_nothing(tmp_path: Path) -> None:
+    pandas = pytest.importorskip("pandas")
+    not_utf8 = pyarrow.Array.from_buffers(pyarrow.string(), 1, pyarrow.array([b"\xff"]).buffers())
+    cases = [
+        (pyarrow.table([["a"], ["b"]], names=["text", "text"]), "several columns are called 'text'"),
+        (pyarrow.table([["a"], [1], [2]], names=["text", "year", "year"]), "several columns are called 'year'"),
+        (pyarrow.table({"text": not_utf8}), r"parquet: cannot be read \('utf-8' codec"),
+        (pandas.DataFrame({"id": [1, "a"], "text": ["a", "b"]}), r"the DataFrame cannot be written .*column id"),
+    ]
+    for source, words in cases:
+        with pytest.raises(InvalidInputError, match=words):
+            build(source, tmp_path / "c", shards=2, encoder=HashEncoder(DIM), workers=0)
+        assert not list((tmp_path / "c").iterdir())
+
+
+def test_numbers_of_numpy_are_arguments_too(tmp_path: Path) -> None:
+    numbers: dict[str, Any] = {"shards": 2, "sample": 50, "bits": 4, "centroids": 16, "seed": 7}
+    build(texts(60), tmp_path / "c", encoder=HashEncoder(DIM), workers=0, **numbers)
+    given: dict[str, Any] = {name: np.int64(value) for name, value in numbers.items()}
+    build(texts(60), tmp_path / "n", encoder=HashEncoder(DIM), workers=0, **given)
+    assert held(tmp_path / "n") == held(tmp_path / "c")
+
+
 class Words(HashEncoder):
     """Takes texts without a word, as encoders do."""
 

@@ -27,6 +27,7 @@ COLUMNS: dict[str, Callable[[list[Any]], Any]] = {
     "pyarrow": pyarrow.array,
     "pyarrow chunks": lambda items: pyarrow.chunked_array([items[:1], items[1:]]),
     "pyarrow dictionary": lambda items: pyarrow.array(items).dictionary_encode(),
+    "pyarrow dictionary of a table": lambda items: pyarrow.table({"items": items})["items"].dictionary_encode(),
 }
 
 
@@ -103,6 +104,21 @@ def test_numbers(tmp_path: Path, column: Callable[[list[Any]], Any]) -> None:
     assert to_ragged(np.concatenate(VECTORS), lengths=column([3, 1, 2])).lengths.tolist() == [3, 1, 2]
 
 
+def test_a_null_in_a_dictionary_is_no_number(tmp_path: Path) -> None:
+    index = Index.create(tmp_path / "index", dim=4)
+    index.add([1, 2, 3], vectors=VECTORS)
+    numbers = pyarrow.chunked_array([[2, None]]).dictionary_encode()
+    calls: list[Callable[[], Any]] = [
+        lambda: index.rerank(VECTORS[0], numbers),
+        lambda: index.rerank(VECTORS[0], [1, 2], numbers),
+        lambda: index.search(VECTORS[2], weights=numbers),
+        lambda: to_ragged(VECTORS[0], lengths=numbers),
+    ]
+    for call in calls:
+        with pytest.raises(InvalidInputError, match=r"None|not numbers|pass numbers|integer array"):
+            call()
+
+
 LISTS = pyarrow.list_(pyarrow.list_(pyarrow.float32(), 4))
 
 
@@ -126,6 +142,13 @@ def test_vectors(tmp_path: Path, vectors: Any) -> None:
     index.add([1, 2, 3], vectors=vectors, metadata=structs)
     assert [document.metadata for document in index.documents([1, 2, 3])] == structs.to_pylist()
     assert index.search_batch(vectors, 3) == index.search_batch(VECTORS, 3)
+
+
+def test_metadata_of_structs_of_polars(tmp_path: Path) -> None:
+    for metadata in ([{"n": 1}, None, {"n": 3}], [{"n": 1, "lang": "en"}, None, {"n": 3, "lang": None}]):
+        index = Index.create(tmp_path / "index", dim=4, overwrite=True)
+        index.add([1, 2, 3], vectors=VECTORS, metadata=polars.Series(metadata))
+        assert [document.metadata for document in index.documents([1, 2, 3])] == metadata
 
 
 @pytest.mark.parametrize("frame", [pandas.DataFrame, polars.DataFrame, pyarrow.table])

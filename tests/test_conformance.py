@@ -166,6 +166,22 @@ def test_what_is_added_later_is_found(adapter: Adapter, index: Index) -> None:
         assert adapter.retrieve(searching, "germany") == expected_hits(adapter, index, "germany", 3)
 
 
+def test_another_index_can_take_the_place_of_the_first(adapter: Adapter, index: Index, tmp_path: Path) -> None:
+    ids, carried = stored(adapter, index)
+    reranking: Any = adapter.by_id(index, None) if adapter.by_id is not None else None
+    searching: Any = adapter.retriever(index, 3) if adapter.retriever is not None else None
+    with Index.create(tmp_path / "other", encoder=HashEncoder()) as other:
+        other.add(ids, texts=TEXTS[::-1])
+        # Not all show which index they have.
+        if getattr(reranking, "index", None) is index and adapter.rerank is not None:
+            reranking.index = other
+            found = adapter.rerank(reranking, QUERY, carried, [""] * len(ids))
+            assert found == expected_by_id(adapter, other, QUERY, ids)
+        if getattr(searching, "index", None) is index and adapter.retrieve is not None:
+            searching.index = other
+            assert adapter.retrieve(searching, QUERY) == expected_hits(adapter, other, QUERY, 3)
+
+
 # ── nothing, empty texts, the same twice ─────────────────────────────────────────────────────────────────────────────
 
 

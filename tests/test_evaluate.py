@@ -58,6 +58,13 @@ def test_broken_folders(tmp_path: Path) -> None:
         (folder / "corpus.jsonl").write_text(line + "\n")
         with pytest.raises(InvalidInputError, match=words):
             load_beir(folder)
+    for name, key in (("corpus", '"d1"'), ("queries", "1")):
+        path = write_beir(tmp_path / name) / f"{name}.jsonl"
+        path.write_text(path.read_text() * 2)
+        assert load_beir(path.parent).queries == {"1": "what"}, "the same again is no other"
+        path.write_text(path.read_text() + f'{{"_id": {key}, "text": "another"}}')
+        with pytest.raises(InvalidInputError, match=f"{name}.jsonl: the id '{key.strip(chr(34))}' stands twice"):
+            load_beir(path.parent)
     (folder / "queries.jsonl.gz").write_bytes(b"not gzip")
     (folder / "queries.jsonl").unlink()
     (folder / "corpus.jsonl").write_text("")
@@ -108,6 +115,14 @@ def test_judgements(tmp_path: Path) -> None:
         path.write_text(f"query-id corpus-id score\n{text}\n" if words == "2 fields" else text)
         with pytest.raises(InvalidInputError, match=words):
             read_qrels(path)
+
+
+def test_ids_with_blanks_in_judgements_of_beir(tmp_path: Path) -> None:
+    path = tmp_path / "qrels.tsv"
+    path.write_text("query-id\tcorpus-id\tscore\nq 1\td1\t1\nq2 \tpage 3\t2\r\n")
+    assert read_qrels(path) == {"q 1": {"d1": 1}, "q2": {"page 3": 2}}
+    path.write_text("q1\t0\td1\t1\n")
+    assert read_qrels(path) == {"q1": {"d1": 1}}
 
 
 @pytest.mark.parametrize(

@@ -217,9 +217,17 @@ def test_a_filter_among_the_options_always_holds(papers: Index) -> None:
         where("meta.lang", "~", "en"),
         {"field": "meta.lang", "operator": "=="},
         {"operator": "AND", "conditions": [{"lang": "en"}]},
+        where("meta.lang", "==", ["en"]),
+        {"operator": "NOT", "conditions": [where("id", "in", ["0"])]},
+        where("content", "!=", "a fox"),
+        where("meta", "==", None),
     ],
     ids=str,
 )
 def test_filters_in_another_form_are_refused_at_once(papers: Index, wrong: Any) -> None:
-    with pytest.raises(InvalidInputError, match="filters"):
-        LatewoodRetriever(papers, filters=wrong)
+    for make in (
+        lambda: LatewoodRetriever(papers, filters=wrong),
+        lambda: LatewoodRetriever(papers).run("fox", filters=wrong),
+    ):
+        with pytest.raises(InvalidInputError, match="filter"):
+            make()

@@ -1,5 +1,6 @@
 """BM25 of an index's texts: the same as bm25s', whatever has happened to the index, and kept in a file."""
 
+import json
 import multiprocessing
 import os
 import pickle
@@ -180,6 +181,27 @@ def test_words_are_kept_beside_the_index(text_index: Index, counted: list[str]) 
     assert text_index.check() == []
 
 
+def test_words_of_texts_that_are_gone_leave_the_file(tmp_path: Path) -> None:
+    index = Index.create(tmp_path / "index", encoder=ENCODER)
+    index.add(range(40), texts=[f"walrus {number}" for number in range(39)] + ["secret heron, no walrus"])
+
+    def kept() -> set[str]:
+        stage = LexicalFirstStage(index)
+        assert len(stage.search("walrus", 40)[0]) == len(index)
+        (file,) = Path(index.path).glob("lexical-*")
+        with np.load(file) as arrays:
+            return set(json.loads(arrays["vocabulary"].tobytes()))
+
+    assert kept() >= {"secret", "heron", "walrus"}
+    index.delete(range(30, 39))
+    index.upsert([39], texts=["another walrus"])
+    assert kept().isdisjoint({"secret", "heron", "35"})
+    assert kept() >= {"another", "walrus", "12"}
+    index = Index.create(index.path, encoder=ENCODER, overwrite=True)
+    index.add([1], texts=["one walrus more"])
+    assert kept() == {"one", "walrus", "more"}
+
+
 def test_a_copy_takes_its_words_along(text_index: Index, tmp_path: Path, counted: list[str]) -> None:
     LexicalFirstStage(text_index)
     copied = shutil.copytree(text_index.path, tmp_path / "copy")
@@ -286,6 +308,9 @@ def test_scripts_without_spaces(tmp_path: Path) -> None:
         "zh": "年轮是树木的生长记录。",
         "ja": "晩材は年輪の中で密度が高い部分です。",
         "th": "วงปีของต้นไม้",
+        "lo": "ວົງປີຂອງຕົ້ນໄມ້",
+        "km": "រង្វង់ឆ្នាំរបស់ដើមឈើ។ ទឹក",
+        "my": "သစ်ပင်၏ နှစ်ကွင်း",
         "en": "Latewood is dense. 年",
     }
     index = Index.create(tmp_path / "index", encoder=ENCODER)
@@ -294,7 +319,22 @@ def test_scripts_without_spaces(tmp_path: Path) -> None:
     assert stage.search("树木", 5)[0] == ["zh"]
     assert stage.search("年輪", 5)[0] == ["ja"]
     assert stage.search("ต้นไม้", 5)[0] == ["th"]
+    assert stage.search("ไม้", 5)[0] == ["th"]
+    assert stage.search("ຕົ້ນ", 5)[0] == ["lo"]
+    assert stage.search("ទឹក", 5)[0] == ["km"]
+    assert stage.search("သစ်ပင်", 5)[0] == ["my"]
     assert stage.search("dense latewood", 5)[0] == ["en"]
+
+
+def test_vowels_that_are_marks_belong_to_their_words(tmp_path: Path) -> None:
+    texts = {"hi": "नदी का पानी।", "hi, too": "नदी में दिन", "ta": "ஆற்றின் நீர்"}
+    index = Index.create(tmp_path / "index", encoder=ENCODER)
+    index.add(list(texts), texts=list(texts.values()))
+    stage = LexicalFirstStage(index)
+    assert stage.search("पानी", 5)[0] == ["hi"]
+    assert stage.search("दिन", 5)[0] == ["hi, too"]
+    assert set(stage.search("नदी", 5)[0]) == {"hi", "hi, too"}
+    assert stage.search("நீர்", 5)[0] == ["ta"]
 
 
 def test_what_is_refused(text_index: Index) -> None:

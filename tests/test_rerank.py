@@ -337,7 +337,7 @@ BAD_FORMS: dict[str, tuple[Any, str]] = {
     "pairs of ids": ([("ab", "cd")], "numbers"),
     "a score None": ([(1, None)], "entry"),
     "a score None in a mapping": ([{"id": 1, "score": None}], "None"),
-    "some scores": ([{"id": 1, "score": 1.0}, {"id": 2}], "numbers"),
+    "some scores": ([{"id": 1, "score": 1.0}, {"id": 2}], "such as None"),
     "scores as text": ({1: "0.5"}, "numbers"),
     "scores that are truths": ((IDS, [True, False, True]), "numbers"),
     "a score beyond doubles": ({1: 10**400}, "64 bits"),

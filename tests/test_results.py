@@ -105,6 +105,14 @@ def test_the_array_that_was_asked_with_may_be_filled_again(tmp_path: Path, corpu
     assert hit.explain().score == pytest.approx(hit.score, rel=1e-5)
 
 
+def test_a_run_has_each_query_once(tmp_path: Path, corpus: Corpus) -> None:
+    index = build_index(tmp_path / "index", corpus)
+    found = index.search_arrays(corpus.queries[:2], 3)
+    assert list(found.to_run(["q1", "q2"])) == ["q1", "q2"]
+    with pytest.raises(InvalidInputError, match="'q1' is given twice"):
+        found.to_run(["q1", "q1"])
+
+
 def test_each_query_of_a_batch_has_statistics_of_its_own(tmp_path: Path) -> None:
     corpus = make_corpus(3, documents=200, queries=4)
     index = build_index(tmp_path / "index", corpus)

@@ -274,6 +274,15 @@ def test_a_service_is_ready_while_each_index_can_be_read(texts: Index, tmp_path:
         assert client.get("/readyz").status_code == HTTPStatus.OK
 
 
+def test_an_application_may_be_started_again(texts: Index) -> None:
+    made = application({"texts": texts}, settings=Settings(timeout=2))
+    for _ in range(2):
+        with TestClient(made, base_url="http://localhost") as client:
+            assert client.get("/readyz").status_code == HTTPStatus.OK
+            answer = client.post("/v1/indexes/texts/search", json={"query": "owls", "k": 1})
+            assert answer.json()["hits"][0]["id"] == "owls"
+
+
 def test_storage_that_does_not_answer_is_waited_for_no_longer_than_is_said(
     texts: Index, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -506,8 +515,11 @@ def test_reranking_texts(client: TestClient, path: str) -> None:
         {"query": 5, "documents": ["a"]},
         {"query": "x", "documents": [{"title": "a"}]},
         {"query": "x", "documents": [{"text": "a", "title": "b"}], "rank_fields": ["title"]},
+        {"query": "x", "documents": ["a"], "timeout": 0},
     ):
         assert client.post(path, json=bad).status_code == HTTPStatus.UNPROCESSABLE_ENTITY
+    late = client.post(path, json={"query": "x", "documents": ["a"], "timeout": 1e-9})
+    assert late.status_code == HTTPStatus.GATEWAY_TIMEOUT
     assert (
         client.post(path, json={"query": "x", "documents": ["a"], "model": "other"}).status_code == HTTPStatus.NOT_FOUND
     )
@@ -571,6 +583,7 @@ def test_what_cannot_be_answered_is_a_problem(client: TestClient, path: str, bod
     [
         ("indexes/texts/search", {"gather": "magic"}, "`$.gather`; it is one of 'exact', 'fde', 'flood', 'postings'"),
         ("indexes/texts/search", {"filters": {"a": 1}}, "unknown field `filters`; did you mean 'filter'?"),
+        ("indexes/texts/search", {"feedback": {"weigth": 1}}, "unknown field `weigth` - at `$.feedback`"),
         ("indexes/texts/documents/count", {"xyz": 1}, "unknown field `xyz`; it takes filter, timeout"),
         ("indexes/texts/documents/delete", {"missing": "no"}, "`$.missing`; it is one of 'error', 'skip'"),
     ],
@@ -781,7 +794,9 @@ def test_another_name_is_refused(client: TestClient, texts: Index, host: str) ->
     with served(texts=texts, settings=Settings(hosts=("Search.Example", "[2001:DB8::1]"))) as named:
         assert named.get("/healthz", headers={"host": "[2001:db8::1]:80"}).status_code == HTTPStatus.OK
         assert named.get("/healthz", headers={"host": "search.example:80"}).status_code == HTTPStatus.OK
-        assert named.get("/healthz", headers={"host": "localhost"}).status_code == HTTPStatus.MISDIRECTED_REQUEST
+        # What looks after it on its own machine, and who asks at its socket, need no other name than before.
+        assert named.get("/healthz", headers={"host": "localhost"}).status_code == HTTPStatus.OK
+        assert named.get("/healthz", headers={"host": host}).status_code == HTTPStatus.MISDIRECTED_REQUEST
 
 
 def test_what_is_counted(client: TestClient) -> None:
@@ -822,6 +837,9 @@ def test_bad_settings_and_names(texts: Index) -> None:
     for name in ("", "..", "a/b", "a b", "ä"):
         with pytest.raises(InvalidInputError):
             application({name: texts})
+    for threads in (0, -1, 1.5, "2"):
+        with pytest.raises(InvalidInputError, match="threads"):
+            application({"texts": texts}, threads=threads)  # type: ignore[arg-type]
     with pytest.raises(errors.IndexNotFoundError):
         application({"news": "/nowhere/at/all"})
 

@@ -8,12 +8,15 @@ import pickle
 import signal
 import socket
 import stat
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, nullcontext, suppress
+from functools import partial
 from http.client import HTTPResponse
+from multiprocessing import active_children
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +31,13 @@ from trials.serving import Service
 
 pytest.importorskip("starlette")
 httpx: Any = pytest.importorskip("httpx")
+uvicorn: Any = pytest.importorskip("uvicorn")
 
 fcntl: Any = pytest.importorskip("fcntl")
 
 from latewood.serve import run  # noqa: E402  where there is none, nothing of this is tested
 from latewood.serve.listening import listening_at  # noqa: E402
+from latewood.serve.process import ASKED, made  # noqa: E402
 
 DIM = 16
 QUERY = np.eye(DIM, dtype="float32")[:2]
@@ -95,6 +100,42 @@ def test_a_program_goes_on_after_its_service(folder: Path, monkeypatch: pytest.M
     assert dict(os.environ) == environment
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_program_has_its_signals_again_after_its_workers(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    before = [signal.getsignal(one) for one in signal.valid_signals()]
+    # Loading takes longer than this.
+    monkeypatch.setattr(uvicorn, "Config", partial(uvicorn.Config, timeout_worker_healthcheck=0.01))
+    first: set[int] = set()
+    seen: set[int] = set()
+
+    def look() -> bool:
+        seen.update(one.pid for one in active_children() if one.pid)
+        return len(seen) >= 2
+
+    def ready(address: str) -> None:
+        def end() -> None:
+            try:
+                with Client(address, "news") as client:
+                    until(look)
+                    assert client.count() == 2
+                    look()
+                    first.update(seen)
+                    os.kill(min(first), signal.SIGKILL)
+                    until(lambda: look() and len(seen) > len(first))
+            finally:
+                os.kill(os.getpid(), number)
+
+        threading.Thread(target=end).start()
+
+    with pytest.raises(KeyboardInterrupt) if number == signal.SIGINT else nullcontext():
+        run({"news": folder}, port=0, workers=2, ready=ready)
+    assert len(first) == 2, "none was ended while it loaded"
+    assert len(seen) == 3, "one that has died was replaced"
+    assert [signal.getsignal(one) for one in signal.valid_signals()] == before
+
+
 @pytest.mark.parametrize("host", ["127.0.0.2", "localhost", "::1"])
 def test_it_is_asked_under_the_address_that_it_tells(folder: Path, host: str) -> None:
     try:
@@ -112,6 +153,53 @@ def test_why_an_address_cannot_be_served_at(folder: Path, capfd: pytest.CaptureF
             run({"news": folder}, port=port)
     # The error says it, and nothing else does.
     assert capfd.readouterr() == ("", "")
+
+
+def test_a_folder_whose_path_has_an_equals_sign(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Any] = []
+    monkeypatch.setattr("latewood.serve.run", lambda folders, **_: asked.append(folders))
+    for given in ("./day=1/news", "other=day=1/news", "s3://bucket/day=1/news"):
+        assert CliRunner().invoke(cli, ["serve", given]).exit_code == 0
+    assert asked == [{"news": "./day=1/news"}, {"other": "day=1/news"}, {"news": "s3://bucket/day=1/news"}]
+
+
+def test_tokens_of_a_file_and_of_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Any] = []
+    monkeypatch.setattr("latewood.serve.run", lambda _, *, settings, **__: asked.append(settings))
+    monkeypatch.setenv("LATEWOOD_READ_TOKENS", f" {'c' * 16}\n{'d' * 16} ")
+    file = tmp_path / "tokens"
+    file.write_bytes(b"\xef\xbb\xbfread %s\r\n\r\n# whose\r\n  write\t%s" % (b"a" * 16, b"b" * 16))
+    assert CliRunner().invoke(cli, ["serve", "--tokens", str(file)]).exit_code == 0
+    assert asked[0].read_tokens == ("c" * 16, "d" * 16, "a" * 16)
+    assert asked[0].write_tokens == ("b" * 16,)
+
+
+def test_a_warning_is_a_line_of_the_log_as_all_else(tmp_path: Path) -> None:
+    index = Index.create(tmp_path / "grown", dim=DIM)
+    index.add(["first"], vectors=[QUERY])
+    index.tune()
+    index.add(["second", "third"], vectors=[QUERY, QUERY])
+    log = tmp_path / "log"
+    with (
+        log.open("wb") as file,
+        Service({"grown": index.path}, log=file) as service,
+        Client(service.url, "grown") as client,
+    ):
+        client.search(QUERY, recall=0.9)
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    assert any("StaleTuningWarning: the recall" in line.get("message", "") for line in lines)
+
+
+def test_a_worker_that_cannot_begin_says_why_in_a_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    asked = {"indexes": {"news": str(tmp_path / "gone")}, "encoder": None, "settings": {}, "threads": 1, "counts": None}
+    monkeypatch.setenv(ASKED, json.dumps(asked))
+    monkeypatch.setattr(sys, "setswitchinterval", lambda _: None)
+    with pytest.raises(SystemExit):
+        made()
+    (line,) = [record.message for record in caplog.records if record.name == "latewood.serve"]
+    assert json.loads(line)["error"].startswith("IndexNotFoundError: ")
 
 
 async def counted(url: str) -> int:

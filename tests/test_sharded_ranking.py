@@ -15,6 +15,7 @@ from latewood.cluster.asking import MissingShardsError
 from latewood.cluster.homes import Home
 from latewood.cluster.replica import Replica, answered, asking
 from latewood.errors import InvalidInputError, LatewoodError, ServiceError, UnknownIdError
+from latewood.forms.ids import plain_ids
 from strategies import make_corpus
 from support import HashEncoder
 
@@ -500,3 +501,26 @@ def test_a_shard_that_is_lost_on_the_way(
     monkeypatch.setattr(sharded._shards, "ask", real)
     for call in affected:
         assert call(sharded) == call(both[1]), "what was known without a shard is not kept"
+
+
+def test_a_candidate_that_no_shard_has_is_told_though_another_shard_is_lost(
+    both: tuple[ShardedIndex, Index], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sharded, real = both[0], both[0]._shards.ask
+    unknown = next(f"u{number}" for number in range(99) if sharded._manifest.shards_of([f"u{number}"])[0] == 0)
+
+    def ask(method: str, calls: Any, *, timeout: float) -> Any:
+        answers = real(method, {place: own for place, own in calls.items() if place != 1}, timeout=timeout)
+        if 1 in calls:
+            raise MissingShardsError([1], answers)
+        return answers
+
+    monkeypatch.setattr(sharded._shards, "ask", ask)
+    monkeypatch.setattr(sharded, "_partial", True)
+    candidates = [*plain_ids(both[1].ids())[:60], unknown]
+    with pytest.raises(UnknownIdError, match=rf"'{unknown}' is not in the cluster \(candidate 60 of query 0\)"):
+        sharded.rerank(CORPUS.queries[0], candidates)
+    assert sharded.rerank(CORPUS.queries[0], candidates, missing="skip")
+    assert sharded.missing == [1]
+    with pytest.raises(ServiceError, match=r"with more replicas$"):
+        sharded.count()

@@ -73,6 +73,16 @@ def test_more_recall_looks_further(index: Index, wide: Wide) -> None:
         before = plan.deviations
 
 
+def test_more_than_the_target_is_measured_too(index: Index, wide: Wide) -> None:
+    """Who asks for more than the target of a tuning does not pay for a search of everything."""
+    queries = wide.queries[:50]
+    index.tune(queries, recall=0.6)
+    plan = index.search(queries[0], 10, recall=0.97).plan
+    assert plan.gather == "flood"
+    assert plan.expected_recall == pytest.approx(0.97)
+    assert index.measure_recall(queries, 10, recall=0.97) == pytest.approx(0.97, abs=0.02)
+
+
 @pytest.mark.parametrize("tuned", [False, True])
 def test_all_of_it_is_an_exact_search(index: Index, wide: Wide, tuned: bool) -> None:
     if tuned:

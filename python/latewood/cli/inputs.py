@@ -48,12 +48,18 @@ def document_batches(source: Path, size: int) -> Iterator[Batch]:
     """Read the documents of a JSONL file or a BEIR folder, `size` at a time.
 
     A line of a JSONL file has "id" (or "_id"), "text" (a "title" goes before it), and optionally "metadata" and
-    "vectors".
+    "vectors". No two lines have one id, however far apart they stand.
     """
     path = find_jsonl(source, "corpus") if source.is_dir() else source
     batch = Batch()
+    seen: set[Id] = set()
     for entry in read_jsonl(path):
         _append(batch, entry, path)
+        key = batch.ids[-1]
+        if key in seen:
+            message = f"{path}: two documents have the id {key!r}; each needs one of its own"
+            raise InvalidInputError(message)
+        seen.add(key)
         if len(batch) == size:
             yield batch
             batch = Batch()
@@ -81,8 +87,9 @@ def _append(batch: Batch, entry: dict[str, Any], path: Path) -> None:
         raise InvalidInputError(message)
     batch.ids.append(key)
     batch.texts.append(text)
+    metadata = entry.get("metadata")
     # BEIR corpora carry an empty object in every line; it says nothing and is not stored.
-    batch.metadata.append(entry.get("metadata") or None)
+    batch.metadata.append(None if metadata == {} else metadata)
     if has_vectors:
         batch.vectors.append(_vectors(entry["vectors"], f"{path}: the vectors of document {key!r}"))
 

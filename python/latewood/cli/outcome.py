@@ -1,5 +1,6 @@
 """How a command ends: what it prints, and the line and exit code of what goes wrong."""
 
+import codecs
 import json
 import os
 import sys
@@ -68,7 +69,13 @@ def let_go_of_output() -> None:
 
 def tell(value: Any, as_json: bool, text: Callable[[], str]) -> None:
     """Print a result, as JSON or as text."""
-    click.echo(json.dumps(value, ensure_ascii=False, default=str) if as_json else text())
+    click.echo(written(value) if as_json else text())
+
+
+def written(value: Any) -> str:
+    """Write JSON, which is read as UTF-8: where the output is in something else, with the escapes that JSON has."""
+    encoding = getattr(sys.stdout, "encoding", None) or "ascii"
+    return json.dumps(value, ensure_ascii=codecs.lookup(encoding).name != "utf-8", default=str)
 
 
 def table(mapping: dict[str, Any]) -> str:

@@ -26,6 +26,8 @@ class _NewPath(click.Path):
     """A path that need not exist, but is one: the empty one would be the working folder."""
 
     def convert(self, value: Any, parameter: click.Parameter | None, context: click.Context | None) -> Any:
+        if is_url(value):
+            self.fail(f"{value!r} is an address; give a path, which `latewood publish` takes", parameter, context)
         return super().convert(value or self.fail("it is empty", parameter, context), parameter, context)
 
 

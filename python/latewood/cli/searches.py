@@ -1,6 +1,5 @@
 """The commands that ask: search, rerank, eval."""
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Any, get_args
 import click
 
 from latewood.cli.inputs import Queries, ids_of_index, read_queries
-from latewood.cli.outcome import command, side_by_side, table, tell
+from latewood.cli.outcome import command, side_by_side, table, tell, written
 from latewood.cli.parameters import (
     COUNT,
     INDEX,
@@ -204,7 +203,8 @@ def _judgements(given: str) -> Qrels:
 def _output(found: Mapping[str, Hits], run_path: Path | None, as_json: bool, *, single: bool) -> None:
     _tell_what_was_idle(found.values())
     if run_path == STDOUT:
-        click.echo(run_text(found), nl=False)
+        # As in a file: whoever reads a run reads UTF-8.
+        click.echo(run_text(found).encode(), nl=False)
         return
     if run_path is not None:
         write_run(run_path, found)
@@ -215,7 +215,7 @@ def _output(found: Mapping[str, Hits], run_path: Path | None, as_json: bool, *, 
     for query, hits in found.items():
         if as_json:
             value = hits.to_dicts()
-            click.echo(json.dumps(value if single else {"query": query, "hits": value}, ensure_ascii=False))
+            click.echo(written(value if single else {"query": query, "hits": value}))
             continue
         if not single:
             click.echo(f"# {query}")

@@ -89,7 +89,8 @@ def _folders(given: tuple[str, ...]) -> dict[str, str]:
     folders: dict[str, str] = {}
     for one in given:
         name, equals, folder = one.partition("=")
-        if not equals:
+        # Folders on the way may have an equals sign in their names.
+        if not equals or "/" in name:
             # The name of `.` is that of where it leads.
             name, folder = at_home(one).resolve().name, one
         if name in folders:
@@ -102,8 +103,8 @@ def _folders(given: tuple[str, ...]) -> dict[str, str]:
 def _tokens(file: Path | None) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Read the tokens of who may read and of who may write."""
     found = {"read": os.environ.get(READ_TOKENS, "").split(), "write": os.environ.get(WRITE_TOKENS, "").split()}
-    # A byte that is no ASCII makes no token.
-    lines = file.read_text(encoding="ascii", errors="replace").splitlines() if file else []
+    # What is no text makes no token; some programs put a mark before it, which says that it is UTF-8.
+    lines = file.read_text(encoding="utf-8-sig", errors="replace").splitlines() if file else []
     for number, line in enumerate(lines, 1):
         words = line.split()
         if not words or words[0].startswith("#"):

@@ -292,7 +292,7 @@ def _several(queries: Any, weights: Any) -> list[dict[str, Any]]:
     given = texts_or_vectors(queries)
     if isinstance(given, Ragged):
         flat = split_weights(weights, given)
-        parts = [None] * len(given) if flat is None else np.split(flat, given.offsets[1:-1])
+        parts = [None] * len(given) if flat is None else np.split(flat, given.offsets[1:])[:-1]
         return [_weighted(_encoded(one), part) for one, part in zip(given, parts, strict=True)]
     texts = [text_of(text, f"query {position}") for position, text in enumerate(given)]
     return [_weighted(text, own) for text, own in zip(texts, _text_weights(weights, len(texts)), strict=True)]

@@ -282,7 +282,7 @@ class Client(Sender):
     token : str, optional
         If the service wants one. It is pickled with the client.
     timeout : float
-        Seconds that an answer may take.
+        Seconds to wait for an answer, or for the next part of one that comes slowly.
     retries : int
         How often a request is sent again that the service was too busy for (429, 503), after the pause that it asks
         for if that is no longer than `timeout`, or that a broken connection has lost. A change is not sent again of

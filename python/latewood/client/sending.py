@@ -38,7 +38,7 @@ class Sender(ABC):
         The index there; None for a client that reranks texts only.
     token : str, optional
     timeout : float
-        Seconds that an answer may take.
+        Seconds to wait for an answer, or for the next part of one that comes slowly.
     retries : int
         How often a request is sent again.
     """
@@ -172,7 +172,11 @@ class Sender(ABC):
             headers = {} if self._token is None else {"authorization": f"Bearer {self._token}"}
             # Without a transport of its own, httpx asks the environment for proxies.
             options = {"transport": getattr(self._library, self._transport)(**self._options)} if self._options else {}
-            made = getattr(self._library, self._kind)(headers=headers, timeout=self._timeout, **options)
+            try:
+                made = getattr(self._library, self._kind)(headers=headers, timeout=self._timeout, **options)
+            except (ImportError, OSError, ValueError, self._library.InvalidURL) as error:
+                message = f"{self.url} cannot be asked: {error}; see the proxies and certificates of the environment"
+                raise ServiceError(message) from error
             # Of two threads that come at once, both get what the first has made.
             return self._connected.setdefault(key, made)
         return self._connected[key]

@@ -33,6 +33,22 @@ TRIES = 3
 """How often a file is asked for again that did not come as it should."""
 
 
+def is_pulled(folder: str | os.PathLike[str]) -> bool:
+    """Whether a folder is one of a cache, which follows what is published; a copy of it has a name of its own."""
+    path = Path(folder).resolve()
+    return KEY.fullmatch(path.name) is not None and (path / IN_USE).exists()
+
+
+def refuse_pulled(folder: str | os.PathLike[str]) -> None:
+    """Refuse to change what the next pull would change back."""
+    if is_pulled(folder):
+        message = (
+            f"{os.fspath(folder)!r} was brought from object storage, for reading: change what it was published from, "
+            "publish that and pull again, or change a copy of the folder"
+        )
+        raise InvalidInputError(message)
+
+
 class Pulled:
     """An index or a cluster that is followed from object storage.
 

@@ -15,6 +15,8 @@ from latewood.errors import InvalidInputError, StorageError
 from latewood.forms.values import shown, text_of
 
 SCHEMES = ("s3://", "s3a://", "gs://", "az://", "abfs://", "abfss://", "file://")
+_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
+"""How one begins, of any scheme; a single letter is a drive of Windows."""
 CHUNK_BYTES = 4 << 20
 PART_BYTES, MOST_PARTS = 8 << 20, 9_000
 """Of an upload in parts: S3 takes parts of 5 MiB at least, and 10,000 of them."""
@@ -30,8 +32,8 @@ _USERS: set[int] = set()
 
 
 def is_url(path: object) -> bool:
-    """Whether a path is an address in object storage."""
-    return isinstance(path, str) and path.startswith(SCHEMES)
+    """Whether a path is an address; no folder is made of one that leads nowhere, such as "S3://bucket/news"."""
+    return isinstance(path, str) and _ADDRESS.match(path) is not None
 
 
 class Store:
@@ -54,11 +56,11 @@ class Store:
 
     def __init__(self, url: str) -> None:
         self.url = text_of(url, "url").rstrip("/")
-        if not is_url(self.url) or len(self.url.partition("://")[2]) < 1:
-            message = f"{shown(url)} is no address in object storage; they begin with {', '.join(SCHEMES)}"
-            raise InvalidInputError(message)
         if "?" in self.url or "#" in self.url or "@" in self.url:
             message = "the address of a store has no '?', '#' or '@'; keys and tokens come from the environment"
+            raise InvalidInputError(message)
+        if not self.url.startswith(SCHEMES) or len(self.url.partition("://")[2]) < 1:
+            message = f"{shown(url)} is no address in object storage; they begin with {', '.join(SCHEMES)}"
             raise InvalidInputError(message)
         self._obstore: Any = import_optional("obstore", extra="cloud", purpose="object storage")
         # An address without encryption is one's own server, which the environment names.
@@ -183,10 +185,15 @@ def _heard(work: Callable[[], R]) -> R:
             done.set_result(work())
         # Whatever it is, it is the caller's.
         except BaseException as error:  # noqa: BLE001
-            done.set_exception(error)
+            done.set_exception(_of_panic(error) if type(error).__name__ == "PanicException" else error)
 
     Thread(target=run, daemon=True).start()
     return done.result()
+
+
+def _of_panic(error: BaseException) -> Exception:
+    """Give an error for a panic, which is no `Exception`: obstore ends so where it can make no request of settings."""
+    return ValueError(f"keys, region or endpoint are none ({error}); an endpoint begins with http:// or https://")
 
 
 def _told(error: Exception) -> str:

@@ -1,6 +1,7 @@
 """A cluster of a whole collection: one codec of a sample, and shards by builders that each read the source."""
 
 import json
+import operator
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -285,7 +286,8 @@ def _refuse_another(note: Path, settings: dict[str, Any]) -> None:
     """Note the settings of a build, or compare them with those of the one that is to go on."""
     if not note.exists():
         fresh = note.with_suffix(".partial")
-        fresh.write_text(json.dumps(settings), encoding="utf-8")
+        # Numbers may be numpy's.
+        fresh.write_text(json.dumps(settings, default=operator.index), encoding="utf-8")
         fresh.replace(note)
         return
     begun = json.loads(note.read_text(encoding="utf-8"))

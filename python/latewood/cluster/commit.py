@@ -38,7 +38,7 @@ class Commit:
         try:
             return self._answers(method, calls)
         except MissingShardsError as error:
-            raise self._incomplete(error) from error
+            raise self._incomplete(error, "") from error
 
     def ask_some(self, method: str, calls: Mapping[int, tuple[Any, ...]]) -> dict[int, Any]:
         """Ask shards, of which some may be missing where that is allowed; `missing` has them from then on.
@@ -49,7 +49,7 @@ class Commit:
             return self._answers(method, {place: own for place, own in calls.items() if place not in self.missing})
         except MissingShardsError as error:
             if not self._partial:
-                raise self._incomplete(error) from error
+                raise self._incomplete(error, ", or with allow_partial=True") from error
             self.missing.update(error.shards)
             return error.answers
 
@@ -78,16 +78,16 @@ class Commit:
         pinned = {place: pinned_once[id(arguments)] for place, arguments in calls.items()}
         return self._shards.ask(method, pinned, timeout=self._timeout)
 
-    def _incomplete(self, error: MissingShardsError) -> ServiceError:
+    def _incomplete(self, error: MissingShardsError, otherwise: str) -> ServiceError:
         names = ", ".join(f"shard {place}" for place in error.shards)
         if error.late:
             message = (
                 f"{names} did not answer within {self._timeout:g} seconds; ask for less at once, or open with a longer "
-                "timeout, or with allow_partial=True"
+                f"timeout{otherwise}"
             )
             return ServiceError(message, 504)
         message = (
             f"no replica of {names} answers; see that Ray runs, and that it has a node and CPUs for each, or open with "
-            "more replicas, or with allow_partial=True"
+            f"more replicas{otherwise}"
         )
         return ServiceError(message, 503)

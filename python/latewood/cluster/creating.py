@@ -12,7 +12,7 @@ from latewood.cluster.manifest import CODEC, SHARDS, ClusterManifest, generation
 from latewood.cluster.routing import SLOTS, divided
 from latewood.common.types import KeepVectors
 from latewood.errors import IndexExistsError, IndexLockedError, InvalidInputError
-from latewood.forms.ragged import listed
+from latewood.forms.ragged import listed, to_ragged
 from latewood.forms.values import count_of
 from latewood.index.index import Index
 
@@ -160,10 +160,13 @@ def new_codec(root: Path, *, dim: int | None, encoder: Any, **settings: Any) -> 
 
 def train(codec: Index, *, sample: Any = None, sample_texts: Any = None) -> None:
     """Train the codec of a cluster on a sample, of which nothing else is kept."""
-    documents = {"vectors": sample} if sample_texts is None else {"texts": sample_texts}
-    given = listed(next(iter(documents.values())), "the sample")
     with codec.writer() as writer:
-        writer.add(range(len(given)), **dict.fromkeys(documents, given))
+        if sample_texts is None:
+            vectors = to_ragged(sample, allow_empty=True)
+            writer.add(range(len(vectors)), vectors=vectors)
+        else:
+            texts = listed(sample_texts, "texts")
+            writer.add(range(len(texts)), texts=texts)
     codec.delete(codec.ids())
     codec.compact()
     if not (codec.info()["codec"] or {}).get("centroid_count"):

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from latewood.cloud.pulling import refuse_pulled
 from latewood.cluster.manifest import CODEC, SHARDS, ClusterManifest, root_of, shard_of
 from latewood.errors import IndexLockedError
 from latewood.index.index import Index
@@ -21,8 +22,11 @@ def locked(root: Path) -> Iterator[ClusterManifest]:
         Another process or thread is writing to the cluster.
     IndexNotFoundError, CorruptIndexError
         As for `ClusterManifest.newest`, and for a shard that is damaged.
+    InvalidInputError
+        The cluster was brought from object storage.
     """
     ClusterManifest.newest(root)
+    refuse_pulled(root)
     try:
         # The lock of an index is let go of when its process dies, however that happens.
         lock = Index.open(root / CODEC).writer()

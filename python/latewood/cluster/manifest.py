@@ -298,7 +298,8 @@ def checksum_of(folder: str | os.PathLike[str], generation: int) -> str:
         return sha256(path.read_bytes()).hexdigest()
     except OSError as error:
         message = (
-            f"cannot read {os.fspath(path)!r}, which the cluster's manifest names: {error}; read the newest manifest"
+            f"cannot read {os.fspath(path)!r}, which the cluster's manifest names: {error.strerror or error}; open the "
+            "cluster again if newer commits have come, or restore the folder from a copy"
         )
         raise CorruptIndexError(message) from error
 

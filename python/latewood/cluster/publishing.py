@@ -7,6 +7,7 @@ from pathlib import Path
 from latewood.cloud.generations import CLUSTER
 from latewood.cloud.publishing import Commit
 from latewood.cloud.publishing import publish as publish_commit
+from latewood.cloud.pulling import is_pulled
 from latewood.cluster.locked import locked
 from latewood.cluster.manifest import CODEC, ClusterManifest, generations, root_of
 from latewood.errors import CorruptIndexError
@@ -44,8 +45,9 @@ def publish(path: str | os.PathLike[str], url: str, *, repair: bool = False, sho
     root = root_of(path)
     repair, show_progress = flag_of(repair, "repair"), optional(flag_of, show_progress, "show_progress")
     newest = ClusterManifest.newest(root)
-    # Nothing changes in a folder that cannot be written to.
-    with locked(root) if os.access(root / CODEC, os.W_OK) else nullcontext(newest) as manifest:
+    # Nothing changes in a folder that cannot be written to, or in one of a cache.
+    writable = os.access(root / CODEC, os.W_OK) and not is_pulled(root)
+    with locked(root) if writable else nullcontext(newest) as manifest:
         return publish_commit(root, _commit(root, manifest), url, repair=repair, show_progress=show_progress)
 
 

@@ -168,15 +168,16 @@ def _reranked(commit: Commit, queries: Queries, lists: Candidates, options: Rera
 
 def _unknown(commit: Commit, keys: Sequence[Id], offsets: NDArray[np.int64]) -> UnknownIdError:
     owned = commit.owned(list(dict.fromkeys(keys)))
-    answers = commit.ask("contains", {place: (own,) for place, own in owned.items()})
-    held = {key for place, own in owned.items() for key, there in zip(own, answers[place], strict=True) if there}
-    message = next(
-        f"id {key!r} is not in the cluster (candidate {place} of query {query}); "
-        'pass missing="skip" to leave such ids out'
+    answers = commit.ask_some("contains", {place: (own,) for place, own in owned.items()})
+    unknown = {key for place, told in answers.items() for key, held in zip(owned[place], told, strict=True) if not held}
+    named = (
+        f"id {key!r} is not in the cluster (candidate {place} of query {query})"
         for query, (start, end) in enumerate(pairwise(offsets.tolist()))
         for place, key in enumerate(keys[start:end])
-        if key not in held
+        if key in unknown
     )
+    # The shard that has refused one may be lost by now.
+    message = f'{next(named, "a candidate is not in the cluster")}; pass missing="skip" to leave such ids out'
     return UnknownIdError(message)
 
 

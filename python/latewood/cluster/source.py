@@ -17,8 +17,7 @@ from latewood.cluster.routing import some
 from latewood.common.files import at_home
 from latewood.common.packages import import_optional
 from latewood.errors import InvalidInputError, StorageError
-from latewood.exchange.files import describe, fields_of
-from latewood.forms.arrow import is_list_of_vectors
+from latewood.exchange.files import describe, fields_of, vector_columns
 from latewood.forms.ids import normalise_ids, plain_ids
 from latewood.forms.metadata import mapping_json
 from latewood.forms.ragged import Ragged, to_ragged
@@ -107,7 +106,7 @@ def _reading(path: Path) -> Iterator[None]:
     pyarrow = import_optional("pyarrow", extra="arrow", purpose="reading .parquet files")
     try:
         yield
-    except (pyarrow.ArrowException, OSError) as error:
+    except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
         message = f"{path}: cannot be read ({' '.join(str(error).split())[:300]})"
         # A file that cannot be reached now may be whole.
         raise (StorageError if isinstance(error, OSError) else InvalidInputError)(message) from error
@@ -142,7 +141,7 @@ def read_rows(files: Iterable[Path]) -> Iterator[Rows]:
 
 
 def _rows(table: Any, first: int, path: Path) -> Rows:
-    named = [name for name in table.column_names if is_list_of_vectors(table.schema.field(name).type)]
+    named = vector_columns(table, path)
     if len(named) > 1 or not (named or "text" in table.column_names):
         held = ", ".join(f"{field.name} ({field.type})" for field in table.schema)
         message = f"{path}: one column of list<fixed_size_list<float>> or a column text is expected; it has {held}"
@@ -196,12 +195,17 @@ def _columns(schema: Any) -> str:
 def _write_table(source: Any, folder: Path) -> None:
     pyarrow = import_optional("pyarrow", extra="arrow", purpose="building a cluster")
     parquet = import_optional("pyarrow.parquet", extra="arrow", purpose="building a cluster")
-    with (
-        pyarrow.RecordBatchReader.from_stream(source) as batches,
-        parquet.ParquetWriter(folder / "000000.parquet", batches.schema) as file,
-    ):
-        for batch in batches:
-            file.write_batch(batch)
+    try:
+        with (
+            pyarrow.RecordBatchReader.from_stream(source) as batches,
+            parquet.ParquetWriter(folder / "000000.parquet", batches.schema) as file,
+        ):
+            for batch in batches:
+                file.write_batch(batch)
+    except pyarrow.ArrowException as error:
+        told = " ".join(str(error).split())[:300]
+        message = f"the {type(source).__name__} cannot be written as Parquet ({told}); give columns of one kind each"
+        raise InvalidInputError(message) from error
 
 
 def without_tensors(table: Any) -> Any:

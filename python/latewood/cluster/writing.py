@@ -65,6 +65,8 @@ class ClusterWriter:
         Another writer is at work.
     IndexNotFoundError
         There is no cluster in the folder.
+    InvalidInputError
+        It was brought from object storage.
     CorruptIndexError, EncoderMismatchError
     """
 
@@ -286,13 +288,13 @@ class ClusterWriter:
         given = part.columns.metadata or [None] * len(ids)
         metadata: list[str | None] = [numbered(entry, self._next_order + row) for row, entry in enumerate(given)]
         self._next_order += len(ids)
-        if len(ids):
-            self._kind = _kind_of(ids)
         columns = Columns(ids, part.columns.texts, metadata)
         for shard, rows in self._routed(ids):
             truncated = part.truncated and [part.truncated[row] for row in rows]
             own = Part(columns.chosen(rows, with_texts=True), some(part.vectors, rows), 0, truncated)
             yield partial(add_part, self._writers[shard], own, upsert=upsert, last=False, threads=threads)
+            # Ids that no shard has taken leave the kind open.
+            self._kind = _kind_of(ids)
 
     def _routed(self, ids: IdSequence) -> Iterator[tuple[int, NDArray[np.intp]]]:
         """Give each shard that owns some of the ids, and the places of these."""

@@ -4,14 +4,16 @@ import gzip
 import json
 import os
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 from latewood.errors import InvalidInputError
 from latewood.evaluate.trec import Qrels, read_qrels
 from latewood.forms.values import path_of
+
+_Value = TypeVar("_Value")
 
 _KINDS: tuple[tuple[tuple[str, ...], tuple[type, ...], str], ...] = (
     (("id", "_id"), (str, int, type(None)), "a string or an integer"),
@@ -63,20 +65,18 @@ def load_beir(folder: str | os.PathLike[str], split: str = "test") -> Collection
     Raises
     ------
     InvalidInputError
-        A missing file or a line that does not fit, with its number.
+        A missing file or a line that does not fit, with its number; an id with two texts.
     """
     root = Path(path_of(folder, "folder"))
     if not isinstance(cast("object", split), str) or not split or Path(split).name != split:
         message = f"split must be the name of one, such as 'test', not {split!r}"
         raise InvalidInputError(message)
-    corpus = {
-        str(entry["_id"]): {"title": entry.get("title") or "", "text": entry.get("text") or ""}
-        for entry in read_jsonl(find_jsonl(root, "corpus"), required=("_id",))
-    }
-    queries = {
-        str(entry["_id"]): entry["text"] or ""
-        for entry in read_jsonl(find_jsonl(root, "queries"), required=("_id", "text"))
-    }
+    corpus = _by_id(
+        find_jsonl(root, "corpus"),
+        ("_id",),
+        lambda entry: {"title": entry.get("title") or "", "text": entry.get("text") or ""},
+    )
+    queries: dict[str, str] = _by_id(find_jsonl(root, "queries"), ("_id", "text"), lambda entry: entry["text"] or "")
     judgements = root / "qrels" / f"{split}.tsv"
     qrels: Qrels = {}
     if (root / "qrels").is_dir():
@@ -87,6 +87,16 @@ def load_beir(folder: str | os.PathLike[str], split: str = "test") -> Collection
         qrels = read_qrels(judgements)
         queries = {key: text for key, text in queries.items() if key in qrels}
     return Collection(corpus, queries, qrels)
+
+
+def _by_id(path: Path, required: tuple[str, ...], value_of: Callable[[dict[str, Any]], _Value]) -> dict[str, _Value]:
+    found: dict[str, _Value] = {}
+    for entry in read_jsonl(path, required=required):
+        key, value = str(entry["_id"]), value_of(entry)
+        if found.setdefault(key, value) != value:
+            message = f"{path}: the id {key!r} stands twice, with different texts; leave one of them out"
+            raise InvalidInputError(message)
+    return found
 
 
 def find_jsonl(folder: Path, name: str) -> Path:

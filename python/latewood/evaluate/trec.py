@@ -115,7 +115,8 @@ def read_run(path: str | os.PathLike[str]) -> Run:
         No such file, one that is not UTF-8 text, or a line that does not fit, with its number.
     """
     rows: dict[str, list[tuple[float, int, str]]] = {}
-    for number, fields in _rows(path):
+    for number, line in _lines(path):
+        fields = line.split()
         if len(fields) != 6:
             message = (
                 f"{os.fspath(path)}, line {number}: {len(fields)} fields; a run has: query Q0 document rank score tag"
@@ -143,13 +144,16 @@ def read_run(path: str | os.PathLike[str]) -> Run:
 def read_qrels(path: str | os.PathLike[str]) -> Qrels:
     """Read judgements: BEIR's three columns with a header, or TREC's four (`query iteration document relevance`).
 
+    Ids may have blanks where tabs divide three columns, as in BEIR's files.
+
     Raises
     ------
     InvalidInputError
         As for `read_run`; two different relevances of one document for one query.
     """
     qrels: Qrels = {}
-    for number, fields in _rows(path):
+    for number, line in _lines(path):
+        fields = [field.strip() for field in line.split("\t" if line.count("\t") == 2 else None)]
         if number == 1 and not _is_number(fields[-1]):
             continue
         if len(fields) not in (3, 4):
@@ -177,7 +181,7 @@ def _is_number(field: str) -> bool:
     return True
 
 
-def _rows(path: str | os.PathLike[str]) -> Iterable[tuple[int, list[str]]]:
+def _lines(path: str | os.PathLike[str]) -> Iterable[tuple[int, str]]:
     source = Path(path_of(path))
     try:
         text = source.read_text(encoding="utf-8-sig")
@@ -187,7 +191,7 @@ def _rows(path: str | os.PathLike[str]) -> Iterable[tuple[int, list[str]]]:
     except (OSError, ValueError) as error:
         message = f"{source}: {getattr(error, 'strerror', None) or error}"
         raise InvalidInputError(message) from error
-    return [(number, line.split()) for number, line in enumerate(text.split("\n"), start=1) if line.strip()]
+    return [(number, line) for number, line in enumerate(text.split("\n"), start=1) if line.strip()]
 
 
 def _field(value: Any, what: str) -> str:

@@ -153,11 +153,7 @@ def _batches(path: Path) -> Any:
 
 
 def _rows(table: Any, first: int, path: Path) -> Part:
-    twice = [name for name, count in Counter(table.column_names).items() if count > 1]
-    if twice:
-        message = f"{path}: several columns are called {twice[0]!r}; give each a name of its own"
-        raise InvalidInputError(message)
-    named = [name for name in table.column_names if is_list_of_vectors(table.schema.field(name).type)]
+    named = vector_columns(table, path)
     if len(named) != 1:
         held = ", ".join(f"{field.name} ({field.type})" for field in table.schema)
         message = f"{path}: {len(named)} columns of list<fixed_size_list<float>>, one is expected; it has {held}"
@@ -165,6 +161,15 @@ def _rows(table: Any, first: int, path: Path) -> Part:
     ids, texts, fields = describe(table.drop_columns(named), first, path)
     vectors = to_ragged(table.column(named[0]), names=ids, allow_empty=True)
     return Part(ids, vectors, fields, texts)
+
+
+def vector_columns(table: Any, path: Path) -> list[str]:
+    """Name the columns of a table that hold lists of vectors; no two columns may have one name."""
+    twice = [name for name, count in Counter(table.column_names).items() if count > 1]
+    if twice:
+        message = f"{path}: several columns are called {twice[0]!r}; give each a name of its own"
+        raise InvalidInputError(message)
+    return [name for name in table.column_names if is_list_of_vectors(table.schema.field(name).type)]
 
 
 def describe(table: Any, first: int, path: Path) -> tuple[list[Any], list[Any] | None, list[dict[str, Any]]]:

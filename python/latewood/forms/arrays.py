@@ -40,7 +40,9 @@ def as_array(data: Any, where: str) -> AnyArray:
             tensor = data.detach().cpu()
             return np.asarray((tensor.float() if "bfloat16" in str(tensor.dtype) else tensor).numpy())
         hidden = _hides(data)
-        plain = np.asarray(data)
+        # Where a column of Arrow keeps places in a dictionary, numpy takes a null for a place.
+        kept = str(getattr(data, "type", "")).startswith("dictionary")
+        plain = np.asarray(data.to_pylist() if kept else data)
     except Exception as error:  # a foreign object may raise anything
         message = f"{where}: not an array ({error}); pass a list of [tokens, dim] arrays, or one dense array"
         raise InvalidInputError(message) from error

@@ -310,7 +310,8 @@ def score_array(scores: Any, where: str) -> ScoreArray:
     # Integers beyond 64 bits and fractions come as objects.
     numbers = array.dtype.kind in "fiu" or (array.dtype.kind == "O" and all(map(_is_number, array.tolist())))
     if array.ndim != 1 or (array.size and not numbers):
-        found = f"of shape {array.shape}" if array.ndim != 1 else f"such as {shown(array.tolist()[0])}"
+        wrong = next((value for value in array.tolist() if not _is_number(value)), None)
+        found = f"of shape {array.shape}" if array.ndim != 1 else f"such as {shown(wrong)}"
         message = f"{where} are not numbers, one for each candidate, but {found}"
         raise InvalidInputError(message)
     try:

@@ -240,7 +240,8 @@ def listed(data: Any, what: str) -> Any:
     if isinstance(data, (set, frozenset)):
         message = f"{what}: a {type(data).__name__} has no order; pass a list"
         raise InvalidInputError(message)
-    if hasattr(data, "__array__"):
+    # Of structs numpy makes a matrix.
+    if hasattr(data, "__array__") and (hasattr(data, "isna") or not is_arrow(data)):
         plain = as_array(data, what)
         if not plain.ndim or plain.dtype.kind not in "OUT":
             return plain

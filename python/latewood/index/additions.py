@@ -279,7 +279,7 @@ def _list(items: Any, what: str) -> list[Any] | tuple[Any, ...]:
     given = listed(items, what)
     if isinstance(given, np.ndarray) and given.ndim == 1:
         # A column in which everything is missing is one of NaN.
-        given = [None if entry != entry else entry for entry in given.tolist()]
+        given = [None if isinstance(entry, float) and entry != entry else entry for entry in given.tolist()]
     if not isinstance(given, (list, tuple)):
         message = f"{what} is one {type(items).__name__}; pass a list with one entry for each id"
         raise InvalidInputError(message)

@@ -66,10 +66,10 @@ class Encoding:
         encoder = self.encoder
         if encoder is None:
             recorded = self.recorded
-            remedy = "pass encoder= to Index.open, or an encoder to use_encoder, or vectors instead of text"
+            remedy = "give encoder= where it is opened or built, or one to use_encoder, or vectors instead of text"
             if recorded:
-                remedy = f"use_encoder('{RECORDED}') loads {recorded['name']!r}, which it was built with, or {remedy}"
-            message = f"{purpose} needs an encoder, and the index {self.path!r} was opened without one; {remedy}"
+                remedy = f'encoder="{RECORDED}" loads {recorded["name"]!r}, which it was built with; {remedy}'
+            message = f"{purpose} needs an encoder, and the index {self.path!r} has none here; {remedy}"
             raise EncoderRequiredError(message)
         return encoder
 

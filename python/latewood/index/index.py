@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from latewood import _core
-from latewood.cloud.generations import INDEX
+from latewood.cloud.generations import CLUSTER, INDEX
 from latewood.cloud.publishing import Commit, publish
-from latewood.cloud.pulling import Pulled
+from latewood.cloud.pulling import Pulled, is_pulled, refuse_pulled
 from latewood.cloud.store import is_url
 from latewood.common.files import at_home
 from latewood.common.signatures import shows
@@ -25,6 +25,7 @@ from latewood.encode.protocol import Encoder, as_encoder, encode_queries
 from latewood.errors import (
     EncoderError,
     IndexExistsError,
+    IndexNotFoundError,
     InvalidInputError,
     LatewoodError,
     MissingDependencyError,
@@ -250,7 +251,14 @@ class Index:
             index = cls(core, encoder=None, mmap=mmap, generation=number)
             index._pulled = pulled
         else:
-            core = _core.Index.open(_folder(path), generation=number, mmap=mmap)
+            folder = _folder(path)
+            try:
+                core = _core.Index.open(folder, generation=number, mmap=mmap)
+            except IndexNotFoundError as error:
+                if not any(Path(folder).glob("cluster-*.json")):
+                    raise
+                message = f"{folder!r} holds a cluster, and no index; open it with {CLUSTER.opened_by}"
+                raise IndexNotFoundError(message) from error
             index = cls(core, encoder=None, mmap=mmap, generation=number)
         if encoder is not None:
             index.use_encoder(encoder, check_encoder=check_encoder)
@@ -414,6 +422,7 @@ class Index:
         """
         folder, mmap = _folder(path), flag_of(mmap, "mmap")
         number = optional(count_of, generation, "generation")
+        refuse_pulled(folder)
         return cls(_core.Index.recover(folder, generation=number, mmap=mmap), encoder=None, mmap=mmap)
 
     def use_encoder(self, encoder: Any, *, check_encoder: bool = True) -> None:
@@ -940,7 +949,8 @@ class Index:
         """Measure how thoroughly this index must look to find a share of the best documents, and store that with it.
 
         From then on searches look for that share unless they are asked otherwise, and `search(recall=)` goes by what
-        was measured. What was measured for other k stays; a search goes by the nearest.
+        was measured. What was measured for other k stays; a search goes by the nearest. What finds a share of few hits
+        finds less of many, so tune for the most that searches ask for.
 
         Parameters
         ----------
@@ -1013,22 +1023,14 @@ class Index:
 
     def _writer(self, merge: bool, show_progress: bool | None, *, one_call: bool = False) -> Writer:
         merge, show_progress = flag_of(merge, "merge"), optional(flag_of, show_progress, "show_progress")
-        self._check_writable()
+        refuse_pulled(self.path)
         core = self._core.writer(merge=merge)
         return Writer(core, self._encoding, show_progress=show_progress, one_call=one_call)
 
     def _unchanged(self) -> AbstractContextManager[Any]:
         """Keep others from writing; nothing changes in a folder that cannot be written to, such as the Hub's cache."""
-        writable = os.access(self.path, os.W_OK) and self._generation is None and self._pulled is None
+        writable = os.access(self.path, os.W_OK) and self._generation is None and not is_pulled(self.path)
         return self.writer(merge=False) if writable else nullcontext()
-
-    def _check_writable(self) -> None:
-        if self._pulled is not None:
-            message = (
-                f"this index was brought from {self._pulled.store.url}, for reading: change the one that it was "
-                "published from, publish that, and refresh this one"
-            )
-            raise InvalidInputError(message)
 
     @shows(Additions)
     def add(
@@ -1109,7 +1111,7 @@ class Index:
             A segment is damaged, in the words of `check`. Nothing has changed then.
         IndexLockedError, IndexReplacedError, StorageError
         """
-        self._check_writable()
+        refuse_pulled(self.path)
         threads, before = threads_of(threads), self._core.generation
         try:
             self._core.compact(threads)
@@ -1147,7 +1149,7 @@ def _dimensions(encoder: Encoder | None, asked: int | None) -> int:
 
 def _folder(path: Any) -> str:
     if is_url(path):
-        message = f"{path!r} is an address in object storage; make the index in a folder, and `publish` puts it there"
+        message = f"{path!r} is an address; make the index in a folder, and `publish` puts it into object storage"
         raise InvalidInputError(message)
     return os.fspath(at_home(path_of(path)))
 

@@ -336,6 +336,10 @@ class SearchArrays:
         if len(names) != len(self):
             message = f"{len(names)} query ids for {len(self)} queries; give one for each"
             raise InvalidInputError(message)
+        if len(set(names)) != len(names):
+            twice = next(name for place, name in enumerate(names) if name in names[:place])
+            message = f"query id {twice!r} is given twice; a run has each query once"
+            raise InvalidInputError(message)
         return {
             name: {str(document): float(score) for document, score in zip(ids, scores, strict=True)}
             for name, (ids, scores) in zip(names, self, strict=True)

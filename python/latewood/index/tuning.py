@@ -54,9 +54,10 @@ class Tuning:
 def measured_curve(
     exact: SearchArrays, search: Callable[[float], SearchArrays], target: float
 ) -> tuple[tuple[float, float], ...]:
-    """Measure the recall of `search(deviations)`, step by step until it is halfway from the target to 1.
+    """Measure the recall of `search(deviations)`, step by step until nothing is lost.
 
-    Where the target is reached, it is measured more closely. Nothing is measured if all documents are scored anyway.
+    Searches may ask for more than the target, and score everything where no step has found so much. Where
+    the target is reached, it is measured more closely. Nothing is measured if all documents are scored anyway.
     """
     measured: dict[float, float] = {}
     for step in STEPS:
@@ -64,7 +65,7 @@ def measured_curve(
         if not measured and found.plan is not None and found.plan.deviations is None:
             return ()
         measured[step] = recall(exact, found)
-        if measured[step] >= (1.0 + target) / 2:
+        if measured[step] == 1.0:
             break
     for _ in range(HALVINGS):
         curve = _rising(measured)

@@ -1,12 +1,17 @@
 """Haystack's queries and filters → latewood's."""
 
+from dataclasses import fields
 from typing import Any
 
 import numpy as np
+from haystack import Document
 
 from latewood.common.types import Filter
 from latewood.errors import InvalidInputError
 from latewood.forms.values import shown
+
+_OWN = {field.name for field in fields(Document)}
+"""Names by which Haystack means a document itself, and not its `meta`."""
 
 _COMPARISONS = {
     "==": "eq",
@@ -64,6 +69,12 @@ def _comparison(filters: dict[str, Any], where: str) -> Filter:
     operator, field = filters["operator"], filters["field"]
     if operator not in _COMPARISONS or "value" not in filters or not isinstance(field, str):
         message = f"{where}: {shown(filters)} compares nothing; it needs a field, a value and one of {[*_COMPARISONS]}"
+        raise InvalidInputError(message)
+    if field in _OWN:
+        message = (
+            f"{where}: {field!r} is a part of the document itself, and an index filters by metadata alone; for a field "
+            f"of that name in the metadata write 'meta.{field}'"
+        )
         raise InvalidInputError(message)
     # The backslash: the name is a field's, even if it is "and".
     compared = {f"\\{field.removeprefix('meta.')}": {_COMPARISONS[operator]: filters["value"]}}

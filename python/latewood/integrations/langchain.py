@@ -20,6 +20,7 @@ from pydantic import ConfigDict, PrivateAttr
 from latewood.errors import InvalidInputError
 from latewood.forms.values import count_of, optional, shown, text_of
 from latewood.integrations.ranking import (
+    Made,
     Searcher,
     Source,
     options_of,
@@ -63,7 +64,7 @@ class LatewoodRerank(BaseDocumentCompressor):
     top_n: int | None = None
     id_key: str | None = None
     options: dict[str, Any]
-    _source: Source = PrivateAttr()
+    _source: Made[Source] = PrivateAttr()
 
     def __init__(
         self,
@@ -79,14 +80,14 @@ class LatewoodRerank(BaseDocumentCompressor):
         source = source_of(index, model, options)
         top_n, id_key = optional(count_of, top_n, "top_n"), optional(text_of, id_key, "id_key")
         super().__init__(index=index, model=model, top_n=top_n, id_key=id_key, options=options_of(options), **fields)
-        self._source = source
+        self._source = Made(source_of, source, index, model)
 
     def compress_documents(
         self, documents: Sequence[Document], query: str, callbacks: Callbacks = None
     ) -> list[Document]:
         """Give copies of the best documents, best first, each with its score as metadata["relevance_score"]."""
         pairs = ranked(
-            self._source,
+            self._source.of(self.index, self.model),
             query,
             documents,
             key=self._id,
@@ -136,17 +137,17 @@ class LatewoodRetriever(BaseRetriever):
     index: Any
     k: int = 10
     options: dict[str, Any]
-    _searcher: Searcher = PrivateAttr()
+    _searcher: Made[Searcher] = PrivateAttr()
 
     def __init__(self, *, index: Any, k: int = 10, options: Mapping[str, Any] | None = None, **fields: Any) -> None:
         searcher = searcher_of(index, options)
         super().__init__(index=index, k=count_of(k, "k"), options=options_of(options), **fields)
-        self._searcher = searcher
+        self._searcher = Made(searcher_of, searcher, index)
 
     def _get_relevant_documents(
         self, query: str, *, run_manager: CallbackManagerForRetrieverRun, **options: Any
     ) -> list[Document]:
-        hits = self._searcher.search(query, **{"k": self.k, **self.options, **options})
+        hits = self._searcher.of(self.index).search(query, **{"k": self.k, **self.options, **options})
         return [
             Document(id=str(hit.id), page_content=hit.text or "", metadata={**(hit.metadata or {}), SCORE: hit.score})
             for hit in hits

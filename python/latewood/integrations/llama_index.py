@@ -19,6 +19,7 @@ from llama_index.core.schema import MetadataMode, NodeWithScore, QueryBundle, Te
 from latewood.errors import InvalidInputError
 from latewood.forms.values import count_of, flag_of, optional, text_of
 from latewood.integrations.ranking import (
+    Made,
     Source,
     name_of,
     options_of,
@@ -64,7 +65,7 @@ class LatewoodRerank(BaseNodePostprocessor):
     keep_retrieval_score: bool = False
     id_key: str | None = None
     options: dict[str, Any]
-    _source: Source = PrivateAttr()
+    _source: Made[Source] = PrivateAttr()
 
     def __init__(
         self,
@@ -88,7 +89,7 @@ class LatewoodRerank(BaseNodePostprocessor):
             options=options_of(options),
             **fields,
         )
-        self._source = source
+        self._source = Made(source_of, source, index, model)
 
     @classmethod
     def class_name(cls) -> str:
@@ -107,7 +108,8 @@ class LatewoodRerank(BaseNodePostprocessor):
             raise InvalidInputError(message)
         if not nodes:
             return []
-        query, name = query_bundle.query_str, name_of(self._source)
+        source = self._source.of(self.index, self.model)
+        query, name = query_bundle.query_str, name_of(source)
         top_n = len(nodes) if self.top_n is None else self.top_n
         dispatcher.event(ReRankStartEvent(query=query_bundle, nodes=nodes, top_n=top_n, model_name=name))
         told = {
@@ -118,7 +120,7 @@ class LatewoodRerank(BaseNodePostprocessor):
         }
         with self.callback_manager.event(CBEventType.RERANKING, payload=told) as event:
             pairs = ranked(
-                self._source,
+                source,
                 query,
                 nodes,
                 key=self._id,

@@ -1,9 +1,10 @@
 """What adapters share: a framework's documents → ids or texts → scores → the same documents, in order."""
 
 import inspect
+import operator
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Protocol, TypeAlias, TypeVar
+from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 
 import numpy as np
 
@@ -21,6 +22,7 @@ Source: TypeAlias = Index | Reranker
 """What scores documents: an index those that it holds, by their ids; a reranker any, by their texts."""
 
 D = TypeVar("D")
+M = TypeVar("M")
 
 
 class Searcher(Protocol):
@@ -29,6 +31,31 @@ class Searcher(Protocol):
     @property
     def search(self) -> Callable[..., Hits]:
         """A method that takes a query, `k` and options, and gives at most k hits, best first."""
+
+
+class Made(Generic[M]):
+    """What is made of fields of an adapter, and made again where its user has put others in their place.
+
+    Parameters
+    ----------
+    make : callable
+        Fields → what is made of them.
+    made
+        What it made of these fields.
+    *fields
+    """
+
+    def __init__(self, make: Callable[..., M], made: M, *fields: Any) -> None:
+        self._make = make
+        self._last = (made, fields)
+
+    def of(self, *fields: Any) -> M:
+        """Give what is made of the fields as they are now."""
+        made, before = self._last
+        if any(map(operator.is_not, fields, before)):
+            made = self._make(*fields)
+            self._last = (made, fields)
+        return made
 
 
 def source_of(index: Any, model: Any, options: Mapping[str, Any] | None = None) -> Source:

@@ -30,8 +30,8 @@ def check_host(request: Request, settings: Settings) -> None:
         raise Problem(HTTPStatus.BAD_REQUEST, "a request names one host, and this one names several")
     host = hosts[0].lower() if hosts else ""
     name = host if host.endswith("]") else host.rpartition(":")[0] or host
-    known = name in settings.hosts if settings.hosts else settings.has_tokens or is_loopback(name.strip("[]"))
-    if not known:
+    any_name = settings.has_tokens and not settings.hosts
+    if not (any_name or name in settings.hosts or is_loopback(name.strip("[]"))):
         message = f"this service is not asked as {host[:100]!r}; start it with that name among its hosts"
         raise Problem(HTTPStatus.MISDIRECTED_REQUEST, message)
 

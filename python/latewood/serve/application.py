@@ -22,6 +22,7 @@ from starlette.types import Receive, Scope, Send
 
 from latewood.common.processors import processors
 from latewood.errors import InvalidInputError, LatewoodError
+from latewood.forms.values import threads_of
 from latewood.index.index import Index
 from latewood.rerank.reranker import Reranker
 from latewood.serve.access import check_content_type, check_host, check_scope
@@ -67,7 +68,7 @@ def application(
     Raises
     ------
     InvalidInputError
-        A name that a path cannot have.
+        A name that a path cannot have, or no number of threads.
     IndexNotFoundError, CorruptIndexError
         As for `Index.open`.
     EncoderError, EncoderMismatchError
@@ -75,11 +76,12 @@ def application(
     """
     chosen = settings or Settings()
     served = {_name(name): ServedIndex(name, index, encoder) for name, index in (indexes or {}).items()}
-    service = Service(served, reranker or Reranker(), chosen, threads or processors())
+    service = Service(served, reranker or Reranker(), chosen, threads_of(threads) or processors())
     operations = OPERATIONS
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        service.ready = True
         yield
         service.ready = False
         for desk in (service.reading, *service.writing.values()):

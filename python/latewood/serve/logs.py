@@ -25,4 +25,6 @@ def log_lines() -> None:
         handler = logging.StreamHandler()
         handler.setFormatter(_Line())
         logging.basicConfig(handlers=[handler])
+        # They would be lines of plain text among the others.
+        logging.captureWarnings(True)
     LOG.setLevel(logging.INFO)

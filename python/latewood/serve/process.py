@@ -10,6 +10,7 @@ import signal
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
@@ -20,17 +21,17 @@ import msgspec
 import uvicorn
 from starlette.applications import Starlette
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
-from uvicorn.supervisors import Multiprocess
+from uvicorn.supervisors.multiprocess import SIGNALS, Multiprocess, Process
 
 from latewood.common.processors import processors
 from latewood.encode.protocol import as_encoder
-from latewood.errors import InvalidInputError
+from latewood.errors import InvalidInputError, LatewoodError
 from latewood.forms.values import count_of, path_of
 from latewood.index.encoding import RECORDED
 from latewood.integrations.ranking import load
 from latewood.rerank.reranker import Reranker
 from latewood.serve.access import is_loopback
-from latewood.serve.application import application
+from latewood.serve.application import LOG, application
 from latewood.serve.listening import listening, listening_at
 from latewood.serve.logs import log_lines
 from latewood.serve.metrics import DIRECTORY
@@ -194,7 +195,7 @@ def run(
         timeout_graceful_shutdown=int(chosen.timeout) + 5,
     )
     log_lines()
-    with _until_terminated(), _counts() if workers > 1 else nullcontext() as counts:
+    with _signals(), _counts() if workers > 1 else nullcontext() as counts:
         told = {ASKED: json.dumps({**asked, "counts": counts})} | ({} if counts is None else {DIRECTORY: counts})
         os.environ.update(told)
         try:
@@ -203,7 +204,7 @@ def run(
                 if ready is not None:
                     ready(address)
                 if workers > 1:
-                    Multiprocess(config, sockets=[sock]).run()
+                    _Workers(config, sockets=[sock]).run()
                 else:
                     uvicorn.Server(config).run(sockets=[sock])
         finally:
@@ -211,20 +212,52 @@ def run(
                 del os.environ[variable]
 
 
+class _Workers(Multiprocess):
+    """Looks after the worker processes."""
+
+    interrupted = False
+
+    def keep_subprocess_alive(self) -> None:
+        """Put others in the place of workers that have died, and of no other.
+
+        One that gives no sign of life may still load what it needs; if it were ended, so would be all that come after.
+        """
+        for place, worker in enumerate(self.processes):
+            if not worker.process.is_alive():
+                worker.kill()
+                worker.join()
+                self.processes[place] = Process(self.config, self.sockets)
+                self.processes[place].start()
+
+    def handle_int(self) -> None:
+        """End the workers at Ctrl-C, of which who called is told then."""
+        self.interrupted = True
+        super().handle_int()
+
+    def run(self) -> None:
+        """Look after them until a signal ends it."""
+        super().run()
+        if self.interrupted:
+            raise KeyboardInterrupt
+
+
 @contextmanager
-def _until_terminated() -> Iterator[None]:
-    """Leave the block at SIGTERM as at its end, so that nothing temporary stays, and who called goes on."""
+def _signals() -> Iterator[None]:
+    """Leave the block at SIGTERM as at its end, so that nothing temporary stays, and who called goes on as before."""
     if threading.current_thread() is not threading.main_thread():
         # Signals are another's then.
         yield
         return
-    before = signal.signal(signal.SIGTERM, _leave)
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    signal.signal(signal.SIGTERM, _leave)
     try:
         yield
     except _Terminated:
         pass
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            if signal.getsignal(number) is not handler:
+                signal.signal(number, handler)
 
 
 class _Terminated(BaseException):
@@ -245,7 +278,13 @@ def made() -> Starlette:
     sys.setswitchinterval(SWITCH_SECONDS)
     threading.Thread(target=_end_with_parent, args=[asked["counts"]], daemon=True).start()
     log_lines()
-    made = _application(asked)
+    try:
+        made = _application(asked)
+    except LatewoodError as error:
+        # The index was there when the service began, and may be there again for the next worker.
+        told = {"time": time.time(), "error": f"{type(error).__name__}: {error}"}
+        LOG.error(msgspec.json.encode(told).decode())
+        sys.exit(1)
     # What is there by now stays, and is not looked through again and again while all threads wait.
     gc.collect()
     gc.freeze()

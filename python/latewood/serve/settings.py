@@ -33,9 +33,9 @@ class Settings:
     read_only : bool
         Nobody may change anything.
     hosts : sequence of str
-        Names under which the service is asked, without a port; a request for another name is refused, so that no page
-        of another site can reach a service on its reader's own machine. By default those of the loopback interface
-        where there are no tokens, else any.
+        Names under which the service is asked besides those of the loopback interface, without a port; a request for
+        another name is refused, so that no page of another site can reach a service on its reader's own machine. Where
+        there are tokens, and no hosts, any name will do.
     log_queries : bool
         Whether the log may tell what was asked.
     images : path-like, optional

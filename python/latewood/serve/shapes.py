@@ -2,11 +2,13 @@
 
 import re
 from collections.abc import Iterable, Sequence
+from dataclasses import fields
 from types import NoneType
 from typing import Annotated, Any, Literal, get_args, get_type_hints
 
 import msgspec
 import msgspec.inspect
+import msgspec.structs
 import numpy as np
 from msgspec import Meta, Struct
 from numpy.typing import NDArray
@@ -16,6 +18,7 @@ from latewood.common.types import FloatArray, Id, Metadata, MissingRule
 from latewood.encode.protocol import OnEmpty
 from latewood.encode.windows import Long
 from latewood.errors import InvalidInputError
+from latewood.index.feedback import Feedback
 from latewood.index.options import RerankKeywords, SearchKeywords
 
 MAX_DIMENSIONS = 4096
@@ -42,15 +45,31 @@ QueryText = Annotated[str, Meta(max_length=MAX_QUERY_CHARACTERS)]
 Query = QueryText | EncodedVectors | list[list[float]]
 
 
-class Body(Struct, forbid_unknown_fields=True, kw_only=True, omit_defaults=True):
+class Timed(Struct, kw_only=True, omit_defaults=True):
     """What all requests with a body may say."""
 
     timeout: Annotated[float, Meta(gt=0)] | None = None
 
 
+class Body(Timed, forbid_unknown_fields=True, kw_only=True, omit_defaults=True):
+    """A request that says nothing else than what it may."""
+
+
+GivenFeedback: Any = msgspec.defstruct(
+    "Feedback",
+    [(one.name, get_type_hints(Feedback)[one.name], one.default) for one in fields(Feedback)],
+    kw_only=True,
+    forbid_unknown_fields=True,
+)
+"""`Feedback`; of a dataclass, msgspec passes over fields that it does not have."""
+GivenFeedback.__doc__ = Feedback.__doc__
+
+
 def _options(keywords: type) -> list[tuple[str, Any, Any]]:
     """Give the fields for a call's keyword arguments. How many threads it uses is the service's own affair."""
     hints = {name: hint for name, hint in get_type_hints(keywords).items() if name not in ("filter", "threads")}
+    if "feedback" in hints:
+        hints["feedback"] = GivenFeedback
     return [(name, hint if NoneType in get_args(hint) else hint | None, None) for name, hint in hints.items()]
 
 
@@ -210,7 +229,7 @@ class RerankText(Struct):
     text: str
 
 
-class RerankTexts(Struct, kw_only=True):
+class RerankTexts(Timed, kw_only=True):
     """What rerank services are asked. Fields that others know and this one has no use for are passed over."""
 
     query: QueryText
@@ -281,6 +300,8 @@ def options_of(body: Any, *but: str) -> dict[str, Any]:
     """Give the keyword arguments that a body gives."""
     own = {"timeout", "query", "queries", "candidates", "scores", *but}
     given = {name: getattr(body, name) for name in body.__struct_fields__ if name not in own}
+    if given.get("feedback") is not None:
+        given["feedback"] = Feedback(**msgspec.structs.asdict(given["feedback"]))
     return {name: value for name, value in given.items() if value is not None}
 
 

@@ -59,11 +59,14 @@ class Desk:
     def __init__(self, threads: int, waiting: int) -> None:
         self._threads = threads
         self._most = waiting
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="latewood", initializer=_give_way)
+        self._pool = self._made_pool()
         self._waiting: dict[asyncio.Future[Any], _Asked] = {}
         """In the order in which they came."""
         self._running: set[asyncio.Task[None]] = set()
         self._seconds = 0.05
+
+    def _made_pool(self) -> ThreadPoolExecutor:
+        return ThreadPoolExecutor(self._threads, thread_name_prefix="latewood", initializer=_give_way)
 
     @property
     def running(self) -> int:
@@ -106,10 +109,12 @@ class Desk:
         self._waiting.pop(future, None)
 
     async def close(self) -> None:
-        """Wait for all that was taken in."""
+        """Wait for all that was taken in, and let the threads go."""
         while self._running:
             await asyncio.wait(self._running)
         self._pool.shutdown()
+        # Whoever tests a program starts its application for each test; a pool without work has no threads.
+        self._pool = self._made_pool()
 
     def _begin(self) -> None:
         while self._waiting and len(self._running) < self._threads:

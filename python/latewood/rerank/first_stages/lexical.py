@@ -57,8 +57,8 @@ class LexicalFirstStage:
     -----
     The file, `lexical-….npz`, is no part of the index, holds no pickles, and may be removed at any time. One that does
     not fit the texts, or is damaged, is made anew; where the folder cannot be written to, there is none. It is written
-    when more than a tenth of the texts are not in it yet, and not with a `tokenize` or a `stemmer` of one's own: nobody
-    could tell later whether it is still the same.
+    when more than a tenth of the texts have come or gone since, and not with a `tokenize` or a `stemmer` of one's own:
+    nobody could tell later whether it is still the same.
 
     BM25 is the variant of Lucene, with k1 = 1.5 and b = .75. Documents that share no word with the query score 0 and
     are not found.

@@ -22,12 +22,21 @@ from latewood.forms.values import shown
 PURPOSE = "BM25"
 EXTRA = "hybrid"
 UNSAVED = 0.1
-"""Share of the texts that may be missing in the file before it is written again."""
+"""Share of the texts that may have come or gone before the file is written again."""
 UNUSED = 0.5
 """Share of the words that may be in no text any more before these are forgotten."""
 
-SPACELESS = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]+")
-"""A run of characters of scripts without spaces: Thai, Lao, Burmese, Khmer, kana, Chinese characters."""
+_SPACELESS = (
+    "\u0e01-\u0e3a\u0e40-\u0e4e\u0e50-\u0e59\u0e81-\u0eff\u1000-\u1049\u1050-\u109f\u1780-\u17d3\u17d7\u17dc-\u17e9"
+    "\u3041-\u309f\u30a1-\u30fa\u30fc-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
+)
+"""Letters, marks and digits of scripts without spaces: Thai, Lao, Burmese, Khmer, kana, Chinese characters."""
+_INDIC = "\u0900-\u0963\u0966-\u096f\u0971-\u0df3"
+"""The same of the scripts of India and Sri Lanka, which have spaces."""
+
+RUN = re.compile(f"[{_SPACELESS}]+")
+WORD = rf"(?u)[{_INDIC}]{{2,}}|\b\w\w+\b|[{_SPACELESS}]{{2}}"
+"""What bm25s takes for a word, and words of these scripts, of which its own pattern takes no vowel for a letter."""
 
 KINDS = {"digests": "u8", "offsets": "i8", "columns": "i4", "counts": "i4", "vocabulary": "u1", "settings": "u1"}
 """Arrays of the file."""
@@ -69,7 +78,8 @@ class Words:
         return lists
 
     def _usual(self, texts: list[str]) -> Any:
-        return tokenized([text if text.isascii() else SPACELESS.sub(_pairs, text) for text in texts], self.options)
+        spaced = [text if text.isascii() else RUN.sub(_pairs, text) for text in texts]
+        return tokenized(spaced, {"token_pattern": WORD, **self.options})
 
     @property
     def settings(self) -> str | None:
@@ -77,7 +87,7 @@ class Words:
         if self.tokenize is not None:
             return None
         try:
-            return json.dumps({"words": 1, **self.options}, sort_keys=True)
+            return json.dumps({"words": 2, **self.options}, sort_keys=True)
         except TypeError:
             return None
 
@@ -116,14 +126,14 @@ class Counts:
     table : scipy CSR matrix [texts, words], int32
     vocabulary : dict of word to column
         Grows, and is shared with older values, until many of its words are in no text any more.
-    saved : int
-        How many of the texts are in the file.
+    changed : int
+        How many texts have come and gone since the file was written.
     """
 
     digests: Digests
     table: Any
     vocabulary: dict[str, int] = field(default_factory=dict)
-    saved: int = 0
+    changed: int = 0
 
     @classmethod
     def none(cls) -> "Counts":
@@ -184,10 +194,9 @@ class Counts:
         table, vocabulary = sparse.vstack([table, added], format="csr")[order], self.vocabulary
         used = np.unique(table.indices)
         if width - len(used) > UNUSED * width:
-            table, words = table[:, used], list(vocabulary)
-            vocabulary = {words[column]: place for place, column in enumerate(used.tolist())}
-        saved = self.saved if len(kept) == len(self.digests) else min(self.saved, len(kept))
-        return Counts(both[order], table, vocabulary, saved)
+            table, vocabulary = _of_words(table, vocabulary, used)
+        changed = self.changed + len(new) + len(self.digests) - len(kept)
+        return Counts(both[order], table, vocabulary, changed)
 
     # ── the file ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -225,26 +234,34 @@ class Counts:
             message = "not what was written"
             raise ValueError(message)
         table = _sparse().csr_matrix((counts, columns, offsets), shape=(len(digests), len(vocabulary)))
-        return cls(digests, table, {word: place for place, word in enumerate(vocabulary)}, len(digests))
+        return cls(digests, table, {word: place for place, word in enumerate(vocabulary)})
 
     def save(self, folder: str, words: Words) -> None:
         """Write the file, if enough has changed and if that is possible: all at once, whoever else reads or writes."""
         path = _path(folder, words)
-        if path is None or len(self.digests) - self.saved <= UNSAVED * len(self.digests):
+        if path is None or self.changed <= UNSAVED * len(self.digests):
             return
+        # Words that only texts have had that are gone do not stay behind.
+        table, vocabulary = _of_words(self.table, self.vocabulary, np.unique(self.table.indices))
         arrays = {
             "digests": self.digests,
-            "offsets": self.table.indptr.astype(np.int64),
-            "columns": self.table.indices.astype(np.int32),
-            "counts": self.table.data,
-            "vocabulary": _bytes(json.dumps(list(self.vocabulary)[: self.table.shape[1]])),
+            "offsets": table.indptr.astype(np.int64),
+            "columns": table.indices.astype(np.int32),
+            "counts": table.data,
+            "vocabulary": _bytes(json.dumps(list(vocabulary))),
             "settings": _bytes(words.settings or ""),
         }
         # Reading an index needs no right to write beside it.
         with suppress(OSError):
             with replacing(path) as scratch, scratch.open("wb") as file:
                 np.savez(file, **arrays)
-            self.saved = len(self.digests)
+            self.changed = 0
+
+
+def _of_words(table: Any, vocabulary: dict[str, int], columns: NDArray[Any]) -> tuple[Any, dict[str, int]]:
+    """Leave the words of some columns, which rise."""
+    words = list(vocabulary)
+    return table[:, columns], {words[column]: place for place, column in enumerate(columns.tolist())}
 
 
 def _path(folder: str, words: Words) -> Path | None:

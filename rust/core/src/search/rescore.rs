@@ -13,7 +13,7 @@ use crate::index::{Location, Snapshot};
 use crate::parallel::Execution;
 
 /// Documents scored again between two looks at whether the rest is worth it.
-const STEP: usize = 8;
+const STEP: usize = 4;
 /// Documents handed to the kernel at once, of a query of one block of lanes: a few tenths of a millisecond.
 const BLOCK_DOCUMENTS: usize = 32;
 

@@ -13,7 +13,7 @@ from haystack import Document, component, default_from_dict, default_to_dict
 
 from latewood.forms.values import count_of, optional, text_of
 from latewood.integrations.haystack_forms import one_query
-from latewood.integrations.ranking import load, options_of, ranked, source_of, written
+from latewood.integrations.ranking import Made, load, options_of, ranked, source_of, written
 
 
 @component
@@ -47,7 +47,7 @@ class LatewoodRanker:
         id_key: str | None = None,
         options: Mapping[str, Any] | None = None,
     ) -> None:
-        self._source = source_of(index, model, options)
+        self._source = Made(source_of, source_of(index, model, options), index, model)
         self.index = index
         self.model = model
         self.top_k = optional(count_of, top_k, "top_k")
@@ -56,7 +56,7 @@ class LatewoodRanker:
 
     def warm_up(self) -> None:
         """Load the model, which the first call does otherwise."""
-        load(self._source)
+        load(self._source.of(self.index, self.model))
 
     def to_dict(self) -> dict[str, Any]:
         """Write the component down: an index by its path, a model by its name.
@@ -105,7 +105,7 @@ class LatewoodRanker:
         asked = one_query(query, query_multivector_embedding)
         field = "content" if isinstance(asked, str) else "multivector_embedding"
         pairs = ranked(
-            self._source,
+            self._source.of(self.index, self.model),
             asked,
             documents,
             key=self._id,

@@ -13,7 +13,7 @@ from haystack.document_stores.types import FilterPolicy, apply_filter_policy
 
 from latewood.forms.values import count_of
 from latewood.integrations.haystack_forms import filter_of, one_query
-from latewood.integrations.ranking import options_of, searcher_of, written
+from latewood.integrations.ranking import Made, options_of, search_options_of, searcher_of, written
 
 
 @component
@@ -28,7 +28,7 @@ class LatewoodRetriever:
     top_k : int
         How many documents at most.
     filters : dict, optional
-        In Haystack's form.
+        In Haystack's form, of fields of `meta` alone: `ids` among the options are those to search among.
     filter_policy : FilterPolicy
         Whether filters of a call replace these or join them.
     options : mapping, optional
@@ -49,10 +49,10 @@ class LatewoodRetriever:
         filter_policy: FilterPolicy | str = FilterPolicy.REPLACE,
         options: Mapping[str, Any] | None = None,
     ) -> None:
-        self._searcher = searcher_of(index, options)
+        self._searcher = Made(searcher_of, searcher_of(index, options), index)
         self.index = index
         self.top_k = count_of(top_k, "top_k")
-        filter_of(filters)
+        search_options_of({"filter": filter_of(filters)})
         self.filters = filters
         self.filter_policy = FilterPolicy.from_str(filter_policy) if isinstance(filter_policy, str) else filter_policy
         self.options = options_of(options)
@@ -107,7 +107,8 @@ class LatewoodRetriever:
         own = filter_of(apply_filter_policy(self.filter_policy, self.filters, filters))
         both = [condition for condition in (self.options.get("filter"), own) if condition is not None]
         given = {"filter": {"and": both}} if both else {}
-        hits = self._searcher.search(asked, **{"k": self.top_k if top_k is None else top_k, **self.options, **given})
+        searcher = self._searcher.of(self.index)
+        hits = searcher.search(asked, **{"k": self.top_k if top_k is None else top_k, **self.options, **given})
         return {
             "documents": [
                 Document(id=str(hit.id), content=hit.text, meta=dict(hit.metadata or {}), score=hit.score)
