@@ -256,6 +256,23 @@ def test_a_file_that_cannot_be_used_is_made_anew(text_index: Index) -> None:
     assert not list(Path(text_index.path).glob("*.new")) + list(Path(text_index.path).glob(".*"))
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_a_pipe_in_the_place_of_its_file(text_index: Index) -> None:
+    """Nobody waits for what will never come."""
+    expected = LexicalFirstStage(text_index).search("capital of germany", 5)
+    (file,) = Path(text_index.path).glob("lexical-*")
+    file.unlink()
+    os.mkfifo(file)
+    code = """
+import json, sys
+import latewood
+print(json.dumps(latewood.LexicalFirstStage(latewood.Index.open(sys.argv[1])).search("capital of germany", 5)))
+"""
+    found = run_python(code, text_index.path, timeout=60)
+    assert found == [list(part) for part in expected]
+    assert file.is_file(), "it was replaced"
+
+
 def test_a_folder_that_cannot_be_written_to(text_index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: Any, **__: Any) -> Any:
         message = "read-only file system"

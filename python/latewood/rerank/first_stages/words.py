@@ -206,7 +206,8 @@ class Counts:
         path = _path(folder, words)
         # Whatever is wrong with a file that only saves time, the texts themselves are there.
         with suppress(Exception):
-            if path is not None:
+            # A pipe that somebody put there would let its reader wait for ever.
+            if path is not None and path.is_file():
                 with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
                     return cls._checked({name: arrays[name] for name in KINDS}, words)
         return cls.none()
