@@ -589,7 +589,7 @@ class Index:
         list of str
             The problems found, empty if there are none. What a commit that ends meanwhile removes is no problem.
         """
-        return self._core.check()
+        return self._core.check() if self._pulled is None else self._pulled.check(self._core.check)
 
     @property
     def generation(self) -> int:
