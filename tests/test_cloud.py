@@ -93,6 +93,7 @@ def test_what_is_pulled_is_for_reading(index: Index, url: str, cache: Path, tmp_
         # `latewood pull` names the folder.
         lambda: Index.open(copy.path).writer(),
         lambda: Index.recover(copy.path, generation=1),
+        lambda: Index.create(copy.path, dim=16, overwrite=True),
     ):
         with pytest.raises(InvalidInputError, match="for reading"):
             change()

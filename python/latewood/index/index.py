@@ -168,6 +168,8 @@ class Index:
         }
         if source is not None and encoder is None and dim is None:
             dim = source.dim
+        if overwrite:
+            refuse_pulled(folder)
         own = as_encoder(encoder) if encoder is not None else _default_encoder() if dim is None else None
         width = _dimensions(own, dim)
         fingerprint = dumps(own, dim=width) if own is not None else None
