@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,9 @@ import pytest
 from latewood import Index
 from latewood.cloud import clean
 from latewood.cloud.generations import numbers
-from latewood.cloud.pulling import _remove_unused
+from latewood.cloud.pulling import Pulled, _remove_unused
 from latewood.cloud.store import Store, is_url
-from latewood.cluster import ShardedIndex
+from latewood.cluster import ClusterWriter, ShardedIndex, create, publish
 from latewood.common.signed import signed
 from latewood.errors import (
     CommitConflictError,
@@ -92,6 +93,7 @@ def test_what_is_pulled_is_for_reading(index: Index, url: str, cache: Path, tmp_
         # `latewood pull` names the folder.
         lambda: Index.open(copy.path).writer(),
         lambda: Index.recover(copy.path, generation=1),
+        lambda: Index.create(copy.path, dim=16, overwrite=True),
     ):
         with pytest.raises(InvalidInputError, match="for reading"):
             change()
@@ -491,6 +493,36 @@ def test_what_somebody_else_has_beside_it_stays(index: Index, url: str, cache: P
     assert clean(url, keep=1, older_than=0) == 2
     assert all(file.read_text() == "precious" for file in theirs)
     assert same(Index.open(url), index)
+
+
+def test_what_another_pull_is_removing_is_not_missing(
+    index: Index, url: str, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index.publish(url)
+    create(cluster := Path(index.path).with_name("cluster"), shards=2, sample=CORPUS.documents, dim=16)
+    with ClusterWriter(cluster) as writer:
+        writer.add(range(20), vectors=CORPUS.documents[:20])
+    publish(cluster, f"{url}-cluster")
+    real, hidden = Pulled._locked, list[Path]()
+
+    @contextmanager
+    def ended(pulled: Pulled) -> Iterator[None]:
+        with real(pulled):
+            while hidden:
+                hidden[-1].with_suffix(".away").rename(hidden.pop())
+            yield
+
+    one, several = Index.open(url), ShardedIndex.open(f"{url}-cluster", replicas=0)
+    for copy, folder in ((one, Path(one.path)), (several, Path(several.path, "shards/0001"))):
+        manifest, file = next(folder.glob("MANIFEST-*")), next(folder.glob("*.lwd"))
+        with monkeypatch.context() as other:
+            other.setattr(Pulled, "_locked", ended)
+            for path in (manifest, file):
+                path.rename(path.with_suffix(".away"))
+                hidden.append(path)
+                assert copy.check() == []
+        file.rename(file.with_suffix(".away"))
+        assert len(copy.check()) == 1, "nobody is pulling"
 
 
 def test_a_file_in_the_cache_that_was_changed(index: Index, url: str, cache: Path) -> None:

@@ -16,7 +16,7 @@ from latewood.cloud.generations import NAME, File, Generation, Kind, checksum, d
 from latewood.cloud.store import Store
 from latewood.common.files import CACHE, at_home, cache_folder
 from latewood.common.progress import progress_bar
-from latewood.errors import CorruptIndexError, InvalidInputError, LatewoodError, StorageError
+from latewood.errors import CorruptIndexError, IndexNotFoundError, InvalidInputError, LatewoodError, StorageError
 
 if sys.platform != "win32":
     import fcntl
@@ -121,6 +121,15 @@ class Pulled:
         if here is not None and wanted.index == here.index and wanted.generation < here.generation:
             return late
         return self._pull(wanted, then, True, folders, show_progress)
+
+    def check(self, look: Callable[[], list[str]]) -> list[str]:
+        """Give what `look` finds wrong in the folder; what somebody else's pull is just removing is not missing."""
+        with suppress(CorruptIndexError, IndexNotFoundError):
+            if not look():
+                return []
+        # Long as it may take, nobody is kept from pulling where all is well.
+        with self._locked():
+            return look()
 
     def _wanted(self, number: int | None) -> Generation:
         if self._here is not None and number == self._here.generation:

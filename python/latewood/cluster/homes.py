@@ -2,6 +2,7 @@
 
 import math
 import os
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 from typing import Protocol
@@ -44,6 +45,9 @@ class Home(Protocol):
             The shard is damaged, or the commit is there no longer.
         """
 
+    def check(self, look: Callable[[], list[str]]) -> list[str]:
+        """Give what `look` finds wrong in a shard's folder."""
+
     def told(self) -> tuple[str, str | None]:
         """Give what `home_of` makes such a home of, on other machines too."""
 
@@ -71,6 +75,10 @@ class Shared:
     def shard(self, commit: str, place: int) -> Index:
         """See `Home.shard`."""
         return _manifest(self.root, commit).shards[place].open(self.root)
+
+    def check(self, look: Callable[[], list[str]]) -> list[str]:
+        """See `Home.check`."""
+        return look()
 
     def told(self) -> tuple[str, None]:
         """See `Home.told`."""
@@ -125,6 +133,10 @@ class Published:
             )
         except InvalidInputError as error:
             raise _gone(self._url, generation) from error
+
+    def check(self, look: Callable[[], list[str]]) -> list[str]:
+        """See `Home.check`."""
+        return self._pulled.check(look)
 
     def told(self) -> tuple[str, str | None]:
         """See `Home.told`: where no folder is given, each machine has its own."""

@@ -132,7 +132,7 @@ class ShardReader:
 
     def check(self, commit: str) -> list[str]:
         """Read every byte."""
-        return self._at(commit).check()
+        return self._home.check(self._at(commit).check)
 
     def _at(self, commit: str) -> Index:
         # One that holds no document is false.

@@ -169,6 +169,8 @@ class Index:
         }
         if source is not None and encoder is None and dim is None:
             dim = source.dim
+        if overwrite:
+            refuse_pulled(folder)
         own = as_encoder(encoder) if encoder is not None else _default_encoder() if dim is None else None
         width = _dimensions(own, dim)
         fingerprint = dumps(own, dim=width) if own is not None else None
@@ -590,7 +592,7 @@ class Index:
         list of str
             The problems found, empty if there are none. What a commit that ends meanwhile removes is no problem.
         """
-        return self._core.check()
+        return self._core.check() if self._pulled is None else self._pulled.check(self._core.check)
 
     @property
     def generation(self) -> int:
