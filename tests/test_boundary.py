@@ -13,7 +13,7 @@ import latewood
 from latewood import Index, RerankOptions, SearchOptions, _core
 from latewood.index.writer import Writer
 from strategies import Corpus
-from support import REPOSITORY
+from support import REPOSITORY, run_python
 
 BINDINGS = REPOSITORY / "rust" / "bindings" / "src"
 PACKAGE = Path(latewood.__file__).parent
@@ -106,3 +106,17 @@ def test_results_own_their_memory(index: Index, corpus: Corpus) -> None:
     before = arrays.scores.copy()
     arrays.scores[:] = 0.0
     np.testing.assert_array_equal(index.search_arrays(corpus.queries[:2], 3).scores, before)
+
+
+def test_the_program_s_own_objects_are_let_go_at_its_end(tmp_path: Path) -> None:
+    """What the extension keeps for ever holds nothing of `__main__`: an open file is written to its end."""
+    code = """
+import sys
+import latewood.errors
+Exception = getattr = None
+assert str(latewood.errors.InvalidInputError("a sentence")) == "a sentence"
+file = open(sys.argv[1], "w")
+file.write("all of it")
+"""
+    run_python(code, tmp_path / "file")
+    assert (tmp_path / "file").read_text() == "all of it"

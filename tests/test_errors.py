@@ -470,3 +470,26 @@ def test_a_full_disk(index: Index, limit: int) -> None:
     index.refresh()
     index.add([1000], vectors=VECTORS[:1])
     assert len(Index.open(index.path)) == len(VECTORS) + 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere nothing bounds the memory of a process")
+def test_what_does_not_fit_into_memory_is_refused(tmp_path: Path) -> None:
+    code = """
+import json, resource, sys
+import numpy as np
+import latewood
+index = latewood.Index.create(sys.argv[1], dim=8, codec="flat")
+index.add([1], vectors=[np.ones((1000, 8), np.float32)])
+many = np.ones((60_000, 1, 2), np.float32)
+resource.setrlimit(resource.RLIMIT_AS, (4 << 30, 4 << 30))
+told = []
+for call in (lambda: latewood.maxsim(many, many), lambda: index.vectors([1] * 200_000)):
+    try:
+        call()
+    except latewood.errors.InvalidInputError as error:
+        told.append(str(error))
+print(json.dumps(told))
+"""
+    scores, vectors = run_python(code, tmp_path / "index")
+    assert scores == "there is no memory for 3600000000 scores (13.4 GiB); ask for fewer at once"
+    assert vectors == "there is no memory for 1600000000 components of token vectors (6.0 GiB); ask for fewer at once"

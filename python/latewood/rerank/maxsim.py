@@ -56,7 +56,7 @@ def maxsim(
     DimensionError
         The queries and documents differ in dimensions.
     InvalidInputError
-        Vectors that are not finite floats of a fitting shape.
+        Vectors that are not finite floats of a fitting shape; more scores than there is memory for.
     """
     normalize = flag_of(length_normalize, "length_normalize")
     query, scores = _score(queries, documents, query_mask, document_mask, precision, threads, pairs=False)

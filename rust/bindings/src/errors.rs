@@ -88,7 +88,10 @@ fn make_type<'py>(name: &str, doc: &str, bases: Vec<Bound<'py, PyType>>) -> PyRe
     namespace.set_item("__module__", "latewood._core")?;
     // KeyError prints the repr of its message, and OSError puts a number before it; these are sentences.
     let sentence = c"lambda error: getattr(error, 'strerror', None) or Exception.__str__(error)";
-    namespace.set_item("__str__", py.eval(sentence, None, None)?)?;
+    // Without a namespace of its own it would keep that of the program's `__main__`, and these types last for ever: at its end
+    // none of the program's objects would be let go, and a file that it had left open would lose what was not written yet.
+    let own = PyDict::new(py);
+    namespace.set_item("__str__", py.eval(sentence, Some(&own), None)?)?;
     let made = py.get_type::<PyType>().call1((name, PyTuple::new(py, bases)?, namespace))?;
     Ok(made.cast_into::<PyType>()?)
 }

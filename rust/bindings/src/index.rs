@@ -4,7 +4,6 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use latewood_core::Result;
 use latewood_core::codec::{CodecKind, CodecOptions, FdeOptions};
 use latewood_core::ids::IdRef;
 use latewood_core::index::{Index, IndexOptions, KeptVectors, Location, Snapshot};
@@ -12,6 +11,7 @@ use latewood_core::parallel::Execution;
 use latewood_core::search::{self, Answer, Candidates, Evidence, Feedback, Rescore, SearchOptions};
 use latewood_core::storage::{FileStorage, Storage};
 use latewood_core::tokens::TokenMatrix;
+use latewood_core::{Result, room_for};
 use numpy::{
     IntoPyArray, PyArray1, PyArray2, PyArrayMethods, PyReadonlyArray1, PyReadonlyArray2, PyUntypedArrayMethods,
 };
@@ -356,10 +356,12 @@ impl PyIndex {
         let ids: Vec<GivenId> = arrays::ids(ids)?;
         let (values, offsets, width) = self.run(py, |snapshot, execution| {
             let width = width(snapshot);
-            let (mut values, mut offsets) = (Vec::new(), vec![0_i64]);
-            for id in &ids {
+            let documents: Vec<Location> = ids.iter().map(|id| snapshot.locate(id)).collect::<Result<_>>()?;
+            let count = snapshot.tokens_of(documents.iter().copied()) as usize * width;
+            let (mut values, mut offsets) = (room_for(count, "components of token vectors")?, vec![0_i64]);
+            for &at in &documents {
                 execution.check()?;
-                values.extend(decode(snapshot, snapshot.locate(id)?)?);
+                values.extend(decode(snapshot, at)?);
                 offsets.push((values.len() / width) as i64);
             }
             Ok((values, offsets, width))

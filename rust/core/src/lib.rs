@@ -10,6 +10,7 @@
 #![deny(unsafe_code)]
 
 mod error;
+mod room;
 pub mod ids;
 pub mod parallel;
 pub mod tokens;
@@ -22,3 +23,4 @@ pub mod index;
 pub mod search;
 
 pub use error::{Error, Result};
+pub use room::room_for;

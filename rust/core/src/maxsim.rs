@@ -4,6 +4,7 @@ use latewood_kernels::{FloatLanes, FloatVectors, Level, Precision};
 
 use crate::error::{Error, Result};
 use crate::parallel::Execution;
+use crate::room::room_for;
 use crate::tokens::TokenMatrix;
 
 /// Scores that one task computes, about: enough that the kernel can fetch documents ahead.
@@ -19,8 +20,8 @@ const BLOCK_QUERIES: usize = 256;
 /// Documents are whole vectors of the queries' dimension, each as it lies in memory.
 ///
 /// # Errors
-/// [`Error::Invalid`] if a document is not whole vectors, [`Error::NotFinite`] for NaN and infinities in a document, unless
-/// there are no queries; [`Error::Interrupted`].
+/// [`Error::Invalid`] if a document is not whole vectors, or for more scores than there is memory for; [`Error::NotFinite`] for
+/// NaN and infinities in a document, unless there are no queries; [`Error::Interrupted`].
 pub fn maxsim(
     queries: &TokenMatrix<'_>,
     documents: &[FloatVectors<'_>],
@@ -29,7 +30,8 @@ pub fn maxsim(
 ) -> Result<Vec<f32>> {
     check(queries.dim(), documents)?;
     let count = documents.len();
-    let mut scores = vec![0.0; queries.items() * count];
+    let mut scores = room_for(queries.items() * count, "scores")?;
+    scores.resize(queries.items() * count, 0.0);
     for first in (0..queries.items()).step_by(BLOCK_QUERIES) {
         let items = first..(first + BLOCK_QUERIES).min(queries.items());
         let packed: Vec<FloatLanes> =

@@ -39,8 +39,8 @@ const USUAL_CURVE: &[Measured] = &[
 /// .997 of the top 10 as before, by .15 .98, by .2 .95 and by .3 .85.
 const MOST_LENGTH_SPREAD: f32 = 0.125;
 
-/// Hits for each one that was tuned for, up to which the tuning is relied on. On SciFact what finds .95 of the top 10 finds .85 of
-/// the top 100.
+/// Hits for each one that was tuned for, up to which the tuning is relied on. On scientific abstracts what finds .95 of the top 10 finds
+/// .85 of the top 100.
 const MOST_HITS_PER_TUNED: usize = 2;
 
 /// How thoroughly a search looks. One deviation more doubles the limits.
