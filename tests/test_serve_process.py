@@ -101,10 +101,11 @@ def test_a_program_goes_on_after_its_service(folder: Path, monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_program_has_its_signals_again_after_its_workers(
+def test_a_program_is_as_before_after_its_workers(
     folder: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
 ) -> None:
-    before = [signal.getsignal(one) for one in signal.valid_signals()]
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", "/of/the/program")
+    before = [signal.getsignal(one) for one in signal.valid_signals()], dict(os.environ)
     # Loading takes longer than this.
     monkeypatch.setattr(uvicorn, "Config", partial(uvicorn.Config, timeout_worker_healthcheck=0.01))
     first: set[int] = set()
@@ -133,7 +134,7 @@ def test_a_program_has_its_signals_again_after_its_workers(
         run({"news": folder}, port=0, workers=2, ready=ready)
     assert len(first) == 2, "none was ended while it loaded"
     assert len(seen) == 3, "one that has died was replaced"
-    assert [signal.getsignal(one) for one in signal.valid_signals()] == before
+    assert ([signal.getsignal(one) for one in signal.valid_signals()], dict(os.environ)) == before
 
 
 @pytest.mark.parametrize("host", ["127.0.0.2", "localhost", "::1"])

@@ -197,6 +197,7 @@ def run(
     log_lines()
     with _signals(), _counts() if workers > 1 else nullcontext() as counts:
         told = {ASKED: json.dumps({**asked, "counts": counts})} | ({} if counts is None else {DIRECTORY: counts})
+        before = {variable: os.environ[variable] for variable in told if variable in os.environ}
         os.environ.update(told)
         try:
             place = listening(host, port) if uds is None else listening_at(uds, for_all=chosen.has_tokens)
@@ -210,6 +211,7 @@ def run(
         finally:
             for variable in told:
                 del os.environ[variable]
+            os.environ.update(before)
 
 
 class _Workers(Multiprocess):
