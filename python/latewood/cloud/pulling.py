@@ -44,7 +44,7 @@ def refuse_pulled(folder: str | os.PathLike[str]) -> None:
     if is_pulled(folder):
         message = (
             f"{os.fspath(folder)!r} was brought from object storage, for reading: change what it was published from, "
-            "publish that and pull again, or change a copy of the folder"
+            "publish that and pull again, or change a copy of the folder under another name"
         )
         raise InvalidInputError(message)
 

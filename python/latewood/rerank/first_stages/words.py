@@ -192,7 +192,7 @@ class Counts:
         both = np.concatenate([wanted[own >= 0], np.fromiter(new, dtype=np.uint64, count=len(new))])
         order = np.argsort(both)
         table, vocabulary = sparse.vstack([table, added], format="csr")[order], self.vocabulary
-        used = np.unique(table.indices)
+        used = _used(table)
         if width - len(used) > UNUSED * width:
             table, vocabulary = _of_words(table, vocabulary, used)
         changed = self.changed + len(new) + len(self.digests) - len(kept)
@@ -242,7 +242,7 @@ class Counts:
         if path is None or self.changed <= UNSAVED * len(self.digests):
             return
         # Words that only texts have had that are gone do not stay behind.
-        table, vocabulary = _of_words(self.table, self.vocabulary, np.unique(self.table.indices))
+        table, vocabulary = _of_words(self.table, self.vocabulary, _used(self.table))
         arrays = {
             "digests": self.digests,
             "offsets": table.indptr.astype(np.int64),
@@ -256,6 +256,11 @@ class Counts:
             with replacing(path) as scratch, scratch.open("wb") as file:
                 np.savez(file, **arrays)
             self.changed = 0
+
+
+def _used(table: Any) -> NDArray[np.int64]:
+    """Give the columns of words that are in any text."""
+    return np.flatnonzero(np.bincount(table.indices, minlength=table.shape[1]))
 
 
 def _of_words(table: Any, vocabulary: dict[str, int], columns: NDArray[Any]) -> tuple[Any, dict[str, int]]:
